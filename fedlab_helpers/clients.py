@@ -1,0 +1,155 @@
+"""What clients do in one round: load the global weights, train, transform, pack."""
+
+import copy
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from fedlab_helpers import rows, state, wire
+from fedlab_helpers.devices import child_seed, numpy_rng, torch_rng
+from fedlab_helpers.models import use_own_randomness
+from fedlab_helpers.parallel import ordered_map
+from fedlab_helpers.state import State
+from fedlab_helpers.text import EncodedReviews
+from fedlab_helpers.training import Hooks, LocalConfig, Stopped, train
+from fedlab_helpers.updates import ClientState, Codec, Transform, Update
+
+
+@dataclass(frozen=True, eq=False)
+class Reply:
+    """What comes back from one client: bytes and what it keeps, or why nothing came."""
+
+    client: int
+    payload: bytes = b""
+    kept: ClientState = field(default_factory=dict)
+    failure: str | None = None
+
+
+@dataclass(eq=False)
+class Clients:
+    """The clients of a run, with all that they need to train.
+
+    Args:
+        model: gives the architecture, and the first values of what is not shared; not changed.
+        data: the reviews of each client.
+        devices: where each client trains.
+        local: how each client trains.
+        seed: the run's seed.
+        dropout_rate: probability that a client receives the weights and never answers.
+        workers: how many clients train side by side.
+        hooks: returns what the strategy changes inside local training, for a model that holds
+            the received weights.
+        sends: "change" or "weights": what the strategy averages.
+        codec: how updates become bytes.
+        transforms: what an update passes before it is encoded.
+        shared: whether the parameter of this name is sent and averaged.
+        stop: looked at between batches.
+    """
+
+    model: nn.Module
+    data: Sequence[EncodedReviews]
+    devices: Sequence[torch.device]
+    local: LocalConfig
+    seed: int
+    dropout_rate: float
+    workers: int
+    hooks: Callable[[nn.Module], Hooks]
+    sends: str
+    codec: Codec
+    transforms: Sequence[Transform]
+    shared: Callable[[str], bool]
+    stop: threading.Event | None
+
+    def __post_init__(self):
+        self.model = use_own_randomness(copy.deepcopy(self.model).cpu())
+        self._idle: dict[torch.device, list[nn.Module]] = {d: [] for d in self.devices}
+
+    def replies(
+        self,
+        number: int,
+        cohort: Iterable[int],
+        received: State,
+        states: dict[int, ClientState],
+    ) -> Iterator[Reply]:
+        """Yield the reply of each client of round `number`, in cohort order.
+
+        Args:
+            received: the shared weights as decoded from what the server sent.
+            states: what each client kept from earlier rounds; not changed.
+        """
+
+        def reply(client: int) -> Reply:
+            return self._reply(number, client, received, states.get(client, {}))
+
+        return ordered_map(reply, cohort, self.workers)
+
+    def _reply(self, number: int, client: int, received: State, kept: ClientState) -> Reply:
+        """Return a client's reply; whatever goes wrong there costs the run this client only."""
+        if numpy_rng(self.seed, "dropout", number, client).random() < self.dropout_rate:
+            return Reply(client, failure="dropped out (simulated)")
+        device = self.devices[client]
+        try:
+            replica = self._idle[device].pop()
+        except IndexError:
+            replica = copy.deepcopy(self.model).to(device)
+        try:
+            update, private = self._train(replica, number, client, received, kept)
+            update, kept = self._transform(update, kept, number)
+            payload = wire.pack(update, self.codec, received)
+            return Reply(client, payload, kept | ({"private": private} if private else {}))
+        except Stopped:
+            raise
+        except Exception as error:
+            return Reply(client, failure=f"{type(error).__name__}: {error}")
+        finally:
+            self._idle[device].append(replica)
+
+    def _train(
+        self, replica: nn.Module, number: int, client: int, received: State, kept: ClientState
+    ) -> tuple[Update, State]:
+        """Train one client from the received weights; return its update and private weights."""
+        private = kept.get("private") or {
+            name: tensor
+            for name, tensor in self.model.state_dict().items()
+            if not self.shared(name)
+        }
+        data = self.data[client]
+        touched = {}
+        if name := self._sparse_parameter():
+            data, touched[name] = rows.select(data)
+            received = received | {name: received[name][touched[name]]}
+        rows.load(replica, received | private)
+        report = train(
+            replica,
+            data.to(self.devices[client]),
+            self.local,
+            seed=child_seed(self.seed, "local", number, client),
+            hooks=self.hooks(replica),
+            stop=self.stop,
+        )
+        trained = state.to_device(state.of_model(replica), "cpu")
+        sent = {name: trained.pop(name) for name in received}
+        if self.sends == "change":
+            sent = state.subtract(sent, received)
+        update = Update(client, sent, touched, len(data), report.steps, report.losses)
+        return update, trained
+
+    def _sparse_parameter(self) -> str | None:
+        """Return the parameter of which clients train the touched rows only, if that is exact."""
+        name = getattr(self.model, "token_parameter", None)
+        exact = self.codec.keeps_rows and self.local.weight_decay == 0
+        return name if name and exact and self.shared(name) else None
+
+    def _transform(
+        self, update: Update, kept: ClientState, number: int
+    ) -> tuple[Update, ClientState]:
+        """Pass the update through the transforms, each with what it kept for this client."""
+        for place, transform in enumerate(self.transforms):
+            owner = f"transform{place}"
+            rng = torch_rng(self.seed, owner, number, update.client)
+            update, memory = transform(update, kept.get(owner, {}), rng)
+            kept = {**kept, owner: memory}
+        return update, kept

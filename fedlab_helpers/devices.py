@@ -1,0 +1,102 @@
+"""Where computation happens and where randomness comes from: devices, threads, seeds."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+def pick(device: str | torch.device = "auto") -> torch.device:
+    """Return the device to compute on.
+
+    Args:
+        device: "auto" takes CUDA if there is one, else Apple's MPS, else the CPU; anything
+            else is a name that torch knows ("cpu", "cuda:1", …).
+
+    Raises:
+        ValueError: torch does not know the name, or this machine has no such device.
+    """
+    if device == "auto":
+        name = next((kind for kind in ("cuda", "mps") if _count(kind)), "cpu")
+        return torch.device(name, 0) if name == "cuda" else torch.device(name)
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device: torch does not know {device!r}") from error
+    if (chosen.index or 0) >= _count(chosen.type):
+        raise ValueError(
+            f"device: {device!r} is not on this machine, which has {_count(chosen.type)} device(s) "
+            f'of type {chosen.type!r}; use "auto" or "cpu"'
+        )
+    return chosen
+
+
+def _count(kind: str) -> int:
+    """Return how many devices of a kind this machine has."""
+    if kind == "cuda":
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "mps":
+        return int(torch.backends.mps.is_available())
+    return int(kind in ("cpu", "meta"))
+
+
+def place(n_clients: int, devices: Sequence[str | torch.device]) -> list[torch.device]:
+    """Return the device of each client: clients are dealt to the devices in turn.
+
+    Raises:
+        ValueError: there is no device, or one of them is not on this machine.
+    """
+    if isinstance(devices, str | torch.device) or not devices:
+        raise ValueError(f"devices: got {devices!r}, expected a list with at least one device")
+    chosen = [pick(device) for device in devices]
+    return [chosen[client % len(chosen)] for client in range(n_clients)]
+
+
+def worker_count(workers: int | str = "auto") -> int:
+    """Return how many clients train side by side: "auto" is one for each CPU this process has.
+
+    Raises:
+        ValueError: `workers` is neither "auto" nor a positive integer.
+    """
+    if workers == "auto":
+        usable = getattr(os, "sched_getaffinity", None)
+        return len(usable(0)) if usable else os.cpu_count() or 1
+    if not isinstance(workers, int) or workers < 1:
+        raise ValueError(f'workers: got {workers!r}, expected "auto" or a positive integer')
+    return workers
+
+
+@contextmanager
+def intra_op_threads(count: int) -> Iterator[None]:
+    """Let torch use `count` threads inside one operation, and restore the old number after."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def child_seed(seed: int, *keys: int | str) -> int:
+    """Return a 63-bit seed for one purpose, e.g. `child_seed(seed, "dropout", round, client)`.
+
+    The same seed and keys give the same number on every machine and Python version, and
+    different keys give unrelated numbers, so nothing depends on who draws first.
+    """
+    text = json.dumps([int(seed), *(key if isinstance(key, str) else int(key) for key in keys)])
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def numpy_rng(seed: int, *keys: int | str) -> np.random.Generator:
+    """Return a NumPy generator seeded with `child_seed(seed, *keys)`."""
+    return np.random.default_rng(child_seed(seed, *keys))
+
+
+def torch_rng(seed: int, *keys: int | str, device: str | torch.device = "cpu") -> torch.Generator:
+    """Return a torch generator on `device` seeded with `child_seed(seed, *keys)`."""
+    return torch.Generator(device).manual_seed(child_seed(seed, *keys))

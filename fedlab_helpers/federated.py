@@ -1,0 +1,220 @@
+"""The round loop of federated learning."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedlab_helpers import devices, state, wire
+from fedlab_helpers.aggregation import ServerState, Strategy
+from fedlab_helpers.checkpoint import Checkpoint
+from fedlab_helpers.clients import Clients
+from fedlab_helpers.history import History, RoundRecord
+from fedlab_helpers.ledger import Ledger
+from fedlab_helpers.text import EncodedReviews
+from fedlab_helpers.training import LocalConfig, Stopped, evaluate
+from fedlab_helpers.updates import ClientState, Codec, Transform
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to happen, apart from model, data and strategy.
+
+    Args:
+        rounds: how many.
+        clients_per_round: size of the cohort drawn each round; None: every client.
+        local: how a client trains.
+        seed: decides cohorts, order of reviews, dropout masks and dropouts.
+        workers: clients that train side by side; "auto": one for each CPU. Changes no bit.
+        evaluate_every: the global model is evaluated after every so many rounds, and the last.
+        dropout_rate: probability that a client of the cohort never answers.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    rounds: int
+    clients_per_round: int | None = None
+    local: LocalConfig = field(default_factory=LocalConfig)
+    seed: int = 0
+    workers: int | str = "auto"
+    evaluate_every: int = 1
+    dropout_rate: float = 0.0
+
+    def __post_init__(self):
+        for name in ("rounds", "clients_per_round", "evaluate_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: got {value!r}, expected at least 1")
+        if not 0 <= self.dropout_rate < 1:
+            raise ValueError(f"dropout_rate: got {self.dropout_rate!r}, expected it in [0, 1)")
+        devices.worker_count(self.workers)
+
+    @classmethod
+    def fedsgd(cls, rounds: int, lr: float, **others) -> "Plan":
+        """Return FedSGD as a plan: each client takes one plain gradient step on all it holds.
+
+        McMahan et al. 2017, arXiv:1602.05629, section 2: E = 1 and B = infinity.
+        """
+        step = LocalConfig(epochs=1, batch_size=None, lr=lr, optimizer="sgd", max_grad_norm=None)
+        return cls(rounds, local=step, **others)
+
+
+def rounds(
+    model: nn.Module,
+    clients: Sequence[EncodedReviews],
+    strategy: Strategy,
+    plan: Plan,
+    *,
+    test: EncodedReviews | None = None,
+    codec: Codec | None = None,
+    transforms: Sequence[Transform] = (),
+    shared: Callable[[str], bool] = lambda name: True,
+    client_states: dict[int, ClientState] | None = None,
+    client_devices: Sequence[str | torch.device] | None = None,
+    stop: threading.Event | None = None,
+    checkpoint: str | Path | None = None,
+) -> Iterator[RoundRecord]:
+    """Train a model over clients that keep their data, and yield a record after each round.
+
+    After each record the model holds the global weights; it is evaluated where it lies.
+
+    Args:
+        model: called as `model(tokens, lengths)`; changed in place.
+        clients: the reviews of each client.
+        strategy: what the server does with the updates.
+        plan: rounds, cohort, local training, seed.
+        test: reviews to evaluate the global model on; None: no metrics.
+        codec: how updates become bytes; None: `wire.touched_rows()`.
+        transforms: what each update passes, in order, before it is encoded.
+        shared: whether the parameter of this name is sent and averaged; the others stay with
+            their client, under "private" in its state.
+        client_states: what clients keep between rounds, by client; changed in place.
+        client_devices: devices that the clients are dealt to in turn; None: the model's.
+        stop: once set, training ends between two batches, and the unfinished round is dropped.
+        checkpoint: a folder; the run is written there after each round. Where it holds rounds of
+            this run already, their records are yielded first and the run goes on from there.
+
+    Raises:
+        ValueError: the arguments do not fit each other.
+        CheckpointError: the folder is damaged or holds another run.
+        NoUpdateLeft: no client of a round sent an update that could be used.
+    """
+    client_states = {} if client_states is None else client_states
+    places = devices.place(len(clients), client_devices or [next(model.parameters()).device])
+    workers = devices.worker_count(plan.workers)
+    crew = Clients(
+        model,
+        clients,
+        places,
+        plan.local,
+        plan.seed,
+        plan.dropout_rate,
+        workers,
+        strategy.client_hooks,
+        strategy.sends,
+        codec or wire.touched_rows(),
+        transforms,
+        shared,
+        stop,
+    )
+    server = strategy.init(_shared_weights(model, shared))
+    store = Checkpoint(checkpoint, _identity(crew, strategy, plan, test)) if checkpoint else None
+    if store and (saved := store.load()):
+        server = replace(server, params=saved.server, round=len(saved.records))
+        client_states.update(saved.clients)
+        model.load_state_dict(server.params, strict=False)
+        yield from saved.records
+
+    for number in range(server.round + 1, plan.rounds + 1):
+        try:
+            server, ledger = _round(number, server, strategy, plan, crew, client_states)
+        except Stopped:
+            return
+        client_states.update(ledger.kept)
+        model.load_state_dict(server.params, strict=False)
+        due = number % plan.evaluate_every == 0 or number == plan.rounds
+        record = ledger.record(asdict(evaluate(model, test)) if due and test is not None else {})
+        if store:
+            store.save(server.params, ledger.kept, record)
+        yield record
+
+
+def _round(
+    number: int,
+    server: ServerState,
+    strategy: Strategy,
+    plan: Plan,
+    crew: Clients,
+    client_states: dict[int, ClientState],
+) -> tuple[ServerState, Ledger]:
+    """Play one round: draw a cohort, send, let it train, average what comes back."""
+    cohort = sample_cohort(plan, number, len(crew.data))
+    ledger = Ledger(number, cohort, crew.codec, server.params)
+    received = ledger.send()
+    replies = crew.replies(number, cohort, received, client_states)
+    return strategy.aggregate(server, ledger.accept(replies)), ledger
+
+
+def run(
+    model: nn.Module,
+    clients: Sequence[EncodedReviews],
+    strategy: Strategy,
+    plan: Plan,
+    **options: Any,
+) -> History:
+    """Return the records of all rounds; takes what `rounds` takes. The model ends trained."""
+    return History(tuple(rounds(model, clients, strategy, plan, **options)))
+
+
+def sample_cohort(plan: Plan, number: int, n_clients: int) -> tuple[int, ...]:
+    """Return the clients of round `number`, ascending, drawn without replacement.
+
+    Raises:
+        ValueError: the plan asks for more clients than there are.
+    """
+    size = n_clients if plan.clients_per_round is None else plan.clients_per_round
+    if not 1 <= size <= n_clients:
+        raise ValueError(f"clients_per_round: got {size}, expected 1 to {n_clients}, the clients")
+    drawn = devices.numpy_rng(plan.seed, "cohort", number).choice(n_clients, size, replace=False)
+    return tuple(sorted(drawn.tolist()))
+
+
+def _shared_weights(model: nn.Module, shared: Callable[[str], bool]) -> state.State:
+    """Return a copy of what the server averages, on the CPU."""
+    weights = state.to_device(state.of_model(model), "cpu")
+    if not any(map(shared, weights)):
+        raise ValueError(f"shared: no parameter is; expected at least one of {sorted(weights)}")
+    return {name: tensor for name, tensor in weights.items() if shared(name)}
+
+
+def _identity(
+    crew: Clients, strategy: Strategy, plan: Plan, test: EncodedReviews | None
+) -> dict[str, Any]:
+    """Return what must be equal for a checkpoint to be of this run; more rounds are welcome."""
+    settings = asdict(replace(plan, rounds=1, workers="auto"))
+    shapes = {name: list(t.shape) for name, t in crew.model.state_dict().items()}
+    return {
+        **{name: value for name, value in settings.items() if name not in ("rounds", "workers")},
+        "strategy": repr(strategy),
+        "codec": repr(crew.codec),
+        "transforms": [getattr(t, "__qualname__", repr(t)) for t in crew.transforms],
+        "shapes": shapes,
+        "shared": [name for name in shapes if crew.shared(name)],
+        "clients": _digest(crew.data),
+        "test": _digest([] if test is None else [test]),
+    }
+
+
+def _digest(data: Sequence[EncodedReviews]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for reviews in data:
+        digest.update(len(reviews).to_bytes(8, "little"))
+        for tensor in (reviews.tokens, reviews.lengths, reviews.labels):
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

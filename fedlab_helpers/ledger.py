@@ -1,0 +1,94 @@
+"""What crossed the wire in one round, in bytes, and what became of it."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+
+from fedlab_helpers import wire
+from fedlab_helpers.clients import Reply
+from fedlab_helpers.history import RoundRecord
+from fedlab_helpers.state import State
+from fedlab_helpers.updates import ClientState, Codec, Update
+
+
+class NoUpdateLeft(RuntimeError):
+    """Every client of a round was left out; the message says why each was."""
+
+
+@dataclass(eq=False)
+class Ledger:
+    """The books of one round.
+
+    Args:
+        round: its number, from 1.
+        cohort: the clients asked.
+        codec: how their updates were encoded.
+        params: the global weights sent; an update that does not fit them is refused.
+    """
+
+    round: int
+    cohort: tuple[int, ...]
+    codec: Codec
+    params: State
+    bytes_down: int = 0
+    bytes_up: int = 0
+    examples: int = 0
+    steps: int = 0
+    losses: dict[int, float] = field(default_factory=dict)
+    left_out: dict[int, str] = field(default_factory=dict)
+    kept: dict[int, ClientState] = field(default_factory=dict)
+    began: float = field(default_factory=time.perf_counter)
+
+    def send(self) -> State:
+        """Return the global weights as every client of the cohort decodes them."""
+        payload = wire.dense().encode(self.params)
+        self.bytes_down = len(payload) * len(self.cohort)
+        return wire.dense().decode(payload)
+
+    def accept(self, replies: Iterable[Reply]) -> Iterator[Update]:
+        """Return the updates that can be used, in order, one at a time.
+
+        Raises:
+            NoUpdateLeft: there is none.
+        """
+        updates = self._open(replies)
+        first = next(updates, None)
+        if first is None:
+            reasons = "; ".join(f"client {c}: {why}" for c, why in self.left_out.items())
+            raise NoUpdateLeft(f"round {self.round}: every client was left out: {reasons}")
+        return chain([first], updates)
+
+    def _open(self, replies: Iterable[Reply]) -> Iterator[Update]:
+        for reply in replies:
+            self.bytes_up += len(reply.payload)
+            if reply.failure:
+                self.left_out[reply.client] = reply.failure
+                continue
+            try:
+                update = wire.unpack(reply.payload, self.codec, reply.client)
+                update.require_fit(self.params)
+            except ValueError as error:
+                self.left_out[reply.client] = f"{type(error).__name__}: {error}"
+                continue
+            self.examples += update.examples
+            self.steps += update.steps
+            self.losses[reply.client] = update.losses[-1]
+            if reply.kept:
+                self.kept[reply.client] = reply.kept
+            yield update
+
+    def record(self, metrics: dict[str, float]) -> RoundRecord:
+        """Return the finished round as a record; its seconds end now."""
+        return RoundRecord(
+            self.round,
+            self.cohort,
+            self.examples,
+            self.steps,
+            self.losses,
+            self.left_out,
+            self.bytes_down,
+            self.bytes_up,
+            time.perf_counter() - self.began,
+            metrics,
+        )

@@ -1,0 +1,195 @@
+"""Local training and evaluation of one model on one client's data."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from fedlab_helpers.devices import torch_rng
+from fedlab_helpers.models import seed_dropout
+from fedlab_helpers.text import Batch, EncodedReviews
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+
+
+class Stopped(Exception):
+    """Training was stopped between two batches because its `stop` event was set."""
+
+
+@dataclass(frozen=True)
+class LocalConfig:
+    """How one client trains in one round.
+
+    Args:
+        epochs: passes over the client's reviews.
+        batch_size: reviews a step; None: all at once.
+        lr: learning rate.
+        optimizer: "adam" or "sgd" (no momentum); a new one each round, so that no state leaks
+            from one client to the next.
+        max_grad_norm: gradients longer than this are scaled down to it; None: never.
+        weight_decay: L2 penalty as the optimiser applies it.
+
+    Raises:
+        ValueError: a value is outside what is named here.
+    """
+
+    epochs: int = 1
+    batch_size: int | None = 32
+    lr: float = 5e-3
+    optimizer: str = "adam"
+    max_grad_norm: float | None = 1.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self):
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"optimizer: got {self.optimizer!r}, expected one of {sorted(OPTIMIZERS)}"
+            )
+        accepted = {
+            "epochs": self.epochs >= 1,
+            "batch_size": self.batch_size is None or self.batch_size >= 1,
+            "lr": self.lr > 0,
+            "max_grad_norm": self.max_grad_norm is None or self.max_grad_norm > 0,
+            "weight_decay": self.weight_decay >= 0,
+        }
+        for name, fine in accepted.items():
+            if not fine:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected a positive number")
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a strategy changes inside local training.
+
+    Args:
+        loss: (model, loss of the batch) -> loss that is differentiated.
+        gradients: called with the model once its gradients are there, before clipping.
+    """
+
+    loss: Callable[[nn.Module, Tensor], Tensor] | None = None
+    gradients: Callable[[nn.Module], None] | None = None
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What happened while a model was trained: steps, and the mean loss (nats) of each epoch."""
+
+    steps: int
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How well a model does: mean cross-entropy in nats, share of correct answers, and of how
+    many reviews."""
+
+    loss: float
+    accuracy: float
+    examples: int
+
+
+def train(
+    model: nn.Module,
+    data: EncodedReviews,
+    config: LocalConfig,
+    *,
+    seed: int = 0,
+    hooks: Hooks | None = None,
+    stop: threading.Event | None = None,
+) -> TrainingReport:
+    """Train the model in place, on the device where it is.
+
+    Args:
+        model: called as `model(tokens, lengths)`, returns logits (B, C).
+        data: at least one review, on the model's device.
+        config: epochs, batches, optimiser.
+        seed: decides the order of the reviews and the dropout masks.
+        hooks: changes to loss and gradients.
+        stop: looked at between batches.
+
+    Raises:
+        Stopped: `stop` was set; the model keeps the steps it took.
+        ValueError: there is no review.
+    """
+    if not len(data):
+        raise ValueError("data: got no review, expected at least one")
+    hooks = hooks or Hooks()
+    device = next(model.parameters()).device
+    seed_dropout(model, torch_rng(seed, "dropout", device=device))
+    order = torch_rng(seed, "order")
+    optimizer = OPTIMIZERS[config.optimizer](
+        model.parameters(), lr=config.lr, weight_decay=config.weight_decay
+    )
+    model.train()
+    steps, losses = 0, []
+    for _ in range(config.epochs):
+        total = torch.zeros((), device=device)
+        for batch in data.batches(config.batch_size, order):
+            if stop is not None and stop.is_set():
+                raise Stopped
+            total += _step(model, optimizer, batch, config, hooks) * len(batch.labels)
+            steps += 1
+        losses.append(float(total) / len(data))
+    return TrainingReport(steps, tuple(losses))
+
+
+def _step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    config: LocalConfig,
+    hooks: Hooks,
+) -> Tensor:
+    """Take one optimiser step and return the batch's mean loss before it."""
+    loss = cross_entropy(model(batch.tokens, batch.lengths), batch.labels)
+    optimizer.zero_grad()
+    (hooks.loss(model, loss) if hooks.loss else loss).backward()
+    if hooks.gradients:
+        hooks.gradients(model)
+    if config.max_grad_norm is not None:
+        clip_gradients(model, config.max_grad_norm)
+    optimizer.step()
+    return loss.detach()
+
+
+def clip_gradients(model: nn.Module, max_norm: float) -> None:
+    """Scale all gradients together, in place, so that their norm is at most `max_norm`.
+
+    The same as `nn.utils.clip_grad_norm_`, but for the norm being summed in float64: so it does
+    not depend on how many rows of zeros an embedding's gradient has.
+    """
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    # Apple's MPS has no float64.
+    wide = torch.float32 if gradients[0].device.type == "mps" else torch.float64
+    norms = [torch.linalg.vector_norm(gradient, dtype=wide) for gradient in gradients]
+    total = torch.linalg.vector_norm(torch.stack(norms))
+    scale = (max_norm / (total + 1e-6)).clamp(max=1.0).float()
+    for gradient in gradients:
+        gradient.mul_(scale)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, data: EncodedReviews, batch_size: int = 256) -> Tensor:
+    """Return the model's logits, (N, C) on the CPU, in the order of `data`."""
+    model.eval()
+    device = next(model.parameters()).device
+    by_length = data.lengths.argsort(stable=True)  # little padding to compute
+    sorted_data = data.subset(by_length).to(device)
+    logits = torch.cat([model(b.tokens, b.lengths).cpu() for b in sorted_data.batches(batch_size)])
+    return torch.empty_like(logits).index_copy_(0, by_length.cpu(), logits)
+
+
+def evaluate(model: nn.Module, data: EncodedReviews, batch_size: int = 256) -> Metrics:
+    """Return loss and accuracy of the model, without dropout.
+
+    Raises:
+        ValueError: there is no review.
+    """
+    if not len(data):
+        raise ValueError("data: got no review, expected at least one")
+    logits, labels = predict(model, data, batch_size), data.labels.cpu()
+    accuracy = (logits.argmax(1) == labels).double().mean()
+    return Metrics(float(cross_entropy(logits, labels)), float(accuracy), len(data))

@@ -1,0 +1,124 @@
+"""Updates to bytes and back. What a client sends is what `pack` returned; its cost is `len`.
+
+A payload is: 4 bytes of magic, a CRC-32 of the rest (little endian), and named tensors in the
+safetensors format, which holds no code. The CRC finds damage, not malice.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass, replace
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from fedlab_helpers.state import State
+from fedlab_helpers.updates import Codec, Update
+
+_MAGIC = b"FLW1"
+_HEADER = struct.Struct("<4sI")
+_REPORT, _LOSSES = "report", "losses"
+
+
+class WireError(ValueError):
+    """Bytes that are not a payload of the expected kind; the message says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Sends tensors as they are, without loss.
+
+    Args:
+        keeps_rows: whether a row-sparse tensor is sent as its touched rows, or made whole.
+    """
+
+    keeps_rows: bool
+
+    def encode(self, state: State) -> bytes:
+        """Return the payload: 8 bytes, a JSON header, and the values of each tensor."""
+        body = save({name: tensor.contiguous() for name, tensor in state.items()})
+        return _HEADER.pack(_MAGIC, zlib.crc32(body)) + body
+
+    def decode(self, payload: bytes) -> State:
+        """Return the tensors of a payload. Raises WireError for anything else."""
+        if len(payload) < _HEADER.size:
+            raise WireError(
+                f"{len(payload)} bytes are no payload, which has {_HEADER.size} or more"
+            )
+        magic, checksum = _HEADER.unpack_from(payload)
+        body = payload[_HEADER.size :]
+        if magic != _MAGIC:
+            raise WireError(f"starts with {magic!r}, expected {_MAGIC!r}")
+        if zlib.crc32(body) != checksum:
+            raise WireError("the checksum does not match: bytes were damaged on the way")
+        try:
+            return load(body)
+        except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise WireError(f"not a set of tensors: {error}") from error
+
+
+def dense() -> Tensors:
+    """Return the codec that sends every value of every tensor."""
+    return Tensors(keeps_rows=False)
+
+
+def touched_rows() -> Tensors:
+    """Return the codec that leaves out embedding rows the client's reviews never used.
+
+    Nothing is lost: such a row's change is zero. Like the zeros of a dense payload, the list of
+    rows tells the server which words the client's reviews contain.
+    """
+    return Tensors(keeps_rows=True)
+
+
+def make_whole(update: Update, like: State) -> Update:
+    """Return the update with each row-sparse tensor written out, zeros in the untouched rows."""
+    delta = dict(update.delta)
+    for name, rows in update.touched_rows.items():
+        delta[name] = torch.zeros_like(like[name]).index_copy_(0, rows, delta[name])
+    return replace(update, delta=delta, touched_rows={})
+
+
+def pack(update: Update, codec: Codec, like: State) -> bytes:
+    """Return the bytes a client sends.
+
+    Args:
+        update: on the CPU.
+        codec: turns named tensors into bytes.
+        like: the weights the client received; they give the shapes of whole tensors.
+    """
+    if not codec.keeps_rows:
+        update = make_whole(update, like)
+    tensors = {f"delta.{name}": tensor for name, tensor in update.delta.items()}
+    tensors |= {f"rows.{name}": rows.int() for name, rows in update.touched_rows.items()}
+    tensors |= {f"extra.{name}": tensor for name, tensor in update.extra.items()}
+    tensors[_REPORT] = torch.tensor([update.examples, update.steps])
+    tensors[_LOSSES] = torch.tensor(update.losses, dtype=torch.float32)
+    return codec.encode(tensors)
+
+
+def unpack(payload: bytes, codec: Codec, client: int) -> Update:
+    """Return the update in a payload; whether it fits the model is `Update.require_fit`'s to say.
+
+    Args:
+        payload: what `pack` returned, or anything at all.
+        codec: the one it was packed with.
+        client: who sent it: known from the connection, not from the payload.
+
+    Raises:
+        WireError: the bytes are not such a payload.
+    """
+    parts: dict[str, State] = {"delta": {}, "rows": {}, "extra": {}}
+    tensors = codec.decode(payload)
+    try:
+        examples, steps = tensors.pop(_REPORT).tolist()
+        losses = tuple(tensors.pop(_LOSSES).tolist())
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition(".")
+            parts[kind][rest] = tensor
+        rows = {name: tensor.long() for name, tensor in parts["rows"].items()}
+        return Update(
+            client, parts["delta"], rows, int(examples), int(steps), losses, parts["extra"]
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise WireError(f"the tensors {sorted(tensors)} are no update: {error}") from error
