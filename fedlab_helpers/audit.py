@@ -5,6 +5,7 @@
 
 import csv
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from fedlab_helpers.corpus import Review, load_reviews
 DOMAINS = ("hotel", "book", "laptop", "other")
 JUDGEMENTS = Path(__file__).resolve().parents[1] / "data" / "domain_audit.csv"
 SAMPLE_SIZE, SAMPLE_SEED = 300, 2012
+ITEM = re.compile(r"\d{1,2}\s*[、.．)）](?!\d)")  # not 15.4 inches
+MOBILE = re.compile(r"(?<!\d)1[3-9]\d{9}(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,17 @@ def read_judgements(path: Path = JUDGEMENTS) -> dict[str, Judgement]:
         }
 
 
+def inside_opposite(reviews: Sequence[Review]) -> list[Review]:
+    """Return the reviews whose whole text stands inside a review of the other label.
+
+    reviews: of two labels, 0 and 1, no text twice.
+    """
+    joined = ["\n".join(r.text for r in reviews if r.label == label) for label in (0, 1)]
+    return [review for review in reviews if review.text in joined[1 - review.label]]
+
+
 def summary(reviews: Sequence[Review], judgements: dict[str, Judgement]) -> str:
-    """Return the tables of the data card in Markdown.
+    """Return the measured part of the data card, in Markdown.
 
     reviews: the cleaned built-in corpus. judgements: by `fingerprint` of the text.
     Raises ValueError where a judged text is not among the reviews.
@@ -89,9 +101,6 @@ def summary(reviews: Sequence[Review], judgements: dict[str, Judgement]) -> str:
     if missing:
         raise ValueError(f"judgements: {missing[0]} is the fingerprint of none of the reviews")
     pairs = [(by_print[key], judgement) for key, judgement in judgements.items()]
-    told = [(review.label, judged.label) for review, judged in pairs if judged.label is not None]
-    agreed = sum(review.domain == judged.domain for review, judged in pairs)
-    against = sum(given != read for given, read in told)
     corpus = Counter((review.domain, ("negative", "positive")[review.label]) for review in reviews)
     confusion = Counter((judged.domain, review.domain) for review, judged in pairs)
     return "\n\n".join(
@@ -100,12 +109,43 @@ def summary(reviews: Sequence[Review], judgements: dict[str, Judgement]) -> str:
             _table("domain", DOMAINS, ("negative", "positive"), corpus),
             "The sample, judged domain (rows) against inferred domain (columns):",
             _table("judged", DOMAINS, DOMAINS, confusion),
-            f"- Inferred domain agrees with the judged one: {wilson(agreed, len(pairs))}.\n"
-            f"- Label contradicts what the text says: {wilson(against, len(pairs))}.\n"
-            f"- Text does not say which label is right: {wilson(len(pairs) - len(told), len(pairs))}.\n"
+            _agreement(pairs),
+            "Among all cleaned reviews:",
+            _flaws(reviews),
+        )
+    )
+
+
+def _agreement(pairs: Sequence[tuple[Review, Judgement]]) -> str:
+    total = len(pairs)
+    told = [(review.label, judged.label) for review, judged in pairs if judged.label is not None]
+    domain = sum(review.domain == judged.domain for review, judged in pairs)
+    against = sum(given != read for given, read in told)
+    return "\n".join(
+        (
+            f"- Inferred domain agrees with the judged one: {wilson(domain, total)}.",
+            f"- Label contradicts what the text says: {wilson(against, total)}.",
+            f"- Text does not say which label is right: {wilson(total - len(told), total)}.",
             f"- Label contradicts the text, among texts that do say: {wilson(against, len(told))}.",
         )
     )
+
+
+def _flaws(reviews: Sequence[Review]) -> str:
+    texts = [review.text for review in reviews]
+    inside = inside_opposite(reviews)
+    bare = {re.sub(r"[\W_]", "", text) for text in texts}
+    longer = sum(len(review.text) >= 6 for review in inside)
+    counts = {
+        "begin with an item number, such as 2、": sum(bool(ITEM.match(text)) for text in texts),
+        "begin with 宾馆反馈 (a hotel's reply)": sum(t.startswith("宾馆反馈") for t in texts),
+        "begin with 补充点评 (a later addition)": sum(t.startswith("补充点评") for t in texts),
+        "hold fewer than 10 characters": sum(len(text) < 10 for text in texts),
+        "repeat another one but for punctuation, blanks and signs": len(texts) - len(bare),
+        f"stand inside a review of the other label ({longer} of 6 characters or more)": len(inside),
+        "hold a mobile phone number": sum(bool(MOBILE.search(text)) for text in texts),
+    }
+    return "\n".join(f"- {count:,} {what}." for what, count in counts.items())
 
 
 def _table(

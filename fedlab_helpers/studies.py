@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from fedlab_helpers import aggregation, federated, partition
-from fedlab_helpers.devices import child_seed, numpy_rng
+from fedlab_helpers.devices import child_seed, intra_op_threads, numpy_rng
 from fedlab_helpers.models import SentimentLSTM
 from fedlab_helpers.state import of_model
 from fedlab_helpers.task import Task, load_task
@@ -58,7 +58,8 @@ def measure_baseline(settings: Settings) -> list[Row]:
     elif model == "tfidf":
         chosen, validation, epochs = *_tfidf(), 0
     else:
-        chosen, validation, epochs = _recurrent(model, seed)
+        with intra_op_threads(1):  # the same sums on a machine with more cores
+            chosen, validation, epochs = _recurrent(model, seed)
     return [
         {
             **asdict(chosen),
