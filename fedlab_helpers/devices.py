@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ def pick(device: str | torch.device = "auto") -> torch.device:
         return torch.device(name, 0) if name == "cuda" else torch.device(name)
     try:
         chosen = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f"device: torch does not know {device!r}") from error
     if (chosen.index or 0) >= _count(chosen.type):
         raise ValueError(
@@ -65,9 +66,9 @@ def worker_count(workers: int | str = "auto") -> int:
     if workers == "auto":
         usable = getattr(os, "sched_getaffinity", None)
         return len(usable(0)) if usable else os.cpu_count() or 1
-    if not isinstance(workers, int) or workers < 1:
+    if not isinstance(workers, Integral) or workers < 1:
         raise ValueError(f'workers: got {workers!r}, expected "auto" or a positive integer')
-    return workers
+    return int(workers)
 
 
 @contextmanager
@@ -86,7 +87,13 @@ def child_seed(seed: int, *keys: int | str) -> int:
 
     The same seed and keys give the same number on every machine and Python version, and
     different keys give unrelated numbers, so nothing depends on who draws first.
+
+    Raises:
+        ValueError: the seed is no integer, or a key is neither an integer nor a string: rounded,
+            two keys could become one.
     """
+    if not isinstance(seed, Integral) or not all(isinstance(key, Integral | str) for key in keys):
+        raise ValueError(f"seed: got {(seed, *keys)}, expected integers, and strings as keys")
     text = json.dumps([int(seed), *(key if isinstance(key, str) else int(key) for key in keys)])
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

@@ -94,5 +94,6 @@ class History(Sequence[RoundRecord]):
         frame = pd.DataFrame(rows)
         if rows:
             frame = frame.set_index("round")
-            frame["total_bytes"] = (frame["bytes_down"] + frame["bytes_up"]).cumsum()
+            total = (frame["bytes_down"] + frame["bytes_up"]).cumsum()
+            frame.insert(frame.columns.get_loc("seconds"), "total_bytes", total)
         return frame

@@ -1,5 +1,7 @@
 """Recurrent sentiment classifiers, and dropout that draws from a generator of its own."""
 
+from numbers import Integral
+
 import torch
 from torch import Tensor, nn
 
@@ -73,11 +75,17 @@ class SentimentLSTM(nn.Module):
             raise ValueError(f"cell: got {cell!r}, expected one of {sorted(CELLS)}")
         if pooling not in POOLINGS:
             raise ValueError(f"pooling: got {pooling!r}, expected one of {list(POOLINGS)}")
+        _require_sizes(
+            vocab_size=vocab_size,
+            embedding_dim=embedding_dim,
+            hidden_size=hidden_size,
+            num_classes=num_classes,
+        )
         self.pooling = pooling
         self.dropout = SeededDropout(dropout)
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
-                torch.manual_seed(seed)
+                torch.default_generator.manual_seed(seed)  # torch.manual_seed reseeds GPUs too
             self.embedding = nn.Embedding(vocab_size, embedding_dim, padding_idx=0)
             self.recurrent = CELLS[cell](embedding_dim, hidden_size, batch_first=True)
             self.head = nn.Linear(hidden_size, num_classes)
@@ -104,6 +112,12 @@ class SentimentLSTM(nn.Module):
         return (outputs * inside).sum(1) / lengths[:, None]
 
 
+def _require_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if not isinstance(size, Integral) or size < 1:
+            raise ValueError(f"{name}: got {size!r}, expected a positive integer")
+
+
 def use_own_randomness(model: nn.Module) -> nn.Module:
     """Replace, in place, each `nn.Dropout` by `SeededDropout`, and return the model.
 
@@ -111,10 +125,12 @@ def use_own_randomness(model: nn.Module) -> nn.Module:
         ValueError: a module draws random numbers in another way that cannot be seeded; the
             message names it.
     """
-    for name, module in list(model.named_modules()):
+    # One module under two names must be replaced under both.
+    for name, module in list(model.named_modules(remove_duplicate=False)):
         if type(module) is nn.Dropout:
             owner, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(owner), leaf, SeededDropout(module.p))
+            seeded = SeededDropout(module.p).train(module.training)
+            setattr(model.get_submodule(owner), leaf, seeded)
         elif _draws_globally(module):
             raise ValueError(
                 f"model: {name or 'the model itself'} is a {type(module).__name__} that draws from "

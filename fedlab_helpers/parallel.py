@@ -33,9 +33,9 @@ def ordered_map(
         try:
             pending.extend(pool.submit(function, item) for item in islice(items, workers + 1))
             while pending:
-                result = pending.popleft().result()
+                # Begun after the yield: until then the caller still holds the result before.
+                yield pending.popleft().result()
                 pending.extend(pool.submit(function, item) for item in islice(items, 1))
-                yield result
         finally:
             for future in pending:
                 future.cancel()

@@ -33,10 +33,11 @@ def dirichlet(
     with less than `min_size` examples is then filled up from the largest one.
 
     Raises:
-        ValueError: `alpha` is not above 0, or the clients cannot all have `min_size` examples.
+        ValueError: `alpha` is not a finite number above 0, or the clients cannot all have
+            `min_size` examples.
     """
-    if not alpha > 0:
-        raise ValueError(f"alpha: got {alpha!r}, expected a number above 0")
+    if not 0 < alpha < np.inf:
+        raise ValueError(f"alpha: got {alpha!r}, expected a finite number above 0")
     if min_size < 1:
         raise ValueError(f"min_size: got {min_size!r}, expected at least 1")
     _require_enough(len(labels), n_clients, min_size)

@@ -28,6 +28,7 @@ def load(model: nn.Module, state: State) -> None:
     for name, parameter in list(model.named_parameters()):
         if parameter.shape != state[name].shape:
             owner, _, leaf = name.rpartition(".")
-            resized = torch.empty_like(state[name], device=parameter.device)
-            setattr(model.get_submodule(owner), leaf, nn.Parameter(resized))
+            values = torch.empty_like(state[name], device=parameter.device)
+            resized = nn.Parameter(values, requires_grad=parameter.requires_grad)
+            setattr(model.get_submodule(owner), leaf, resized)
     model.load_state_dict(state)

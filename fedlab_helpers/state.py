@@ -1,6 +1,7 @@
 """Arithmetic on model states: `State` maps a parameter's name to its tensor."""
 
 from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,13 @@ def subtract(left: State, right: State) -> State:
 def add(left: State, right: State, scale: float = 1.0) -> State:
     """Return `left + scale * right`, tensor by tensor."""
     require_same_shapes(left, right)
-    return {name: left[name] + scale * right[name] for name in left}
+    return {name: _add(left[name], right[name], scale) for name in left}
+
+
+def _add(left: Tensor, right: Tensor, scale: float) -> Tensor:
+    if left.is_floating_point():
+        return left + scale * right
+    return (left + scale * right.double()).round().to(left.dtype)  # a counter stays a counter
 
 
 def zeros_like(state: State) -> State:
@@ -98,13 +105,14 @@ class RunningMean:
             state: tensors shaped like `base`; those named in `rows` hold only these rows.
             weight: not negative.
             rows: for each row-sparse tensor, the unique rows it holds, (k,) int64.
+
+        Raises:
+            ValueError: names or shapes do not fit `base`, or the weight is negative or infinite.
         """
         rows = rows or {}
-        if state.keys() != self.base.keys():
-            odd = sorted(state.keys() ^ self.base.keys())
-            raise ValueError(f"mean: these names are in one of the two states only: {odd}")
-        if not weight >= 0:
-            raise ValueError(f"mean: weight is {weight!r}, expected a number not below 0")
+        self._require_fit(state, rows)
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"weight: got {weight!r}, expected a finite number not below 0")
         for name, tensor in state.items():
             if name in rows:
                 self._add_rows(name, tensor, weight, rows[name])
@@ -113,6 +121,17 @@ class RunningMean:
                 if name in self.row_weight:
                     self.row_weight[name] += weight
         self.weight += weight
+
+    def _require_fit(self, state: State, rows: Rows) -> None:
+        if state.keys() != self.base.keys():
+            odd = sorted(state.keys() ^ self.base.keys())
+            raise ValueError(f"mean: these names are in one of the two states only: {odd}")
+        for name, tensor in state.items():
+            came, shape = tuple(tensor.shape), tuple(self.base[name].shape)
+            if name in rows:
+                shape = (len(rows[name]), *shape[1:])
+            if came != shape:
+                raise ValueError(f"mean: {name!r} has shape {came}, expected {shape}")
 
     def _add_rows(self, name: str, tensor: Tensor, weight: float, rows: Tensor) -> None:
         if name not in self.row_weight:
@@ -154,9 +173,11 @@ def weighted_mean(states: Iterable[State], weights: Iterable[float]) -> State:
             or sum to zero.
     """
     mean: RunningMean | None = None
-    for state, weight in zip(states, weights, strict=True):
+    for state, weight in zip_longest(states, weights):
+        if state is None or weight is None:
+            more = "states" if weight is None else "weights"
+            raise ValueError(f"weights: got more {more}, expected one weight for each state")
         mean = mean or RunningMean(zeros_like(state))
-        require_same_shapes(state, mean.base)
         mean.add(state, weight)
     if mean is None:
         raise ValueError("weighted_mean: got no state, expected at least one")

@@ -25,6 +25,7 @@ def _jieba():
     """Import jieba once, without its log on stderr and its warnings on newer Pythons."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=SyntaxWarning)
+        warnings.filterwarnings("ignore", message="invalid escape sequence")  # Python 3.11
         warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
         import jieba
     jieba.setLogLevel(logging.WARNING)
@@ -152,17 +153,27 @@ class EncodedReviews:
         shapes = [tuple(t.shape) for t in (self.tokens, self.lengths, self.labels)]
         if self.tokens.dim() != 2 or shapes[1:] != [(len(self.tokens),)] * 2:
             raise ValueError(f"EncodedReviews: shapes {shapes}, expected (N, T), (N,), (N,)")
-        if len(self) and not 1 <= int(self.lengths.min()) <= int(self.lengths.max()) <= (
-            width := self.tokens.shape[1]
-        ):
-            raise ValueError(f"EncodedReviews: lengths must be in 1..{width}")
+        if len(self):
+            low, high, width = *map(int, self.lengths.aminmax()), self.tokens.shape[1]
+            if not 1 <= low <= high <= width:
+                raise ValueError(
+                    f"EncodedReviews: lengths from {low} to {high}, expected them in 1..{width}"
+                )
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, indices: Sequence[int]) -> "EncodedReviews":
-        """Return the reviews at these positions, in this order, as a copy."""
-        index = torch.as_tensor(indices, dtype=torch.int64, device=self.labels.device)
+        """Return the reviews at these positions, in this order, as a copy.
+
+        Raises:
+            ValueError: `indices` holds something else than integers, e.g. a mask.
+        """
+        index = torch.as_tensor(indices, device=self.labels.device)
+        whole = index.dtype != torch.bool and torch.can_cast(index.dtype, torch.int64)
+        if index.numel() and not whole:
+            raise ValueError(f"indices: got {index.dtype}, expected the positions, as integers")
+        index = index.long()
         return EncodedReviews(self.tokens[index], self.lengths[index], self.labels[index])
 
     def to(self, device: str | torch.device) -> "EncodedReviews":
@@ -190,9 +201,11 @@ class EncodedReviews:
             yield Batch(self.tokens[index, :longest], self.lengths[index], self.labels[index])
 
     def _index_batches(self, size: int, generator: torch.Generator | None) -> list[Tensor]:
+        if not len(self):
+            return []
         order = torch.arange(len(self), device=self.labels.device)
         if generator is None:
-            return list(order.split(size)) if len(self) else []
+            return list(order.split(size))
         order = torch.randperm(len(self), generator=generator).to(order.device)
         batches = [
             batch

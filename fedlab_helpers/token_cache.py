@@ -7,6 +7,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 Tokenizer = Callable[[str], list[str]]
@@ -54,7 +55,8 @@ class TokenCache:
             digest, _, body = content.partition(b"\n")
             if digest.decode("ascii") != hashlib.sha256(body).hexdigest():
                 return {}
-            return json.loads(body)
+            tokens = json.loads(body)
+            return tokens if isinstance(tokens, dict) else {}
         except (OSError, EOFError, ValueError, zlib.error):
             return {}
 
@@ -62,13 +64,12 @@ class TokenCache:
         """Replace the file at once, so that a reader or a crash never sees half of it."""
         body = json.dumps(self._tokens, ensure_ascii=False).encode()
         content = hashlib.sha256(body).hexdigest().encode("ascii") + b"\n" + body
-        temporary = None
-        try:
+        with suppress(OSError):  # a full or read-only disk costs time, not the run
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.path.parent, delete=False) as file:
-                temporary = Path(file.name)
-                file.write(gzip.compress(content, compresslevel=1))
-            os.replace(temporary, self.path)
-        except OSError:  # a full or read-only disk costs time, not the run
-            if temporary:
-                temporary.unlink(missing_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self.path.parent)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(gzip.compress(content, compresslevel=1))
+                os.replace(temporary, self.path)
+            finally:
+                Path(temporary).unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """The vocabulary of the seam between client and server: updates, transforms, codecs."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -49,16 +50,31 @@ class Update:
             raise RefusedUpdate(f"rows of tensors that the model does not have: {odd}")
         for name, tensor in self.delta.items():
             self._require_tensor_fits(name, tensor, like[name])
-        if not (all_finite(self.delta) and all_finite(self.extra)):
+        self._require_finite()
+        if self.examples < 1 or self.steps < 0 or not self.losses:
+            raise RefusedUpdate(
+                f"{self.examples} examples, {self.steps} steps and {len(self.losses)} losses are "
+                "reported, expected at least 1, 0 and 1"
+            )
+
+    def _require_finite(self) -> None:
+        try:
+            finite = all_finite(self.delta) and all_finite(self.extra)
+        except NotImplementedError as error:  # torch cannot look into every dtype it has
+            raise RefusedUpdate(f"a value's dtype cannot be checked: {error}") from error
+        if not (finite and all(map(math.isfinite, self.losses))):
             raise RefusedUpdate("a value is NaN or infinite")
-        if self.examples < 1 or self.steps < 0:
-            raise RefusedUpdate(f"{self.examples} examples and {self.steps} steps are reported")
 
     def _require_tensor_fits(self, name: str, tensor: Tensor, like: Tensor) -> None:
         shape = tuple(like.shape)
         if name in self.touched_rows:
             rows = self.touched_rows[name]
-            ascending = rows.dim() == 1 and bool((rows[1:] > rows[:-1]).all())
+            if not shape or rows.dim() != 1:
+                raise RefusedUpdate(
+                    f"rows of {name!r}, which is {shape}, come as {tuple(rows.shape)}, expected "
+                    "(k,), and for tensors that have rows"
+                )
+            ascending = bool((rows[1:] > rows[:-1]).all())
             inside = len(rows) == 0 or (int(rows[0]) >= 0 and int(rows[-1]) < shape[0])
             if not (ascending and inside):
                 raise RefusedUpdate(f"rows of {name!r} must ascend within 0..{shape[0] - 1}")
