@@ -48,7 +48,7 @@ class WeightedMean:
             Algorithm 1); "uniform": each client counts the same.
         per_row: divide each embedding row by the weight of the clients whose reviews contain
             that word, not by everybody's: a rare word's row is then not diluted by the zeros of
-            clients that never saw it.
+            clients that never saw it. An update that is sent whole counts as touching every row.
         sends: clients send their change, or their whole weights (the mean of which is the same
             up to rounding).
     """
@@ -72,19 +72,10 @@ class WeightedMean:
         return Hooks()
 
     def aggregate(self, server: ServerState, updates: Iterable[Update]) -> ServerState:
-        """Return the global weights moved by the mean change, or replaced by the mean weights.
-
-        Raises:
-            ValueError: rows are to be averaged each on its own, but an update was sent whole.
-        """
+        """Return the global weights moved by the mean change, or replaced by the mean weights."""
         change = self.sends == "change"
         mean = RunningMean(zeros_like(server.params) if change else server.params, self.per_row)
         for update in updates:
-            if self.per_row and not update.touched_rows:
-                raise ValueError(
-                    "row-wise averaging needs to know which rows a client touched: use "
-                    "codec=wire.touched_rows(), a model with `token_parameter`, no weight decay"
-                )
             weight = update.examples if self.weights == "examples" else 1
             mean.add(update.delta, weight, update.touched_rows)
         params = add(server.params, mean.result()) if change else mean.result()

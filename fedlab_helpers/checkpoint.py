@@ -6,16 +6,20 @@ writes new files first and then replaces `run.json` in one step: before that ste
 whole, after it the new one is. Nothing is unpickled.
 """
 
+import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Mapping
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedlab_helpers.history import RoundRecord
 from fedlab_helpers.state import State
+from fedlab_helpers.text import EncodedReviews
 from fedlab_helpers.updates import ClientState
 from fedlab_helpers.wire import Tensors
 
@@ -47,9 +51,9 @@ class Checkpoint:
 
     def __init__(self, folder: str | Path, identity: Mapping[str, Any]):
         self.folder = Path(folder)
-        self.identity = json.loads(json.dumps(dict(identity)))
+        self.identity = json.loads(json.dumps(dict(identity), default=int))  # NumPy's integers
         self._clients: dict[str, str] = {}
-        self._records_size = 0
+        self._records_size = self._records_crc = 0
 
     def load(self) -> Snapshot | None:
         """Return the last finished round, or None where no round was finished.
@@ -57,29 +61,19 @@ class Checkpoint:
         Raises:
             CheckpointError: a file is damaged or missing, or the folder belongs to another run.
         """
-        try:
-            manifest = json.loads((self.folder / "run.json").read_bytes())
-            self._require_same_run(manifest)
-            self._clients, self._records_size = manifest["clients"], manifest["records_size"]
-            lines = (self.folder / "records.jsonl").read_bytes()[: self._records_size]
-            records = tuple(RoundRecord.from_json(json.loads(x)) for x in lines.splitlines())
-            if len(records) != manifest["rounds"]:
-                raise CheckpointError(
-                    f"{self.folder}: {len(records)} records, expected {manifest['rounds']}"
-                )
-            server = self._read(manifest["server"])
+        manifest = self.folder / "run.json"
+        if not manifest.exists():
+            return None
+        with _reading(manifest):
+            fields = json.loads(manifest.read_bytes())
+            self._require_same_run(fields)
+            server = self._read(fields["server"])
             clients = {
-                int(client): _nested(self._read(name)) for client, name in self._clients.items()
+                int(client): _nested(self._read(name)) for client, name in fields["clients"].items()
             }
-            return Snapshot(server, clients, records)
-        except FileNotFoundError as error:
-            if Path(error.filename).name == "run.json":
-                return None
-            raise CheckpointError(f"{error.filename}: missing from the checkpoint") from error
-        except CheckpointError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{self.folder}: damaged checkpoint: {error}") from error
+            self._records_size, self._records_crc = fields["records_size"], fields["records_crc"]
+            self._clients = fields["clients"]
+            return Snapshot(server, clients, self._read_records())
 
     def save(self, server: State, changed: Mapping[int, ClientState], record: RoundRecord) -> None:
         """Add one finished round.
@@ -104,6 +98,7 @@ class Checkpoint:
             "server": server_file,
             "clients": self._clients,
             "records_size": self._records_size,
+            "records_crc": self._records_crc,
         }
         self._replace_manifest(json.dumps(manifest).encode())
         self._remove_all_but({server_file, *self._clients.values()})
@@ -114,7 +109,7 @@ class Checkpoint:
                 f"{self.folder}: format {manifest['format']!r}, expected {_FORMAT}"
             )
         theirs = manifest["identity"]
-        for key in self.identity.keys() | theirs.keys():
+        for key in sorted(self.identity.keys() | theirs.keys()):
             if theirs.get(key) != self.identity.get(key):
                 raise CheckpointError(
                     f"{self.folder}: holds another run: {key} is {theirs.get(key)!r} there and "
@@ -122,10 +117,15 @@ class Checkpoint:
                 )
 
     def _read(self, name: str) -> State:
-        try:
-            return _TENSORS.decode((self.folder / name).read_bytes())
-        except ValueError as error:
-            raise CheckpointError(f"{self.folder / name}: {error}") from error
+        with _reading(self.folder / name) as path:
+            return _TENSORS.decode(path.read_bytes())
+
+    def _read_records(self) -> tuple[RoundRecord, ...]:
+        with _reading(self.folder / "records.jsonl") as path:
+            lines = path.read_bytes()[: self._records_size]
+            if zlib.crc32(lines) != self._records_crc:
+                raise CheckpointError(f"{path}: damaged: not the records that were written")
+            return tuple(RoundRecord.from_json(json.loads(x)) for x in lines.splitlines())
 
     def _write(self, name: str, content: bytes) -> None:
         with open(self.folder / name, "wb") as file:
@@ -144,18 +144,54 @@ class Checkpoint:
             file.flush()
             os.fsync(file.fileno())
         self._records_size += len(line)
+        self._records_crc = zlib.crc32(line, self._records_crc)
 
     def _replace_manifest(self, content: bytes) -> None:
-        with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".tmp", delete=False) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(file.name, self.folder / "run.json")
+        self._write("run.tmp", content)
+        self._sync_folder()  # the files are there before the manifest names them
+        os.replace(self.folder / "run.tmp", self.folder / "run.json")
+        self._sync_folder()  # the manifest is there before what it no longer names goes
+
+    def _sync_folder(self) -> None:
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            folder = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def _remove_all_but(self, kept: set[str]) -> None:
-        for path in [*self.folder.glob("*.bin"), *self.folder.glob("*.tmp")]:
+        for path in [*self.folder.glob("server-*.bin"), *self.folder.glob("client-*.bin")]:
             if path.name not in kept:
                 path.unlink()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Path]:
+    """Turn what goes wrong while a file is read into a CheckpointError that names the file."""
+    try:
+        yield path
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged: {type(error).__name__}: {error}") from error
+
+
+def described(value: object) -> str:
+    """Return the value's `repr` without addresses in memory, which differ from run to run."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def digest(data: Sequence[EncodedReviews]) -> str:
+    """Return a fingerprint of the clients' reviews, the same for the same ids, order and labels."""
+    total = hashlib.blake2b(digest_size=16)
+    for reviews in data:
+        total.update(len(reviews).to_bytes(8, "little"))
+        for tensor in (reviews.tokens, reviews.lengths, reviews.labels):
+            total.update(tensor.cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
 
 
 def _flat(kept: ClientState) -> State:

@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -28,6 +28,11 @@ class Reply:
     failure: str | None = None
 
 
+def reason(error: Exception) -> str:
+    """Return why a client is left out; cut, for a hostile payload can make the message long."""
+    return f"{type(error).__name__}: {error}"[:500]
+
+
 @dataclass(eq=False)
 class Clients:
     """The clients of a run, with all that they need to train.
@@ -47,6 +52,10 @@ class Clients:
         transforms: what an update passes before it is encoded.
         shared: whether the parameter of this name is sent and averaged.
         stop: looked at between batches.
+
+    Raises:
+        ValueError: the model draws random numbers that cannot be seeded, or names a
+            `token_parameter` that it does not have.
     """
 
     model: nn.Module
@@ -66,6 +75,12 @@ class Clients:
     def __post_init__(self):
         self.model = use_own_randomness(copy.deepcopy(self.model).cpu())
         self._idle: dict[torch.device, list[nn.Module]] = {d: [] for d in self.devices}
+        name = getattr(self.model, "token_parameter", None)
+        known = [known for known, _ in self.model.named_parameters()]
+        if name and name not in known:
+            raise ValueError(
+                f"model: its token_parameter is {name!r}, expected one of {known}, or None"
+            )
 
     def replies(
         self,
@@ -73,7 +88,7 @@ class Clients:
         cohort: Iterable[int],
         received: State,
         states: dict[int, ClientState],
-    ) -> Iterator[Reply]:
+    ) -> Generator[Reply, None, None]:
         """Yield the reply of each client of round `number`, in cohort order.
 
         Args:
@@ -103,7 +118,7 @@ class Clients:
         except Stopped:
             raise
         except Exception as error:
-            return Reply(client, failure=f"{type(error).__name__}: {error}")
+            return Reply(client, failure=reason(error))
         finally:
             self._idle[device].append(replica)
 
@@ -118,7 +133,7 @@ class Clients:
         }
         data = self.data[client]
         touched = {}
-        if name := self._sparse_parameter():
+        if name := self.sparse_parameter():
             data, touched[name] = rows.select(data)
             received = received | {name: received[name][touched[name]]}
         rows.load(replica, received | private)
@@ -137,7 +152,7 @@ class Clients:
         update = Update(client, sent, touched, len(data), report.steps, report.losses)
         return update, trained
 
-    def _sparse_parameter(self) -> str | None:
+    def sparse_parameter(self) -> str | None:
         """Return the parameter of which clients train the touched rows only, if that is exact."""
         name = getattr(self.model, "token_parameter", None)
         exact = self.codec.keeps_rows and self.local.weight_decay == 0
@@ -151,5 +166,6 @@ class Clients:
             owner = f"transform{place}"
             rng = torch_rng(self.seed, owner, number, update.client)
             update, memory = transform(update, kept.get(owner, {}), rng)
-            kept = {**kept, owner: memory}
+            if memory or owner in kept:
+                kept = {**kept, owner: memory}
         return update, kept

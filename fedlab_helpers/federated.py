@@ -1,9 +1,10 @@
 """The round loop of federated learning."""
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from fedlab_helpers import devices, state, wire
 from fedlab_helpers.aggregation import ServerState, Strategy
-from fedlab_helpers.checkpoint import Checkpoint
+from fedlab_helpers.checkpoint import Checkpoint, CheckpointError, Snapshot, described, digest
 from fedlab_helpers.clients import Clients
 from fedlab_helpers.history import History, RoundRecord
 from fedlab_helpers.ledger import Ledger
@@ -49,8 +50,9 @@ class Plan:
     def __post_init__(self):
         for name in ("rounds", "clients_per_round", "evaluate_every"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: got {value!r}, expected at least 1")
+            everyone = name == "clients_per_round" and value is None
+            if not everyone and not (isinstance(value, Integral) and value >= 1):
+                raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")
         if not 0 <= self.dropout_rate < 1:
             raise ValueError(f"dropout_rate: got {self.dropout_rate!r}, expected it in [0, 1)")
         devices.worker_count(self.workers)
@@ -102,12 +104,10 @@ def rounds(
 
     Raises:
         ValueError: the arguments do not fit each other.
-        CheckpointError: the folder is damaged or holds another run.
+        CheckpointError: the folder is damaged, or holds another run or more rounds than planned.
         NoUpdateLeft: no client of a round sent an update that could be used.
     """
-    client_states = {} if client_states is None else client_states
     places = devices.place(len(clients), client_devices or [next(model.parameters()).device])
-    workers = devices.worker_count(plan.workers)
     crew = Clients(
         model,
         clients,
@@ -115,7 +115,7 @@ def rounds(
         plan.local,
         plan.seed,
         plan.dropout_rate,
-        workers,
+        devices.worker_count(plan.workers),
         strategy.client_hooks,
         strategy.sends,
         codec or wire.touched_rows(),
@@ -123,10 +123,27 @@ def rounds(
         shared,
         stop,
     )
+    _require_rows(strategy, crew)
     server = strategy.init(_shared_weights(model, shared))
     store = Checkpoint(checkpoint, _identity(crew, strategy, plan, test)) if checkpoint else None
-    if store and (saved := store.load()):
-        server = replace(server, params=saved.server, round=len(saved.records))
+    states = {} if client_states is None else client_states
+    return _play(model, server, strategy, plan, crew, test, store, states)
+
+
+def _play(
+    model: nn.Module,
+    server: ServerState,
+    strategy: Strategy,
+    plan: Plan,
+    crew: Clients,
+    test: EncodedReviews | None,
+    store: Checkpoint | None,
+    client_states: dict[int, ClientState],
+) -> Iterator[RoundRecord]:
+    """Yield the records of the rounds that are stored, then of those that are left to play."""
+    if store and (saved := _load(store, plan)):
+        params = {name: saved.server[name] for name in server.params}  # in the model's order
+        server = replace(server, params=params, round=len(saved.records))
         client_states.update(saved.clients)
         model.load_state_dict(server.params, strict=False)
         yield from saved.records
@@ -157,8 +174,9 @@ def _round(
     cohort = sample_cohort(plan, number, len(crew.data))
     ledger = Ledger(number, cohort, crew.codec, server.params)
     received = ledger.send()
-    replies = crew.replies(number, cohort, received, client_states)
-    return strategy.aggregate(server, ledger.accept(replies)), ledger
+    # Closed at once, whatever happens: no client trains on after an error.
+    with closing(crew.replies(number, cohort, received, client_states)) as replies:
+        return strategy.aggregate(server, ledger.accept(replies)), ledger
 
 
 def run(
@@ -193,6 +211,23 @@ def _shared_weights(model: nn.Module, shared: Callable[[str], bool]) -> state.St
     return {name: tensor for name, tensor in weights.items() if shared(name)}
 
 
+def _require_rows(strategy: Strategy, crew: Clients) -> None:
+    if getattr(strategy, "per_row", False) and not crew.sparse_parameter():
+        raise ValueError(
+            "strategy: averaging row by row needs to know which rows a client touched: use "
+            "codec=wire.touched_rows(), a shared `token_parameter`, and no weight decay"
+        )
+
+
+def _load(store: Checkpoint, plan: Plan) -> Snapshot | None:
+    saved = store.load()
+    if saved and len(saved.records) > plan.rounds:
+        raise CheckpointError(
+            f"{store.folder}: holds {len(saved.records)} rounds, expected at most {plan.rounds}"
+        )
+    return saved
+
+
 def _identity(
     crew: Clients, strategy: Strategy, plan: Plan, test: EncodedReviews | None
 ) -> dict[str, Any]:
@@ -201,20 +236,12 @@ def _identity(
     shapes = {name: list(t.shape) for name, t in crew.model.state_dict().items()}
     return {
         **{name: value for name, value in settings.items() if name not in ("rounds", "workers")},
-        "strategy": repr(strategy),
-        "codec": repr(crew.codec),
-        "transforms": [getattr(t, "__qualname__", repr(t)) for t in crew.transforms],
+        "strategy": described(strategy),
+        "codec": described(crew.codec),
+        "transforms": [described(transform) for transform in crew.transforms],
+        "model": described(crew.model),
         "shapes": shapes,
         "shared": [name for name in shapes if crew.shared(name)],
-        "clients": _digest(crew.data),
-        "test": _digest([] if test is None else [test]),
+        "clients": digest(crew.data),
+        "test": digest([] if test is None else [test]),
     }
-
-
-def _digest(data: Sequence[EncodedReviews]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for reviews in data:
-        digest.update(len(reviews).to_bytes(8, "little"))
-        for tensor in (reviews.tokens, reviews.lengths, reviews.labels):
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -84,7 +84,8 @@ class History(Sequence[RoundRecord]):
                 "examples": record.examples,
                 "steps": record.steps,
                 "train_loss": record.train_loss,
-                **record.metrics,
+                # Its "examples" are the test reviews; the column counts those trained on.
+                **{name: v for name, v in record.metrics.items() if name != "examples"},
                 "bytes_down": record.bytes_down,
                 "bytes_up": record.bytes_up,
                 "seconds": record.seconds,

@@ -3,10 +3,9 @@
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 
 from fedlab_helpers import wire
-from fedlab_helpers.clients import Reply
+from fedlab_helpers.clients import Reply, reason
 from fedlab_helpers.history import RoundRecord
 from fedlab_helpers.state import State
 from fedlab_helpers.updates import ClientState, Codec, Update
@@ -47,19 +46,11 @@ class Ledger:
         return wire.dense().decode(payload)
 
     def accept(self, replies: Iterable[Reply]) -> Iterator[Update]:
-        """Return the updates that can be used, in order, one at a time.
+        """Yield the updates that can be used, in order, one at a time.
 
         Raises:
-            NoUpdateLeft: there is none.
+            NoUpdateLeft: there was none.
         """
-        updates = self._open(replies)
-        first = next(updates, None)
-        if first is None:
-            reasons = "; ".join(f"client {c}: {why}" for c, why in self.left_out.items())
-            raise NoUpdateLeft(f"round {self.round}: every client was left out: {reasons}")
-        return chain([first], updates)
-
-    def _open(self, replies: Iterable[Reply]) -> Iterator[Update]:
         for reply in replies:
             self.bytes_up += len(reply.payload)
             if reply.failure:
@@ -68,15 +59,23 @@ class Ledger:
             try:
                 update = wire.unpack(reply.payload, self.codec, reply.client)
                 update.require_fit(self.params)
-            except ValueError as error:
-                self.left_out[reply.client] = f"{type(error).__name__}: {error}"
+            except Exception as error:  # hostile bytes can make a reader's own codec raise anything
+                self.left_out[reply.client] = reason(error)
                 continue
             self.examples += update.examples
             self.steps += update.steps
             self.losses[reply.client] = update.losses[-1]
             if reply.kept:
-                self.kept[reply.client] = reply.kept
+                # In the order in which a checkpoint gives them back.
+                self.kept[reply.client] = {
+                    owner: dict(sorted(tensors.items()))
+                    for owner, tensors in sorted(reply.kept.items())
+                    if tensors
+                }
             yield update
+        if not self.losses:
+            reasons = "; ".join(f"client {c}: {why}" for c, why in self.left_out.items())
+            raise NoUpdateLeft(f"round {self.round}: every client was left out: {reasons}")
 
     def record(self, metrics: dict[str, float]) -> RoundRecord:
         """Return the finished round as a record; its seconds end now."""

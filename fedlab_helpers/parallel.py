@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
@@ -25,18 +25,28 @@ def ordered_map(
     depend on how many that is.
     """
     items = iter(items)
-    pending: deque = deque()
+    pending: deque[tuple[Future[None], list[Result]]] = deque()
+
+    def work(item: Item, box: list[Result]) -> None:
+        # Not returned: a thread that still leaves its future would keep the result alive.
+        box.append(function(item))
+
+    def begin(count: int) -> None:
+        for item in islice(items, count):
+            box: list[Result] = []
+            pending.append((pool.submit(work, item, box), box))
+
     with (
         intra_op_threads(1),
         ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
         try:
-            pending.extend(pool.submit(function, item) for item in islice(items, workers + 1))
+            begin(workers + 1)
             while pending:
-                # Begun after the yield: until then the caller still holds the result before.
-                yield pending.popleft().result()
-                pending.extend(pool.submit(function, item) for item in islice(items, 1))
+                future, box = pending.popleft()
+                future.result()
+                yield box.pop()
+                begin(1)  # not before the yield: till then the caller holds the last result
         finally:
-            for future in pending:
+            for future, _ in pending:
                 future.cancel()
-            wait(pending)

@@ -65,6 +65,8 @@ def curves(
         axes.plot(points[x], points[y], line, color=colour, marker="o", markersize=3, label=name)
     for (name, level), line in zip((levels or {}).items(), cycle(LINES[::-1]), strict=False):
         axes.axhline(level, color="#777777", linestyle=line, linewidth=1, label=name)
+    if x == "round":
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel=text(x), ylabel=text(y))
     if len(series) + len(levels or {}) > 1:
         axes.legend(frameon=False, fontsize="small")
@@ -167,7 +169,7 @@ def confusion(labels: Sequence[int], predictions: Sequence[int]) -> Picture:
             for a in classes
         ]
     )
-    picture, axes = figure(3.4, 3)
+    picture, axes = figure(3.8, 3)
     axes.imshow(counts, cmap="Blues", vmin=0)
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if count > counts.max() / 2 else "black"

@@ -25,6 +25,8 @@ ENGLISH = {
     "perfectly_calibrated": "perfectly calibrated",
     "model": "model",
     "progress": "round {round}: accuracy {accuracy:.1%}",
+    "holders": "clients that have the word",
+    "row_change": "length of its row's change",
 }
 
 

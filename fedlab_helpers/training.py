@@ -1,8 +1,11 @@
 """Local training and evaluation of one model on one client's data."""
 
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -48,16 +51,31 @@ class LocalConfig:
             raise ValueError(
                 f"optimizer: got {self.optimizer!r}, expected one of {sorted(OPTIMIZERS)}"
             )
-        accepted = {
-            "epochs": self.epochs >= 1,
-            "batch_size": self.batch_size is None or self.batch_size >= 1,
-            "lr": self.lr > 0,
-            "max_grad_norm": self.max_grad_norm is None or self.max_grad_norm > 0,
-            "weight_decay": self.weight_decay >= 0,
+        size, norm = self.batch_size, self.max_grad_norm
+        checks = {
+            "epochs": (_is_count(self.epochs), "an integer of at least 1"),
+            "batch_size": (size is None or _is_count(size), "an integer of at least 1, or None"),
+            "lr": (_is_number(self.lr) and self.lr > 0, "a positive number"),
+            "max_grad_norm": (
+                norm is None or (_is_number(norm) and norm > 0),
+                "a positive number, or None",
+            ),
+            "weight_decay": (
+                _is_number(self.weight_decay) and self.weight_decay >= 0,
+                "a number not below 0",
+            ),
         }
-        for name, fine in accepted.items():
+        for name, (fine, accepted) in checks.items():
             if not fine:
-                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected a positive number")
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected {accepted}")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and value >= 1
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -173,23 +191,39 @@ def clip_gradients(model: nn.Module, max_norm: float) -> None:
 
 @torch.no_grad()
 def predict(model: nn.Module, data: EncodedReviews, batch_size: int = 256) -> Tensor:
-    """Return the model's logits, (N, C) on the CPU, in the order of `data`."""
-    model.eval()
-    device = next(model.parameters()).device
-    by_length = data.lengths.argsort(stable=True)  # little padding to compute
-    sorted_data = data.subset(by_length).to(device)
-    logits = torch.cat([model(b.tokens, b.lengths).cpu() for b in sorted_data.batches(batch_size)])
-    return torch.empty_like(logits).index_copy_(0, by_length.cpu(), logits)
-
-
-def evaluate(model: nn.Module, data: EncodedReviews, batch_size: int = 256) -> Metrics:
-    """Return loss and accuracy of the model, without dropout.
+    """Return the model's logits without dropout, (N, C) on the CPU, in the order of `data`.
 
     Raises:
         ValueError: there is no review.
     """
     if not len(data):
         raise ValueError("data: got no review, expected at least one")
+    device = next(model.parameters()).device
+    by_length = data.lengths.argsort(stable=True)  # little padding to compute
+    batches = data.subset(by_length).to(device).batches(batch_size)
+    with _evaluating(model):
+        logits = torch.cat([model(batch.tokens, batch.lengths).cpu() for batch in batches])
+    return torch.empty_like(logits).index_copy_(0, by_length.cpu(), logits)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Switch the model to evaluation, and each of its modules back to its own mode after."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def evaluate(model: nn.Module, data: EncodedReviews, batch_size: int = 256) -> Metrics:
+    """Return loss and accuracy of the model, without dropout; its train/eval mode stays.
+
+    Raises:
+        ValueError: there is no review.
+    """
     logits, labels = predict(model, data, batch_size), data.labels.cpu()
     accuracy = (logits.argmax(1) == labels).double().mean()
     return Metrics(float(cross_entropy(logits, labels)), float(accuracy), len(data))

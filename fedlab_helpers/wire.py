@@ -1,7 +1,7 @@
 """Updates to bytes and back. What a client sends is what `pack` returned; its cost is `len`.
 
 A payload is: 4 bytes of magic, a CRC-32 of the rest (little endian), and named tensors in the
-safetensors format, which holds no code. The CRC finds damage, not malice.
+safetensors format, which holds no code. The CRC finds damage; the limits below keep malice cheap.
 """
 
 import struct
@@ -9,8 +9,8 @@ import zlib
 from dataclasses import dataclass, replace
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from fedlab_helpers.state import State
 from fedlab_helpers.updates import Codec, Update
@@ -18,6 +18,8 @@ from fedlab_helpers.updates import Codec, Update
 _MAGIC = b"FLW1"
 _HEADER = struct.Struct("<4sI")
 _REPORT, _LOSSES = "report", "losses"
+_MAX_HEADER = 1 << 20  # bytes of JSON that name the tensors: some ten thousand of them
+_MAX_DIMS = 16  # torch's reductions stop at 64, and crawl on a tensor of a hundred thousand
 
 
 class WireError(ValueError):
@@ -40,7 +42,7 @@ class Tensors:
         return _HEADER.pack(_MAGIC, zlib.crc32(body)) + body
 
     def decode(self, payload: bytes) -> State:
-        """Return the tensors of a payload. Raises WireError for anything else."""
+        """Return the tensors of a payload, sorted by name. Raises WireError for anything else."""
         if len(payload) < _HEADER.size:
             raise WireError(
                 f"{len(payload)} bytes are no payload, which has {_HEADER.size} or more"
@@ -51,10 +53,22 @@ class Tensors:
             raise WireError(f"starts with {magic!r}, expected {_MAGIC!r}")
         if zlib.crc32(body) != checksum:
             raise WireError("the checksum does not match: bytes were damaged on the way")
-        try:
-            return load(body)
-        except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise WireError(f"not a set of tensors: {error}") from error
+        return _load(body)
+
+
+def _load(body: bytes) -> State:
+    if (size := int.from_bytes(body[:8], "little")) > _MAX_HEADER:
+        raise WireError(f"its header claims {size} bytes, expected at most {_MAX_HEADER}")
+    try:
+        tensors = load(body)
+    except Exception as error:  # the two libraries have half a dozen ways to say no
+        raise WireError(f"not a set of tensors: {error}") from error
+    for name, tensor in tensors.items():
+        if tensor.dim() > _MAX_DIMS:
+            raise WireError(f"{name!r} has {tensor.dim()} dimensions, expected at most {_MAX_DIMS}")
+    # safetensors returns them in an order of its own, another each time: noise that a transform
+    # draws tensor by tensor, or a norm that it sums, would then not repeat.
+    return dict(sorted(tensors.items()))
 
 
 def dense() -> Tensors:
@@ -108,17 +122,31 @@ def unpack(payload: bytes, codec: Codec, client: int) -> Update:
     Raises:
         WireError: the bytes are not such a payload.
     """
+    tensors = dict(codec.decode(payload))
+    report = _vector(_REPORT, tensors.pop(_REPORT, None), torch.int64)
+    losses = _vector(_LOSSES, tensors.pop(_LOSSES, None), torch.float32)
+    if len(report) != 2:
+        raise WireError(f"{_REPORT!r} has {len(report)} numbers, expected examples and steps")
     parts: dict[str, State] = {"delta": {}, "rows": {}, "extra": {}}
-    tensors = codec.decode(payload)
-    try:
-        examples, steps = tensors.pop(_REPORT).tolist()
-        losses = tuple(tensors.pop(_LOSSES).tolist())
-        for name, tensor in tensors.items():
-            kind, _, rest = name.partition(".")
-            parts[kind][rest] = tensor
-        rows = {name: tensor.long() for name, tensor in parts["rows"].items()}
-        return Update(
-            client, parts["delta"], rows, int(examples), int(steps), losses, parts["extra"]
-        )
-    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise WireError(f"the tensors {sorted(tensors)} are no update: {error}") from error
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind not in parts:
+            raise WireError(f"{name!r} is no part of an update, expected one of {sorted(parts)}")
+        parts[kind][rest] = tensor
+    rows = {
+        name: _vector(f"rows.{name}", ids, torch.int32).long()
+        for name, ids in parts["rows"].items()
+    }
+    examples, steps = report.tolist()
+    losses = tuple(losses.tolist())
+    return Update(client, parts["delta"], rows, examples, steps, losses, parts["extra"])
+
+
+def _vector(name: str, tensor: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Return the tensor if it is one-dimensional and of this dtype, else raise WireError."""
+    if tensor is None:
+        raise WireError(f"{name!r} is missing")
+    if tensor.dtype != dtype or tensor.dim() != 1:
+        came = f"{tuple(tensor.shape)} {tensor.dtype}"
+        raise WireError(f"{name!r} is {came}, expected one dimension of {dtype}")
+    return tensor

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 import torch
@@ -124,19 +124,22 @@ def test_an_exception_comes_through_and_what_is_pending_is_cancelled():
     assert torch.get_num_threads() == 3
 
 
-def test_pending_items_are_cancelled_before_they_begin():
+def test_an_interrupt_cancels_what_has_not_begun(monkeypatch):
     begun, release = [], threading.Event()
 
     def work(item):
         begun.append(item)
-        if item == 0:
-            raise KeyError
         release.wait(timeout=30)
 
-    threading.Timer(0.2, release.set).start()
-    with pytest.raises(KeyError):
+    def interrupted(future):
+        threading.Timer(0.2, release.set).start()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Future, "result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         next(ordered_map(work, range(9), 1))
-    assert set(begun) <= {0, 1}
+    assert begun == [0]
+    assert torch.get_num_threads() == 3
 
 
 def test_closing_early_ends_the_threads_and_begins_nothing_more():
@@ -163,6 +166,15 @@ def test_workers_have_one_intra_op_thread_and_nobody_else_afterwards():
     assert inside == {1}
     assert torch.get_num_threads() == 3
     assert threads_of_a_new_thread() == 3
+
+
+def test_workers_keep_one_intra_op_thread_also_when_the_caller_asks_for_more():
+    def items():
+        for item in range(4):
+            torch.set_num_threads(3)
+            yield item
+
+    assert set(ordered_map(lambda _: torch.get_num_threads(), items(), 2)) == {1}
 
 
 def test_the_caller_computes_with_one_thread_too_while_the_workers_do():

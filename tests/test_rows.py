@@ -10,7 +10,7 @@ from fedlab_helpers import rows, state
 from fedlab_helpers.devices import intra_op_threads
 from fedlab_helpers.models import CELLS, POOLINGS, SentimentLSTM
 from fedlab_helpers.text import EncodedReviews
-from fedlab_helpers.training import LocalConfig, train
+from fedlab_helpers.training import LocalConfig, clip_gradients, train
 
 VOCAB = 60
 
@@ -110,6 +110,19 @@ def test_training_on_touched_rows_changes_no_bit(
     name = SentimentLSTM.token_parameter
     assert dense[name][untouched].equal(before[name][untouched])
     assert not dense[name].equal(before[name])
+
+
+def test_rows_of_zeros_do_not_change_how_gradients_are_clipped():
+    """Summed in float32, the norm would depend on where the zeros stand."""
+    for seed in range(100):
+        rng = torch.Generator().manual_seed(seed)
+        touched = torch.randperm(500, generator=rng)[:40].sort().values
+        few, many = nn.Embedding(40, 17), nn.Embedding(500, 17)
+        few.weight.grad = torch.randn(40, 17, generator=rng)
+        many.weight.grad = torch.zeros(500, 17).index_copy(0, touched, few.weight.grad)
+        clip_gradients(few, 0.05)
+        clip_gradients(many, 0.05)
+        assert many.weight.grad[touched].equal(few.weight.grad)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

@@ -1,0 +1,64 @@
+"""A tiny task that a tiny model learns in seconds, shared by the tests of the upper floors."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.text import EncodedReviews
+
+VOCABULARY = 50
+SIZES = (12, 7, 20, 9)
+
+# A busy machine is slow: no test may fail for that.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
+# Two threads inside one operation on tiny tensors only wait for each other.
+torch.set_num_threads(1)
+
+
+def make_reviews(n: int, seed: int = 0, longest: int = 8) -> EncodedReviews:
+    """Return reviews of 2 to `longest` words, half of which tell the label (as in 2 + 20·label)."""
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.randint(2, (n,), generator=rng)
+    lengths = torch.randint(2, longest + 1, (n,), generator=rng)
+    telling = torch.randint(20, (n, longest), generator=rng) + 2 + 20 * labels[:, None]
+    anything = torch.randint(2, VOCABULARY, (n, longest), generator=rng)
+    tokens = torch.where(torch.rand(n, longest, generator=rng) < 0.5, telling, anything)
+    inside = torch.arange(longest) < lengths[:, None]
+    return EncodedReviews(tokens * inside, lengths, labels)
+
+
+def make_model(**options) -> SentimentLSTM:
+    """Return a small model, the same at each call."""
+    return SentimentLSTM(VOCABULARY, 6, 5, **{"seed": 0, **options})
+
+
+@pytest.fixture(scope="session")
+def reviews():
+    return make_reviews
+
+
+@pytest.fixture(scope="session")
+def small_model():
+    return make_model
+
+
+@pytest.fixture(scope="session")
+def clients():
+    return [make_reviews(size, seed) for seed, size in enumerate(SIZES)]
+
+
+@pytest.fixture(scope="session")
+def bits():
+    """Return a function that turns states, nested as one likes, into values that compare by bit."""
+
+    def of(value):
+        if isinstance(value, torch.Tensor):
+            plain = value.detach().cpu().contiguous()
+            return str(plain.dtype), tuple(plain.shape), plain.flatten().view(torch.uint8).tolist()
+        if isinstance(value, dict):
+            return {key: of(inner) for key, inner in value.items()}
+        return value
+
+    return of

@@ -1,0 +1,117 @@
+"""Each check of notebook 04 passes the right answer and has a hint for typical wrong ones."""
+
+import pytest
+import torch
+
+from fedlab_helpers.checks import averaging as checks
+from fedlab_helpers.history import History, RoundRecord
+
+EVERY = [checks.pooled_accuracy, checks.rowwise_mean, checks.rows_in, checks.byte_budget]
+
+
+def refused(verdict, *words: str) -> None:
+    """Require a verdict that is wrong, not "not yet", and whose hint holds these words."""
+    assert verdict.started
+    assert not verdict.passed
+    for word in words:
+        assert word in verdict.message
+
+
+@pytest.mark.parametrize("check", EVERY)
+def test_the_stub_is_not_yet(check):
+    for stub in (None, ...):
+        verdict = check(stub)
+        assert not verdict.passed
+        assert not verdict.started
+
+
+def test_a_stub_that_raises_is_not_yet():
+    def stub(*_):
+        raise NotImplementedError
+
+    for check in (checks.rowwise_mean, checks.rows_in):
+        assert not check(stub).started
+
+
+def test_pooled_accuracy():
+    assert checks.pooled_accuracy(293 / 350).passed
+    assert checks.pooled_accuracy(0.837).passed
+    refused(checks.pooled_accuracy((0.9 + 0.5 + 0.3) / 3), "mean of the three")
+    refused(checks.pooled_accuracy(83.7), "percentage")
+    refused(checks.pooled_accuracy(0.5), "0.5", "add up")
+
+
+def rowwise(changes, rows, weights, n_rows):
+    total = torch.zeros(n_rows, changes[0].shape[1])
+    weight = torch.zeros(n_rows, 1)
+    for change, touched, w in zip(changes, rows, weights, strict=True):
+        total[touched] += w * change
+        weight[touched] += w
+    return total / weight.clamp(min=1e-12)
+
+
+def diluted(changes, rows, weights, n_rows):
+    total = torch.zeros(n_rows, changes[0].shape[1])
+    for change, touched, w in zip(changes, rows, weights, strict=True):
+        total[touched] += w * change
+    return total / sum(weights)
+
+
+def unweighted(changes, rows, weights, n_rows):
+    return rowwise(changes, rows, [1.0] * len(weights), n_rows)
+
+
+def zero_by_zero(changes, rows, weights, n_rows):
+    total = torch.zeros(n_rows, changes[0].shape[1])
+    weight = torch.zeros(n_rows, 1)
+    for change, touched, w in zip(changes, rows, weights, strict=True):
+        total[touched] += w * change
+        weight[touched] += w
+    return total / weight
+
+
+def last_one_wins(changes, rows, weights, n_rows):
+    total = torch.zeros(n_rows, changes[0].shape[1])
+    for change, touched in zip(changes, rows, strict=True):
+        total[touched] = change
+    return total
+
+
+def test_rowwise_mean():
+    assert checks.rowwise_mean(rowwise).passed
+    refused(checks.rowwise_mean(diluted), "plain FedAvg")
+    refused(checks.rowwise_mean(unweighted), "do not weigh the same")
+    refused(checks.rowwise_mean(zero_by_zero), "NaN")
+    refused(checks.rowwise_mean(last_one_wins), "row 1 is")
+    refused(checks.rowwise_mean(lambda c, r, w, n: c[0]), "(5, 2)")
+    refused(checks.rowwise_mean(lambda c, r, w, n: 1 / 0), "ZeroDivisionError")
+
+
+def test_rows_in():
+    assert checks.rows_in(lambda change: change.any(1).nonzero().flatten()).passed
+    assert checks.rows_in(lambda change: change.any(1).nonzero().flatten().tolist()).passed
+    refused(checks.rows_in(lambda change: change.any(1)), "ids of the marked rows")
+    refused(checks.rows_in(lambda change: change.sum(1).nonzero().flatten()), "sum to 0")
+    refused(checks.rows_in(lambda change: (change > 0).any(1).nonzero().flatten()), "tiny")
+    refused(checks.rows_in(lambda change: (change == 0).any(1).nonzero().flatten()), "row")
+    refused(checks.rows_in(lambda change: range(len(change))), "row 0")
+    refused(checks.rows_in(lambda change: [1, 2, 4, 4]), "[1, 2, 4, 4]")
+
+
+def run_of(accuracy: float | None, rounds: int, bytes_a_round: int) -> History:
+    metrics = {} if accuracy is None else {"accuracy": accuracy}
+    records = [
+        RoundRecord(number, (0,), 1, 1, {0: 0.5}, {}, bytes_a_round, 0, 0.1, metrics)
+        for number in range(1, rounds + 1)
+    ]
+    return History(tuple(records))
+
+
+def test_byte_budget():
+    enough = checks.BUDGET_BYTES // 6
+    assert checks.byte_budget(run_of(checks.TARGET_ACCURACY, 6, enough)).passed
+    refused(checks.byte_budget(run_of(0.99, 7, enough)), "over the budget")
+    refused(checks.byte_budget(run_of(0.6, 2, enough)), "do more")
+    refused(checks.byte_budget(run_of(None, 2, enough)), "validation")
+    refused(checks.byte_budget(0.8), "History")
+    refused(checks.byte_budget(History(())), "History")
