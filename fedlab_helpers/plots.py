@@ -65,7 +65,7 @@ def curves(
         axes.plot(points[x], points[y], line, color=colour, marker="o", markersize=3, label=name)
     for (name, level), line in zip((levels or {}).items(), cycle(LINES[::-1]), strict=False):
         axes.axhline(level, color="#777777", linestyle=line, linewidth=1, label=name)
-    if x == "round":
+    if x in ("round", "holders"):  # nothing is at half a round
         axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel=text(x), ylabel=text(y))
     if len(series) + len(levels or {}) > 1:

@@ -41,8 +41,9 @@ def test_reviews_needed():
     refused(checks.reviews_needed(0.84 * 0.16 / 0.2**2), "0.002")
     refused(checks.reviews_needed(3473 * 0.62 / 0.2), "root")
     refused(checks.reviews_needed(3473 * 0.65 / 0.2), "root")
-    refused(checks.reviews_needed(0.84 / 0.002**2), "1 - p")
+    refused(checks.reviews_needed(0.84 / 0.002**2), "factor 1 - p")
     refused(checks.reviews_needed(5000), "5,000")
+    refused(checks.reviews_needed(30_000), "30,000")
 
 
 GRID = torch.arange(0.2, 4, 0.05)
@@ -130,8 +131,8 @@ def test_reading_length():
     assert "+1.0 points" in verdict.message
     assert checks.reading_length({32: 0.81, 64: 0.83, 128: 0.83}, 64).passed
     refused(checks.reading_length(tried, 64), "84.0%", "83.0%")
-    refused(checks.reading_length(tried, 256), "256")
+    refused(checks.reading_length(tried, 256), "256", "none of")
     refused(checks.reading_length({32: 0.8, 64: 0.9}, 64), "each side")
-    refused(checks.reading_length({32: 0.8, 128: 0.9}, 128), "64")
+    refused(checks.reading_length({32: 0.8, 128: 0.9}, 128), "holds 64")
     refused(checks.reading_length({32: 81.0, 64: 83.0, 128: 84.0}, 128), "shares")
     refused(checks.reading_length([0.8, 0.9], 64), "dict")

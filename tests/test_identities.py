@@ -130,7 +130,19 @@ def test_permuted_updates_have_the_same_mean(clients, small_model, strategy):
     assert largest_difference(ends[0], ends[2]) < 1e-6
 
 
-@pytest.mark.parametrize("strategy", [fedavg(), rowwise(), fedavg("weights")])
+@dataclass(frozen=True)
+class InFloat32(WeightedMean):
+    """A mean that is summed in float32: the order of the updates shows in its last bits."""
+
+    def aggregate(self, server, updates):
+        total, count = state.zeros_like(server.params), 0
+        for update in updates:
+            total, count = state.add(total, wire.make_whole(update, total).delta), count + 1
+        params = state.add(server.params, total, 1 / count)
+        return replace(server, params=params, round=server.round + 1)
+
+
+@pytest.mark.parametrize("strategy", [fedavg(), rowwise(), fedavg("weights"), InFloat32()])
 def test_neither_the_order_of_finishing_nor_workers_change_a_bit(
     clients, reviews, small_model, bits, strategy
 ):
@@ -160,6 +172,9 @@ def test_neither_the_order_of_finishing_nor_workers_change_a_bit(
             client_states=states,
         )
         records = [replace(record, seconds=0) for record in history]
+        for record in records:
+            answered = [client for client in record.cohort if client not in record.left_out]
+            assert list(record.client_losses) == answered, "they were taken in cohort order"
         ends.append((bits(state.of_model(model)), bits(states), records))
     assert all(end == ends[0] for end in ends[1:])
     assert any(record.left_out for record in ends[0][2]), "dropouts were part of it"

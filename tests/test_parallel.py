@@ -168,15 +168,6 @@ def test_workers_have_one_intra_op_thread_and_nobody_else_afterwards():
     assert threads_of_a_new_thread() == 3
 
 
-def test_workers_keep_one_intra_op_thread_also_when_the_caller_asks_for_more():
-    def items():
-        for item in range(4):
-            torch.set_num_threads(3)
-            yield item
-
-    assert set(ordered_map(lambda _: torch.get_num_threads(), items(), 2)) == {1}
-
-
 def test_the_caller_computes_with_one_thread_too_while_the_workers_do():
     results = ordered_map(str, range(3), 1)
     next(results)
