@@ -439,10 +439,11 @@ def test_a_crash_at_any_step_of_any_write_loses_no_bit(play, tmp_path, bits):
                 play(folder, plan, test=None)
             except Crash:
                 crashes += 1
-        resumed = play(folder, plan, test=None)
-        assert bits(resumed[0]) == bits(through[0]), f"after {allowed} steps"
-        assert bits(resumed[1]) == bits(through[1]), f"after {allowed} steps"
-        assert resumed[2] == through[2], f"after {allowed} steps"
+        for how in ("resumed", "read once more"):
+            end = play(folder, plan, test=None)
+            assert bits(end[0]) == bits(through[0]), f"{how} after {allowed} steps"
+            assert bits(end[1]) == bits(through[1]), f"{how} after {allowed} steps"
+            assert end[2] == through[2], f"{how} after {allowed} steps"
         if not crash.reached:
             break
     assert crashes >= 2 * 10
