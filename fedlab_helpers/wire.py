@@ -79,8 +79,8 @@ def dense() -> Tensors:
 def touched_rows() -> Tensors:
     """Return the codec that leaves out embedding rows the client's reviews never used.
 
-    Nothing is lost: such a row's change is zero. Like the zeros of a dense payload, the list of
-    rows tells the server which words the client's reviews contain.
+    Nothing is lost: such a row's change is zero. The list of rows tells the server which words the
+    client's reviews contain; the zeros of a dense payload tell it nearly as much.
     """
     return Tensors(keeps_rows=True)
 

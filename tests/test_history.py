@@ -17,7 +17,7 @@ FIRST = RoundRecord(
     bytes_down=300,
     bytes_up=200,
     seconds=1.5,
-    metrics={"loss": 0.6, "accuracy": 0.7},
+    metrics={"loss": 0.6, "accuracy": 0.7, "examples": 3473},
 )
 SECOND = replace(
     FIRST, round=2, left_out={}, bytes_down=30, bytes_up=70, metrics={}, seconds=0.1 + 0.2

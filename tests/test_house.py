@@ -31,6 +31,7 @@ FLOORS = {
     "training": 3,
     "checkpoint": 3,
     "aggregation": 4,
+    "plan": 4,
     "clients": 4,
     "ledger": 5,
     "federated": 6,
