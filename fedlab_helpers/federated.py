@@ -40,6 +40,7 @@ def rounds(
     """Train a model over clients that keep their data, and yield a record after each round.
 
     After each record the model holds the global weights; it is evaluated where it lies.
+    For a progress bar: `for record in tqdm(rounds(…), total=plan.rounds)`.
 
     Args:
         model: called as `model(tokens, lengths)`; changed in place.
