@@ -1,0 +1,148 @@
+"""An Elman network and its back-propagation through time in plain NumPy, written to be read.
+
+For one sequence x_1 … x_T, with h_0 given (Elman 1990, doi:10.1207/s15516709cog1402_1):
+
+    h_t = tanh(W_x x_t + W_h h_{t-1} + b)
+    o_t = V h_t + c
+    L   = sum over t of -log softmax(o_t)[y_t]
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Parameters:
+    """The weights, or the gradients of a loss with respect to them.
+
+    Args:
+        W_x: input to hidden, (H, I).
+        W_h: hidden to hidden, (H, H).
+        b: (H,).
+        V: hidden to output, (O, H).
+        c: (O,).
+    """
+
+    W_x: Array
+    W_h: Array
+    b: Array
+    V: Array
+    c: Array
+
+    @classmethod
+    def random(
+        cls, inputs: int, hidden: int, outputs: int, rng: np.random.Generator
+    ) -> "Parameters":
+        """Return weights drawn evenly from ±1/sqrt(H), as PyTorch's recurrent layers do."""
+        bound = 1 / np.sqrt(hidden)
+        shapes = (hidden, inputs), (hidden, hidden), (hidden,), (outputs, hidden), (outputs,)
+        return cls(*(rng.uniform(-bound, bound, shape) for shape in shapes))
+
+    def zeros(self) -> "Parameters":
+        """Return zeros of the same shapes."""
+        return Parameters(*(np.zeros_like(getattr(self, field.name)) for field in fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What the forward pass keeps for the backward pass.
+
+    Args:
+        inputs: x_1 … x_T, (T, I).
+        hidden: h_0 … h_T, (T + 1, H).
+        outputs: o_1 … o_T, (T, O).
+    """
+
+    inputs: Array
+    hidden: Array
+    outputs: Array
+
+
+def forward(weights: Parameters, inputs: Array, start: Array | None = None) -> Trace:
+    """Run the network over one sequence.
+
+    Args:
+        inputs: (T, I), T at least 1.
+        start: h_0, (H,); None: zeros.
+
+    Raises:
+        ValueError: the inputs are not (T, I) with the I of the weights.
+    """
+    inputs = np.asarray(inputs, dtype=np.float64)
+    hidden_size, input_size = weights.W_x.shape
+    if inputs.ndim != 2 or inputs.shape[1] != input_size or not len(inputs):
+        raise ValueError(f"inputs: shape {inputs.shape}, expected (T, {input_size}), T at least 1")
+    hidden = np.zeros((len(inputs) + 1, hidden_size))
+    hidden[0] = 0 if start is None else start
+    for t, x in enumerate(inputs):
+        hidden[t + 1] = np.tanh(weights.W_x @ x + weights.W_h @ hidden[t] + weights.b)
+    return Trace(inputs, hidden, hidden[1:] @ weights.V.T + weights.c)
+
+
+def probabilities(outputs: Array) -> Array:
+    """Return the softmax of each row of (T, O), without overflow."""
+    powers = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def loss(trace: Trace, targets: NDArray[np.int64]) -> float:
+    """Return the cross-entropy in nats, summed over time; targets are classes, (T,)."""
+    chosen = probabilities(trace.outputs)[np.arange(len(targets)), targets]
+    return float(-np.log(chosen).sum())
+
+
+def backward(
+    weights: Parameters, trace: Trace, targets: NDArray[np.int64], truncate: int | None = None
+) -> tuple[Parameters, Array]:
+    """Return the loss's gradients by back-propagation through time.
+
+    Args:
+        weights: those of the forward pass.
+        trace: what the forward pass kept.
+        targets: classes, (T,).
+        truncate: cut the sequence into pieces of this many steps; no gradient flows from a piece
+            into the one before it, as when a hidden state is detached. None: full BPTT.
+
+    Returns:
+        The gradients of the weights, and dL/dh_1 … dL/dh_T, (T, H).
+
+    Raises:
+        ValueError: `truncate` is below 1, or the targets do not fit the trace.
+    """
+    if truncate is not None and truncate < 1:
+        raise ValueError(f"truncate: got {truncate}, expected at least 1, or None")
+    steps = len(trace.inputs)
+    if np.shape(targets) != (steps,):
+        raise ValueError(f"targets: shape {np.shape(targets)}, expected ({steps},)")
+    d_outputs = probabilities(trace.outputs)
+    d_outputs[np.arange(steps), targets] -= 1  # dL/do_t = softmax(o_t) - onehot(y_t)
+    gradient = weights.zeros()
+    d_hidden = d_outputs @ weights.V  # (T, H), each step's own loss so far
+    for t in reversed(range(steps)):
+        d_sum = (1 - trace.hidden[t + 1] ** 2) * d_hidden[t]  # through tanh
+        gradient.W_x[:] += np.outer(d_sum, trace.inputs[t])
+        gradient.W_h[:] += np.outer(d_sum, trace.hidden[t])
+        gradient.b[:] += d_sum
+        if t > 0 and not (truncate and t % truncate == 0):
+            d_hidden[t - 1] += weights.W_h.T @ d_sum  # to the step before
+    gradient.V[:] = d_outputs.T @ trace.hidden[1:]
+    gradient.c[:] = d_outputs.sum(axis=0)
+    return gradient, d_hidden
+
+
+def with_spectral_radius(matrix: Array, radius: float) -> Array:
+    """Return the matrix scaled so that its largest eigenvalue has this absolute value.
+
+    Raises:
+        ValueError: all eigenvalues are zero, or the radius is negative.
+    """
+    if not radius >= 0:
+        raise ValueError(f"radius: got {radius!r}, expected a number not below 0")
+    largest = np.abs(np.linalg.eigvals(matrix)).max()
+    if largest == 0:
+        raise ValueError("matrix: all eigenvalues are 0, so no scale gives another radius")
+    return matrix * (radius / largest)
