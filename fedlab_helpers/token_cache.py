@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -34,19 +35,21 @@ class TokenCache:
     def __init__(self, version: str, folder: Path | None = None):
         self.path = (folder or default_folder()) / f"tokens-{version}.json.gz"
         self._tokens: dict[str, list[str]] | None = None
+        self._lock = threading.Lock()  # two threads that both read the file would lose tokens
 
     def tokenize(self, texts: Sequence[str], tokenizer: Tokenizer) -> list[list[str]]:
         """Return the tokens of each text; only texts never seen before are tokenised."""
-        if self._tokens is None:
-            self._tokens = self._read()
         keys = [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in texts]
-        missing = {
-            key: text for key, text in zip(keys, texts, strict=True) if key not in self._tokens
-        }
-        if missing:
-            self._tokens |= {key: tokenizer(text) for key, text in missing.items()}
-            self._write()
-        return [list(self._tokens[key]) for key in keys]
+        with self._lock:
+            if self._tokens is None:
+                self._tokens = self._read()
+            missing = {
+                key: text for key, text in zip(keys, texts, strict=True) if key not in self._tokens
+            }
+            if missing:
+                self._tokens |= {key: tokenizer(text) for key, text in missing.items()}
+                self._write()
+            return [list(self._tokens[key]) for key in keys]
 
     def _read(self) -> dict[str, list[str]]:
         """Return what the file holds, or nothing if it is missing, damaged or not ours."""
