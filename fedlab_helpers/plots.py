@@ -19,7 +19,6 @@ from fedlab_helpers.strings import text
 # Okabe and Ito's palette, which colour-blind readers can tell apart; styles serve grey prints.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 LINES = ("-", "--", "-.", ":")
-HATCHES = ("", "//", "..", "xx")
 _CHINESE_FONTS = (
     "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Micro Hei",
     "WenQuanYi Zen Hei",
@@ -126,27 +125,6 @@ def bars(values: Mapping[str, float], label: str, errors: Sequence[float] | None
     axes.invert_yaxis()
     axes.margins(x=0.15)
     axes.set_xlabel(label)
-    return picture
-
-
-def shares(table: pd.DataFrame, label: str) -> Picture:
-    """Return one stacked bar a row, e.g. a client, with the share of each column, e.g. a domain.
-
-    Args:
-        table: counts, not negative.
-        label: what a row is.
-    """
-    picture, axes = figure(5, 3)
-    portions = table.div(table.sum(axis=1), axis=0)
-    below = np.zeros(len(table))
-    for name, colour, hatch in zip(table.columns, cycle(COLOURS), cycle(HATCHES), strict=False):
-        axes.bar(
-            table.index.astype(str), portions[name], bottom=below, color=colour, hatch=hatch,
-            edgecolor="white", label=text(str(name)),
-        )  # fmt: skip
-        below += portions[name].to_numpy()
-    axes.set(xlabel=label, ylabel="share")
-    axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     return picture
 
 

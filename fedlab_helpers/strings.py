@@ -10,7 +10,6 @@ ENGLISH = {
     "total_bytes": "bytes sent, both ways",
     "total_megabytes": "megabytes sent, both ways",
     "seconds": "seconds",
-    "client": "client",
     "reviews": "reviews",
     "hotel": "hotel",
     "book": "book",

@@ -3,7 +3,6 @@
 import io
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib import font_manager, image
 from matplotlib.ft2font import FT2Font
@@ -67,13 +66,6 @@ def test_bars_stand_in_the_order_given_with_their_values():
     assert [bar.get_width() for bar in axes.patches] == [0.25, 0.5]
     assert {"0.25", "0.5"} <= {text.get_text() for text in axes.texts}
     assert axes.yaxis_inverted()
-
-
-def test_shares_of_each_row_reach_one():
-    table = pd.DataFrame({"hotel": [3, 0], "book": [1, 5]}, index=[0, 1])
-    axes = plots.shares(table, "client").axes[0]
-    heights = np.array([bar.get_height() for bar in axes.patches]).reshape(2, 2)
-    assert heights.tolist() == [[0.75, 0.0], [0.25, 1.0]]
 
 
 def test_confusion_counts_labels_in_rows():
