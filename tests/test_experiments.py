@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from fedlab_helpers import experiments, studies
-from fedlab_helpers.studies import Study, grid
+from fedlab_helpers.studies import Study, baselines, grid, local_training
+from fedlab_helpers.studies.study import task
 
 
 def study(measure, seeds=3):
@@ -87,13 +88,13 @@ def test_every_run_of_a_study_differs_and_has_three_seeds(name):
 
 def test_a_federated_measurement_is_the_run_it_names(monkeypatch):
     settings = {**studies.STUDIES["local_training"].runs[0], "rounds": 1, "cohort": 1}
-    row = studies.measure_federated({**settings, "clients": 200})[0]
+    row = local_training.measure_federated({**settings, "clients": 200})[0]
     assert row["round"] == 1
     assert 0.4 < row["accuracy"] < 0.7  # one client of 60 reviews, one round
     assert row["total_bytes"] > row["bytes_up"] > 0
 
 
 def test_the_majority_baseline_is_the_larger_class():
-    row = studies.measure_baseline({"model": "majority", "seed": 0})[0]
-    labels = studies._task().test.labels
+    row = baselines.measure_baseline({"model": "majority", "seed": 0})[0]
+    labels = task().test.labels
     assert row["accuracy"] == pytest.approx(float((labels == 0).double().mean()))
