@@ -1,8 +1,9 @@
 """Who holds what: lists of example indices, one for each client."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import pandas as pd
 
 Parts = list[np.ndarray]  # one sorted int64 array of indices a client
 
@@ -30,7 +31,8 @@ def dirichlet(
 
     Large `alpha` comes close to equal shares; small `alpha` gives most of a class to few clients
     (Hsu et al. 2019, arXiv:1909.06335, apply it to label shares in the same spirit). A client
-    with less than `min_size` examples is then filled up from the largest one.
+    with less than `min_size` examples is then filled up from the largest one. With domains in
+    the place of labels, it is the domains that are dealt unevenly.
 
     Raises:
         ValueError: `alpha` is not a finite number above 0, or the clients cannot all have
@@ -76,6 +78,132 @@ def by_domain(domains: Sequence[str], n_clients: int, rng: np.random.Generator) 
         for name, count in zip(names, counts, strict=True)
         for part in np.array_split(rng.permutation(np.flatnonzero(domains == name)), count)
     ]
+
+
+def shards(
+    labels: Sequence[int], n_clients: int, rng: np.random.Generator, per_client: int = 2
+) -> Parts:
+    """Sort the examples by label, cut them into equal shards, and deal each client some.
+
+    The pathological split of McMahan et al. 2017 (arXiv:1602.05629, section 3): a shard lies
+    within one label, or across the border of two, so a client of `per_client` shards seldom sees
+    more labels than that. With two labels, `per_client=1` gives one-sided clients.
+
+    Raises:
+        ValueError: `per_client` is below 1, or there are more shards than examples.
+    """
+    if per_client < 1:
+        raise ValueError(f"per_client: got {per_client!r}, expected at least 1")
+    _require_enough(len(labels), n_clients, per_client)
+    shuffled = rng.permutation(len(labels))
+    by_label = shuffled[np.asarray(labels)[shuffled].argsort(kind="stable")]
+    cut = np.array_split(by_label, n_clients * per_client)
+    dealt = rng.permutation(len(cut)).reshape(n_clients, per_client)
+    return [np.sort(np.concatenate([cut[shard] for shard in mine])) for mine in dealt]
+
+
+def quantity(
+    labels: Sequence[int],
+    n_clients: int,
+    rng: np.random.Generator,
+    exponent: float = 1.0,
+    min_size: int = 1,
+) -> Parts:
+    """Deal the examples at random, in sizes that follow a power law.
+
+    Beyond its `min_size`, client k (from 0) gets a share proportional to (k + 1)^-exponent: the
+    first client is the largest. An exponent of 0 makes all sizes equal.
+
+    Raises:
+        ValueError: the exponent is negative or not finite, or the clients cannot all have
+            `min_size` examples.
+    """
+    if not 0 <= exponent < np.inf:
+        raise ValueError(f"exponent: got {exponent!r}, expected a finite number not below 0")
+    if min_size < 1:
+        raise ValueError(f"min_size: got {min_size!r}, expected at least 1")
+    _require_enough(len(labels), n_clients, min_size)
+    law = np.arange(1, n_clients + 1, dtype=np.float64) ** -exponent
+    spare = len(labels) - n_clients * min_size
+    ends = np.rint(np.cumsum(law / law.sum()) * spare).astype(np.int64)
+    ends += min_size * np.arange(1, n_clients + 1)
+    return [np.sort(part) for part in np.split(rng.permutation(len(labels)), ends[:-1])]
+
+
+def mixture(
+    labels: Sequence[int],
+    n_clients: int,
+    rng: np.random.Generator,
+    share: float,
+    skewed: Callable[[np.ndarray, int, np.random.Generator], Parts],
+) -> Parts:
+    """Deal a random share of the examples as `iid` does, and the others as `skewed` does.
+
+    Args:
+        labels: what `skewed` is to look at: classes or domains.
+        share: of the examples that are dealt at random, from 0 to 1.
+        skewed: called with (labels, n_clients, rng), e.g.
+            `lambda *args: partition.dirichlet(*args, alpha=0.1)`.
+
+    Raises:
+        ValueError: `share` is not in [0, 1], or a part has fewer examples than clients.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share: got {share!r}, expected a number from 0 to 1")
+    _require_enough(len(labels), n_clients)
+    labels = np.asarray(labels)
+    order = rng.permutation(len(labels))
+    cut = round(share * len(labels))
+    dealt = [
+        [pool[part] for part in deal(labels[pool], n_clients, rng)]
+        for pool, deal in ((order[:cut], iid), (order[cut:], skewed))
+        if len(pool)
+    ]
+    return [np.sort(np.concatenate(mine)) for mine in zip(*dealt, strict=True)]
+
+
+def describe(
+    parts: Parts, labels: Sequence[int], domains: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Return how unlike the clients are, one row a client.
+
+    Args:
+        parts: each client's indices.
+        labels: of all examples.
+        domains: of all examples; None: they are not looked at.
+
+    Returns:
+        Columns "size"; "label …" and "domain …", the share of the client's examples; and
+        "label divergence" and "domain divergence", the Jensen-Shannon divergence in bits between
+        these shares and those of all clients together: 0 where they are the same, at most 1
+        (Lin 1991, doi:10.1109/18.61115).
+
+    Raises:
+        ValueError: there is no client, or one without examples.
+    """
+    if not parts or not all(len(part) for part in parts):
+        raise ValueError(f"parts: sizes {[len(part) for part in parts]}, expected all above 0")
+    columns = {"size": [len(part) for part in parts]}
+    for kind, values in (("label", labels), ("domain", domains)):
+        if values is None:
+            continue
+        names, codes = np.unique(np.asarray(values), return_inverse=True)
+        counts = np.array([np.bincount(codes[part], minlength=len(names)) for part in parts])
+        shares = counts / counts.sum(axis=1, keepdims=True)
+        columns |= {f"{kind} {n}": shares[:, i] for i, n in enumerate(names)}
+        columns[f"{kind} divergence"] = _jensen_shannon(shares, counts.sum(0) / counts.sum())
+    return pd.DataFrame(columns).rename_axis("client")
+
+
+def _jensen_shannon(shares: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return the divergence in bits of each row of (K, C) from the (C,) of the whole."""
+    middle = (shares + whole) / 2
+
+    def relative_entropy(p: np.ndarray) -> np.ndarray:
+        ratio = np.divide(p, middle, out=np.ones_like(middle), where=middle > 0)
+        return (p * np.log2(np.where(ratio > 0, ratio, 1))).sum(axis=1)
+
+    return (relative_entropy(shares) + relative_entropy(np.broadcast_to(whole, shares.shape))) / 2
 
 
 def _require_enough(n_examples: int, n_clients: int, min_size: int = 1) -> None:

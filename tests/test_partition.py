@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
 
-from fedlab_helpers.partition import by_domain, dirichlet, iid
+from fedlab_helpers.partition import (
+    by_domain,
+    describe,
+    dirichlet,
+    iid,
+    mixture,
+    quantity,
+    shards,
+)
 
 quick = settings(max_examples=60)
 LABELS = st.lists(st.integers(0, 3), min_size=1, max_size=60)
@@ -176,3 +185,134 @@ def test_labels_may_be_tensors_or_words():
 def test_the_impossible_is_refused_with_its_numbers(deal, message):
     with pytest.raises(ValueError, match=message):
         deal()
+
+
+# Shards, quantities, mixtures
+
+
+@quick
+@given(labels=LABELS, seed=SEEDS, data=st.data())
+def test_shards_deal_everything_and_few_labels_to_each(labels, seed, data):
+    per_client = data.draw(st.integers(1, len(labels)))
+    n_clients = data.draw(st.integers(1, len(labels) // per_client))
+    parts = shards(labels, n_clients, rng(seed), per_client)
+    assert_partition(parts, n_clients, len(labels))
+    # A border between two labels can lie inside a shard: there are as many as labels, less one.
+    for part in parts:
+        assert len({labels[i] for i in part}) <= per_client + len(set(labels)) - 1
+
+
+def test_one_shard_of_two_equal_labels_is_a_one_sided_client():
+    labels = np.array([0, 1] * 40)
+    parts = shards(labels, 8, rng(), per_client=1)
+    assert [set(labels[part]) for part in parts].count({0}) == 4
+    assert [set(labels[part]) for part in parts].count({1}) == 4
+    assert sizes(parts) == [10] * 8
+
+
+def test_shards_are_dealt_at_random():
+    labels = np.array([0, 1] * 40)
+    mixed = [len(set(labels[part])) for part in shards(labels, 10, rng(), per_client=2)]
+    assert set(mixed) == {1, 2}  # in order, each client would get two shards of one label
+
+
+@quick
+@given(n=st.integers(1, 80), seed=SEEDS, exponent=st.floats(0, 50), data=st.data())
+def test_quantities_fall_and_everybody_has_the_least(n, seed, exponent, data):
+    n_clients = data.draw(st.integers(1, n))
+    least = data.draw(st.integers(1, n // n_clients))
+    parts = quantity([0] * n, n_clients, rng(seed), exponent, least)
+    assert_partition(parts, n_clients, n)
+    assert min(sizes(parts)) >= least
+    first, *rest = sizes(parts)
+    assert all(first >= size - 1 for size in rest)  # ends are rounded
+
+
+def test_quantities_follow_the_power_law():
+    assert sizes(quantity([0] * 1103, 3, rng(), exponent=1)) == [601, 301, 201]
+    assert sizes(quantity([0] * 12, 4, rng(), exponent=0)) == [3, 3, 3, 3]
+
+
+@quick
+@given(labels=st.lists(st.integers(0, 1), min_size=20, max_size=60), seed=SEEDS)
+def test_a_mixture_deals_everything(labels, seed):
+    parts = mixture(labels, 4, rng(seed), 0.5, shards_of_one)
+    assert_partition(parts, 4, len(labels))
+
+
+def shards_of_one(labels, n_clients, rng):
+    return shards(labels, n_clients, rng, per_client=1)
+
+
+def test_a_mixture_goes_from_skewed_to_random():
+    labels = np.array([0, 1] * 400)
+    spread = [
+        np.std([labels[part].mean() for part in mixture(labels, 8, rng(), share, shards_of_one)])
+        for share in (0, 0.5, 1)
+    ]
+    assert spread[0] == 0.5
+    assert 0.2 < spread[1] < 0.3
+    assert spread[2] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("deal", "message"),
+    [
+        (lambda: shards([0, 1], 2, rng(), 0), r"per_client: got 0, expected at least 1"),
+        (lambda: shards([0, 1] * 3, 4, rng(), 2), r"4 clients .* 8 examples, got 6"),
+        (lambda: quantity([0] * 9, 2, rng(), -1), r"exponent: got -1"),
+        (lambda: quantity([0] * 9, 2, rng(), float("nan")), r"exponent: got nan"),
+        (lambda: quantity([0] * 9, 2, rng(), float("inf")), r"exponent: got inf"),
+        (lambda: quantity([0] * 9, 2, rng(), 1, 5), r"10 examples, got 9"),
+        (lambda: quantity([0] * 9, 2, rng(), 1, 0), r"min_size: got 0"),
+        (lambda: mixture([0] * 9, 2, rng(), 1.5, iid), r"share: got 1\.5"),
+        (lambda: mixture([0] * 9, 4, rng(), 0.9, iid), r"4 examples, got 1"),
+        (lambda: mixture([], 4, rng(), 0.5, iid), r"4 examples, got 0"),
+        (lambda: describe([], []), r"parts: sizes \[\]"),
+        (lambda: describe([np.array([0]), np.array([], int)], [0]), r"sizes \[1, 0\]"),
+    ],
+)
+def test_what_cannot_be_dealt_is_refused_with_its_numbers(deal, message):
+    with pytest.raises(ValueError, match=message):
+        deal()
+
+
+@pytest.mark.parametrize(
+    "deal",
+    [
+        lambda rng: shards([0, 1] * 50, 7, rng),
+        lambda rng: quantity([0, 1] * 50, 7, rng),
+        lambda rng: mixture([0, 1] * 50, 7, rng, 0.3, iid),
+    ],
+    ids=["shards", "quantity", "mixture"],
+)
+def test_the_generator_decides_these_too(deal):
+    assert_repeatable(deal)
+
+
+# How unlike the clients are
+
+
+def test_a_description_by_hand():
+    parts = [np.array([0, 1]), np.array([2, 3])]
+    table = describe(parts, [0, 0, 1, 1], ["book", "hotel", "book", "hotel"])
+    assert table["size"].tolist() == [2, 2]
+    assert table["label 0"].tolist() == [1, 0]
+    assert table["domain hotel"].tolist() == [0.5, 0.5]
+    assert table["domain divergence"].tolist() == [0, 0]
+    # P = (1, 0), Q = (1/2, 1/2), M = (3/4, 1/4): (log2(4/3) + log2(2/3)/2 + log2(2)/2) / 2
+    assert table["label divergence"].tolist() == pytest.approx([0.311278] * 2, abs=1e-6)
+    assert "domain hotel" not in describe(parts, [0, 0, 1, 1])
+
+
+@quick
+@given(labels=LABELS, seed=SEEDS, data=st.data())
+def test_divergence_agrees_with_scipy(labels, seed, data):
+    n_clients = data.draw(st.integers(1, len(labels)))
+    table = describe(dirichlet(labels, n_clients, rng(seed), 0.3), labels)
+    names = [f"label {label}" for label in sorted(set(labels))]
+    whole = [labels.count(label) / len(labels) for label in sorted(set(labels))]
+    for _, row in table.iterrows():
+        expected = jensenshannon(row[names].to_numpy(), whole, base=2) ** 2
+        assert row["label divergence"] == pytest.approx(expected, abs=1e-9)
+        assert -1e-12 <= row["label divergence"] <= 1
