@@ -80,7 +80,8 @@ def versions() -> dict[str, str]:
 
 
 def _key(row: Settings, study: Study) -> tuple[str, ...]:
-    return tuple(str(row.get(name)) for name in study.runs[0])
+    values = (row.get(name) for name in study.runs[0])
+    return tuple("" if value is None else str(value) for value in values)  # as csv writes them
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
