@@ -1,127 +1,84 @@
-"""What the server does with the clients' updates: strategies, as small frozen values."""
+"""The strategies of the series by name: what the server does with the clients' updates.
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+Each returns a small frozen value. Its parts combine freely: `combine=Mean(per_row=True)` averages
+embedding rows row by row under any of them.
+"""
 
-from torch import nn
+from typing import Literal
 
-from fedlab_helpers.state import RunningMean, State, add, zeros_like
-from fedlab_helpers.training import Hooks
-from fedlab_helpers.updates import Update
+from fedlab_helpers.drift import FedDyn, FedProx, Scaffold
+from fedlab_helpers.means import Attentive, Mean, NormalizedMean
+from fedlab_helpers.server_steps import Adaptive, Momentum
+from fedlab_helpers.strategy import Combine, Strategy
 
-
-@dataclass(frozen=True, eq=False)
-class ServerState:
-    """What the server carries from round to round.
-
-    Args:
-        params: the global weights, on the CPU.
-        round: rounds aggregated so far.
-    """
-
-    params: State
-    round: int = 0
+BY_EXAMPLES, UNIFORM = Mean("examples"), Mean("uniform")
 
 
-class Strategy(Protocol):
-    """A way to make one model out of many updates."""
-
-    sends: Literal["change", "weights"]  # what `Update.delta` is to hold
-
-    def init(self, params: State) -> ServerState:
-        """Return the state before the first round."""
-
-    def aggregate(self, server: ServerState, updates: Iterable[Update]) -> ServerState:
-        """Return the state after a round; `updates` come in cohort order, at least one."""
-
-    def client_hooks(self, model: nn.Module) -> Hooks:
-        """Return what changes inside local training; `model` holds the received weights."""
-
-
-@dataclass(frozen=True)
-class WeightedMean:
-    """The mean of the clients' changes, added to the global weights.
-
-    Args:
-        weights: "examples": n_k / n, as in FedAvg (McMahan et al. 2017, arXiv:1602.05629,
-            Algorithm 1); "uniform": each client counts the same.
-        per_row: divide each embedding row by the weight of the clients whose reviews contain
-            that word, not by everybody's: a rare word's row is then not diluted by the zeros of
-            clients that never saw it. An update that is sent whole counts as touching every row.
-        sends: clients send their change, or their whole weights (the mean of which is the same
-            up to rounding).
-    """
-
-    weights: Literal["examples", "uniform"] = "examples"
-    per_row: bool = False
-    sends: Literal["change", "weights"] = "change"
-
-    def __post_init__(self):
-        if self.weights not in ("examples", "uniform"):
-            raise ValueError(f"weights: got {self.weights!r}, expected 'examples' or 'uniform'")
-        if self.sends not in ("change", "weights"):
-            raise ValueError(f"sends: got {self.sends!r}, expected 'change' or 'weights'")
-
-    def init(self, params: State) -> ServerState:
-        """Return the state before the first round."""
-        return ServerState(params)
-
-    def client_hooks(self, model: nn.Module) -> Hooks:
-        """Return no hook: clients train as they would alone."""
-        return Hooks()
-
-    def aggregate(self, server: ServerState, updates: Iterable[Update]) -> ServerState:
-        """Return the global weights moved by the mean change, or replaced by the mean weights."""
-        change = self.sends == "change"
-        mean = RunningMean(zeros_like(server.params) if change else server.params, self.per_row)
-        for update in updates:
-            weight = update.examples if self.weights == "examples" else 1
-            mean.add(update.delta, weight, update.touched_rows)
-        params = add(server.params, mean.result()) if change else mean.result()
-        return replace(server, params=params, round=server.round + 1)
-
-
-@dataclass(frozen=True)
-class FedProx(WeightedMean):
-    """FedAvg whose clients are held near the global weights by (mu/2)·‖w - w_global‖².
-
-    Li et al. 2020, arXiv:1812.06127, equation 2.
-    """
-
-    mu: float = 0.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not self.mu >= 0:
-            raise ValueError(f"mu: got {self.mu!r}, expected a number not below 0")
-
-    def client_hooks(self, model: nn.Module) -> Hooks:
-        """Return the hook that adds the proximal term to the loss."""
-        start = [parameter.detach().clone() for parameter in model.parameters()]
-
-        def add_pull(model: nn.Module, loss):
-            pairs = zip(model.parameters(), start, strict=True)
-            return loss + self.mu / 2 * sum(((now - then) ** 2).sum() for now, then in pairs)
-
-        return Hooks(loss=add_pull)
-
-
-def fedavg(sends: Literal["change", "weights"] = "change") -> WeightedMean:
+def fedavg(sends: Literal["change", "weights"] = "change") -> Strategy:
     """Return FedAvg: the mean of the clients, weighted by their numbers of reviews."""
-    return WeightedMean(sends=sends)
+    return Strategy(BY_EXAMPLES, sends=sends)
 
 
-def uniform() -> WeightedMean:
+def uniform() -> Strategy:
     """Return the plain mean: a client with ten reviews counts as much as one with a thousand."""
-    return WeightedMean(weights="uniform")
+    return Strategy(UNIFORM)
 
 
-def rowwise() -> WeightedMean:
+def rowwise() -> Strategy:
     """Return FedAvg with each embedding row averaged over the clients that touched it."""
-    return WeightedMean(per_row=True)
+    return Strategy(Mean(per_row=True))
 
 
-def fedprox(mu: float) -> FedProx:
+def inverse_loss() -> Strategy:
+    """Return the mean in which clients with a small training loss count more."""
+    return Strategy(Mean("inverse_loss"))
+
+
+def by_norm() -> Strategy:
+    """Return the mean in which clients whose weights moved far count more."""
+    return Strategy(Mean("norm"))
+
+
+def fedatt(epsilon: float = 1.2) -> Strategy:
+    """Return FedAtt, layer-wise attentive averaging with step `epsilon`."""
+    return Strategy(Attentive(epsilon))
+
+
+def fednova(per_row: bool = False) -> Strategy:
+    """Return FedNova: changes are averaged per step, so that unequal work does not tilt them."""
+    return Strategy(NormalizedMean(per_row))
+
+
+def fedprox(mu: float, combine: Combine = BY_EXAMPLES) -> FedProx:
     """Return FedProx with proximal weight `mu`, not negative; 0 is FedAvg."""
-    return FedProx(mu=mu)
+    return FedProx(combine, mu=mu)
+
+
+def scaffold(combine: Combine = UNIFORM) -> Scaffold:
+    """Return SCAFFOLD, clients with control variates; made for plain SGD."""
+    return Scaffold(combine)
+
+
+def feddyn(alpha: float = 0.01, combine: Combine = UNIFORM) -> FedDyn:
+    """Return FedDyn with regularisation `alpha`, above 0."""
+    return FedDyn(combine, alpha=alpha)
+
+
+def fedavgm(lr: float = 1.0, beta: float = 0.9, combine: Combine = BY_EXAMPLES) -> Strategy:
+    """Return FedAvg with momentum on the server; with lr 1 and beta 0 it is FedAvg."""
+    return Strategy(combine, Momentum(lr, beta))
+
+
+def fedadagrad(lr: float = 0.01, combine: Combine = BY_EXAMPLES, **options: float) -> Strategy:
+    """Return FedAdagrad with server rate `lr`; `options` are those of `Adaptive`."""
+    return Strategy(combine, Adaptive("adagrad", lr, **options))
+
+
+def fedadam(lr: float = 0.01, combine: Combine = BY_EXAMPLES, **options: float) -> Strategy:
+    """Return FedAdam with server rate `lr`; `options` are those of `Adaptive`."""
+    return Strategy(combine, Adaptive("adam", lr, **options))
+
+
+def fedyogi(lr: float = 0.01, combine: Combine = BY_EXAMPLES, **options: float) -> Strategy:
+    """Return FedYogi with server rate `lr`; `options` are those of `Adaptive`."""
+    return Strategy(combine, Adaptive("yogi", lr, **options))

@@ -23,7 +23,7 @@ from fedlab_helpers.text import EncodedReviews
 from fedlab_helpers.updates import ClientState
 from fedlab_helpers.wire import Tensors
 
-_FORMAT = 1
+_FORMAT = 2
 _TENSORS = Tensors(keeps_rows=True)
 
 
@@ -35,7 +35,7 @@ class CheckpointError(ValueError):
 class Snapshot:
     """A run after its last finished round."""
 
-    server: State
+    server: dict[str, State]
     clients: dict[int, ClientState]
     records: tuple[RoundRecord, ...]
 
@@ -67,7 +67,7 @@ class Checkpoint:
         with _reading(manifest):
             fields = json.loads(manifest.read_bytes())
             self._require_same_run(fields)
-            server = self._read(fields["server"])
+            server = _nested(self._read(fields["server"]))
             clients = {
                 int(client): _nested(self._read(name)) for client, name in fields["clients"].items()
             }
@@ -75,17 +75,22 @@ class Checkpoint:
             self._clients = fields["clients"]
             return Snapshot(server, clients, self._read_records())
 
-    def save(self, server: State, changed: Mapping[int, ClientState], record: RoundRecord) -> None:
+    def save(
+        self,
+        server: dict[str, State],
+        changed: Mapping[int, ClientState],
+        record: RoundRecord,
+    ) -> None:
         """Add one finished round.
 
         Args:
-            server: the global weights after it.
+            server: what the server holds after it: its weights, and what its strategy remembers.
             changed: what clients keep, for those that have something new to keep.
             record: of this round.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         server_file = f"server-{record.round:06d}.bin"
-        self._write(server_file, _TENSORS.encode(server))
+        self._write(server_file, _TENSORS.encode(_flat(server)))
         for client, kept in changed.items():
             name = f"client-{client}-{record.round:06d}.bin"
             self._write(name, _TENSORS.encode(_flat(kept)))
@@ -194,12 +199,12 @@ def digest(data: Sequence[EncodedReviews]) -> str:
     return total.hexdigest()
 
 
-def _flat(kept: ClientState) -> State:
+def _flat(kept: dict[str, State]) -> State:
     return {f"{owner}/{name}": t for owner, tensors in kept.items() for name, t in tensors.items()}
 
 
-def _nested(tensors: State) -> ClientState:
-    kept: ClientState = {}
+def _nested(tensors: State) -> dict[str, State]:
+    kept: dict[str, State] = {}
     for key, tensor in tensors.items():
         owner, _, name = key.partition("/")
         kept.setdefault(owner, {})[name] = tensor

@@ -3,7 +3,7 @@
 import copy
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -13,9 +13,19 @@ from fedlab_helpers.devices import child_seed, numpy_rng, torch_rng
 from fedlab_helpers.models import use_own_randomness
 from fedlab_helpers.parallel import ordered_map
 from fedlab_helpers.state import State
+from fedlab_helpers.strategy import Strategy, Turn
 from fedlab_helpers.text import EncodedReviews
-from fedlab_helpers.training import Hooks, LocalConfig, Stopped, train
+from fedlab_helpers.training import LocalConfig, Stopped, evaluate, train
 from fedlab_helpers.updates import ClientState, Codec, Transform, Update
+
+
+@dataclass(frozen=True, eq=False)
+class Received:
+    """What the server sent to each client of a cohort, as decoded: weights, and what the strategy
+    sends beside them."""
+
+    weights: State
+    extra: State = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +55,7 @@ class Clients:
         seed: the run's seed.
         dropout_rate: probability that a client receives the weights and never answers.
         workers: how many clients train side by side.
-        hooks: returns what the strategy changes inside local training, for a model that holds
-            the received weights.
-        sends: "change" or "weights": what the strategy averages.
+        strategy: what it changes in local training, and what clients send and keep for it.
         codec: how updates become bytes.
         transforms: what an update passes before it is encoded.
         shared: whether the parameter of this name is sent and averaged.
@@ -65,8 +73,7 @@ class Clients:
     seed: int
     dropout_rate: float
     workers: int
-    hooks: Callable[[nn.Module], Hooks]
-    sends: str
+    strategy: Strategy
     codec: Codec
     transforms: Sequence[Transform]
     shared: Callable[[str], bool]
@@ -86,13 +93,13 @@ class Clients:
         self,
         number: int,
         cohort: Iterable[int],
-        received: State,
+        received: Received,
         states: dict[int, ClientState],
     ) -> Generator[Reply, None, None]:
         """Yield the reply of each client of round `number`, in cohort order.
 
         Args:
-            received: the shared weights as decoded from what the server sent.
+            received: what the server sent, as decoded.
             states: what each client kept from earlier rounds; not changed.
         """
 
@@ -101,7 +108,7 @@ class Clients:
 
         return ordered_map(reply, cohort, self.workers)
 
-    def _reply(self, number: int, client: int, received: State, kept: ClientState) -> Reply:
+    def _reply(self, number: int, client: int, received: Received, kept: ClientState) -> Reply:
         """Return a client's reply; whatever goes wrong there costs the run this client only."""
         if numpy_rng(self.seed, "dropout", number, client).random() < self.dropout_rate:
             return Reply(client, failure="dropped out (simulated)")
@@ -111,10 +118,10 @@ class Clients:
         except IndexError:
             replica = copy.deepcopy(self.model).to(device)
         try:
-            update, private = self._train(replica, number, client, received, kept)
+            update, kept = self._train(replica, number, client, received, kept)
             update, kept = self._transform(update, kept, number)
-            payload = wire.pack(update, self.codec, received)
-            return Reply(client, payload, kept | ({"private": private} if private else {}))
+            payload = wire.pack(update, self.codec, received.weights)
+            return Reply(client, payload, kept)
         except Stopped:
             raise
         except Exception as error:
@@ -123,39 +130,44 @@ class Clients:
             self._idle[device].append(replica)
 
     def _train(
-        self, replica: nn.Module, number: int, client: int, received: State, kept: ClientState
-    ) -> tuple[Update, State]:
-        """Train one client from the received weights; return its update and private weights."""
+        self,
+        replica: nn.Module,
+        number: int,
+        client: int,
+        received: Received,
+        kept: ClientState,
+    ) -> tuple[Update, ClientState]:
+        """Train one client from the received weights; return its update and what it keeps."""
         private = kept.get("private") or {
             name: tensor
             for name, tensor in self.model.state_dict().items()
             if not self.shared(name)
         }
-        data = self.data[client]
-        touched = {}
+        weights, data, touched = received.weights, self.data[client], {}
         if name := self.sparse_parameter():
             data, touched[name] = rows.select(data)
-            received = received | {name: received[name][touched[name]]}
-        rows.load(replica, received | private)
-        report = train(
-            replica,
-            data.to(self.devices[client]),
-            self.local,
-            seed=child_seed(self.seed, "local", number, client),
-            hooks=self.hooks(replica),
-            stop=self.stop,
-        )
+            weights = weights | {name: weights[name][touched[name]]}
+        rows.load(replica, weights | private)
+        data = data.to(self.devices[client])
+        loss = evaluate(replica, data).loss if self.strategy.asks_loss else None
+        memory = kept.get("strategy", {})
+        turn = Turn(replica, weights, received.extra, data, self.local, memory, loss)
+        seed = child_seed(self.seed, "local", number, client)
+        hooks = self.strategy.begin(turn)
+        report = train(replica, data, self.local, seed=seed, hooks=hooks, stop=self.stop)
         trained = state.to_device(state.of_model(replica), "cpu")
-        sent = {name: trained.pop(name) for name in received}
-        if self.sends == "change":
-            sent = state.subtract(sent, received)
+        sent = {name: trained.pop(name) for name in weights}
+        if self.strategy.sends == "change":
+            sent = state.subtract(sent, weights)
         update = Update(client, sent, touched, len(data), report.steps, report.losses)
-        return update, trained
+        extra, memory = self.strategy.report(turn, update)
+        kept = kept | {"private": trained, "strategy": memory}
+        return replace(update, extra=extra), {owner: t for owner, t in kept.items() if t}
 
     def sparse_parameter(self) -> str | None:
         """Return the parameter of which clients train the touched rows only, if that is exact."""
         name = getattr(self.model, "token_parameter", None)
-        exact = self.codec.keeps_rows and self.local.weight_decay == 0
+        exact = self.codec.keeps_rows and self.local.weight_decay == 0 and not self.strategy.dense
         return name if name and exact and self.shared(name) else None
 
     def _transform(

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from fedlab_helpers import devices, state, wire
-from fedlab_helpers.aggregation import ServerState, Strategy
 from fedlab_helpers.checkpoint import Checkpoint, CheckpointError, Snapshot, described, digest
 from fedlab_helpers.clients import Clients
 from fedlab_helpers.history import History, RoundRecord
 from fedlab_helpers.ledger import Ledger
 from fedlab_helpers.plan import Plan
+from fedlab_helpers.strategy import ServerState, Strategy
 from fedlab_helpers.text import EncodedReviews
 from fedlab_helpers.training import Stopped, evaluate
 from fedlab_helpers.updates import ClientState, Codec, Transform
@@ -72,15 +72,14 @@ def rounds(
         plan.seed,
         plan.dropout_rate,
         devices.worker_count(plan.workers),
-        strategy.client_hooks,
-        strategy.sends,
+        strategy,
         codec or wire.touched_rows(),
         transforms,
         shared,
         stop,
     )
     _require_rows(strategy, crew)
-    server = strategy.init(_shared_weights(model, shared))
+    server = strategy.init(_shared_weights(model, shared), len(clients))
     store = Checkpoint(checkpoint, _identity(crew, strategy, plan, test)) if checkpoint else None
     states = {} if client_states is None else client_states
     return _play(model, server, strategy, plan, crew, test, store, states)
@@ -98,8 +97,9 @@ def _play(
 ) -> Iterator[RoundRecord]:
     """Yield the records of the rounds that are stored, then of those that are left to play."""
     if store and (saved := _load(store, plan)):
-        params = {name: saved.server[name] for name in server.params}  # in the model's order
-        server = replace(server, params=params, round=len(saved.records))
+        params = {name: saved.server["params"][name] for name in server.params}  # in this order
+        memory = {owner: t for owner, t in saved.server.items() if owner != "params"}
+        server = replace(server, params=params, round=len(saved.records), memory=memory)
         client_states.update(saved.clients)
         model.load_state_dict(server.params, strict=False)
         yield from saved.records
@@ -114,7 +114,7 @@ def _play(
         due = number % plan.evaluate_every == 0 or number == plan.rounds
         record = ledger.record(asdict(evaluate(model, test)) if due and test is not None else {})
         if store:
-            store.save(server.params, ledger.kept, record)
+            store.save({"params": server.params, **server.memory}, ledger.kept, record)
         yield record
 
 
@@ -128,8 +128,8 @@ def _round(
 ) -> tuple[ServerState, Ledger]:
     """Play one round: draw a cohort, send, let it train, average what comes back."""
     cohort = sample_cohort(plan, number, len(crew.data))
-    ledger = Ledger(number, cohort, crew.codec, server.params)
-    received = ledger.send()
+    ledger = Ledger(number, cohort, crew.codec, server.params, strategy.extra_like(server.params))
+    received = ledger.send(strategy.broadcast(server))
     # Closed at once, whatever happens: no client trains on after an error.
     with closing(crew.replies(number, cohort, received, client_states)) as replies:
         return strategy.aggregate(server, ledger.accept(replies)), ledger
@@ -168,7 +168,7 @@ def _shared_weights(model: nn.Module, shared: Callable[[str], bool]) -> state.St
 
 
 def _require_rows(strategy: Strategy, crew: Clients) -> None:
-    if getattr(strategy, "per_row", False) and not crew.sparse_parameter():
+    if strategy.combine.per_row and not crew.sparse_parameter():
         raise ValueError(
             "strategy: averaging row by row needs to know which rows a client touched: use "
             "codec=wire.touched_rows(), a shared `token_parameter`, and no weight decay"

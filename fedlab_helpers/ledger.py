@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from fedlab_helpers import wire
-from fedlab_helpers.clients import Reply, reason
+from fedlab_helpers.clients import Received, Reply, reason
 from fedlab_helpers.history import RoundRecord
 from fedlab_helpers.state import State
 from fedlab_helpers.updates import ClientState, Codec, Update
@@ -24,12 +24,14 @@ class Ledger:
         cohort: the clients asked.
         codec: how their updates were encoded.
         params: the global weights sent; an update that does not fit them is refused.
+        extra: tensors of the shapes that must come beside each change.
     """
 
     round: int
     cohort: tuple[int, ...]
     codec: Codec
     params: State
+    extra: State = field(default_factory=dict)
     bytes_down: int = 0
     bytes_up: int = 0
     examples: int = 0
@@ -39,11 +41,14 @@ class Ledger:
     kept: dict[int, ClientState] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
 
-    def send(self) -> State:
-        """Return the global weights as every client of the cohort decodes them."""
-        payload = wire.dense().encode(self.params)
-        self.bytes_down = len(payload) * len(self.cohort)
-        return wire.dense().decode(payload)
+    def send(self, extra: State) -> Received:
+        """Return the global weights, and what goes beside them, as every client decodes them."""
+        parts = []
+        for part in (self.params, extra):
+            payload = wire.dense().encode(part) if part else b""
+            self.bytes_down += len(payload) * len(self.cohort)
+            parts.append(wire.dense().decode(payload) if part else {})
+        return Received(*parts)
 
     def accept(self, replies: Iterable[Reply]) -> Iterator[Update]:
         """Yield the updates that can be used, in order, one at a time.
@@ -58,7 +63,7 @@ class Ledger:
                 continue
             try:
                 update = wire.unpack(reply.payload, self.codec, reply.client)
-                update.require_fit(self.params)
+                update.require_fit(self.params, self.extra)
             except Exception as error:  # hostile bytes can make a reader's own codec raise anything
                 self.left_out[reply.client] = reason(error)
                 continue

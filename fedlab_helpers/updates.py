@@ -40,8 +40,13 @@ class Update:
     losses: tuple[float, ...] = ()
     extra: State = field(default_factory=dict)
 
-    def require_fit(self, like: State) -> None:
-        """Raise RefusedUpdate unless names, shapes, dtypes, rows and values are acceptable."""
+    def require_fit(self, like: State, extra: State | None = None) -> None:
+        """Raise RefusedUpdate unless names, shapes, dtypes, rows and values are acceptable.
+
+        Args:
+            like: what a whole `delta` looks like.
+            extra: what `extra` looks like; None: it is only checked for finite values.
+        """
         if self.delta.keys() != like.keys():
             odd = sorted(self.delta.keys() ^ like.keys())
             raise RefusedUpdate(f"names in the update or in the model, but not in both: {odd}")
@@ -50,12 +55,22 @@ class Update:
             raise RefusedUpdate(f"rows of tensors that the model does not have: {odd}")
         for name, tensor in self.delta.items():
             self._require_tensor_fits(name, tensor, like[name])
+        if extra is not None:
+            self._require_extra_fits(extra)
         self._require_finite()
         if self.examples < 1 or self.steps < 0 or not self.losses:
             raise RefusedUpdate(
                 f"{self.examples} examples, {self.steps} steps and {len(self.losses)} losses are "
                 "reported, expected at least 1, 0 and 1"
             )
+
+    def _require_extra_fits(self, like: State) -> None:
+        shapes, expected = (
+            {name: (tuple(t.shape), t.dtype) for name, t in state.items()}
+            for state in (self.extra, like)
+        )
+        if shapes != expected:
+            raise RefusedUpdate(f"beside the change comes {shapes}, expected {expected}"[:500])
 
     def _require_finite(self) -> None:
         try:

@@ -10,15 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedlab_helpers import federated, state
-from fedlab_helpers.aggregation import (
-    FedProx,
-    ServerState,
-    WeightedMean,
-    fedavg,
-    fedprox,
-    rowwise,
-    uniform,
-)
+from fedlab_helpers.aggregation import fedavg, fedprox, rowwise, uniform
+from fedlab_helpers.means import Mean
+from fedlab_helpers.strategy import Add, ServerState, Strategy, Turn
 from fedlab_helpers.training import Hooks, LocalConfig, train
 from fedlab_helpers.updates import Update
 
@@ -88,7 +82,7 @@ def test_rowwise_divides_each_row_by_the_weight_of_those_who_touched_it():
 
 def test_rowwise_with_equal_counts_for_each_client():
     updates = [row_sent([0, 1], [4.0, 4.0], examples=1), row_sent([1], [8.0], examples=3)]
-    strategy = WeightedMean("uniform", per_row=True)
+    strategy = Strategy(Mean("uniform", per_row=True))
     assert column(strategy.aggregate(table(0, 0, 0), updates)) == [4, 6, 0]
 
 
@@ -101,7 +95,7 @@ def test_whole_weights_with_touched_rows_keep_the_global_rows_of_the_others():
 
 def test_whole_weights_with_touched_rows_averaged_row_by_row():
     updates = [row_sent([0, 1], [4.0, 4.0], examples=1), row_sent([1], [8.0], examples=3)]
-    strategy = WeightedMean(per_row=True, sends="weights")
+    strategy = Strategy(Mean(per_row=True), sends="weights")
     assert column(strategy.aggregate(table(100, 100, 100), updates)) == [4, 7, 100]
 
 
@@ -178,21 +172,28 @@ def test_no_weight_at_all_is_an_error():
 
 
 def test_strategies_are_values():
-    assert fedavg() == WeightedMean() == fedavg("change")
+    assert fedavg() == Strategy(Mean()) == fedavg("change")
     assert fedavg() != fedavg("weights") != uniform() != rowwise()
-    assert fedprox(0.1) == FedProx(mu=0.1) != fedprox(0.2)
+    assert fedprox(0.1) == fedprox(0.1) != fedprox(0.2)
     assert fedprox(0.0) != fedavg()
-    assert fedavg().client_hooks(nn.Linear(1, 1)) == Hooks()
+    assert fedavg().begin(turn(nn.Linear(1, 1))) == Hooks()
+
+
+def turn(model: nn.Module, kept=None, extra=None, config=None) -> Turn:
+    return Turn(
+        model, state.of_model(model), extra or {}, None, config or LocalConfig(), kept or {}
+    )
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: WeightedMean("sizes"), "weights: got 'sizes', expected 'examples' or 'uniform'"),
+        (lambda: Mean("sizes"), r"weights: got 'sizes', expected one of \['examples', 'inverse_l"),
         (lambda: fedavg("deltas"), "sends: got 'deltas', expected 'change' or 'weights'"),
-        (lambda: fedprox(-0.1), "mu: got -0.1, expected a number not below 0"),
-        (lambda: fedprox(math.nan), "mu: got nan, expected a number not below 0"),
-        (lambda: FedProx("sizes", mu=0.1), "weights: got 'sizes'"),
+        (lambda: Strategy(Mean(), Add(0.5), "weights"), r"step: got Add\(lr=0.5\), but whole"),
+        (lambda: Add(0), "lr: got 0, expected a finite number above 0"),
+        (lambda: fedprox(-0.1), "mu: got -0.1, expected a finite number not below 0"),
+        (lambda: fedprox(math.nan), "mu: got nan, expected a finite number not below 0"),
     ],
 )
 def test_errors_name_argument_value_and_what_is_accepted(make, message):
@@ -204,7 +205,7 @@ def test_fedprox_adds_mu_times_the_distance_to_the_gradient():
     """Of (mu/2)·‖w - w_global‖² the gradient is mu·(w - w_global): 0.5·(3 - 1) = 1, and 0.5·-2."""
     model = nn.Linear(2, 1, bias=False)
     nn.init.ones_(model.weight)
-    hooks = fedprox(0.5).client_hooks(model)
+    hooks = fedprox(0.5).begin(turn(model))
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[3.0, -1.0]]))
     loss = (model.weight * torch.tensor([[10.0, 20.0]])).sum()  # its own gradient is (10, 20)
@@ -221,9 +222,18 @@ def test_fedprox_holds_a_client_near_the_global_weights(reviews, small_model):
         model = small_model()
         start = state.of_model(model)
         config = LocalConfig(10, 5, 0.05, "sgd", max_grad_norm=None)
-        train(model, data, config, hooks=fedprox(mu).client_hooks(model))
+        train(model, data, config, hooks=fedprox(mu).begin(turn(model)))
         distances.append(state.norm(state.subtract(state.of_model(model), start)))
     assert distances[0] > 1.1 * distances[1] > 1.5 * distances[2] > 0
+
+
+def test_fedprox_lets_private_parameters_go_where_they_will():
+    model = nn.Linear(1, 1)
+    shared = {"weight": model.weight.detach().clone()}
+    hooks = fedprox(1.0).begin(Turn(model, shared, {}, None, LocalConfig(), {}))
+    with torch.no_grad():
+        model.bias += 100
+    assert hooks.loss(model, torch.tensor(0.0)).item() == 0
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

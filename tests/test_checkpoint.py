@@ -18,7 +18,8 @@ from fedlab_helpers.history import RoundRecord
 from fedlab_helpers.training import LocalConfig
 
 IDENTITY = {"seed": 1, "local": {"lr": 0.1, "epochs": 2}, "shared": ["w", "b"]}
-SERVER = {"w": torch.tensor([[1.5, -2.5]]), "n": torch.tensor(3)}
+WEIGHTS = {"w": torch.tensor([[1.5, -2.5]]), "n": torch.tensor(3)}
+SERVER = {"params": WEIGHTS, "momentum": {"w": torch.tensor([[0.5, 2**-40]])}}
 KEPT = {
     "private": {"head.weight": torch.tensor([1e-8, torch.pi]), "head.bias": torch.tensor(1.0)},
     "transform1": {"residual": torch.tensor([0.1])},
@@ -36,8 +37,10 @@ def written(folder: Path, rounds: int = 1) -> Path:
     """Write rounds in which client 0 keeps something new each time, client 2 only in the first."""
     store = Checkpoint(folder, IDENTITY)
     for number in range(1, rounds + 1):
-        changed = {0: KEPT, 2: KEPT} if number == 1 else {0: {"private": SERVER}}
-        store.save({**SERVER, "n": torch.tensor(number)}, changed, a_record(number))
+        changed = {0: KEPT, 2: KEPT} if number == 1 else {0: {"private": WEIGHTS}}
+        store.save(
+            {**SERVER, "params": {**WEIGHTS, "n": torch.tensor(number)}}, changed, a_record(number)
+        )
     return folder
 
 
@@ -48,8 +51,8 @@ def the_file(folder: Path, pattern: str) -> Path:
 
 def test_a_run_comes_back_bit_for_bit(tmp_path, bits):
     saved = Checkpoint(written(tmp_path, 3), IDENTITY).load()
-    assert bits(saved.server) == bits({**SERVER, "n": torch.tensor(3)})
-    assert bits(saved.clients) == bits({0: {"private": SERVER}, 2: KEPT})
+    assert bits(saved.server) == bits({**SERVER, "params": {**WEIGHTS, "n": torch.tensor(3)}})
+    assert bits(saved.clients) == bits({0: {"private": WEIGHTS}, 2: KEPT})
     assert saved.records == (a_record(1), a_record(2), a_record(3))
 
 
@@ -204,8 +207,8 @@ def test_nothing_is_unpickled(tmp_path):
         b"\xff\xfe",
         b"[" * 100_000,
         b"{}",
-        b'{"format": 1}',
-        b'{"format": 1, "identity": 3}',
+        b'{"format": 2}',
+        b'{"format": 2, "identity": 3}',
     ],
     ids=repr,
 )
@@ -236,8 +239,8 @@ def test_a_manifest_with_a_wrong_field_is_refused(tmp_path, field, value):
 
 def test_another_format_is_named(tmp_path):
     path = written(tmp_path) / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
-    with pytest.raises(CheckpointError, match="format 2, expected 1"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
+    with pytest.raises(CheckpointError, match="format 1, expected 2"):
         Checkpoint(tmp_path, IDENTITY).load()
 
 

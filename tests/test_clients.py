@@ -10,9 +10,12 @@ import torch
 from torch import nn
 
 from fedlab_helpers import state, wire
-from fedlab_helpers.clients import Clients, reason
+from fedlab_helpers.aggregation import fedavg
+from fedlab_helpers.clients import Clients, Received, reason
 from fedlab_helpers.devices import child_seed
+from fedlab_helpers.means import Mean
 from fedlab_helpers.models import SeededDropout
+from fedlab_helpers.strategy import Strategy
 from fedlab_helpers.training import Hooks, LocalConfig, Stopped, train
 
 CPU = torch.device("cpu")
@@ -32,8 +35,7 @@ def crew(clients, small_model):
             "seed": 7,
             "dropout_rate": 0.0,
             "workers": 2,
-            "hooks": lambda model: Hooks(),
-            "sends": "change",
+            "strategy": fedavg(),
             "codec": wire.touched_rows(),
             "transforms": (),
             "shared": lambda name: True,
@@ -46,7 +48,7 @@ def crew(clients, small_model):
 
 def play(crew: Clients, number=1, cohort=range(4), states=None):
     received = {n: t for n, t in state.of_model(crew.model).items() if crew.shared(n)}
-    return list(crew.replies(number, cohort, received, states or {}))
+    return list(crew.replies(number, cohort, Received(received), states or {}))
 
 
 def opened(crew: Clients, reply):
@@ -77,7 +79,7 @@ def test_a_reply_holds_what_training_alone_gives(crew, bits, codec):
 
 
 def test_whole_weights_are_sent_where_the_strategy_asks_for_them(crew, bits):
-    team = crew(sends="weights", codec=wire.dense())
+    team = crew(strategy=fedavg("weights"), codec=wire.dense())
     for reply in play(team):
         assert bits(opened(team, reply).delta) == bits(alone(team, 1, reply.client)[0])
 
@@ -174,12 +176,17 @@ def test_a_reason_is_cut_where_a_hostile_message_would_fill_the_record():
 
 def test_simulated_dropouts_are_seeded_and_come_at_the_rate_asked_for(crew, clients, small_model):
     trained = []
+
+    class Counts(Strategy):
+        def begin(self, turn):
+            return Hooks(gradients=trained.append)
+
     team = crew(
         data=[clients[0].subset([0])] * 40,
         devices=[CPU] * 40,
         dropout_rate=0.3,
         local=LocalConfig(1, None, 0.1, "sgd"),
-        hooks=lambda model: Hooks(gradients=trained.append),
+        strategy=Counts(Mean()),
     )
     out = [
         {r.client for r in play(team, number, range(40)) if r.failure} for number in (1, 2, 3, 1)

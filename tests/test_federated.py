@@ -13,11 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-from fedlab_helpers import aggregation, devices, state, wire
-from fedlab_helpers.aggregation import WeightedMean, fedavg, rowwise
+from fedlab_helpers import devices, state, wire
+from fedlab_helpers.aggregation import fedavg, rowwise
 from fedlab_helpers.clients import Reply
 from fedlab_helpers.federated import Plan, rounds, run, sample_cohort
 from fedlab_helpers.ledger import NoUpdateLeft
+from fedlab_helpers.means import Mean
+from fedlab_helpers.strategy import Strategy
 from fedlab_helpers.training import Hooks, LocalConfig, evaluate
 from fedlab_helpers.updates import Update
 
@@ -137,12 +139,12 @@ def test_training_that_explodes_is_left_out(clients, small_model):
     """Not simulated: the loss of the client with most words, and so its weights, overflow."""
     words = [len(data.tokens.unique()) for data in clients]
 
-    class Explodes(WeightedMean):
-        def client_hooks(self, model):
-            explodes = len(model.embedding.weight) == max(words)
+    class Explodes(Strategy):
+        def begin(self, turn):
+            explodes = len(turn.model.embedding.weight) == max(words)
             return Hooks(loss=(lambda model, loss: loss * 1e39) if explodes else None)
 
-    (record,) = run(small_model(), clients, Explodes(), Plan(1, local=STEP))
+    (record,) = run(small_model(), clients, Explodes(Mean()), Plan(1, local=STEP))
     assert record.left_out == {words.index(max(words)): "RefusedUpdate: a value is NaN or infinite"}
 
 
@@ -365,7 +367,7 @@ class Alive:
 
 
 @dataclass(frozen=True)
-class SlowServer(WeightedMean):
+class SlowServer(Strategy):
     """Takes its time over each update, so that clients could run ahead of it."""
 
     def aggregate(self, server, updates):
@@ -383,7 +385,7 @@ def test_at_most_workers_plus_two_updates_are_alive(
     clients, small_model, monkeypatch, workers, slow
 ):
     many = [clients[i % 4] for i in range(14)]
-    strategy = SlowServer() if slow == "server" else fedavg()
+    strategy = SlowServer(Mean()) if slow == "server" else fedavg()
 
     def pause(update, kept, rng):
         if slow == "first client" and update.client == 0:
@@ -430,8 +432,8 @@ def test_stop_in_mid_round_drops_the_round_and_nothing_else(clients, small_model
 def test_stop_is_looked_at_between_batches(clients, small_model):
     stop, steps = threading.Event(), []
 
-    class StopsInTheSecondStep(WeightedMean):
-        def client_hooks(self, model):
+    class StopsInTheSecondStep(Strategy):
+        def begin(self, turn):
             def count(model):
                 steps.append(1)
                 if len(steps) == 2:
@@ -440,7 +442,7 @@ def test_stop_is_looked_at_between_batches(clients, small_model):
             return Hooks(gradients=count)
 
     plan = Plan(5, local=LocalConfig(50, 1, 0.1, "sgd"), workers=1)
-    assert list(rounds(small_model(), clients, StopsInTheSecondStep(), plan, stop=stop)) == []
+    assert list(rounds(small_model(), clients, StopsInTheSecondStep(Mean()), plan, stop=stop)) == []
     assert len(steps) <= 3
 
 
@@ -479,14 +481,14 @@ def test_the_servers_tensors_keep_the_models_order(clients, small_model, tmp_pat
     """A strategy that draws noise tensor by tensor then repeats, also when it is resumed."""
     orders = []
 
-    class Looks(WeightedMean):
+    class Looks(Strategy):
         def aggregate(self, server, updates):
             orders.append(list(server.params))
             return super().aggregate(server, updates)
 
     for number in (1, 2):
         plan = Plan(number, local=STEP)
-        run(small_model(), clients, Looks(), plan, checkpoint=tmp_path)
+        run(small_model(), clients, Looks(Mean()), plan, checkpoint=tmp_path)
     assert orders == [list(small_model().state_dict())] * 2
 
 
@@ -496,13 +498,13 @@ def other_threads() -> set:
 
 @pytest.mark.parametrize("end", ["finished", "closed", "error", "stopped", "all failed"])
 def test_however_it_ends_threads_and_their_settings_are_as_before(clients, small_model, end):
-    class Fails(WeightedMean):
+    class Fails(Strategy):
         def aggregate(self, server, updates):
             next(iter(updates))
             raise RuntimeError("the server is full")
 
     stop = threading.Event()
-    strategy = Fails() if end == "error" else fedavg()
+    strategy = Fails(Mean()) if end == "error" else fedavg()
     transforms = [lambda update, kept, rng: fail(OSError())(update)] if end == "all failed" else []
     plan = Plan(2 if end == "finished" else 50, local=STEP, workers=3)
     with devices.intra_op_threads(3):
@@ -721,22 +723,13 @@ def test_dropout_between_lstm_layers_is_refused_by_name(clients):
         run(Stacked(), clients, fedavg(), Plan(1))
 
 
-def test_strategies_of_the_readers_own_need_only_the_protocol(clients, small_model):
-    class Median:
-        sends = "change"
+def test_a_strategy_of_the_readers_own_says_how_updates_combine(clients, small_model):
+    def middle(base, updates):
+        deltas = [wire.make_whole(update, base).delta for update in updates]
+        return {name: torch.stack([d[name] for d in deltas]).median(0).values for name in base}
 
-        def init(self, params):
-            return aggregation.ServerState(params)
-
-        def client_hooks(self, model):
-            return Hooks()
-
-        def aggregate(self, server, updates):
-            deltas = [wire.make_whole(update, server.params).delta for update in updates]
-            middle = {n: torch.stack([d[n] for d in deltas]).median(0).values for n in deltas[0]}
-            return replace(server, params=state.add(server.params, middle), round=server.round + 1)
-
-    history = run(small_model(), clients, Median(), Plan(2, local=STEP))
+    middle.per_row = False
+    history = run(small_model(), clients, Strategy(middle), Plan(2, local=STEP))
     assert len(history) == 2
 
 

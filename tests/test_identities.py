@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlab_helpers import federated, state, wire
-from fedlab_helpers.aggregation import WeightedMean, fedavg, rowwise, uniform
+from fedlab_helpers.aggregation import fedavg, rowwise, uniform
 from fedlab_helpers.devices import child_seed
 from fedlab_helpers.federated import Plan
+from fedlab_helpers.means import Mean
+from fedlab_helpers.strategy import Strategy
 from fedlab_helpers.text import EncodedReviews
 from fedlab_helpers.training import LocalConfig, train
 
@@ -99,7 +101,7 @@ def test_identical_updates_give_that_update_whatever_the_weights(
     a different number of times over: the mean gradient of a full batch is the same."""
     few = clients[1].subset([0, 1, 2])
     plan = Plan.fedsgd(2, lr=0.5)
-    strategy = WeightedMean("uniform" if uniformly else "examples")
+    strategy = uniform() if uniformly else fedavg()
     one = after_run(small_model(), [few], strategy, plan)
     many = after_run(small_model(), [joined([few] * size) for size in sizes], strategy, plan)
     assert largest_difference(one, many) < 1e-6
@@ -131,7 +133,7 @@ def test_permuted_updates_have_the_same_mean(clients, small_model, strategy):
 
 
 @dataclass(frozen=True)
-class InFloat32(WeightedMean):
+class InFloat32(Strategy):
     """A mean that is summed in float32: the order of the updates shows in its last bits."""
 
     def aggregate(self, server, updates):
@@ -142,7 +144,7 @@ class InFloat32(WeightedMean):
         return replace(server, params=params, round=server.round + 1)
 
 
-@pytest.mark.parametrize("strategy", [fedavg(), rowwise(), fedavg("weights"), InFloat32()])
+@pytest.mark.parametrize("strategy", [fedavg(), rowwise(), fedavg("weights"), InFloat32(Mean())])
 def test_neither_the_order_of_finishing_nor_workers_change_a_bit(
     clients, reviews, small_model, bits, strategy
 ):

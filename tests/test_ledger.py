@@ -39,10 +39,18 @@ class Raises:
 
 def test_what_is_sent_is_the_global_weights_and_costs_its_bytes_once_a_client(bits):
     books = open_books()
-    received = books.send()
-    assert bits(received) == bits(PARAMS)
-    assert received["w"].data_ptr() != PARAMS["w"].data_ptr()
+    received = books.send({})
+    assert bits(received.weights) == bits(PARAMS)
+    assert received.weights["w"].data_ptr() != PARAMS["w"].data_ptr()
+    assert received.extra == {}
     assert books.bytes_down == 3 * len(wire.dense().encode(PARAMS))
+
+
+def test_what_goes_beside_the_weights_costs_its_bytes_too(bits):
+    books, variate = open_books(), {"w": torch.ones(5)}
+    received = books.send(variate)
+    assert bits(received.extra) == bits(variate)
+    assert books.bytes_down == 3 * sum(len(wire.dense().encode(p)) for p in (PARAMS, variate))
 
 
 def test_accepted_updates_are_booked_and_come_in_order():

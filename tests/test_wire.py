@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlab_helpers import wire
-from fedlab_helpers.aggregation import WeightedMean
+from fedlab_helpers.aggregation import fedavg, rowwise, uniform
 from fedlab_helpers.updates import RefusedUpdate, Update
 
 LIKE = {"embedding.weight": torch.zeros(5, 2), "bias": torch.zeros(3), "steps": torch.tensor(0)}
@@ -272,7 +272,7 @@ def judge(received: bytes, codec) -> None:
     except (wire.WireError, RefusedUpdate):
         return
     json.dumps([update.examples, update.steps, update.losses[-1]])
-    for strategy in (WeightedMean(), WeightedMean("uniform"), WeightedMean(per_row=True)):
+    for strategy in (fedavg(), uniform(), rowwise()):
         server = strategy.aggregate(strategy.init(LIKE), [update, update])
         assert all(bool(torch.isfinite(tensor).all()) for tensor in server.params.values())
 
