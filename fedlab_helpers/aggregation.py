@@ -7,7 +7,9 @@ embedding rows row by row under any of them.
 from typing import Literal
 
 from fedlab_helpers.drift import FedDyn, FedProx, Scaffold
+from fedlab_helpers.fairness import QMean, TellsLoss, WorstGroup
 from fedlab_helpers.means import Attentive, Mean, NormalizedMean
+from fedlab_helpers.robust import Clipped, GeometricMedian, Krum, Median, TrimmedMean
 from fedlab_helpers.server_steps import Adaptive, Momentum
 from fedlab_helpers.strategy import Combine, Strategy
 
@@ -82,3 +84,41 @@ def fedadam(lr: float = 0.01, combine: Combine = BY_EXAMPLES, **options: float) 
 def fedyogi(lr: float = 0.01, combine: Combine = BY_EXAMPLES, **options: float) -> Strategy:
     """Return FedYogi with server rate `lr`; `options` are those of `Adaptive`."""
     return Strategy(combine, Adaptive("yogi", lr, **options))
+
+
+def qfedavg(q: float, lr: float) -> TellsLoss:
+    """Return q-FedAvg: the larger `q`, the more clients with large losses count.
+
+    `lr` is the clients' learning rate; with q = 0 it is the plain mean.
+    """
+    return TellsLoss(QMean(q, lr))
+
+
+def worst_group(rate: float = 0.1) -> WorstGroup:
+    """Return the mean whose weights move towards the clients with the largest losses."""
+    return WorstGroup(rate=rate)
+
+
+def median() -> Strategy:
+    """Return the coordinate-wise median."""
+    return Strategy(Median())
+
+
+def trimmed_mean(share: float = 0.1) -> Strategy:
+    """Return the coordinate-wise mean without this share of the clients at either end."""
+    return Strategy(TrimmedMean(share))
+
+
+def krum(f: int, keep: int = 1) -> Strategy:
+    """Return Krum against `f` hostile clients a round; Multi-Krum where `keep` is above 1."""
+    return Strategy(Krum(f, keep))
+
+
+def geometric_median() -> Strategy:
+    """Return RFA, the geometric median of the updates."""
+    return Strategy(GeometricMedian())
+
+
+def norm_clipping(max_norm: float, combine: Combine = BY_EXAMPLES) -> Strategy:
+    """Return a mean of changes no longer than `max_norm`."""
+    return Strategy(Clipped(max_norm, combine))
