@@ -162,7 +162,8 @@ class Clients:
         update = Update(client, sent, touched, len(data), report.steps, report.losses)
         extra, memory = self.strategy.report(turn, update)
         kept = kept | {"private": trained, "strategy": memory}
-        return replace(update, extra=extra), {owner: t for owner, t in kept.items() if t}
+        update = replace(update, extra=extra) if extra else update
+        return update, {owner: t for owner, t in kept.items() if t}
 
     def sparse_parameter(self) -> str | None:
         """Return the parameter of which clients train the touched rows only, if that is exact."""
