@@ -3,10 +3,17 @@
 import pytest
 import torch
 
+from fedlab_helpers import state
 from fedlab_helpers.checks import averaging as checks
 from fedlab_helpers.history import History, RoundRecord
 
-EVERY = [checks.pooled_accuracy, checks.rowwise_mean, checks.rows_in, checks.byte_budget]
+EVERY = [
+    checks.pooled_accuracy,
+    checks.rowwise_mean,
+    checks.rows_in,
+    checks.byte_budget,
+    checks.mended_round,
+]
 
 
 def refused(verdict, *words: str) -> None:
@@ -29,7 +36,7 @@ def test_a_stub_that_raises_is_not_yet():
     def stub(*_):
         raise NotImplementedError
 
-    for check in (checks.rowwise_mean, checks.rows_in):
+    for check in (checks.rowwise_mean, checks.rows_in, checks.mended_round):
         assert not check(stub).started
 
 
@@ -115,3 +122,50 @@ def test_byte_budget():
     refused(checks.byte_budget(run_of(None, 2, enough)), "validation")
     refused(checks.byte_budget(0.8), "History")
     refused(checks.byte_budget(History(())), "History")
+
+
+def a_round(keep=state.of_model, start=state.of_model, weighted=True, load=True):
+    """Return a round in which the named lines may be wrong."""
+
+    def one_round(model, clients, train):
+        first, states = start(model), []
+        for data in clients:
+            if first is not None:
+                model.load_state_dict(first)
+            train(model, data)
+            states.append(keep(model))
+        weights = [len(data) if weighted else 1 for data in clients]
+        if load:
+            model.load_state_dict(state.weighted_mean(states, weights))
+
+    return one_round
+
+
+def live(model):
+    return model.state_dict()
+
+
+def nothing(model):
+    return None
+
+
+def test_mended_round():
+    assert checks.mended_round(a_round()).passed
+    chain = "where the one before it stopped"
+    refused(checks.mended_round(a_round(start=nothing)), chain)
+    refused(checks.mended_round(a_round(start=live)), chain, "copy")
+    refused(checks.mended_round(a_round(start=nothing, weighted=False)), chain)
+    refused(checks.mended_round(a_round(weighted=False)), "mean is plain")
+    refused(checks.mended_round(a_round(keep=live)), "last client alone")
+    refused(checks.mended_round(a_round(load=False)), "last client alone")
+    refused(checks.mended_round(lambda *_: None), "where it began")
+    refused(checks.mended_round(lambda m, c, t: t(m, c[0])), "away from FedAvg")
+    refused(checks.mended_round(lambda m, c, t: m.weight.data.fill_(float("nan"))), "finite")
+    refused(checks.mended_round(lambda m, c, t: 1 / 0), "ZeroDivisionError")
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_mended_round_is_not_yet_while_the_chain_is_aliased(weighted):
+    verdict = checks.mended_round(a_round(keep=live, start=nothing, weighted=weighted))
+    assert not verdict.started
+    assert "chain" in verdict.message

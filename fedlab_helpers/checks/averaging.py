@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from fedlab_helpers import state
 from fedlab_helpers.checks.verdict import Verdict, exercise, right, wrong
 from fedlab_helpers.history import History
 
@@ -100,3 +101,77 @@ def byte_budget(history: History) -> Verdict:
     if accuracy < TARGET_ACCURACY:
         return wrong(f"{told}: within the budget. How can the clients do more between two sends?")
     return right(f"{told}. Computing between sends is what FedAvg trades against bytes.")
+
+
+@exercise("mend `one_round`: it still ends with the weights of the last client of a chain")
+def mended_round(function: Callable[[nn.Module, list[Tensor], Callable], None]) -> Verdict:
+    """Judge a function of (model, clients, train) that leaves one round of FedAvg in the model."""
+    model = _line()
+    function(model, _tables(), _descend)
+    got = state.of_model(model)
+    if got.keys() != _line().state_dict().keys() or not state.all_finite(got):
+        return wrong("the model ends with a weight that is not finite, or without its weights.")
+    outcomes = {
+        "start": state.of_model(_line()),
+        "fedavg": _played(),
+        "chained": _played(reset=False),
+        "chained, plain": _played(reset=False, weighted=False),
+        "plain": _played(weighted=False),
+        "last": _played(clients=_tables()[-1:]),
+    }
+    distances = {k: state.norm(state.subtract(got, end)) for k, end in outcomes.items()}
+    nearest = min(distances, key=distances.get)
+    if distances[nearest] > 1e-6:
+        away = distances["fedavg"]
+        return wrong(f"the model ends {away:.2g} away from FedAvg's weighted mean of the clients.")
+    if nearest == "fedavg":
+        return right("a copy to keep, a copy to start from, and a weight for each review.")
+    return wrong(_SLIPS[nearest])
+
+
+_SLIPS = {
+    "start": "the model ends where it began: load the mean into it at the end.",
+    "chained": "each client goes on where the one before it stopped. If you do load the start "
+    "back: is what you load a copy, or did it train along?",
+    "plain": "the states are right, and their mean is plain: the client with 2 rows counts as "
+    "much as the one with 6.",
+    "last": "the model ends with the weights of the last client alone: does your list hold "
+    "several states, or one several times? And did you load the mean?",
+}
+_SLIPS["chained, plain"] = _SLIPS["chained"]
+
+
+def _line() -> nn.Linear:
+    """Return the model of the exercise: two weights, always the same."""
+    model = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[0.5, -0.25]]))
+    return model
+
+
+def _tables() -> list[Tensor]:
+    """Return three clients' data, (n, 3) each: two inputs and a target a row."""
+    rng = torch.Generator().manual_seed(0)
+    return [torch.randn(n, 3, generator=rng) for n in (2, 3, 6)]
+
+
+def _descend(model: nn.Module, data: Tensor) -> None:
+    """Take three plain gradient steps on the squared error, in place."""
+    for _ in range(3):
+        loss = (model(data[:, :2]).flatten() - data[:, 2]).square().mean()
+        (gradient,) = torch.autograd.grad(loss, list(model.parameters()))
+        with torch.no_grad():
+            model.weight -= 0.2 * gradient
+
+
+def _played(
+    reset: bool = True, weighted: bool = True, clients: list[Tensor] | None = None
+) -> state.State:
+    """Return the mean after a round, with or without what makes it federated averaging."""
+    clients = clients or _tables()
+    model, ends = _line(), []
+    for data in clients:
+        model = _line() if reset else model
+        _descend(model, data)
+        ends.append(state.of_model(model))
+    return state.weighted_mean(ends, [len(data) if weighted else 1 for data in clients])
