@@ -1,0 +1,138 @@
+"""How much local work pays: rounds and bytes to a target accuracy, by local epochs and batch size.
+
+In the manner of McMahan et al. 2017 (arXiv:1602.05629), Table 2: plain SGD, no clipping, and for
+each cell of the grid the learning rate that served it best beforehand, on another seed.
+"""
+
+from collections.abc import Iterable
+from itertools import product
+
+from fedlab_helpers import aggregation, federated
+from fedlab_helpers.devices import intra_op_threads
+from fedlab_helpers.history import RoundRecord
+from fedlab_helpers.ledger import NoUpdateLeft
+from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, task
+from fedlab_helpers.training import LocalConfig, evaluate
+
+Cell = tuple[str, int, int | None]  # partition, local epochs E, batch size B
+
+PARTITIONS = ("iid", "by_domain")
+CELLS = tuple(product(PARTITIONS, (1, 5), (None, 32, 8)))  # E = 1 with B = None is FedSGD
+
+# Chosen by `best_rates` from the table of `local_work_rates`.
+RATES: dict[Cell, float] = {
+    ("iid", 1, None): 3.0,
+    ("iid", 1, 32): 3.0,
+    ("iid", 1, 8): 10.0,
+    ("iid", 5, None): 10.0,
+    ("iid", 5, 32): 10.0,
+    ("iid", 5, 8): 10.0,
+    ("by_domain", 1, None): 3.0,
+    ("by_domain", 1, 32): 10.0,
+    ("by_domain", 1, 8): 10.0,
+    ("by_domain", 5, None): 10.0,
+    ("by_domain", 5, 32): 30.0,
+    ("by_domain", 5, 8): 10.0,
+}
+
+
+def measure_rounds_to_target(settings: Settings) -> list[Row]:
+    """Return when a federated run first reached the target on the validation reviews, if it did.
+
+    The test reviews are looked at once, where the run ends.
+    """
+    data, seed = task(), settings["seed"]
+    model = SentimentLSTM(len(data.vocab), pooling="mean", seed=seed)
+    local = LocalConfig(
+        settings["epochs"], settings["batch_size"], settings["lr"], "sgd", max_grad_norm=None
+    )
+    plan = federated.Plan(settings["cap"], settings["cohort"], local, seed)
+    with intra_op_threads(1):  # the same sums on a machine with more cores
+        records = _until_target(model, plan, settings)
+        accuracy = evaluate(model, data.test).accuracy
+    validation = [record.metrics["accuracy"] for record in records]
+    return [
+        {
+            "reached": bool(validation) and validation[-1] >= settings["target"],
+            "rounds": len(records),
+            "bytes_up": sum(record.bytes_up for record in records),
+            "total_bytes": sum(record.bytes_up + record.bytes_down for record in records),
+            "best_validation_accuracy": max(validation, default=0.0),
+            "late_validation_accuracy": _mean(validation[-10:]),
+            "accuracy": accuracy,
+        }
+    ]
+
+
+def _until_target(
+    model: SentimentLSTM, plan: federated.Plan, settings: Settings
+) -> list[RoundRecord]:
+    """Return the records of the rounds up to the target, or up to where training broke down."""
+    clients, records = clients_of(settings), []
+    federation = federated.rounds(
+        model, clients, aggregation.fedavg(), plan, test=task().validation
+    )
+    try:
+        for record in federation:
+            records.append(record)
+            if record.metrics["accuracy"] >= settings["target"]:
+                break
+    except NoUpdateLeft:
+        pass  # the rate was too large: no client had finite weights to send
+    return records
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / max(1, len(values))
+
+
+def best_rates(rows: list[Row]) -> dict[Cell, float]:
+    """Return each cell's learning rate from the rows of `local_work_rates`, as read from its CSV.
+
+    The first to reach the target wins; where none did, the highest accuracy over its last ten
+    rounds.
+    """
+
+    def merit(row: Row) -> tuple[bool, float]:
+        reached = row["reached"] == "True"
+        late = float(row["late_validation_accuracy"])
+        return reached, -float(row["rounds"]) if reached else late
+
+    best = {}
+    for partition, epochs, size in CELLS:
+        cell = (partition, str(epochs), "" if size is None else str(size))
+        tried = [r for r in rows if (r["partition"], r["epochs"], r["batch_size"]) == cell]
+        best[partition, epochs, size] = float(max(tried, key=merit)["lr"])
+    return best
+
+
+def _runs(rates: dict[Cell, tuple[float, ...]], seeds: Iterable[int]) -> tuple[Settings, ...]:
+    return tuple(
+        {
+            "seed": seed,
+            "partition": partition,
+            "cap": 500,
+            "epochs": epochs,
+            "batch_size": size,
+            "lr": lr,
+            "clients": 200,
+            "cohort": 10,
+            "target": 0.75,
+        }
+        for seed in seeds
+        for (partition, epochs, size), tried in rates.items()
+        for lr in tried
+    )
+
+
+LOCAL_WORK_RATES = Study(
+    "local_work_rates",
+    _runs(dict.fromkeys(CELLS, (0.3, 1.0, 3.0, 10.0, 30.0)), seeds=[100]),
+    measure_rounds_to_target,
+)
+LOCAL_WORK = Study(
+    "local_work",
+    _runs({cell: (lr,) for cell, lr in RATES.items()}, seeds=range(3)),
+    measure_rounds_to_target,
+)
