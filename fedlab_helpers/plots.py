@@ -179,6 +179,31 @@ def calibration(confidence: Sequence[float], correct: Sequence[bool], bins: int 
     return picture
 
 
+def gradient_map(
+    lengths: np.ndarray, radii: Sequence[float], mark: tuple[float, float] | None = None
+) -> Picture:
+    """Return a heat map of how long a gradient still is, with lines at 1/1000, 1 and 1000.
+
+    Args:
+        lengths: as `rnn.gradient_map` returns them, (R, steps + 1).
+        radii: the spectral radius of each row, (R,), ascending.
+        mark: steps back and radius of a point to mark.
+    """
+    picture, axes = figure(5.4, 3.2)
+    steps, logs = np.arange(lengths.shape[1]), np.log10(lengths)
+    mesh = axes.pcolormesh(steps, radii, logs, cmap="PuOr_r", vmin=-8, vmax=8, shading="nearest")
+    lines = axes.contour(
+        steps, radii, logs, levels=[-3, 0, 3], colors="black", linestyles=[":", "-", "--"]
+    )
+    axes.clabel(lines, fmt=lambda level: f"{10**level:g}", fontsize=8)
+    if mark:
+        axes.plot(*mark, "o", color="white", markeredgecolor="black", markersize=8)
+    bar = picture.colorbar(mesh, ax=axes, extend="both", label=text("gradient_length"))
+    bar.set_ticks([-8, -4, 0, 4, 8], labels=["1e-8", "1e-4", "1", "1e4", "1e8"])
+    axes.set(xlabel=text("steps_back"), ylabel=text("spectral_radius"))
+    return picture
+
+
 @cache
 def chinese_font() -> str:
     """Return the family name of a font with Chinese characters, for `fontfamily=[…]`.

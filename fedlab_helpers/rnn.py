@@ -7,7 +7,7 @@ For one sequence x_1 … x_T, with h_0 given (Elman 1990, doi:10.1207/s15516709c
     L   = sum over t of -log softmax(o_t)[y_t]
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,3 +146,60 @@ def with_spectral_radius(matrix: Array, radius: float) -> Array:
     if largest == 0:
         raise ValueError("matrix: all eigenvalues are 0, so no scale gives another radius")
     return matrix * (radius / largest)
+
+
+def backward_from_end(weights: Parameters, trace: Trace, gradient: Array) -> Array:
+    """Return how the gradient of a loss on the last state alone travels back.
+
+    Args:
+        weights: those of the forward pass.
+        trace: what the forward pass kept.
+        gradient: dL/dh_T, (H,).
+
+    Returns:
+        dL/dh_0 … dL/dh_T, (T + 1, H).
+    """
+    flowing = np.zeros_like(trace.hidden)
+    flowing[-1] = gradient
+    for t in reversed(range(len(trace.inputs))):
+        flowing[t] = weights.W_h.T @ ((1 - trace.hidden[t + 1] ** 2) * flowing[t + 1])
+    return flowing
+
+
+def gradient_map(
+    radii: Array,
+    steps: int,
+    rng: np.random.Generator,
+    *,
+    scale: float = 1.0,
+    hidden: int = 32,
+    draws: int = 10,
+) -> Array:
+    """Return how long a gradient is after 0 … `steps` steps back, for each spectral radius.
+
+    Networks are drawn at random, read random inputs, and a gradient of length 1 is sent back from
+    the last state; the same draws serve every radius.
+
+    Args:
+        radii: spectral radii of W_h, (R,).
+        steps: length of the sequences.
+        rng: where the draws come from.
+        scale: standard deviation of the inputs; at 0 the states stay 0 and tanh is the identity.
+        hidden: size H of the state.
+        draws: networks that each value is the geometric mean of.
+
+    Returns:
+        Lengths, (R, steps + 1); column k is k steps back, and column 0 is 1.
+    """
+    logs = np.zeros((len(radii), steps + 1))
+    for _ in range(draws):
+        drawn = Parameters.random(hidden, hidden, 1, rng)
+        drawn = replace(drawn, b=np.zeros(hidden))
+        inputs, end = scale * rng.normal(size=(steps, hidden)), rng.normal(size=hidden)
+        for row, radius in enumerate(radii):
+            weights = replace(drawn, W_h=with_spectral_radius(drawn.W_h, radius))
+            trace = forward(weights, inputs)
+            flowing = backward_from_end(weights, trace, end / np.linalg.norm(end))
+            lengths = np.linalg.norm(flowing[::-1], axis=1)
+            logs[row] += np.log(np.maximum(lengths, np.finfo(float).tiny)) / draws
+    return np.exp(logs)

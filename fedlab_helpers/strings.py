@@ -26,6 +26,15 @@ ENGLISH = {
     "progress": "round {round}: accuracy {accuracy:.1%}",
     "holders": "clients that have the word",
     "row_change": "length of its row's change",
+    "steps_back": "steps back in time",
+    "spectral_radius": "spectral radius",
+    "gradient_length": "length of the gradient (1 at the start)",
+    "inputs_scale": "size of the inputs",
+    "re_run": "Re-run this cell after a restart of the kernel.",
+    "gradient_readout": (
+        "{steps} steps back, at radius {radius:.2f} and inputs of size {scale:g}: "
+        "the gradient is {length:.1e} times as long as at the start."
+    ),
 }
 
 

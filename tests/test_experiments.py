@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from fedlab_helpers import experiments, studies
-from fedlab_helpers.studies import Study, baselines, grid, local_training
+from fedlab_helpers.studies import Study, baselines, grid, local_training, local_work
 from fedlab_helpers.studies.study import task
 
 
@@ -52,6 +52,14 @@ def test_more_seeds_are_added_to_a_table(tmp_path, capsys):
     assert len(experiments.read(path)) == 4
 
 
+def test_a_setting_of_none_is_found_again(tmp_path, capsys):
+    seen = []
+    once = Study("tiny", grid(size=[None, 8]), lambda s: seen.append(s) or [{"value": 1}])
+    for _ in range(2):
+        experiments.run_study(once, tmp_path)
+    assert seen == [{"size": None}, {"size": 8}]
+
+
 def test_other_columns_are_refused_and_the_table_stays(tmp_path, capsys):
     path = experiments.run_study(study(lambda s: [{"value": 1}], 1), tmp_path)
     before = path.read_bytes()
@@ -78,12 +86,35 @@ def test_an_interrupt_at_the_command_line_says_how_to_go_on(tmp_path, monkeypatc
     assert "same command goes on" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", sorted(studies.STUDIES))
-def test_every_run_of_a_study_differs_and_has_three_seeds(name):
+each_study = pytest.mark.parametrize("name", sorted(studies.STUDIES))
+
+
+@each_study
+def test_every_run_of_a_study_differs(name):
     runs = studies.STUDIES[name].runs
     assert len({tuple(run.values()) for run in runs}) == len(runs)
     assert all(run.keys() == runs[0].keys() for run in runs)
-    assert {run["seed"] for run in runs} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("name", sorted(studies.STUDIES.keys() - {"local_work_rates"}))
+def test_what_is_claimed_stands_on_three_seeds(name):
+    assert {run["seed"] for run in studies.STUDIES[name].runs} == {0, 1, 2}
+
+
+@each_study
+def test_the_committed_table_is_of_these_runs(name, tmp_path, monkeypatch, capsys):
+    def must_not_run(settings):
+        raise AssertionError(f"not in the table: {settings}")
+
+    committed = experiments.RESULTS / f"{name}.csv"
+    copy = tmp_path / committed.name
+    copy.write_bytes(committed.read_bytes())
+    runs = studies.STUDIES[name].runs
+    experiments.run_study(Study(name, runs, must_not_run), tmp_path)
+    rows = experiments.read(copy)
+    assert {tuple(row[key] for key in runs[0]) for row in rows} == {
+        tuple("" if value is None else str(value) for value in run.values()) for run in runs
+    }
 
 
 def test_a_federated_measurement_is_the_run_it_names(monkeypatch):
@@ -92,6 +123,58 @@ def test_a_federated_measurement_is_the_run_it_names(monkeypatch):
     assert row["round"] == 1
     assert 0.4 < row["accuracy"] < 0.7  # one client of 60 reviews, one round
     assert row["total_bytes"] > row["bytes_up"] > 0
+
+
+SHORT = {"seed": 0, "partition": "iid", "clients": 200, "cohort": 2, "epochs": 1, "batch_size": 8}
+
+
+def test_a_run_ends_at_its_target():
+    (row,) = local_work.measure_rounds_to_target(SHORT | {"lr": 1.0, "cap": 3, "target": 0.3})
+    assert row["reached"]
+    assert row["rounds"] == 1
+    assert row["total_bytes"] > row["bytes_up"] > 0
+    assert 0.3 < row["accuracy"] < 0.7
+
+
+def test_a_run_that_misses_its_target_ends_at_the_cap():
+    settings = SHORT | {"partition": "by_domain", "lr": 0.01, "cap": 2, "target": 0.99}
+    (row,) = local_work.measure_rounds_to_target(settings)
+    assert not row["reached"]
+    assert row["rounds"] == 2
+    assert row["late_validation_accuracy"] <= row["best_validation_accuracy"] < 0.99
+
+
+def test_a_rate_that_ruins_the_weights_is_a_miss():
+    (row,) = local_work.measure_rounds_to_target(SHORT | {"lr": 1e39, "cap": 9, "target": 0.99})
+    assert not row["reached"]
+    assert row["rounds"] < 9
+
+
+def rate(lr, reached, rounds, late):
+    return {
+        "lr": lr, "reached": reached, "rounds": rounds, "late_validation_accuracy": late,
+    }  # fmt: skip
+
+
+def test_the_best_rate_is_the_first_to_reach_the_target_or_the_most_accurate_late():
+    missed = [rate("0.3", "False", "150", "0.6"), rate("1.0", "False", "150", "0.7")]
+    reached = [rate("0.3", "True", "90", "0.7"), rate("3.0", "True", "40", "0.6")]
+    diverged = [rate("10.0", "False", "2", "0.5")]
+    rows = [
+        {"partition": partition, "epochs": str(epochs), "batch_size": str(size or ""), **row}
+        for partition, epochs, size in local_work.CELLS
+        for row in missed + diverged + (reached if (partition, epochs) == ("iid", 5) else [])
+    ]
+    assert local_work.best_rates(rows) == {
+        cell: 3.0 if cell[:2] == ("iid", 5) else 1.0 for cell in local_work.CELLS
+    }
+
+
+def test_the_rates_of_the_study_are_those_that_its_table_chose():
+    rows = experiments.read(experiments.RESULTS / "local_work_rates.csv")
+    assert local_work.best_rates(rows) == local_work.RATES
+    chosen_on = {row["seed"] for row in rows}
+    assert chosen_on.isdisjoint(str(run["seed"]) for run in local_work.LOCAL_WORK.runs)
 
 
 def test_the_majority_baseline_is_the_larger_class():

@@ -45,8 +45,9 @@ FLOORS = {
     "federated": 7,
     "plots": 8,
     "studies": 8,
-    "checks": 8,
+    "checks": 9,
     "experiments": 9,
+    "widgets": 9,
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -138,3 +138,39 @@ def test_bad_input_is_named():
         rnn.with_spectral_radius(np.eye(2), -1)
     with pytest.raises(ValueError, match="all eigenvalues are 0"):
         rnn.with_spectral_radius(np.zeros((2, 2)), 1)
+
+
+def test_a_gradient_from_the_end_agrees_with_autograd():
+    weights, x, _ = example(steps=7, inputs=2, hidden=4, outputs=2, seed=3)
+    end = np.array([1.0, -2.0, 0.5, 0.0])
+    flowing = rnn.backward_from_end(weights, rnn.forward(weights, x), end)
+    W_x, W_h, b = (torch.tensor(getattr(weights, name)) for name in ("W_x", "W_h", "b"))
+    states = [torch.zeros(4, dtype=torch.float64, requires_grad=True)]
+    for row in torch.tensor(x):
+        states.append(torch.tanh(W_x @ row + W_h @ states[-1] + b))
+    expected = torch.autograd.grad(states[-1] @ torch.tensor(end), states)
+    assert flowing == pytest.approx(torch.stack(expected).numpy(), abs=1e-12)
+
+
+def test_without_inputs_a_network_of_one_number_multiplies_by_its_radius():
+    lengths = rnn.gradient_map(
+        np.array([0.5, 1.0, 2.0]), 4, np.random.default_rng(0), scale=0, hidden=1, draws=3
+    )
+    assert lengths == pytest.approx(np.array([[0.5], [1.0], [2.0]]) ** np.arange(5))
+
+
+def test_the_map_is_the_geometric_mean_of_its_draws():
+    radii, rng = np.array([0.7, 1.4]), np.random.default_rng(5)
+    one, two = (rnn.gradient_map(radii, 6, rng, hidden=4, draws=1) for _ in range(2))
+    both = rnn.gradient_map(radii, 6, np.random.default_rng(5), hidden=4, draws=2)
+    assert both == pytest.approx(np.sqrt(one * two))
+    assert both[:, 0] == pytest.approx([1, 1])
+
+
+def test_reading_shortens_gradients():
+    radii = np.array([1.0])
+    lengths = [
+        rnn.gradient_map(radii, 30, np.random.default_rng(0), scale=scale)[0, -1]
+        for scale in (0.0, 0.3, 1.0)
+    ]
+    assert lengths == sorted(lengths, reverse=True)

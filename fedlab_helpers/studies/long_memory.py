@@ -1,0 +1,80 @@
+"""How far back recurrent cells remember: name the first symbol of a sequence after its last.
+
+A classification form of the latching problem of Bengio, Simard and Frasconi 1994
+(doi:10.1109/72.279181): what matters comes first, everything after it is noise.
+"""
+
+import torch
+
+from fedlab_helpers.devices import intra_op_threads, torch_rng
+from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.studies.study import Row, Settings, Study, grid
+from fedlab_helpers.text import EncodedReviews
+from fedlab_helpers.training import LocalConfig, evaluate, train
+
+CLASSES, NOISE = 4, 8  # ids 2 to 5 are answers, 6 to 13 noise; 0 and 1 keep their meaning
+TRAINING, TEST = 6_400, 2_000
+
+
+def sequences(n: int, length: int, generator: torch.Generator) -> EncodedReviews:
+    """Return n sequences whose first id names their class, followed by noise.
+
+    Args:
+        length: symbols in each sequence, the first included.
+
+    Raises:
+        ValueError: `n` or `length` is below 1.
+    """
+    if n < 1 or length < 1:
+        raise ValueError(f"n, length: got {n}, {length}, expected at least 1 of each")
+    labels = torch.randint(CLASSES, (n,), generator=generator)
+    tokens = torch.randint(NOISE, (n, length), generator=generator) + 2 + CLASSES
+    tokens[:, 0] = labels + 2
+    return EncodedReviews(tokens, torch.full((n,), length), labels)
+
+
+def reader(cell: str, seed: int) -> SentimentLSTM:
+    """Return a small untrained classifier.
+
+    Args:
+        cell: "rnn", "gru", "lstm", or "lstm_open": an LSTM whose forget gates start open, their
+            bias raised by 2 (Gers et al. 2000; Jozefowicz et al. 2015).
+    """
+    kind = "lstm" if cell == "lstm_open" else cell
+    model = SentimentLSTM(2 + CLASSES + NOISE, 16, 32, CLASSES, cell=kind, seed=seed)
+    if cell == "lstm_open":
+        with torch.no_grad():  # gates i, f, g, o lie one after the other
+            model.recurrent.bias_ih_l0[32:64] += 2
+    return model
+
+
+def measure_memory(settings: Settings) -> list[Row]:
+    """Return the accuracy on fresh sequences after training at one length."""
+    seed, length = settings["seed"], settings["length"]
+    rng = torch_rng(seed, "long_memory", length)
+    data, validation, test = (sequences(n, length, rng) for n in (TRAINING, TEST, TEST))
+    model = reader(settings["cell"], seed)
+    config = LocalConfig(settings["epochs"], batch_size=64, lr=settings["lr"])
+    with intra_op_threads(1):  # the same sums on a machine with more cores
+        report = train(model, data, config, seed=seed)
+        return [
+            {
+                "steps": report.steps,
+                "train_loss": report.losses[-1],
+                "validation_accuracy": evaluate(model, validation).accuracy,
+                "accuracy": evaluate(model, test).accuracy,
+            }
+        ]
+
+
+LONG_MEMORY = Study(
+    "long_memory",
+    grid(
+        seed=range(3),
+        length=(5, 10, 20, 40, 80),
+        cell=("rnn", "gru", "lstm", "lstm_open"),
+        lr=(1e-3, 3e-3, 1e-2),
+        epochs=[8],
+    ),
+    measure_memory,
+)
