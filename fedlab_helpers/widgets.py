@@ -26,7 +26,7 @@ class GradientPanel(ipywidgets.VBox):
 
     def __init__(self):
         wide = {
-            "style": {"description_width": "9em"},
+            "style": {"description_width": "11em"},
             "layout": ipywidgets.Layout(width="34em"),
         }
         self.radius = ipywidgets.SelectionSlider(
@@ -40,7 +40,7 @@ class GradientPanel(ipywidgets.VBox):
             options=[f"{scale:g}" for scale in SCALES],
             value="1",
             description=text("inputs_scale"),
-            style={"description_width": "9em", "button_width": "4em"},
+            style={"description_width": "11em", "button_width": "4em"},
             layout=wide["layout"],
         )
         self.image = ipywidgets.Image(format="png", width=540, height=320)
