@@ -112,6 +112,7 @@ def mended_round(function: Callable[[nn.Module, list[Tensor], Callable], None]) 
     if got.keys() != _line().state_dict().keys() or not state.all_finite(got):
         return wrong("the model ends with a weight that is not finite, or without its weights.")
     outcomes = {
+        "stub": _played(reset=False, copied=False),
         "start": state.of_model(_line()),
         "fedavg": _played(),
         "chained": _played(reset=False),
@@ -124,6 +125,8 @@ def mended_round(function: Callable[[nn.Module, list[Tensor], Callable], None]) 
     if distances[nearest] > 1e-6:
         away = distances["fedavg"]
         return wrong(f"the model ends {away:.2g} away from FedAvg's weighted mean of the clients.")
+    if nearest == "stub":
+        raise NotImplementedError
     if nearest == "fedavg":
         return right("a copy to keep, a copy to start from, and a weight for each review.")
     return wrong(_SLIPS[nearest])
@@ -165,7 +168,10 @@ def _descend(model: nn.Module, data: Tensor) -> None:
 
 
 def _played(
-    reset: bool = True, weighted: bool = True, clients: list[Tensor] | None = None
+    reset: bool = True,
+    weighted: bool = True,
+    copied: bool = True,
+    clients: list[Tensor] | None = None,
 ) -> state.State:
     """Return the mean after a round, with or without what makes it federated averaging."""
     clients = clients or _tables()
@@ -173,5 +179,5 @@ def _played(
     for data in clients:
         model = _line() if reset else model
         _descend(model, data)
-        ends.append(state.of_model(model))
+        ends.append(state.of_model(model) if copied else model.state_dict())
     return state.weighted_mean(ends, [len(data) if weighted else 1 for data in clients])
