@@ -107,7 +107,8 @@ class RunningMean:
             rows: for each row-sparse tensor, the unique rows it holds, (k,) int64.
 
         Raises:
-            ValueError: names or shapes do not fit `base`, or the weight is negative or infinite.
+            ValueError: names, shapes or devices do not fit `base`, or the weight is negative or
+                infinite.
         """
         rows = rows or {}
         self._require_fit(state, rows)
@@ -132,6 +133,11 @@ class RunningMean:
                 shape = (len(rows[name]), *shape[1:])
             if came != shape:
                 raise ValueError(f"mean: {name!r} has shape {came}, expected {shape}")
+            if tensor.device != self.sums[name].device:
+                raise ValueError(
+                    f"mean: {name!r} is on {tensor.device}, expected {self.sums[name].device}: "
+                    "bring all states to one device first, with `to_device`"
+                )
 
     def _add_rows(self, name: str, tensor: Tensor, weight: float, rows: Tensor) -> None:
         if name not in self.row_weight:

@@ -132,6 +132,7 @@ def test_states_on_two_devices_cannot_be_added_until_they_are_in_one_place():
     check_states_can_be_added(lambda states: [state.to_device(kept, "meta") for kept in states])
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")
 def test_clients_on_two_devices_are_averaged(small_model, clients):
     model = small_model()

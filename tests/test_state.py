@@ -257,3 +257,12 @@ def test_the_mean_has_the_dtype_of_its_states_and_integers_are_rounded(low, high
     mean = weighted_mean([{"n": low}, {"n": high}], [1, 3])["n"]
     assert mean.dtype == expected.dtype
     assert mean.equal(expected)
+
+
+def test_states_on_two_devices_are_refused_and_none_is_lost():
+    """In-place sums with a tensor of `meta` raise nothing by themselves, and add nothing."""
+    mean = RunningMean({"x": torch.zeros(2)})
+    mean.add({"x": torch.ones(2)}, 1)
+    with pytest.raises(ValueError, match=r"mean: 'x' is on meta, expected cpu.*`to_device`"):
+        mean.add({"x": torch.ones(2, device="meta")}, 1)
+    assert mean.result()["x"].tolist() == [1, 1]
