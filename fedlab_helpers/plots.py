@@ -192,8 +192,13 @@ def gradient_map(
     picture, axes = figure(5.4, 3.2)
     steps, logs = np.arange(lengths.shape[1]), np.log10(lengths)
     mesh = axes.pcolormesh(steps, radii, logs, cmap="PuOr_r", vmin=-8, vmax=8, shading="nearest")
-    lines = axes.contour(
-        steps, radii, logs, levels=[-3, 0, 3], colors="black", linestyles=[":", "-", "--"]
+    lines = axes.contour(  # at step 0 every length is 1
+        steps[1:],
+        radii,
+        logs[:, 1:],
+        levels=[-3, 0, 3],
+        colors="black",
+        linestyles=[":", "-", "--"],
     )
     axes.clabel(lines, fmt=lambda level: f"{10**level:g}", fontsize=8)
     if mark:

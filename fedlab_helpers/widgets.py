@@ -6,6 +6,7 @@ import ipywidgets
 import numpy as np
 
 from fedlab_helpers import plots, rnn
+from fedlab_helpers.devices import numpy_rng
 from fedlab_helpers.strings import text
 
 RADII = np.linspace(0.25, 2.5, 46)
@@ -15,7 +16,7 @@ LONGEST = 60
 
 @cache
 def _lengths(scale: float) -> np.ndarray:
-    return rnn.gradient_map(RADII, LONGEST, np.random.default_rng(0), scale=scale)
+    return rnn.gradient_map(RADII, LONGEST, numpy_rng(0, "map"), scale=scale)
 
 
 class GradientPanel(ipywidgets.VBox):

@@ -28,6 +28,7 @@ def test_steps_until_thousandth():
     refused(checks.steps_until_thousandth(65), "still above")
     refused(checks.steps_until_thousandth(67), "not for the first time")
     refused(checks.steps_until_thousandth(65.6), "whole number")
+    refused(checks.steps_until_thousandth(np.int64(65)), "still above")
 
 
 def test_one_step_back():
@@ -37,6 +38,7 @@ def test_one_step_back():
     refused(checks.one_step_back(lambda W, h, d: (1 - h**2) * (W.T @ d)), "first on the way back")
     tanh_twice = checks.one_step_back(lambda W, h, d: W.T @ ((1 - np.tanh(h) ** 2) * d))
     refused(tanh_twice, "already")
+    refused(checks.one_step_back(lambda W, h, d: W.T @ (1 - h**2) * d), "brackets")
     refused(checks.one_step_back(lambda W, h, d: np.outer(d, h)), "shape (3, 3)")
     refused(checks.one_step_back(lambda W, h, d: d), "different vector")
 
@@ -60,10 +62,14 @@ def test_clip():
     refused(checks.clip(scale_each), "by itself")
     refused(checks.clip(scale_always), "short enough")
     refused(checks.clip(lambda g, longest: g), "norm 5")
+    refused(checks.clip(lambda g, longest: scale(g, 1.0)), "not 2")
+    refused(checks.clip(lambda g, longest: [x.clip(-longest, longest) for x in g]), "each number")
+    refused(checks.clip(lambda g, longest: g[0].fill(0)), "in place")
+    refused(checks.clip(lambda g, longest: 0.4), "returned float")
     refused(checks.clip(lambda g, longest: g[:1]), "as many gradients")
 
 
-def gru(r_first=True, keep_old=True, reset=True, early=False):
+def gru(r_first=True, keep_old=True, reset=True, early=False, bias_outside=False):
     def step(x, h, cell):
         read = (cell.weight_ih @ x + cell.bias_ih).chunk(3)
         old = (cell.weight_hh @ h + cell.bias_hh).chunk(3)
@@ -73,6 +79,9 @@ def gru(r_first=True, keep_old=True, reset=True, early=False):
         old_n = r * old[2] if reset else old[2]
         if early:
             old_n = cell.weight_hh.chunk(3)[2] @ (r * h) + cell.bias_hh.chunk(3)[2]
+        if bias_outside:
+            bias = cell.bias_hh.chunk(3)[2]
+            old_n = r * (old[2] - bias) + bias
         n = torch.tanh(read[2] + old_n)
         return (1 - z) * n + z * h if keep_old else z * n + (1 - z) * h
 
@@ -83,8 +92,9 @@ def test_gru_step():
     assert checks.gru_step(gru()).passed
     refused(checks.gru_step(gru(keep_old=False)), "old")
     refused(checks.gru_step(gru(reset=False)), "reset gate is missing")
-    refused(checks.gru_step(gru(early=True)), "after W_h")
+    refused(checks.gru_step(gru(early=True)), "after the matrix")
     refused(checks.gru_step(gru(r_first=False)), "r comes first")
+    refused(checks.gru_step(gru(bias_outside=True)), "inside r")
     refused(checks.gru_step(lambda x, h, cell: h), "largest difference")
     refused(checks.gru_step(lambda x, h, cell: x), "shape (3,)")
 
@@ -96,7 +106,7 @@ def test_open_gates():
 
 def test_gates_so_open_that_nothing_is_learned(monkeypatch):
     monkeypatch.setattr(checks, "TARGET_ACCURACY", 1.01)  # whatever is learned is not enough
-    refused(checks.open_gates(20), "so wide open")
+    refused(checks.open_gates(20), "did not learn")
 
 
 @pytest.mark.parametrize("check", [checks.one_step_back, checks.clip, checks.gru_step])

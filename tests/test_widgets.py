@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedlab_helpers import plots, rnn, widgets
+from fedlab_helpers import devices, plots, rnn, widgets
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_each_control_draws_anew(panel, control):
 def test_the_value_is_that_of_the_map(panel):
     panel.radius.value, panel.steps.value = widgets.RADII.tolist()[7], 12
     panel.scale.value = "1"
-    rng = np.random.default_rng(0)
+    rng = devices.numpy_rng(0, "map")
     lengths = rnn.gradient_map(widgets.RADII, widgets.LONGEST, rng)
     assert panel.length == lengths[7, 12]
 

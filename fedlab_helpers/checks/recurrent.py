@@ -24,7 +24,7 @@ def steps_until_thousandth(steps: int) -> Verdict:
             f"0.9 to the power of {needed} is {0.9**needed:.1e}. The longest reviews that this "
             "series reads have 64 words."
         )
-    if not isinstance(steps, int):
+    if steps != int(steps):
         return wrong(f"{steps!r}: a whole number of steps, please.")
     side = "still above" if steps < needed else "below, but not for the first time"
     return wrong(f"0.9 to the power of {steps} is {0.9**steps:.2e}: {side}.")
@@ -47,6 +47,7 @@ def one_step_back(function: Callable[[np.ndarray, np.ndarray, np.ndarray], np.nd
         @ (slope * d_h),
         "tanh comes after W_h on the way forward, so its slope comes first on the way back.": slope
         * (W_h.T @ d_h),
+        "mind the brackets: the slope belongs to d_h, before the matrix.": W_h.T @ slope * d_h,
         "h is the state already, tanh of the sum: its slope is 1 - h**2.": W_h.T
         @ ((1 - np.tanh(h) ** 2) * d_h),
     }
@@ -61,18 +62,26 @@ def one_step_back(function: Callable[[np.ndarray, np.ndarray, np.ndarray], np.nd
 @exercise("write `clip`: all gradients scaled together")
 def clip(function: Callable[[list[np.ndarray], float], list[np.ndarray]]) -> Verdict:
     """Mark a function of gradients and a largest norm that scales them all by one factor."""
-    long, short = [np.array([3.0, 0.0]), np.array([[0.0], [4.0]])], [np.array([0.3, 0.4])]
-    found = function([g.copy() for g in long], 1.0)
+    long, short = [np.array([2.0, 1.0]), np.array([[2.0], [4.0]])], [np.array([0.3, 0.4])]
+    given = [g.copy() for g in long]
+    found = function(given, 2.0)
+    if found is None and not np.array_equal(given[0], long[0]):
+        return wrong("it changes the gradients in place: return the list, too.")
     if found is None:
         raise NotImplementedError
+    if not isinstance(found, list | tuple):
+        return wrong(f"it returned {type(found).__name__}, expected a list of gradients.")
     if [np.shape(g) for g in found] != [g.shape for g in long]:
         return wrong("return as many gradients as came, in their shapes.")
-    if np.allclose(found[0], [1, 0]) and np.allclose(found[1], [[0], [1]]):
+    alone = [g * min(1, 2 / np.linalg.norm(g)) for g in long]
+    if all(map(np.allclose, found, alone)):
         return wrong("each was scaled by itself, which turns the step: use one norm over all.")
-    if not (np.allclose(found[0], [0.6, 0]) and np.allclose(found[1], [[0], [0.8]], atol=1e-4)):
+    if all(map(np.allclose, found, [g.clip(-2, 2) for g in long])):
+        return wrong("each number was cut by itself, which turns the step: scale them all.")
+    if not all(np.allclose(g, 0.4 * h, atol=1e-4) for g, h in zip(found, long, strict=True)):
         norm = math.sqrt(sum(float((np.asarray(g) ** 2).sum()) for g in found))
-        return wrong(f"[3, 0] and [0, 4] have norm 5 together; yours have {norm:.3g}, not 1.")
-    kept = function([g.copy() for g in short], 1.0)
+        return wrong(f"[2, 1] and [2, 4] have norm 5 together; yours have {norm:.3g}, not 2.")
+    kept = function([g.copy() for g in short], 2.0)
     if not np.allclose(kept[0], short[0]):
         return wrong(f"a gradient of norm 0.5 is short enough, and became {kept[0]}.")
     return right("long gradients keep their direction, short ones are left alone.")
@@ -110,7 +119,11 @@ def _gru_slips(x: Tensor, h: Tensor, cell: nn.GRUCell) -> dict[str, Tensor]:
     return {
         "z is how much of the *old* state stays.": z * new + (1 - z) * h,
         "the reset gate is missing.": (1 - z) * torch.tanh(read[2] + old[2]) + z * h,
-        "PyTorch applies r after W_h, to the product (papers often before).": (1 - z) * early
+        "PyTorch applies r after the matrix, to the product (the GRU's paper before).": (1 - z)
+        * early
+        + z * h,
+        "d_n, the bias on the old state, lies inside r * (…).": (1 - z)
+        * torch.tanh(read[2] + r * (W @ h) + b)
         + z * h,
         "r and z are exchanged: in PyTorch's weights r comes first.": (1 - r)
         * torch.tanh(read[2] + z * old[2])
@@ -131,7 +144,7 @@ def open_gates(bias: float) -> Verdict:
     left = (1 / (1 + math.exp(-float(bias)))) ** (FAR - 1)
     told = f"{accuracy:.1%} right; at first {left:.1e} of the memory was left after {FAR - 1} steps"
     if accuracy >= TARGET_ACCURACY:
-        return right(f"{told}. What the gates begin with decides whether they can learn.")
+        return right(f"{told}. Is it the smallest whole number that does it?")
     if left < 0.05:
-        return wrong(f"{told}, and with it the gradient: open the gates further.")
-    return wrong(f"{told}: gates so wide open hardly move, and all the noise stays in as well.")
+        return wrong(f"{told}, and little of the gradient: open the gates further.")
+    return wrong(f"{told}, which should do; and yet it did not learn.")
