@@ -103,7 +103,7 @@ def byte_budget(history: History) -> Verdict:
     return right(f"{told}. Computing between sends is what FedAvg trades against bytes.")
 
 
-@exercise("mend `one_round`: it still ends with the weights of the last client of a chain")
+@exercise("mend the round: it still ends with the weights of the last client of a chain")
 def mended_round(function: Callable[[nn.Module, list[Tensor], Callable], None]) -> Verdict:
     """Judge a function of (model, clients, train) that leaves one round of FedAvg in the model."""
     model = _line()
