@@ -45,7 +45,10 @@ def test_the_gradient_panel_follows_its_controls(open_and_run, page):
     assert errors.count() == 0
     panel = page.locator(".fl-readout").first
     panel.scroll_into_view_if_needed()
+    press(page, "fl-radius", "Home")  # wherever the notebook's own cells have moved it
+    press(page, "fl-radius", "ArrowRight", 15)
     steps, radius, length = told(page)
+    assert radius == 1.0
     drawn = pixels(page)
 
     press(page, "fl-steps", "ArrowLeft", 2)
