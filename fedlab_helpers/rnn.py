@@ -195,7 +195,7 @@ def gradient_map(
     for _ in range(draws):
         drawn = Parameters.random(hidden, hidden, 1, rng)
         drawn = replace(drawn, b=np.zeros(hidden))
-        inputs, end = scale * rng.normal(size=(steps, hidden)), rng.normal(size=hidden)
+        end, inputs = rng.normal(size=hidden), scale * rng.normal(size=(steps, hidden))
         for row, radius in enumerate(radii):
             weights = replace(drawn, W_h=with_spectral_radius(drawn.W_h, radius))
             trace = forward(weights, inputs)

@@ -29,10 +29,11 @@ def test_each_control_draws_anew(panel, control):
 
 def test_the_value_is_that_of_the_map(panel):
     panel.radius.value, panel.steps.value = widgets.RADII.tolist()[7], 12
-    panel.scale.value = "1"
-    rng = devices.numpy_rng(0, "map")
-    lengths = rnn.gradient_map(widgets.RADII, widgets.LONGEST, rng)
-    assert panel.length == lengths[7, 12]
+    for scale in widgets.SCALES:
+        panel.scale.value = f"{scale:g}"
+        rng = devices.numpy_rng(0, "map")
+        lengths = rnn.gradient_map(widgets.RADII, widgets.LONGEST, rng, scale=scale)
+        assert panel.length == lengths[7, 12]
 
 
 def test_every_control_is_described_in_words_and_named_for_a_driver(panel):
