@@ -1,10 +1,34 @@
 """The whole way from reviews to tensors in one call, once notebook 02 has walked it by hand."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
+
+from fedlab_helpers import partition
 from fedlab_helpers.corpus import Review, load_reviews, split
 from fedlab_helpers.text import EncodedReviews, Vocabulary, encode_reviews, tokenize_all
+
+# name -> whether it looks at labels or domains, and how it deals them at a given strength. The
+# smaller alpha is, the more the clients differ; those that have no strength ignore it.
+DEALS: dict[str, tuple[str, Callable[[float], Callable[..., partition.Parts]]]] = {
+    "iid": ("labels", lambda alpha: partition.iid),
+    "dirichlet": ("labels", lambda alpha: partial(partition.dirichlet, alpha=alpha, min_size=20)),
+    "shards": ("labels", lambda alpha: partial(partition.shards, per_client=1)),
+    "quantity": ("labels", lambda alpha: partial(partition.quantity, exponent=1.0, min_size=20)),
+    "by_domain": ("domains", lambda alpha: partition.by_domain),
+    "domain_dirichlet": (
+        "domains",
+        lambda alpha: partial(partition.dirichlet, alpha=alpha, min_size=20),
+    ),
+    "mixture": (
+        "labels",
+        lambda alpha: partial(
+            partition.mixture, share=0.5, skewed=partial(partition.dirichlet, alpha=alpha)
+        ),
+    ),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +50,29 @@ class Task:
     def domains(self) -> list[str]:
         """The domain of each training review, for `partition.by_domain`."""
         return [review.domain for review in self.train_reviews]
+
+    def deal(
+        self, kind: str, n_clients: int, rng: np.random.Generator, alpha: float = 0.5
+    ) -> partition.Parts:
+        """Return the training reviews' indices, dealt to clients in one of the ways of `DEALS`.
+
+        Args:
+            kind: "iid"; "dirichlet" and "domain_dirichlet", over labels or domains; "shards", one
+                label a client; "quantity", sizes by a power law; "by_domain"; "mixture", half of
+                the reviews dealt at random and half by a Dirichlet over labels. At least 20
+                reviews a client where sizes vary freely.
+            n_clients: how many clients.
+            rng: decides the deal.
+            alpha: of the Dirichlet distribution, above 0: the smaller, the more clients differ.
+
+        Raises:
+            ValueError: `kind` is not among these, or the numbers do not fit.
+        """
+        if kind not in DEALS:
+            raise ValueError(f"kind: got {kind!r}, expected one of {sorted(DEALS)}")
+        looks_at, at_strength = DEALS[kind]
+        seen = self.domains if looks_at == "domains" else self.train.labels
+        return at_strength(alpha)(seen, n_clients, rng)
 
     def clients(self, parts: Iterable[Sequence[int]]) -> list[EncodedReviews]:
         """Return the training reviews of each client, for index lists from `partition`."""

@@ -6,7 +6,6 @@ from functools import cache
 from itertools import product
 from typing import Any
 
-from fedlab_helpers import partition
 from fedlab_helpers.devices import numpy_rng
 from fedlab_helpers.task import Task, load_task
 from fedlab_helpers.text import EncodedReviews
@@ -42,8 +41,9 @@ def task() -> Task:
 
 
 def clients_of(settings: Settings) -> list[EncodedReviews]:
-    """Return each client's training reviews, by the settings "partition", "clients" and "seed"."""
-    data, rng = task(), numpy_rng(settings["seed"], "partition")
-    if settings["partition"] == "iid":
-        return data.clients(partition.iid(data.train.labels, settings["clients"], rng))
-    return data.clients(partition.by_domain(data.domains, settings["clients"], rng))
+    """Return each client's training reviews, by the settings "partition", "clients", "seed"
+    and perhaps "alpha"."""
+    data = task()
+    rng = numpy_rng(settings["seed"], "partition")
+    alpha = settings.get("alpha", 0.5)
+    return data.clients(data.deal(settings["partition"], settings["clients"], rng, alpha))
