@@ -11,6 +11,7 @@ from torch import nn
 from fedlab_helpers import rows, state, wire
 from fedlab_helpers.devices import child_seed, numpy_rng, torch_rng
 from fedlab_helpers.models import use_own_randomness
+from fedlab_helpers.pace import Pace, require_speeds
 from fedlab_helpers.parallel import ordered_map
 from fedlab_helpers.state import State
 from fedlab_helpers.strategy import Strategy, Turn
@@ -26,6 +27,21 @@ class Received:
 
     weights: State
     extra: State = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What one client is asked to do: train from what it received.
+
+    Args:
+        number: of the round; decides, with the run's seed and the client, all that is drawn.
+        client: whom.
+        received: what the server sent it.
+    """
+
+    number: int
+    client: int
+    received: Received
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +76,12 @@ class Clients:
         transforms: what an update passes before it is encoded.
         shared: whether the parameter of this name is sent and averaged.
         stop: looked at between batches.
+        pace: simulated speeds and a deadline; None: every client does all its work.
 
     Raises:
         ValueError: the model draws random numbers that cannot be seeded, or names a
-            `token_parameter` that it does not have.
+            `token_parameter` that it does not have; the strategy averages row by row, which
+            these clients do not allow; or there is not one speed for each client.
     """
 
     model: nn.Module
@@ -78,6 +96,7 @@ class Clients:
     transforms: Sequence[Transform]
     shared: Callable[[str], bool]
     stop: threading.Event | None
+    pace: Pace | None = None
 
     def __post_init__(self):
         self.model = use_own_randomness(copy.deepcopy(self.model).cpu())
@@ -88,6 +107,13 @@ class Clients:
             raise ValueError(
                 f"model: its token_parameter is {name!r}, expected one of {known}, or None"
             )
+        if self.strategy.combine.per_row and not self.sparse_parameter():
+            raise ValueError(
+                "strategy: averaging row by row needs to know which rows a client touched: use "
+                "codec=wire.touched_rows(), a shared `token_parameter`, and no weight decay"
+            )
+        if self.pace:
+            require_speeds("pace", self.pace.steps_per_second, len(self.data))
 
     def replies(
         self,
@@ -102,16 +128,26 @@ class Clients:
             received: what the server sent, as decoded.
             states: what each client kept from earlier rounds; not changed.
         """
+        return self.answers((Request(number, client, received) for client in cohort), states)
 
-        def reply(client: int) -> Reply:
-            return self._reply(number, client, received, states.get(client, {}))
+    def answers(
+        self, requests: Iterable[Request], states: dict[int, ClientState]
+    ) -> Generator[Reply, None, None]:
+        """Yield the reply to each request, in this order; clients may start from other weights."""
 
-        return ordered_map(reply, cohort, self.workers)
+        def reply(asked: Request) -> Reply:
+            kept = states.get(asked.client, {})
+            return self._reply(asked.number, asked.client, asked.received, kept)
+
+        return ordered_map(reply, requests, self.workers)
 
     def _reply(self, number: int, client: int, received: Received, kept: ClientState) -> Reply:
         """Return a client's reply; whatever goes wrong there costs the run this client only."""
         if numpy_rng(self.seed, "dropout", number, client).random() < self.dropout_rate:
             return Reply(client, failure="dropped out (simulated)")
+        whole = self.local.steps(len(self.data[client]))
+        if self.pace and (late := self.pace.missed(client, whole)):
+            return Reply(client, failure=late)
         device = self.devices[client]
         try:
             replica = self._idle[device].pop()
@@ -154,7 +190,10 @@ class Clients:
         turn = Turn(replica, weights, received.extra, data, self.local, memory, loss)
         seed = child_seed(self.seed, "local", number, client)
         hooks = self.strategy.begin(turn)
-        report = train(replica, data, self.local, seed=seed, hooks=hooks, stop=self.stop)
+        most = self.pace and self.pace.steps(client, self.local.steps(len(data)))
+        report = train(
+            replica, data, self.local, seed=seed, hooks=hooks, stop=self.stop, max_steps=most
+        )
         trained = state.to_device(state.of_model(replica), "cpu")
         sent = {name: trained.pop(name) for name in weights}
         if self.strategy.sends == "change":

@@ -77,8 +77,8 @@ def rounds(
         transforms,
         shared,
         stop,
+        plan.pace,
     )
-    _require_rows(strategy, crew)
     server = strategy.init(_shared_weights(model, shared), len(clients))
     store = Checkpoint(checkpoint, _identity(crew, strategy, plan, test)) if checkpoint else None
     states = {} if client_states is None else client_states
@@ -111,8 +111,8 @@ def _play(
             return
         client_states.update(ledger.kept)
         model.load_state_dict(server.params, strict=False)
-        due = number % plan.evaluate_every == 0 or number == plan.rounds
-        record = ledger.record(asdict(evaluate(model, test)) if due and test is not None else {})
+        due = test is not None and plan.evaluates_after(number)
+        record = ledger.record(asdict(evaluate(model, test)) if due else {})
         if store:
             store.save({"params": server.params, **server.memory}, ledger.kept, record)
         yield record
@@ -165,14 +165,6 @@ def _shared_weights(model: nn.Module, shared: Callable[[str], bool]) -> state.St
     if not any(map(shared, weights)):
         raise ValueError(f"shared: no parameter is; expected at least one of {sorted(weights)}")
     return {name: tensor for name, tensor in weights.items() if shared(name)}
-
-
-def _require_rows(strategy: Strategy, crew: Clients) -> None:
-    if strategy.combine.per_row and not crew.sparse_parameter():
-        raise ValueError(
-            "strategy: averaging row by row needs to know which rows a client touched: use "
-            "codec=wire.touched_rows(), a shared `token_parameter`, and no weight decay"
-        )
 
 
 def _load(store: Checkpoint, plan: Plan) -> Snapshot | None:

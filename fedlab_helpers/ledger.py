@@ -41,12 +41,17 @@ class Ledger:
     kept: dict[int, ClientState] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
 
-    def send(self, extra: State) -> Received:
-        """Return the global weights, and what goes beside them, as every client decodes them."""
-        parts = []
+    def send(self, extra: State, copies: int | None = None) -> Received:
+        """Return the global weights, and what goes beside them, as every client decodes them.
+
+        Args:
+            extra: what goes beside the weights.
+            copies: how many clients they are sent to; None: to each of the cohort.
+        """
+        parts, copies = [], len(self.cohort) if copies is None else copies
         for part in (self.params, extra):
             payload = wire.dense().encode(part) if part else b""
-            self.bytes_down += len(payload) * len(self.cohort)
+            self.bytes_down += len(payload) * copies
             parts.append(wire.dense().decode(payload) if part else {})
         return Received(*parts)
 
@@ -57,27 +62,36 @@ class Ledger:
             NoUpdateLeft: there was none.
         """
         for reply in replies:
-            self.bytes_up += len(reply.payload)
-            if reply.failure:
-                self.left_out[reply.client] = reply.failure
-                continue
-            try:
-                update = wire.unpack(reply.payload, self.codec, reply.client)
-                update.require_fit(self.params, self.extra)
-            except Exception as error:  # hostile bytes can make a reader's own codec raise anything
-                self.left_out[reply.client] = reason(error)
-                continue
-            self.examples += update.examples
-            self.steps += update.steps
-            self.losses[reply.client] = update.losses[-1]
-            if reply.kept:
-                # In the order in which a checkpoint gives them back.
-                self.kept[reply.client] = {
-                    owner: dict(sorted(tensors.items()))
-                    for owner, tensors in sorted(reply.kept.items())
-                    if tensors
-                }
-            yield update
+            if (update := self.read(reply)) is not None:
+                yield update
+        self.require_update()
+
+    def read(self, reply: Reply) -> Update | None:
+        """Return the update of one reply, or None where it cannot be used."""
+        self.bytes_up += len(reply.payload)
+        if reply.failure:
+            self.left_out[reply.client] = reply.failure
+            return None
+        try:
+            update = wire.unpack(reply.payload, self.codec, reply.client)
+            update.require_fit(self.params, self.extra)
+        except Exception as error:  # hostile bytes can make a reader's own codec raise anything
+            self.left_out[reply.client] = reason(error)
+            return None
+        self.examples += update.examples
+        self.steps += update.steps
+        self.losses[reply.client] = update.losses[-1]
+        if reply.kept:
+            # In the order in which a checkpoint gives them back.
+            self.kept[reply.client] = {
+                owner: dict(sorted(tensors.items()))
+                for owner, tensors in sorted(reply.kept.items())
+                if tensors
+            }
+        return update
+
+    def require_update(self) -> None:
+        """Raise NoUpdateLeft if no update could be used."""
         if not self.losses:
             reasons = "; ".join(f"client {c}: {why}" for c, why in self.left_out.items())
             raise NoUpdateLeft(f"round {self.round}: every client was left out: {reasons}")

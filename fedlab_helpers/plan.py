@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from numbers import Integral
 
 from fedlab_helpers import devices
+from fedlab_helpers.pace import Pace
 from fedlab_helpers.training import LocalConfig
 
 
@@ -19,6 +20,7 @@ class Plan:
         workers: clients that train side by side; "auto": one for each CPU. Changes no bit.
         evaluate_every: the global model is evaluated after every so many rounds, and the last.
         dropout_rate: probability that a client of the cohort never answers.
+        pace: simulated speeds of the clients and a deadline; None: each does all its work.
 
     Raises:
         ValueError: a number is out of range.
@@ -31,6 +33,7 @@ class Plan:
     workers: int | str = "auto"
     evaluate_every: int = 1
     dropout_rate: float = 0.0
+    pace: Pace | None = None
 
     def __post_init__(self):
         for name in ("rounds", "clients_per_round", "evaluate_every"):
@@ -41,6 +44,10 @@ class Plan:
         if not 0 <= self.dropout_rate < 1:
             raise ValueError(f"dropout_rate: got {self.dropout_rate!r}, expected it in [0, 1)")
         devices.worker_count(self.workers)
+
+    def evaluates_after(self, number: int) -> bool:
+        """Return whether the global model is evaluated after round `number`."""
+        return number % self.evaluate_every == 0 or number == self.rounds
 
     @classmethod
     def fedsgd(cls, rounds: int, lr: float, **others) -> "Plan":

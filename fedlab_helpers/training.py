@@ -69,6 +69,10 @@ class LocalConfig:
             if not fine:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, expected {accepted}")
 
+    def steps(self, examples: int) -> int:
+        """Return how many optimiser steps a client with so many reviews takes."""
+        return self.epochs * math.ceil(examples / (self.batch_size or max(1, examples)))
+
 
 def _is_count(value: object) -> bool:
     return isinstance(value, Integral) and value >= 1
@@ -85,15 +89,18 @@ class Hooks:
     Args:
         loss: (model, loss of the batch) -> loss that is differentiated.
         gradients: called with the model once its gradients are there, before clipping.
+        logits: (B, C) of a batch -> those that the loss is taken of.
     """
 
     loss: Callable[[nn.Module, Tensor], Tensor] | None = None
     gradients: Callable[[nn.Module], None] | None = None
+    logits: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What happened while a model was trained: steps, and the mean loss (nats) of each epoch."""
+    """What happened while a model was trained: steps, and the mean loss (nats) of each epoch; of
+    an unfinished one, over the reviews that were seen."""
 
     steps: int
     losses: tuple[float, ...]
@@ -117,6 +124,7 @@ def train(
     seed: int = 0,
     hooks: Hooks | None = None,
     stop: threading.Event | None = None,
+    max_steps: int | None = None,
 ) -> TrainingReport:
     """Train the model in place, on the device where it is.
 
@@ -127,13 +135,18 @@ def train(
         seed: decides the order of the reviews and the dropout masks.
         hooks: changes to loss and gradients.
         stop: looked at between batches.
+        max_steps: training ends after so many optimiser steps, also within an epoch.
 
     Raises:
         Stopped: `stop` was set; the model keeps the steps it took.
-        ValueError: there is no review.
+        ValueError: there is no review, or no step to take.
     """
     if not len(data):
         raise ValueError("data: got no review, expected at least one")
+    if not (max_steps is None or _is_count(max_steps)):
+        raise ValueError(
+            f"max_steps: got {max_steps!r}, expected an integer of at least 1, or None"
+        )
     hooks = hooks or Hooks()
     device = next(model.parameters()).device
     seed_dropout(model, torch_rng(seed, "dropout", device=device))
@@ -144,13 +157,16 @@ def train(
     model.train()
     steps, losses = 0, []
     for _ in range(config.epochs):
-        total = torch.zeros((), device=device)
+        total, seen = torch.zeros((), device=device), 0
         for batch in data.batches(config.batch_size, order):
+            if steps == max_steps:
+                break
             if stop is not None and stop.is_set():
                 raise Stopped
             total += _step(model, optimizer, batch, config, hooks) * len(batch.labels)
-            steps += 1
-        losses.append(float(total) / len(data))
+            steps, seen = steps + 1, seen + len(batch.labels)
+        if seen:
+            losses.append(float(total) / seen)
     return TrainingReport(steps, tuple(losses))
 
 
@@ -162,7 +178,8 @@ def _step(
     hooks: Hooks,
 ) -> Tensor:
     """Take one optimiser step and return the batch's mean loss before it."""
-    loss = cross_entropy(model(batch.tokens, batch.lengths), batch.labels)
+    logits = model(batch.tokens, batch.lengths)
+    loss = cross_entropy(hooks.logits(logits) if hooks.logits else logits, batch.labels)
     optimizer.zero_grad()
     (hooks.loss(model, loss) if hooks.loss else loss).backward()
     if hooks.gradients:

@@ -247,6 +247,52 @@ def test_stop_ends_training_between_two_batches(reviews, small_model):
     assert len(steps) == 2
 
 
+def test_training_ends_after_so_many_steps_also_within_an_epoch(reviews, small_model, bits):
+    """Ten reviews in batches of four: three steps an epoch; each end is a place on one way."""
+    data, config, way = reviews(10), LocalConfig(2, 4), []
+    whole = small_model(dropout=0.3)
+    hooks = Hooks(gradients=lambda model: way.append(bits(state.of_model(model))))
+    report = train(whole, data, config, hooks=hooks)
+    way.append(bits(state.of_model(whole)))
+    for limit in (1, 2, 3, 4, 6, 99, None, np.int64(5)):
+        model = small_model(dropout=0.3)
+        short = train(model, data, config, max_steps=limit)
+        assert short.steps == min(limit or 6, 6)
+        assert bits(state.of_model(model)) == way[short.steps]
+        assert len(short.losses) == (1 if short.steps <= 3 else 2)
+        assert short.losses[0] == report.losses[0] or short.steps < 3
+    assert report.steps == 6
+
+
+def test_the_loss_of_an_unfinished_epoch_is_of_the_reviews_that_were_seen():
+    """A rate this small leaves the weights: each of four reviews costs -log(3/4)."""
+    model, data = Scores(math.log(3.0), 0.0), labelled(0, 0, 0, 0)
+    config = LocalConfig(3, batch_size=3, lr=1e-12, optimizer="sgd")
+    cost = pytest.approx(-math.log(3 / 4))
+    losses = [train(model, data, config, max_steps=limit).losses for limit in (1, 2, 3)]
+    assert losses == [(cost,), (cost,), (cost, cost)]
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, "2"])
+def test_no_step_to_take_is_an_error_by_name(reviews, small_model, bits, limit):
+    model = small_model()
+    before = bits(state.of_model(model))
+    with pytest.raises(ValueError, match=f"max_steps: got {limit!r}, expected an integer of at"):
+        train(model, reviews(9), LocalConfig(), max_steps=limit)
+    assert bits(state.of_model(model)) == before
+
+
+@given(
+    examples=st.integers(1, 30),
+    epochs=st.integers(1, 3),
+    batch_size=st.none() | st.integers(1, 40),
+)
+def test_a_config_tells_the_steps_that_training_takes(examples, epochs, batch_size):
+    config = LocalConfig(epochs, batch_size, 0.1, "sgd")
+    report = train(Scores(0.0, 0.0), labelled(*[0] * examples), config)
+    assert config.steps(examples) == report.steps
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 256])
 def test_predictions_come_in_the_order_of_the_data(reviews, batch_size):
     data = reviews(23, seed=4)
