@@ -6,7 +6,7 @@ embedding rows row by row under any of them.
 
 from typing import Literal
 
-from fedlab_helpers.drift import FedDyn, FedProx, Scaffold
+from fedlab_helpers.drift import Calibrated, FedDyn, FedProx, Scaffold
 from fedlab_helpers.fairness import QMean, TellsLoss, WorstGroup
 from fedlab_helpers.means import Attentive, Mean, NormalizedMean
 from fedlab_helpers.robust import Clipped, GeometricMedian, Krum, Median, TrimmedMean
@@ -54,6 +54,11 @@ def fednova(per_row: bool = False) -> Strategy:
 def fedprox(mu: float, combine: Combine = BY_EXAMPLES) -> FedProx:
     """Return FedProx with proximal weight `mu`, not negative; 0 is FedAvg."""
     return FedProx(combine, mu=mu)
+
+
+def calibrated(tau: float = 1.0, combine: Combine = BY_EXAMPLES) -> Calibrated:
+    """Return FedAvg with logits calibrated to each client's labels, `tau` times; 0 is FedAvg."""
+    return Calibrated(combine, tau=tau)
 
 
 def scaffold(combine: Combine = UNIFORM) -> Scaffold:

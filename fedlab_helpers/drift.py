@@ -18,6 +18,9 @@ class FedProx(Strategy):
     """FedAvg whose clients are held near the global weights by (mu/2)·‖w - w_global‖².
 
     Li et al. 2020, arXiv:1812.06127, equation 2.
+
+    Under Adam even a small mu holds an embedding hard: in a batch without a word, the pull is all
+    the gradient that its row has, and Adam makes a step of full size of any gradient.
     """
 
     combine: Combine = field(default_factory=Mean)
@@ -36,6 +39,36 @@ class FedProx(Strategy):
             return loss + self.mu / 2 * _squared_distance(model, start)
 
         return Hooks(loss=add_pull)
+
+
+@dataclass(frozen=True)
+class Calibrated(Strategy):
+    """FedAvg whose clients do not learn how often each label occurs with them.
+
+    The logits that a client's loss is taken of are raised by tau times the log of the client's
+    own share of each label (a count of 1 added to each): what its labels alone tell is given to
+    it, and only what tells them apart is left to learn (logit adjustment: Menon et al. 2021,
+    arXiv:2007.07314, equation 10; among clients, with another calibration: Zhang et al. 2022,
+    arXiv:2209.00189). With tau 0 it is FedAvg.
+    """
+
+    combine: Combine = field(default_factory=Mean)
+    tau: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.tau < float("inf"):
+            raise ValueError(f"tau: got {self.tau!r}, expected a finite number not below 0")
+
+    def begin(self, turn: Turn) -> Hooks:
+        """Return the hook that raises the logits by what the client's labels alone tell."""
+        labels, tau = turn.data.labels, self.tau
+
+        def calibrate(logits: Tensor) -> Tensor:
+            counts = torch.bincount(labels, minlength=logits.shape[1]) + 1
+            return logits + tau * (counts / counts.sum()).log()
+
+        return Hooks(logits=calibrate)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from fedlab_helpers import federated, state, wire
-from fedlab_helpers.aggregation import feddyn, scaffold, uniform
+from fedlab_helpers.aggregation import calibrated, fedavg, feddyn, scaffold, uniform
 from fedlab_helpers.drift import FedDyn, Scaffold
 from fedlab_helpers.strategy import Turn
-from fedlab_helpers.training import LocalConfig
+from fedlab_helpers.training import LocalConfig, predict
 from fedlab_helpers.updates import RefusedUpdate, Update
 
 SGD = LocalConfig(2, 4, 0.1, "sgd", max_grad_norm=None)
@@ -32,6 +32,50 @@ def w(value: float) -> dict[str, torch.Tensor]:
 
 def the(tensors) -> float:
     return tensors["weight"].item()
+
+
+# Calibrated logits
+
+
+def test_logits_are_raised_by_the_log_of_the_clients_own_shares(reviews):
+    """Labels 1, 1, 0 and one more of each: shares 2/5 and 3/5, twice their logs."""
+    data = replace(reviews(3), labels=torch.tensor([1, 1, 0]))
+    hooks = calibrated(2.0).begin(replace(turn(one_weight(0.0)), data=data))
+    raised = hooks.logits(torch.tensor([[1.0, 1.0], [0.0, 5.0]]))
+    shares = torch.tensor([2 / 5, 3 / 5]).log() * 2
+    assert torch.allclose(raised, torch.tensor([[1.0, 1.0], [0.0, 5.0]]) + shares)
+
+
+def test_without_calibration_it_is_fedavg_bit_for_bit(clients, small_model, bits):
+    plan = federated.Plan(2, local=LocalConfig(1, 4, 0.02))
+    models = small_model(), small_model()
+    for model, strategy in zip(models, (calibrated(0.0), fedavg()), strict=True):
+        federated.run(model, clients, strategy, plan)
+    assert bits(models[0].state_dict()) == bits(models[1].state_dict())
+
+
+def test_calibrated_clients_do_not_learn_how_often_labels_occur(reviews, small_model):
+    """Reviews that say nothing, nine in ten positive: FedAvg learns the odds, this does not."""
+    data = reviews(40)
+    silent = replace(
+        data, tokens=torch.where(data.tokens > 0, 2, 0), labels=(torch.arange(40) % 10 > 0).long()
+    )
+    plan = federated.Plan(60, local=LocalConfig(1, None, 0.5, "sgd", max_grad_norm=None))
+    odds = {}
+    for name, strategy in {"plain": fedavg(), "calibrated": calibrated()}.items():
+        model = small_model()
+        history = federated.run(model, [silent, silent], strategy, plan)
+        assert not any(record.left_out for record in history)
+        negative, positive = predict(model, silent).mean(0).tolist()
+        odds[name] = positive - negative
+    assert odds["plain"] > 1.5  # log 9 is 2.2
+    assert abs(odds["calibrated"]) < 0.3
+
+
+@pytest.mark.parametrize("tau", [-1.0, float("nan"), float("inf")])
+def test_a_bad_tau_is_refused(tau):
+    with pytest.raises(ValueError, match="tau: got"):
+        calibrated(tau)
 
 
 # SCAFFOLD
