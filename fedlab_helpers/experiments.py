@@ -10,8 +10,10 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,12 +23,14 @@ from fedlab_helpers.studies import STUDIES, Row, Settings, Study
 RESULTS = Path(__file__).resolve().parents[1] / "data" / "results"
 
 
-def run_study(study: Study, folder: Path = RESULTS) -> Path:
+def run_study(study: Study, folder: Path = RESULTS, jobs: int = 1) -> Path:
     """Measure the runs of a study that its table does not hold yet; return the table's path.
 
     Args:
         study: what to measure.
         folder: where `<study>.csv` is, or will be.
+        jobs: runs that are measured side by side, each in a process of its own if there are more
+            than one.
 
     Raises:
         ValueError: the table there has other columns than this study writes.
@@ -35,11 +39,33 @@ def run_study(study: Study, folder: Path = RESULTS) -> Path:
     rows = read(path)
     done = {_key(row, study) for row in rows}
     missing = [settings for settings in study.runs if _key(settings, study) not in done]
-    for settings in tqdm(missing, desc=study.name, unit="run", file=sys.stdout):
-        measured = study.measure(settings)
-        rows += [{"study": study.name, **settings, **row, **versions()} for row in measured]
+    place = {_key(settings, study): i for i, settings in enumerate(study.runs)}
+    measured = _measured(study, missing, jobs)
+    for settings, new in tqdm(
+        measured, desc=study.name, unit="run", file=sys.stdout, total=len(missing)
+    ):
+        rows += [{"study": study.name, **settings, **row, **versions()} for row in new]
+        # Side by side, runs finish in any order; the table is in the order of the study.
+        rows.sort(key=lambda row: place.get(_key(row, study), -1))
         write(path, rows)
     return path
+
+
+def _measured(
+    study: Study, missing: Sequence[Settings], jobs: int
+) -> Iterator[tuple[Settings, list[Row]]]:
+    """Yield the settings and the rows of each run, as runs finish."""
+    if jobs == 1:
+        for settings in missing:
+            yield settings, list(study.measure(settings))
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        runs = {pool.submit(study.measure, settings): settings for settings in missing}
+        try:
+            for run in as_completed(runs):
+                yield runs[run], list(run.result())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def read(path: Path) -> list[Row]:
@@ -89,10 +115,11 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m fedlab_helpers.experiments")
     parser.add_argument("study", choices=sorted(STUDIES), nargs="+")
     parser.add_argument("--folder", type=Path, default=RESULTS, help="where the tables are")
+    parser.add_argument("--jobs", type=int, default=1, help="runs measured side by side")
     chosen = parser.parse_args(arguments)
     try:
         for name in chosen.study:
-            print(run_study(STUDIES[name], chosen.folder))
+            print(run_study(STUDIES[name], chosen.folder, chosen.jobs))
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on from the runs that are finished.")
         return 130

@@ -1,21 +1,32 @@
 """The measured studies of the series, by name."""
 
+from fedlab_helpers.studies.aggregation import AGGREGATION_RATES
 from fedlab_helpers.studies.article_loop import ARTICLE_LOOP
 from fedlab_helpers.studies.baselines import BASELINES
+from fedlab_helpers.studies.label_skew import LABEL_SKEW
 from fedlab_helpers.studies.local_training import LOCAL_TRAINING
 from fedlab_helpers.studies.local_work import LOCAL_WORK, LOCAL_WORK_RATES
 from fedlab_helpers.studies.long_memory import LONG_MEMORY
+from fedlab_helpers.studies.robustness import ROBUSTNESS
 from fedlab_helpers.studies.study import Row, Settings, Study, grid
+from fedlab_helpers.studies.unequal_work import UNEQUAL_WORK
+from fedlab_helpers.studies.what_to_average import BLOCK_DRIFT, WHAT_TO_AVERAGE
 
 STUDIES = {
     study.name: study
     for study in (
+        AGGREGATION_RATES,
         ARTICLE_LOOP,
         BASELINES,
+        LABEL_SKEW,
         LOCAL_TRAINING,
         LOCAL_WORK_RATES,
         LOCAL_WORK,
         LONG_MEMORY,
+        ROBUSTNESS,
+        UNEQUAL_WORK,
+        WHAT_TO_AVERAGE,
+        BLOCK_DRIFT,
     )
 }
 

@@ -1,0 +1,188 @@
+"""Strategies by kinds of difference between clients, beside training with all data in one place."""
+
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+from torch.nn.functional import cross_entropy
+
+from fedlab_helpers import federated, per_client
+from fedlab_helpers.devices import child_seed, intra_op_threads, numpy_rng
+from fedlab_helpers.ledger import NoUpdateLeft
+from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.studies.contenders import CONTENDERS, RATES, Tuning
+from fedlab_helpers.studies.study import Row, Settings, Study, task
+from fedlab_helpers.training import LocalConfig, evaluate, predict, train
+
+CENTRALISED = "centralised"
+PARTITIONS = ("iid", "by_domain", "dirichlet 0.5", "dirichlet 0.1")
+TUNED_ON = ("iid", "dirichlet 0.1")
+CLIENTS, COHORT, ROUNDS = 20, 10, 20
+TUNING_SEED, TUNING_ROUNDS = 100, 12
+
+# Chosen by `best_settings` from the table of `aggregation_rates`.
+CHOSEN: dict[str, Tuning] = {}
+
+
+def new_model(seed: int) -> SentimentLSTM:
+    """Return the untrained model that every run of the comparison begins with."""
+    return SentimentLSTM(len(task().vocab), pooling="mean", dropout=0.3, seed=seed)
+
+
+def parts_of(partition: str, seed: int) -> list[np.ndarray]:
+    """Return each client's indices; `partition` is e.g. "by_domain" or "dirichlet 0.1"."""
+    kind, _, alpha = partition.partition(" ")
+    return task().deal(kind, CLIENTS, numpy_rng(seed, "partition"), float(alpha or 1))
+
+
+def local_config(tuning: Tuning, epochs: int) -> LocalConfig:
+    """Return how clients train; gradients are clipped where Adam follows them."""
+    clip = 1.0 if tuning.optimizer == "adam" else None
+    return LocalConfig(epochs, 32, tuning.lr, tuning.optimizer, max_grad_norm=clip)
+
+
+def play(settings: Settings) -> Iterator[tuple[int, SentimentLSTM, int, int]]:
+    """Train as the settings say; yield round, model, bytes sent by clients, and bytes both ways.
+
+    Bytes are summed up. With all data in one place, a round is an epoch and nothing is sent. A run
+    in which no client has finite weights left to send ends there.
+    """
+    data, seed, tuning = task(), settings["seed"], _tuning(settings)
+    model = new_model(seed)
+    if settings["strategy"] == CENTRALISED:
+        for epoch in range(1, settings["rounds"] + 1):
+            local = local_config(tuning, 1)
+            train(model, data.train, local, seed=child_seed(seed, "epoch", epoch))
+            yield epoch, model, 0, 0
+        return
+    contender = CONTENDERS[settings["strategy"]]
+    clients = data.clients(parts_of(settings["partition"], seed))
+    local = local_config(tuning, contender.epochs)
+    plan = federated.Plan(settings["rounds"], COHORT, local, seed, workers=1)
+    up = down = 0
+    try:
+        for record in federated.rounds(model, clients, contender.make(tuning), plan):
+            up, down = up + record.bytes_up, down + record.bytes_down
+            yield record.round, model, up, up + down
+    except NoUpdateLeft:
+        return  # the rate was too large
+
+
+def measure_try(settings: Settings) -> list[Row]:
+    """Return the validation accuracy after each round; the test reviews are not looked at."""
+    with intra_op_threads(1):  # the same sums on a machine with more cores
+        return [
+            {"round": number, "validation_accuracy": evaluate(model, task().validation).accuracy}
+            for number, model, *_ in play(settings)
+        ]
+
+
+def measure_strategy(settings: Settings) -> list[Row]:
+    """Return a row after every round: accuracies, the worst client's, and bytes.
+
+    "gained" and "lost" count the test reviews that are right here and wrong with the centralised
+    model of this seed, and the other way round.
+    """
+    with intra_op_threads(1):
+        return [
+            {
+                "round": number,
+                "validation_accuracy": evaluate(model, task().validation).accuracy,
+                **_test_scores(model, settings),
+                "bytes_up": up,
+                "total_bytes": total,
+            }
+            for number, model, up, total in play(settings)
+        ]
+
+
+def _test_scores(model: SentimentLSTM, settings: Settings) -> Row:
+    data, seed = task(), settings["seed"]
+    logits = predict(model, data.test)
+    right = (logits.argmax(1) == data.test.labels).numpy()
+    central = centralised_answers(seed)
+    worst = tenth = ""
+    if settings["strategy"] != CENTRALISED:
+        kinds = [per_client.kinds(part) for part in (data.test_reviews, data.train_reviews)]
+        parts = parts_of(settings["partition"], seed)
+        own = per_client.own_accuracy(right, kinds[0], parts, kinds[1])
+        worst, tenth = round(float(own.min()), 5), round(float(np.quantile(own, 0.1)), 5)
+    return {
+        "accuracy": round(float(right.mean()), 5),
+        "loss": round(float(cross_entropy(logits, data.test.labels)), 4),
+        "worst_client": worst,
+        "p10_client": tenth,
+        "gained": int((right & ~central).sum()),
+        "lost": int((~right & central).sum()),
+    }
+
+
+@cache
+def centralised_answers(seed: int) -> np.ndarray:
+    """Return which test reviews the tuned centralised model answers rightly, after the epoch that
+    does best on the validation reviews."""
+    run = _run(CENTRALISED, "one place", CHOSEN[CENTRALISED], seed, ROUNDS)
+    best, answers = -1.0, np.array([])
+    for _, model, *_ in play(run):
+        accuracy = evaluate(model, task().validation).accuracy
+        if accuracy > best:
+            best = accuracy
+            answers = (predict(model, task().test).argmax(1) == task().test.labels).numpy()
+    return answers
+
+
+def _tuning(settings: Settings) -> Tuning:
+    return Tuning(settings["lr"], settings["parameter"], settings["optimizer"])
+
+
+def _run(strategy: str, partition: str, tuning: Tuning, seed: int, rounds: int) -> Settings:
+    return {
+        "seed": seed,
+        "partition": partition,
+        "strategy": strategy,
+        "optimizer": tuning.optimizer,
+        "lr": tuning.lr,
+        "parameter": tuning.parameter,
+        "rounds": rounds,
+    }
+
+
+def merit(rows: list[Row]) -> float:
+    """Return how a tried setting is judged, from its rows on one partition, as read from a CSV:
+    the mean validation accuracy of its last three rounds; 0 where it broke down before."""
+    if len(rows) < int(rows[0]["rounds"]):
+        return 0.0
+    last = sorted(rows, key=lambda row: int(row["round"]))[-3:]
+    return float(np.mean([float(row["validation_accuracy"]) for row in last]))
+
+
+def best_settings(rows: list[Row]) -> dict[str, Tuning]:
+    """Return each strategy's setting with the highest `merit`, the mean over the partitions that
+    it was tried on, from the rows of `aggregation_rates`."""
+    tried: dict[tuple[str, Tuning], dict[str, list[Row]]] = {}
+    for row in rows:
+        parameter = float(row["parameter"]) if row["parameter"] else None
+        tuning = Tuning(float(row["lr"]), parameter, row["optimizer"])
+        runs = tried.setdefault((row["strategy"], tuning), {})
+        runs.setdefault(row["partition"], []).append(row)
+    best: dict[str, tuple[float, Tuning]] = {}
+    for (strategy, tuning), runs in tried.items():
+        score = float(np.mean([merit(run) for run in runs.values()]))
+        if strategy not in best or score > best[strategy][0]:
+            best[strategy] = score, tuning
+    return {strategy: tuning for strategy, (_, tuning) in best.items()}
+
+
+AGGREGATION_RATES = Study(
+    "aggregation_rates",
+    (
+        *(_run(CENTRALISED, "one place", tuning, TUNING_SEED, TUNING_ROUNDS) for tuning in RATES),
+        *(
+            _run(name, partition, tuning, TUNING_SEED, TUNING_ROUNDS)
+            for name, contender in CONTENDERS.items()
+            for tuning in contender.tries
+            for partition in TUNED_ON
+        ),
+    ),
+    measure_try,
+)

@@ -1,0 +1,69 @@
+"""What strategies stand: attacks by some of the clients, and combinations made against them."""
+
+from fedlab_helpers import aggregation, attacks, federated
+from fedlab_helpers.devices import intra_op_threads, numpy_rng
+from fedlab_helpers.ledger import NoUpdateLeft
+from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, grid, task
+
+# Each cohort of 10 may hold up to 4 of the hostile clients; more than 3 are seldom drawn.
+COMBINATIONS = {
+    "fedavg": aggregation.fedavg,
+    "uniform": aggregation.uniform,
+    "norm_clipping": lambda: aggregation.norm_clipping(5.0),
+    "median": aggregation.median,
+    "trimmed_mean": lambda: aggregation.trimmed_mean(0.3),
+    "krum": lambda: aggregation.krum(3),
+    "multi_krum": lambda: aggregation.krum(3, keep=5),
+    "geometric_median": aggregation.geometric_median,
+}
+# name -> strength: of the reversal, of the enlargement, standard deviation of the noise.
+ATTACKS = {"none": 0.0, "labels": 0.0, "sign": 3.0, "scale": 10.0, "noise": 0.1, "nan": 1.0}
+
+
+def measure_attack(settings: Settings) -> list[Row]:
+    """Return accuracy and loss after every round; a run without any usable update ends there."""
+    data, seed = task(), settings["seed"]
+    clients, transforms = clients_of(settings), []
+    share = settings["hostile"] if settings["attack"] != "none" else 0.0
+    hostile = attacks.choose(settings["clients"], share, numpy_rng(seed, "hostile"))
+    if settings["attack"] == "labels":
+        clients = attacks.flip_labels(clients, hostile)
+    elif hostile:
+        strength = ATTACKS[settings["attack"]]
+        transforms = [attacks.Hostile(hostile, settings["attack"], strength)]
+    model = SentimentLSTM(len(data.vocab), pooling="mean", dropout=0.3, seed=seed)
+    plan = federated.Plan(settings["rounds"], settings["cohort"], seed=seed, workers=1)
+    strategy, rows = COMBINATIONS[settings["strategy"]](), []
+    options = {"test": data.test, "transforms": transforms}
+    try:
+        with intra_op_threads(1):  # the same sums on a machine with more cores
+            for record in federated.rounds(model, clients, strategy, plan, **options):
+                rows.append(
+                    {
+                        "round": record.round,
+                        "hostile_in_cohort": len(set(hostile) & set(record.cohort)),
+                        "left_out": len(record.left_out),
+                        "accuracy": round(record.metrics["accuracy"], 5),
+                        "loss": round(record.metrics["loss"], 4),
+                    }
+                )
+    except NoUpdateLeft:
+        pass  # the global weights have broken down
+    return rows
+
+
+ROBUSTNESS = Study(
+    "robustness",
+    grid(
+        seed=range(3),
+        partition=["iid"],
+        clients=[20],
+        cohort=[10],
+        rounds=[12],
+        hostile=[0.2],
+        attack=ATTACKS,
+        strategy=COMBINATIONS,
+    ),
+    measure_attack,
+)

@@ -1,0 +1,155 @@
+"""What is worth averaging in an LSTM: each part kept private in turn, and how far it drifts."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fedlab_helpers import aggregation, federated
+from fedlab_helpers.devices import intra_op_threads, numpy_rng
+from fedlab_helpers.divergence import block_of, divergence, gates
+from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.state import State
+from fedlab_helpers.strategy import Strategy
+from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, grid, task
+from fedlab_helpers.training import predict
+from fedlab_helpers.updates import Update
+from fedlab_helpers.wire import make_whole
+
+GATES = {"i": "input gate", "f": "forget gate", "g": "candidate", "o": "output gate"}
+PRIVATE = {
+    "nothing": "",
+    "embedding": "e",
+    "recurrent": "ifgo",
+    "head": "h",
+    "recurrent and head": "ifgoh",
+    **{name: gate for gate, name in GATES.items()},
+}
+_LETTERS = {"embedding": "e", "head": "h"}  # a gate's parameters begin with its own letter
+
+
+class GateLSTM(nn.Module):
+    """An LSTM layer whose gates are parameters of their own, so that each can be kept private.
+
+    It computes exactly what the layer that it is made from computes.
+    """
+
+    def __init__(self, lstm: nn.LSTM):
+        super().__init__()
+        self._layer = (lstm,)  # not registered: its own weights are never used
+        self.names = [name for name, _ in lstm.named_parameters()]
+        for name, weight in lstm.named_parameters():
+            for gate, rows in zip(GATES, weight.detach().chunk(4), strict=True):
+                self.register_parameter(f"{gate}_{name}", nn.Parameter(rows.clone()))
+
+    def forward(self, vectors: Tensor) -> tuple[Tensor, object]:
+        """Return outputs (B, T, H) and the last states, for vectors (B, T, E)."""
+        stacked = {
+            name: torch.cat([getattr(self, f"{gate}_{name}") for gate in GATES])
+            for name in self.names
+        }
+        return functional_call(self._layer[0], stacked, (vectors,))
+
+
+def gated_model(seed: int) -> SentimentLSTM:
+    """Return the usual model, its gates apart."""
+    model = SentimentLSTM(len(task().vocab), pooling="mean", dropout=0.3, seed=seed)
+    model.recurrent = GateLSTM(model.recurrent)
+    return model
+
+
+def letter_of(name: str) -> str:
+    """Return which part a parameter of the gated model belongs to: e, i, f, g, o or h."""
+    return _LETTERS.get(block_of(name)) or name.split(".")[1][0]
+
+
+def measure_private(settings: Settings) -> list[Row]:
+    """Return how well the clients' own models do at the end, one part of each being its own.
+
+    Accuracies are means over the clients: on all test reviews, and on those of its own domain.
+    """
+    seed, private = settings["seed"], PRIVATE[settings["private"]]
+    # Row by row concerns the embedding only: where that is private, nothing else changes.
+    strategy = aggregation.fedavg() if "e" in private else aggregation.rowwise()
+    model, states = gated_model(seed), {}
+    plan = federated.Plan(settings["rounds"], settings["cohort"], seed=seed, workers=1)
+    with intra_op_threads(1):  # the same sums on a machine with more cores
+        history = federated.run(
+            model,
+            clients_of(settings),
+            strategy,
+            plan,
+            shared=lambda name: letter_of(name) not in private,
+            client_states=states,
+        )
+        scores = [_own_scores(model, states.get(k, {}), where) for k, where in _homes(settings)]
+    everywhere, at_home = np.mean(scores, axis=0)
+    return [
+        {
+            "accuracy": round(float(everywhere), 5),
+            "own_domain_accuracy": round(float(at_home), 5),
+            "bytes_up": sum(record.bytes_up for record in history),
+        }
+    ]
+
+
+def _homes(settings: Settings) -> Iterable[tuple[int, str]]:
+    """Return each client with its domain."""
+    data, rng = task(), numpy_rng(settings["seed"], "partition")
+    parts = data.deal("by_domain", settings["clients"], rng)
+    return [(client, data.domains[part[0]]) for client, part in enumerate(parts)]
+
+
+def _own_scores(model: SentimentLSTM, kept: dict, domain: str) -> tuple[float, float]:
+    """Return one client's accuracy, on all test reviews and on those of its domain."""
+    data = task()
+    model.load_state_dict(kept.get("private", {}), strict=False)
+    right = (predict(model, data.test).argmax(1) == data.test.labels).double().numpy()
+    home = np.array([review.domain == domain for review in data.test_reviews])
+    return right.mean(), right[home].mean()
+
+
+@dataclass(frozen=True, eq=False)
+class Watched(Strategy):
+    """Row-wise FedAvg that keeps a copy of the changes of the last round, whole."""
+
+    combine: object = field(default_factory=lambda: aggregation.rowwise().combine)
+    seen: list[State] = field(default_factory=list)
+
+    def aggregate(self, server, updates: Iterable[Update]):
+        """Return the state after a round."""
+        updates = list(updates)
+        self.seen[:] = [make_whole(update, server.params).delta for update in updates]
+        return super().aggregate(server, updates)
+
+
+def measure_drift(settings: Settings) -> list[Row]:
+    """Return length and agreement of the clients' changes, for each part, round by round."""
+    seed, rows = settings["seed"], []
+    model = SentimentLSTM(len(task().vocab), pooling="mean", dropout=0.3, seed=seed)
+    plan = federated.Plan(settings["rounds"], settings["cohort"], seed=seed, workers=1)
+    watched = Watched()
+    with intra_op_threads(1):
+        for record in federated.rounds(model, clients_of(settings), watched, plan):
+            changes = [gates(change) for change in watched.seen]
+            for block in ("embedding", *GATES, "head"):
+                measured = divergence(changes, lambda name, block=block: block_of(name) == block)
+                figures = {key: round(value, 5) for key, value in measured.items()}
+                rows.append({"round": record.round, "block": GATES.get(block, block), **figures})
+    return rows
+
+
+_FIXED = {"clients": [20], "cohort": [10], "rounds": [15]}
+WHAT_TO_AVERAGE = Study(
+    "what_to_average",
+    grid(seed=range(3), partition=["by_domain"], **_FIXED, private=PRIVATE),
+    measure_private,
+)
+BLOCK_DRIFT = Study(
+    "block_drift",
+    grid(seed=range(3), **_FIXED, partition=["iid", "by_domain", "dirichlet"], alpha=[0.1]),
+    measure_drift,
+)
