@@ -4,8 +4,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from fedlab_helpers.corpus import Review
 from fedlab_helpers.models import SentimentLSTM
-from fedlab_helpers.text import EncodedReviews
+from fedlab_helpers.task import Task
+from fedlab_helpers.text import EncodedReviews, Vocabulary
 
 VOCABULARY = 50
 SIZES = (12, 7, 20, 9)
@@ -62,3 +64,15 @@ def bits():
         return value
 
     return of
+
+
+@pytest.fixture(scope="session")
+def small_task():
+    """A task of 240 small training reviews of two domains, which learns within a few rounds."""
+    vocab = Vocabulary(f"word{i}" for i in range(VOCABULARY - 2))
+    parts = [make_reviews(size, seed) for seed, size in enumerate((240, 60, 60))]
+    texts = [
+        tuple(Review(f"{i}", int(y), ("book", "hotel")[i % 2]) for i, y in enumerate(part.labels))
+        for part in parts
+    ]
+    return Task(*texts, vocab, *parts)

@@ -13,6 +13,7 @@ LONGEST_MODULE, LONGEST_FUNCTION = 250, 40  # lines; a function's docstring is n
 # A module imports only from lower floors. A folder is one module.
 FLOORS = {
     "devices": 0,
+    "pace": 0,
     "state": 0,
     "strings": 0,
     "csv_reviews": 0,
@@ -23,8 +24,10 @@ FLOORS = {
     "models": 1,
     "updates": 1,
     "history": 1,
+    "divergence": 1,
     "parallel": 1,
     "audit": 2,
+    "per_client": 2,
     "text": 2,
     "wire": 2,
     "task": 3,
@@ -43,11 +46,18 @@ FLOORS = {
     "ledger": 6,
     "aggregation": 7,
     "federated": 7,
+    "asynchronous": 7,
     "plots": 8,
     "studies": 8,
+    "catalogue": 8,
     "checks": 9,
     "experiments": 9,
-    "widgets": 9,
+    "lab": 9,
+    "partition_plots": 9,
+    "race": 10,
+    "comparison": 11,
+    "race_plot": 12,
+    "widgets": 13,
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,6 +1,6 @@
 """The measured studies of the series, by name."""
 
-from fedlab_helpers.studies.aggregation import AGGREGATION_RATES
+from fedlab_helpers.studies.aggregation import AGGREGATION, AGGREGATION_RATES
 from fedlab_helpers.studies.article_loop import ARTICLE_LOOP
 from fedlab_helpers.studies.baselines import BASELINES
 from fedlab_helpers.studies.label_skew import LABEL_SKEW
@@ -16,6 +16,7 @@ STUDIES = {
     study.name: study
     for study in (
         AGGREGATION_RATES,
+        AGGREGATION,
         ARTICLE_LOOP,
         BASELINES,
         LABEL_SKEW,

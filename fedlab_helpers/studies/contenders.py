@@ -1,7 +1,7 @@
 """The strategies that are compared, and the settings that each may be tuned over.
 
-Each has the same budget: four settings, tried on the same two partitions, chosen on validation
-reviews (`aggregation_rates`).
+Each has the same budget: six settings, tried on the same two partitions and judged on validation
+reviews (`aggregation_rates`): four first, and two more beyond whichever edge did best.
 """
 
 from collections.abc import Callable
@@ -48,76 +48,104 @@ class Contender:
     parameter: str = ""
 
 
-RATES = tuple(Tuning(lr) for lr in (2e-3, 5e-3, 1e-2, 2e-2))
+Tries = tuple[Tuning, ...]
 
 
-def _pairs(lrs: tuple[float, float], parameters: tuple[float, float], optimizer: str = "adam"):
+def _rates(*lrs: float, optimizer: str = "adam") -> Tries:
+    return tuple(Tuning(lr, None, optimizer) for lr in lrs)
+
+
+def _grid(lrs: tuple[float, ...], parameters: tuple[float, ...], optimizer: str = "adam") -> Tries:
     return tuple(Tuning(lr, parameter, optimizer) for lr in lrs for parameter in parameters)
 
 
 ADAM, SGD = (5e-3, 1e-2), (3.0, 10.0)
+RATES = _rates(2e-3, 5e-3, 1e-2, 2e-2, 4e-2, 8e-2)
+CENTRALISED_RATES = _rates(2e-3, 5e-3, 1e-2, 2e-2, 1e-3, 5e-4)
 
 CONTENDERS = {
     "fedavg": Contender(lambda t: by_name.fedavg(), RATES),
     "fedavg_sgd": Contender(
-        lambda t: by_name.fedavg(), tuple(Tuning(lr, None, "sgd") for lr in (1.0, 3.0, 10.0, 30.0))
+        lambda t: by_name.fedavg(), _rates(1.0, 3.0, 10.0, 30.0, 0.3, 0.1, optimizer="sgd")
     ),
     "uniform": Contender(lambda t: by_name.uniform(), RATES),
     "inverse_loss": Contender(lambda t: by_name.inverse_loss(), RATES),
     "by_norm": Contender(lambda t: by_name.by_norm(), RATES),
     "rowwise": Contender(lambda t: by_name.rowwise(), RATES),
     "fedatt": Contender(
-        lambda t: by_name.fedatt(t.parameter), _pairs(ADAM, (1.2, 2.4)), parameter="epsilon"
+        lambda t: by_name.fedatt(t.parameter),
+        _grid(ADAM, (1.2, 2.4)) + _grid((2e-2,), (0.8, 1.2)),
+        parameter="epsilon",
     ),
     "fedprox": Contender(
-        lambda t: by_name.fedprox(t.parameter), _pairs(ADAM, (1e-3, 1e-2)), parameter="mu"
+        lambda t: by_name.fedprox(t.parameter),
+        _grid(ADAM, (1e-3, 1e-2)) + _grid((2e-2,), (1e-4, 1e-3)),
+        parameter="mu",
     ),
     "fedprox_sgd": Contender(
-        lambda t: by_name.fedprox(t.parameter), _pairs(SGD, (1e-3, 1e-2), "sgd"), parameter="mu"
+        lambda t: by_name.fedprox(t.parameter),
+        _grid((0.3, 1.0, 3.0), (1e-3, 1e-2), "sgd"),
+        parameter="mu",
     ),
     "fednova": Contender(lambda t: by_name.fednova(), RATES),
     "scaffold": Contender(
         lambda t: by_name.scaffold(),
-        (*(Tuning(lr) for lr in (2e-3, 5e-3)), *(Tuning(lr, None, "sgd") for lr in SGD)),
+        _rates(2e-3, 5e-3) + _rates(*SGD, 1.0, 0.3, optimizer="sgd"),
     ),
     "feddyn": Contender(
-        lambda t: by_name.feddyn(t.parameter), _pairs((2e-3, 5e-3), (0.1, 1.0)), parameter="alpha"
+        lambda t: by_name.feddyn(t.parameter),
+        _grid((2e-3, 5e-3), (0.1, 1.0)) + _grid((2e-3, 5e-3), (0.01,)),
+        parameter="alpha",
     ),
     "fedavgm": Contender(
-        lambda t: by_name.fedavgm(1.0, t.parameter), _pairs(ADAM, (0.5, 0.9)), parameter="beta"
+        lambda t: by_name.fedavgm(1.0, t.parameter),
+        _grid(ADAM, (0.5, 0.9)) + _grid((2e-2,), (0.5, 0.9)),
+        parameter="beta",
     ),
     "fedadagrad": Contender(
-        lambda t: by_name.fedadagrad(t.parameter), _pairs(ADAM, (0.03, 0.1)), parameter="server lr"
+        lambda t: by_name.fedadagrad(t.parameter),
+        _grid(ADAM, (0.03, 0.1)) + _grid(ADAM, (0.3,)),
+        parameter="server lr",
     ),
     "fedadam": Contender(
-        lambda t: by_name.fedadam(t.parameter), _pairs(ADAM, (0.01, 0.03)), parameter="server lr"
+        lambda t: by_name.fedadam(t.parameter),
+        _grid(ADAM, (0.01, 0.03)) + _grid((2e-2,), (0.03, 0.1)),
+        parameter="server lr",
     ),
     "fedyogi": Contender(
-        lambda t: by_name.fedyogi(t.parameter), _pairs(ADAM, (0.01, 0.03)), parameter="server lr"
+        lambda t: by_name.fedyogi(t.parameter),
+        _grid(ADAM, (0.01, 0.03)) + _grid((2e-2,), (0.03, 0.1)),
+        parameter="server lr",
     ),
     "qfedavg_sgd": Contender(
-        lambda t: by_name.qfedavg(t.parameter, t.lr), _pairs(SGD, (0.1, 1.0), "sgd"), parameter="q"
+        lambda t: by_name.qfedavg(t.parameter, t.lr),
+        _grid(SGD, (0.1, 1.0), "sgd") + _grid((1.0,), (0.01, 0.1), "sgd"),
+        parameter="q",
     ),
     "worst_group": Contender(
-        lambda t: by_name.worst_group(t.parameter), _pairs(ADAM, (0.1, 1.0)), parameter="rate"
+        lambda t: by_name.worst_group(t.parameter),
+        _grid(ADAM, (0.1, 1.0)) + _grid((2e-2,), (0.01, 0.1)),
+        parameter="rate",
     ),
     "rowwise_momentum": Contender(
         lambda t: Strategy(ROWWISE, Momentum(1.0, t.parameter)),
-        _pairs(ADAM, (0.5, 0.7)),
+        _grid(ADAM, (0.5, 0.7)) + _grid((2e-2,), (0.3, 0.5)),
         parameter="beta",
     ),
     "rowwise_momentum_2": Contender(
         lambda t: Strategy(ROWWISE, Momentum(1.0, t.parameter)),
-        _pairs(ADAM, (0.5, 0.7)),
+        _grid(ADAM, (0.5, 0.7)) + _grid((2e-2,), (0.3, 0.5)),
         epochs=2,
         parameter="beta",
     ),
     "calibrated": Contender(
-        lambda t: by_name.calibrated(t.parameter), _pairs(ADAM, (0.5, 1.0)), parameter="tau"
+        lambda t: by_name.calibrated(t.parameter),
+        _grid(ADAM, (0.5, 1.0)) + _grid((2e-2,), (1.0, 1.5)),
+        parameter="tau",
     ),
     "calibrated_rowwise_momentum_2": Contender(
         lambda t: Calibrated(ROWWISE, Momentum(1.0, t.parameter)),
-        _pairs(ADAM, (0.5, 0.7)),
+        _grid(ADAM, (0.5, 0.7)) + _grid((2e-2,), (0.3, 0.5)),
         epochs=2,
         parameter="beta",
     ),

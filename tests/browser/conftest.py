@@ -48,7 +48,7 @@ class Lab:
             "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=",
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         ]  # fmt: skip
-        self.log = folder / "server.log"
+        self.folder, self.log = folder, folder / "server.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=os.environ | {"PYTHONUTF8": "1"}

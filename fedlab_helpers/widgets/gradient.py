@@ -1,4 +1,4 @@
-"""Panels for notebooks: move a control, and a figure is drawn anew."""
+"""How far back a gradient reaches, as a panel."""
 
 from functools import cache
 

@@ -1,0 +1,98 @@
+"""The strategies and attacks that a panel offers, with the range of each parameter."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from fedlab_helpers import aggregation, attacks
+from fedlab_helpers.strategy import Strategy
+from fedlab_helpers.text import EncodedReviews
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One number of a strategy, and the range in which it is worth trying.
+
+    Args:
+        name: by which `Offer.make` takes it.
+        default: where a slider begins.
+        low: least value.
+        high: largest value.
+        log: whether a slider goes by powers of ten; a range that begins at 0 cannot.
+    """
+
+    name: str
+    default: float
+    low: float
+    high: float
+    log: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a count."""
+        return isinstance(self.default, int)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One strategy as it can be chosen.
+
+    Args:
+        make: its parameters -> the strategy.
+        parameters: its own, beside the server rate.
+        server_rate: where the learning rate of its server step begins; None: it has no such step,
+            or one whose size its own rule decides.
+        for_sgd: whether its theory is one of plain SGD on the clients.
+    """
+
+    make: Callable[..., Strategy]
+    parameters: tuple[Parameter, ...] = ()
+    server_rate: float | None = 1.0
+    for_sgd: bool = False
+
+
+_BETA = Parameter("beta", 0.9, 0.0, 0.99)
+_TAU = Parameter("tau", 1e-3, 1e-5, 1e-1, log=True)
+
+OFFERS = {
+    "fedavg": Offer(aggregation.fedavg),
+    "uniform": Offer(aggregation.uniform),
+    "rowwise": Offer(aggregation.rowwise),
+    "inverse_loss": Offer(aggregation.inverse_loss),
+    "by_norm": Offer(aggregation.by_norm),
+    "fedatt": Offer(aggregation.fedatt, (Parameter("epsilon", 1.2, 0.1, 4.0),), server_rate=None),
+    "fednova": Offer(aggregation.fednova, for_sgd=True),
+    "fedprox": Offer(aggregation.fedprox, (Parameter("mu", 1e-3, 1e-4, 10.0, log=True),)),
+    "scaffold": Offer(aggregation.scaffold, for_sgd=True),
+    "feddyn": Offer(
+        aggregation.feddyn, (Parameter("alpha", 0.1, 1e-3, 10.0, log=True),), server_rate=None
+    ),
+    "fedavgm": Offer(aggregation.fedavgm, (_BETA,)),
+    "fedadagrad": Offer(aggregation.fedadagrad, (_TAU,), server_rate=0.03),
+    "fedadam": Offer(aggregation.fedadam, (_TAU,), server_rate=0.01),
+    "fedyogi": Offer(aggregation.fedyogi, (_TAU,), server_rate=0.01),
+    "qfedavg": Offer(
+        aggregation.qfedavg, (Parameter("q", 1.0, 0.0, 5.0),), server_rate=None, for_sgd=True
+    ),
+    "worst_group": Offer(aggregation.worst_group, (Parameter("rate", 0.1, 0.0, 2.0),)),
+    "median": Offer(aggregation.median),
+    "trimmed_mean": Offer(aggregation.trimmed_mean, (Parameter("share", 0.2, 0.0, 0.45),)),
+    "krum": Offer(aggregation.krum, (Parameter("f", 2, 0, 10), Parameter("keep", 1, 1, 20))),
+    "geometric_median": Offer(aggregation.geometric_median),
+    "norm_clipping": Offer(
+        aggregation.norm_clipping, (Parameter("max_norm", 3.0, 0.1, 100.0, log=True),)
+    ),
+}
+
+# Attack -> its strength; swapped labels need none.
+STRENGTHS = {"flip_labels": None, "sign": 3.0, "scale": 10.0, "noise": 0.1, "nan": 1.0}
+
+
+def attacked(
+    clients: Sequence[EncodedReviews], hostile: Collection[int], attack: str
+) -> tuple[Sequence[EncodedReviews], tuple[attacks.Hostile, ...]]:
+    """Return the clients' reviews and the transforms under an attack by these clients."""
+    if not hostile:
+        return clients, ()
+    if attack == "flip_labels":
+        return attacks.flip_labels(clients, hostile), ()
+    return clients, (attacks.Hostile(hostile, attack, STRENGTHS[attack]),)

@@ -1,0 +1,82 @@
+"""The strategy lab, alone in a notebook, driven in JupyterLab as a reader drives it."""
+
+import os
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import wait_for
+
+pytestmark = pytest.mark.browser
+NOTEBOOK = "strategy_lab_alone.ipynb"
+CELLS = (
+    "from fedlab_helpers.task import load_task\nfrom fedlab_helpers.widgets import StrategyLab",
+    "panel = StrategyLab(load_task())\npanel",
+)
+
+
+def says(page, pattern: str, seconds: float = 60) -> None:
+    """Wait until the line above the picture matches."""
+    found = "(p) => RegExp(p).test(document.querySelector('.fl-status').textContent)"
+    page.wait_for_function(found, arg=pattern, timeout=1000 * seconds)
+
+
+def pixels(page) -> bytes:
+    """Return the picture's pixels; its address differs each time anyway."""
+    return page.locator("img.fl-image").first.screenshot()
+
+
+def choose(page, control: str, label: str) -> None:
+    page.locator(f".{control} select").first.select_option(label=label)
+
+
+def table(page) -> list[str]:
+    """Return the rows of the table as text, without its head."""
+    return page.locator(".fl-table tbody tr").all_inner_texts()
+
+
+@pytest.fixture
+def notebook(lab):
+    """The name of a notebook, in the server's folder, that holds nothing but the panel."""
+    cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), lab.folder / "notebooks" / NOTEBOOK)
+    return NOTEBOOK
+
+
+def test_two_runs_of_the_strategy_lab(open_and_run, page, notebook):
+    open_and_run(notebook)
+    errors = page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']")
+    assert errors.count() == 0
+    run, stop = (page.locator(f".fl-{name}").first for name in ("run", "stop"))
+    run.scroll_into_view_if_needed()
+    already = len(table(page))
+
+    choose(page, "fl-strategy", "worst group first")
+    page.locator(".fl-parameter-rate").first.wait_for()  # its own slider has come
+    before = pixels(page)
+    run.click()
+    says(page, r"worst group first \(rate=0\.1\), round [1-9]\d* of")
+    wait_for(lambda: pixels(page) != before, 30, "the picture to change")
+    says(page, r"round ([2-9]|1\d) of")
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / "strategy_lab.png")
+    assert run.is_disabled()
+    stop.click()
+    says(page, r"^Done: .*worst group first \(rate=0\.1\), stopped")
+    stopped = pixels(page)
+
+    choose(page, "fl-strategy", "FedAvg, row by row")
+    rounds = page.locator(".fl-rounds .noUi-handle").first
+    rounds.focus()
+    rounds.press("Home")
+    rounds.press("ArrowRight")
+    run.click()
+    says(page, r"^Done: .*FedAvg, row by row, finished")
+    assert pixels(page) != stopped
+
+    first, second = table(page)[already:]
+    assert re.search(r"worst group first \(rate=0\.1\).*stopped", first)
+    assert re.search(r"FedAvg, row by row.*finished\s+2\s", second)
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / "strategy_lab_two.png")
