@@ -453,13 +453,14 @@ def test_a_crash_at_any_step_of_any_write_loses_no_bit(play, tmp_path, bits):
 
 
 KILLED_RUN = """
-    import json, os, random, signal, sys, time
+    import faulthandler, json, os, random, signal, sys, time
     from dataclasses import replace
     from pathlib import Path
 
     import torch
 
     torch.set_num_threads(1)
+    faulthandler.enable()  # a child that stands still is aborted, and tells where it stood
     sys.path.insert(0, sys.argv[1])
     from conftest import make_model, make_reviews
     from test_checkpoint import is_shared, noise
@@ -509,7 +510,14 @@ KILLED_RUN = """
         before = names(folder / "killed")
         child = begin(folder / "killed")
         if kills < KILLS and finished(folder / "killed") < plan.rounds - 2:
+            asked = time.monotonic()
             while names(folder / "killed") == before:  # until it writes a round of its own
+                ended, status = os.waitpid(child, os.WNOHANG)
+                assert not ended, f"the child ended by itself with {status}"
+                if time.monotonic() > asked + 60:
+                    os.kill(child, signal.SIGABRT)
+                    os.waitpid(child, 0)
+                    sys.exit("the child wrote nothing for a minute")
                 time.sleep(a_round / 50)
             time.sleep(dice.choice([0, 0.01, 1]) * dice.random() * a_round)
             os.kill(child, signal.SIGKILL)
