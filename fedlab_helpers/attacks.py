@@ -13,6 +13,8 @@ from fedlab_helpers.text import EncodedReviews
 from fedlab_helpers.updates import Update
 
 ATTACKS = ("sign", "scale", "noise", "nan")
+# Attack -> its strength wherever the series shows it; swapped labels need none.
+STRENGTHS = {"flip_labels": None, "sign": 3.0, "scale": 10.0, "noise": 0.1, "nan": 1.0}
 
 
 def choose(n_clients: int, share: float, rng: np.random.Generator) -> tuple[int, ...]:
@@ -73,3 +75,14 @@ class Hostile:
         if self.attack == "nan":
             return torch.full_like(tensor, torch.nan)
         return tensor * (-self.strength if self.attack == "sign" else self.strength)
+
+
+def attacked(
+    clients: Sequence[EncodedReviews], hostile: Collection[int], attack: str
+) -> tuple[Sequence[EncodedReviews], tuple[Hostile, ...]]:
+    """Return the clients' reviews and the transforms under an attack by these clients."""
+    if not hostile:
+        return clients, ()
+    if attack == "flip_labels":
+        return flip_labels(clients, hostile), ()
+    return clients, (Hostile(hostile, attack, STRENGTHS[attack]),)

@@ -1,11 +1,10 @@
-"""The strategies and attacks that a panel offers, with the range of each parameter."""
+"""The strategies that a panel offers, with the range of each parameter."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from fedlab_helpers import aggregation, attacks
+from fedlab_helpers import aggregation
 from fedlab_helpers.strategy import Strategy
-from fedlab_helpers.text import EncodedReviews
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ OFFERS = {
     "inverse_loss": Offer(aggregation.inverse_loss),
     "by_norm": Offer(aggregation.by_norm),
     "fedatt": Offer(aggregation.fedatt, (Parameter("epsilon", 1.2, 0.1, 4.0),), server_rate=None),
+    "calibrated": Offer(aggregation.calibrated, (Parameter("tau", 1.0, 0.0, 2.0),)),
     "fednova": Offer(aggregation.fednova, for_sgd=True),
     "fedprox": Offer(aggregation.fedprox, (Parameter("mu", 1e-3, 1e-4, 10.0, log=True),)),
     "scaffold": Offer(aggregation.scaffold, for_sgd=True),
@@ -82,17 +82,3 @@ OFFERS = {
         aggregation.norm_clipping, (Parameter("max_norm", 3.0, 0.1, 100.0, log=True),)
     ),
 }
-
-# Attack -> its strength; swapped labels need none.
-STRENGTHS = {"flip_labels": None, "sign": 3.0, "scale": 10.0, "noise": 0.1, "nan": 1.0}
-
-
-def attacked(
-    clients: Sequence[EncodedReviews], hostile: Collection[int], attack: str
-) -> tuple[Sequence[EncodedReviews], tuple[attacks.Hostile, ...]]:
-    """Return the clients' reviews and the transforms under an attack by these clients."""
-    if not hostile:
-        return clients, ()
-    if attack == "flip_labels":
-        return attacks.flip_labels(clients, hostile), ()
-    return clients, (attacks.Hostile(hostile, attack, STRENGTHS[attack]),)

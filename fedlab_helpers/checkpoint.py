@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ class Checkpoint:
 
     def __init__(self, folder: str | Path, identity: Mapping[str, Any]):
         self.folder = Path(folder)
-        self.identity = json.loads(json.dumps(dict(identity), default=int))  # NumPy's integers
+        plain = json.dumps(dict(identity), default=methodcaller("item"))  # NumPy's numbers
+        self.identity = json.loads(plain)
         self._clients: dict[str, str] = {}
         self._records_size = self._records_crc = 0
 

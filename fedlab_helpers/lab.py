@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from fedlab_helpers import attacks, federated
-from fedlab_helpers.catalogue import OFFERS, STRENGTHS
+from fedlab_helpers.attacks import STRENGTHS
+from fedlab_helpers.catalogue import OFFERS
 from fedlab_helpers.devices import numpy_rng
 from fedlab_helpers.partition import Parts
 from fedlab_helpers.strategy import Strategy
@@ -15,7 +16,6 @@ from fedlab_helpers.task import DEALS, Task
 from fedlab_helpers.training import LocalConfig
 from fedlab_helpers.updates import Update
 
-WITH_ALPHA = ("dirichlet", "domain_dirichlet", "mixture")
 LOCAL = {
     "adam": LocalConfig(lr=5e-3),
     "sgd": LocalConfig(lr=3.0, optimizer="sgd", max_grad_norm=None),
@@ -37,7 +37,7 @@ class Setup:
         clients: how many.
         cohort: how many of them train in each round.
         attackers: share of the clients that are hostile.
-        attack: what those do, a name in `catalogue.STRENGTHS`.
+        attack: what those do, a name in `attacks.STRENGTHS`.
         rounds: how many.
         seed: decides the first weights, the partition, the cohorts and the attackers.
 
@@ -69,7 +69,7 @@ class Setup:
         settled = {
             "parameters": tuple((own | given).items()),
             "server_rate": None if offer.server_rate is None else rate,
-            "alpha": self.alpha if self.partition in WITH_ALPHA else None,
+            "alpha": self.alpha if DEALS[self.partition].uses_alpha else None,
             "attack": self.attack if self.attackers else None,
         }
         for name, value in settled.items():

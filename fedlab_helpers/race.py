@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from fedlab_helpers import federated
-from fedlab_helpers.catalogue import attacked
+from fedlab_helpers.attacks import attacked
 from fedlab_helpers.lab import Setup
 from fedlab_helpers.ledger import NoUpdateLeft
 from fedlab_helpers.models import SentimentLSTM

@@ -62,6 +62,7 @@ ENGLISH |= {
     "inverse_loss": "mean by 1/loss",
     "by_norm": "mean by norm",
     "fedatt": "FedAtt",
+    "calibrated": "calibrated logits",
     "fednova": "FedNova",
     "fedprox": "FedProx",
     "scaffold": "SCAFFOLD",

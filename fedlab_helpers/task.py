@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,24 +11,40 @@ from fedlab_helpers import partition
 from fedlab_helpers.corpus import Review, load_reviews, split
 from fedlab_helpers.text import EncodedReviews, Vocabulary, encode_reviews, tokenize_all
 
-# name -> whether it looks at labels or domains, and how it deals them at a given strength. The
-# smaller alpha is, the more the clients differ; those that have no strength ignore it.
-DEALS: dict[str, tuple[str, Callable[[float], Callable[..., partition.Parts]]]] = {
-    "iid": ("labels", lambda alpha: partition.iid),
-    "dirichlet": ("labels", lambda alpha: partial(partition.dirichlet, alpha=alpha, min_size=20)),
-    "shards": ("labels", lambda alpha: partial(partition.shards, per_client=1)),
-    "quantity": ("labels", lambda alpha: partial(partition.quantity, exponent=1.0, min_size=20)),
-    "by_domain": ("domains", lambda alpha: partition.by_domain),
-    "domain_dirichlet": (
-        "domains",
-        lambda alpha: partial(partition.dirichlet, alpha=alpha, min_size=20),
+
+class Deal(NamedTuple):
+    """One way to deal reviews to clients.
+
+    Args:
+        looks_at: "labels" or "domains".
+        at: alpha -> a function of (labels or domains, n_clients, rng).
+        uses_alpha: whether alpha changes anything.
+    """
+
+    looks_at: str
+    at: Callable[[float], Callable[..., partition.Parts]]
+    uses_alpha: bool = False
+
+
+def _dirichlet(alpha: float) -> Callable[..., partition.Parts]:
+    return partial(partition.dirichlet, alpha=alpha, min_size=20)
+
+
+def _half_dirichlet(alpha: float) -> Callable[..., partition.Parts]:
+    skewed = partial(partition.dirichlet, alpha=alpha)
+    return partial(partition.mixture, share=0.5, skewed=skewed)
+
+
+DEALS = {
+    "iid": Deal("labels", lambda alpha: partition.iid),
+    "dirichlet": Deal("labels", _dirichlet, uses_alpha=True),
+    "shards": Deal("labels", lambda alpha: partial(partition.shards, per_client=1)),
+    "quantity": Deal(
+        "labels", lambda alpha: partial(partition.quantity, exponent=1.0, min_size=20)
     ),
-    "mixture": (
-        "labels",
-        lambda alpha: partial(
-            partition.mixture, share=0.5, skewed=partial(partition.dirichlet, alpha=alpha)
-        ),
-    ),
+    "by_domain": Deal("domains", lambda alpha: partition.by_domain),
+    "domain_dirichlet": Deal("domains", _dirichlet, uses_alpha=True),
+    "mixture": Deal("labels", _half_dirichlet, uses_alpha=True),
 }
 
 
@@ -70,9 +87,8 @@ class Task:
         """
         if kind not in DEALS:
             raise ValueError(f"kind: got {kind!r}, expected one of {sorted(DEALS)}")
-        looks_at, at_strength = DEALS[kind]
-        seen = self.domains if looks_at == "domains" else self.train.labels
-        return at_strength(alpha)(seen, n_clients, rng)
+        seen = self.domains if DEALS[kind].looks_at == "domains" else self.train.labels
+        return DEALS[kind].at(alpha)(seen, n_clients, rng)
 
     def clients(self, parts: Iterable[Sequence[int]]) -> list[EncodedReviews]:
         """Return the training reviews of each client, for index lists from `partition`."""

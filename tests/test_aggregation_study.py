@@ -2,10 +2,10 @@
 
 import pytest
 
-from fedlab_helpers import experiments, per_client
+from fedlab_helpers import experiments
 from fedlab_helpers.studies import aggregation as study
 from fedlab_helpers.studies.contenders import CENTRALISED_RATES, CONTENDERS, Tuning
-from fedlab_helpers.studies.study import task
+from fedlab_helpers.studies.study import own_accuracy, task
 
 
 def test_every_contender_has_the_same_budget():
@@ -92,8 +92,7 @@ def test_a_row_holds_what_it_says(short):
     assert 0 <= second["worst_client"] <= second["p10_client"] <= 1
     ((_, model, _, _), _) = study.play(settings)
     right = (study.predict(model, task().test).argmax(1) == task().test.labels).numpy()
-    kinds = [per_client.kinds(r) for r in (task().test_reviews, task().train_reviews)]
-    own = per_client.own_accuracy(right, kinds[0], study.parts_of("iid", 0), kinds[1])
+    own = own_accuracy(right, study.deal("iid", 0))
     assert second["worst_client"] == pytest.approx(own.min(), abs=1e-4)
 
 

@@ -155,11 +155,15 @@ def test_another_runs_folder_is_refused_naming_what_differs(tmp_path):
         assert str(tmp_path) in str(caught.value)
 
 
-def test_an_identity_may_hold_tuples_and_numpys_integers(tmp_path):
+def test_an_identity_may_hold_tuples_and_numpys_numbers(tmp_path):
     import numpy as np
 
-    Checkpoint(tmp_path, {"a": (1, 2), "b": np.int64(3)}).save(SERVER, {}, a_record(1))
-    assert Checkpoint(tmp_path, {"a": [1, 2], "b": 3}).load().records == (a_record(1),)
+    numbers = {"a": (1, 2), "b": np.int64(3), "c": np.float32(0.75)}
+    Checkpoint(tmp_path, numbers).save(SERVER, {}, a_record(1))
+    plain = {"a": [1, 2], "b": 3, "c": 0.75}
+    assert Checkpoint(tmp_path, plain).load().records == (a_record(1),)
+    with pytest.raises(CheckpointError):
+        Checkpoint(tmp_path, plain | {"c": 0}).load()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from verdicts import refused
 
 from fedlab_helpers import state
 from fedlab_helpers.checks import averaging as checks
@@ -14,14 +15,6 @@ EVERY = [
     checks.byte_budget,
     checks.mended_round,
 ]
-
-
-def refused(verdict, *words: str) -> None:
-    """Require a verdict that is wrong, not "not yet", and whose hint holds these words."""
-    assert verdict.started
-    assert not verdict.passed
-    for word in words:
-        assert word in verdict.message
 
 
 @pytest.mark.parametrize("check", EVERY)

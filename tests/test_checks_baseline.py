@@ -4,19 +4,12 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from verdicts import refused
 
 from fedlab_helpers.checks import baseline as checks
 
 EVERY = [(checks.reviews_needed, 1), (checks.temperature, 1), (checks.paired, 1)]
 EVERY += [(checks.reading_length, 2)]
-
-
-def refused(verdict, *words: str) -> None:
-    """Require a verdict that is wrong, not "not yet", and whose hint holds these words."""
-    assert verdict.started
-    assert not verdict.passed
-    for word in words:
-        assert word in verdict.message
 
 
 @pytest.mark.parametrize(("check", "arguments"), EVERY)

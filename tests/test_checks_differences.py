@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from verdicts import refused
 
 from fedlab_helpers import state
 from fedlab_helpers.checks import differences as checks
@@ -16,14 +17,6 @@ EVERY = [
     checks.where_it_ends,
     checks.steadier_plan,
 ]
-
-
-def refused(verdict, *words: str) -> None:
-    """Require a verdict that is wrong, not "not yet", and whose hint holds these words."""
-    assert verdict.started
-    assert not verdict.passed
-    for word in words:
-        assert word in verdict.message
 
 
 @pytest.mark.parametrize("check", EVERY)

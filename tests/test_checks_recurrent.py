@@ -3,14 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from verdicts import refused
 
 from fedlab_helpers.checks import recurrent as checks
-
-
-def refused(verdict, *words: str) -> None:
-    assert verdict.started
-    assert not verdict.passed
-    assert all(word in verdict.message for word in words), verdict.message
 
 
 def test_a_stub_is_not_yet():

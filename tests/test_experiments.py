@@ -1,5 +1,8 @@
 """Studies: each run once, whatever interrupts them, and no row lost."""
 
+import os
+import time
+
 import pandas as pd
 import pytest
 
@@ -43,6 +46,23 @@ def test_interrupted_runs_go_on_without_losing_or_repeating_one(tmp_path, capsys
     before = path.read_bytes()
     experiments.run_study(study(measure), tmp_path)
     assert path.read_bytes() == before
+
+
+def slow_first(settings):
+    """Measure a run; the first takes longest, so that they finish in another order."""
+    time.sleep(1.0 if settings["seed"] == 0 else 0.0)
+    return [{"value": 10 * settings["seed"], "process": os.getpid()}]
+
+
+def test_runs_side_by_side_make_the_table_in_the_order_of_the_study(tmp_path, capsys):
+    runs = Study("tiny", grid(seed=range(4)), slow_first)
+    rows = experiments.read(experiments.run_study(runs, tmp_path, jobs=2))
+    assert [(row["seed"], row["value"]) for row in rows] == [
+        (str(s), str(10 * s)) for s in range(4)
+    ]
+    processes = {row["process"] for row in rows}
+    assert len(processes) == 2
+    assert str(os.getpid()) not in processes
 
 
 def test_more_seeds_are_added_to_a_table(tmp_path, capsys):

@@ -10,7 +10,7 @@ from fedlab_helpers.devices import numpy_rng
 from fedlab_helpers.studies.study import task
 from fedlab_helpers.task import DEALS
 from fedlab_helpers.widgets import PartitionExplorer
-from fedlab_helpers.widgets.partition_explorer import WITHOUT_ALPHA, dealt
+from fedlab_helpers.widgets.partition_explorer import dealt
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_alpha_rests_where_it_says_nothing(explorer):
         before = explorer.readout.value, bytes(explorer.image.value)
         explorer.alpha.value = 0.05 if explorer.alpha.value != 0.05 else 5.0
         same = (explorer.readout.value, bytes(explorer.image.value)) == before
-        assert same == explorer.alpha.disabled == (kind in WITHOUT_ALPHA)
+        assert same == explorer.alpha.disabled == (not DEALS[kind].uses_alpha)
 
 
 def test_a_picture_takes_less_than_a_third_of_a_second(explorer):

@@ -6,12 +6,21 @@ from functools import cache
 import numpy as np
 from torch.nn.functional import cross_entropy
 
-from fedlab_helpers import federated, per_client
-from fedlab_helpers.devices import child_seed, intra_op_threads, numpy_rng
+from fedlab_helpers import federated
+from fedlab_helpers.devices import child_seed, intra_op_threads
 from fedlab_helpers.ledger import NoUpdateLeft
 from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.partition import Parts
 from fedlab_helpers.studies.contenders import CENTRALISED_RATES, CONTENDERS, Tuning
-from fedlab_helpers.studies.study import Row, Settings, Study, task
+from fedlab_helpers.studies.study import (
+    Row,
+    Settings,
+    Study,
+    new_model,
+    own_accuracy,
+    parts_of,
+    task,
+)
 from fedlab_helpers.training import LocalConfig, evaluate, predict, train
 
 CENTRALISED = "centralised"
@@ -48,15 +57,11 @@ CHOSEN = {
 }
 
 
-def new_model(seed: int) -> SentimentLSTM:
-    """Return the untrained model that every run of the comparison begins with."""
-    return SentimentLSTM(len(task().vocab), pooling="mean", dropout=0.3, seed=seed)
-
-
-def parts_of(partition: str, seed: int) -> list[np.ndarray]:
+def deal(partition: str, seed: int) -> Parts:
     """Return each client's indices; `partition` is e.g. "by_domain" or "dirichlet 0.1"."""
     kind, _, alpha = partition.partition(" ")
-    return task().deal(kind, CLIENTS, numpy_rng(seed, "partition"), float(alpha or 1))
+    settings = {"partition": kind, "clients": CLIENTS, "seed": seed, "alpha": float(alpha or 1)}
+    return parts_of(settings)
 
 
 def local_config(tuning: Tuning, epochs: int) -> LocalConfig:
@@ -80,7 +85,7 @@ def play(settings: Settings) -> Iterator[tuple[int, SentimentLSTM, int, int]]:
             yield epoch, model, 0, 0
         return
     contender = CONTENDERS[settings["strategy"]]
-    clients = data.clients(parts_of(settings["partition"], seed))
+    clients = data.clients(deal(settings["partition"], seed))
     local = local_config(tuning, contender.epochs)
     plan = federated.Plan(settings["rounds"], COHORT, local, seed, workers=1)
     up = down = 0
@@ -127,9 +132,7 @@ def _test_scores(model: SentimentLSTM, settings: Settings) -> Row:
     central = centralised_answers(seed)
     worst = tenth = ""
     if settings["strategy"] != CENTRALISED:
-        kinds = [per_client.kinds(part) for part in (data.test_reviews, data.train_reviews)]
-        parts = parts_of(settings["partition"], seed)
-        own = per_client.own_accuracy(right, kinds[0], parts, kinds[1])
+        own = own_accuracy(right, deal(settings["partition"], seed))
         worst, tenth = round(float(own.min()), 5), round(float(np.quantile(own, 0.1)), 5)
     return {
         "accuracy": round(float(right.mean()), 5),

@@ -2,33 +2,39 @@
 
 import numpy as np
 
-from fedlab_helpers import aggregation, federated, partition, per_client
-from fedlab_helpers.devices import intra_op_threads, numpy_rng
-from fedlab_helpers.models import SentimentLSTM
-from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, grid, task
+from fedlab_helpers import aggregation, federated, partition
+from fedlab_helpers.devices import intra_op_threads
+from fedlab_helpers.studies.study import (
+    Row,
+    Settings,
+    Study,
+    grid,
+    new_model,
+    own_accuracy,
+    parts_of,
+    task,
+)
 from fedlab_helpers.training import LocalConfig, predict
 
 
 def measure_skew(settings: Settings) -> list[Row]:
     """Return accuracy over all test reviews, and over the clients, after every round.
 
-    A client's accuracy is that on reviews like its own (`per_client.own_accuracy`).
+    A client's accuracy is that on reviews like its own (`study.own_accuracy`).
     """
     data, seed = task(), settings["seed"]
-    rng = numpy_rng(seed, "partition")  # as `clients_of` deals them
-    parts = data.deal("dirichlet", settings["clients"], rng, settings["alpha"])
+    parts = parts_of(settings)
     table = partition.describe(parts, data.train.labels)
-    kinds = [per_client.kinds(part) for part in (data.test_reviews, data.train_reviews)]
-    model = SentimentLSTM(len(data.vocab), pooling="mean", dropout=0.3, seed=seed)
+    model = new_model(seed)
     local = LocalConfig(settings["epochs"])
     plan = federated.Plan(settings["rounds"], settings["cohort"], local, seed, workers=1)
     rows = []
     with intra_op_threads(1):  # the same sums on a machine with more cores
-        run = federated.rounds(model, clients_of(settings), aggregation.fedavg(), plan)
+        run = federated.rounds(model, data.clients(parts), aggregation.fedavg(), plan)
         for record in run:
             answers = predict(model, data.test).argmax(1)
             right = (answers == data.test.labels).numpy()
-            own = per_client.own_accuracy(right, kinds[0], parts, kinds[1])
+            own = own_accuracy(right, parts)
             rows.append(
                 {
                     "round": record.round,

@@ -3,8 +3,7 @@
 from fedlab_helpers import aggregation, attacks, federated
 from fedlab_helpers.devices import intra_op_threads, numpy_rng
 from fedlab_helpers.ledger import NoUpdateLeft
-from fedlab_helpers.models import SentimentLSTM
-from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, grid, task
+from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, grid, new_model, task
 
 # Each cohort of 10 may hold up to 4 of the hostile clients; more than 3 are seldom drawn.
 COMBINATIONS = {
@@ -17,22 +16,16 @@ COMBINATIONS = {
     "multi_krum": lambda: aggregation.krum(3, keep=5),
     "geometric_median": aggregation.geometric_median,
 }
-# name -> strength: of the reversal, of the enlargement, standard deviation of the noise.
-ATTACKS = {"none": 0.0, "labels": 0.0, "sign": 3.0, "scale": 10.0, "noise": 0.1, "nan": 1.0}
+ATTACKS = ("none", *attacks.STRENGTHS)
 
 
 def measure_attack(settings: Settings) -> list[Row]:
     """Return accuracy and loss after every round; a run without any usable update ends there."""
     data, seed = task(), settings["seed"]
-    clients, transforms = clients_of(settings), []
     share = settings["hostile"] if settings["attack"] != "none" else 0.0
     hostile = attacks.choose(settings["clients"], share, numpy_rng(seed, "hostile"))
-    if settings["attack"] == "labels":
-        clients = attacks.flip_labels(clients, hostile)
-    elif hostile:
-        strength = ATTACKS[settings["attack"]]
-        transforms = [attacks.Hostile(hostile, settings["attack"], strength)]
-    model = SentimentLSTM(len(data.vocab), pooling="mean", dropout=0.3, seed=seed)
+    clients, transforms = attacks.attacked(clients_of(settings), hostile, settings["attack"])
+    model = new_model(seed)
     plan = federated.Plan(settings["rounds"], settings["cohort"], seed=seed, workers=1)
     strategy, rows = COMBINATIONS[settings["strategy"]](), []
     options = {"test": data.test, "transforms": transforms}

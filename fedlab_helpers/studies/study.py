@@ -6,7 +6,12 @@ from functools import cache
 from itertools import product
 from typing import Any
 
+import numpy as np
+
+from fedlab_helpers import per_client
 from fedlab_helpers.devices import numpy_rng
+from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.partition import Parts
 from fedlab_helpers.task import Task, load_task
 from fedlab_helpers.text import EncodedReviews
 
@@ -40,10 +45,33 @@ def task() -> Task:
     return load_task()
 
 
-def clients_of(settings: Settings) -> list[EncodedReviews]:
-    """Return each client's training reviews, by the settings "partition", "clients", "seed"
-    and perhaps "alpha"."""
-    data = task()
+def new_model(seed: int) -> SentimentLSTM:
+    """Return the untrained model of the studies that compare federated runs."""
+    return SentimentLSTM(len(task().vocab), pooling="mean", dropout=0.3, seed=seed)
+
+
+def parts_of(settings: Settings) -> Parts:
+    """Return the indices of each client's training reviews.
+
+    Args:
+        settings: "partition", a name in `task.DEALS`; "clients"; "seed"; and perhaps "alpha".
+    """
     rng = numpy_rng(settings["seed"], "partition")
     alpha = settings.get("alpha", 0.5)
-    return data.clients(data.deal(settings["partition"], settings["clients"], rng, alpha))
+    return task().deal(settings["partition"], settings["clients"], rng, alpha)
+
+
+def clients_of(settings: Settings) -> list[EncodedReviews]:
+    """Return each client's training reviews, by the settings that `parts_of` reads."""
+    return task().clients(parts_of(settings))
+
+
+def own_accuracy(right: np.ndarray, parts: Parts) -> np.ndarray:
+    """Return each client's accuracy on reviews like its own, (K,).
+
+    Args:
+        right: whether each test review was answered rightly, (N,).
+        parts: the indices of each client's training reviews.
+    """
+    test, train = (per_client.kinds(r) for r in (task().test_reviews, task().train_reviews))
+    return per_client.own_accuracy(right, test, parts, train)

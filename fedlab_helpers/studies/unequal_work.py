@@ -15,7 +15,16 @@ from fedlab_helpers.models import SentimentLSTM
 from fedlab_helpers.pace import Pace, speeds
 from fedlab_helpers.plan import Plan
 from fedlab_helpers.strategy import Strategy
-from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, grid, task
+from fedlab_helpers.studies.study import (
+    Row,
+    Settings,
+    Study,
+    clients_of,
+    grid,
+    new_model,
+    parts_of,
+    task,
+)
 from fedlab_helpers.text import EncodedReviews
 from fedlab_helpers.training import LocalConfig, evaluate
 
@@ -44,7 +53,7 @@ CASES = (
 def client_speeds(settings: Settings) -> tuple[float, ...]:
     """Return each client's speed in steps a second; the same for all cases of a seed."""
     data, seed = task(), settings["seed"]
-    parts = data.deal(settings["partition"], settings["clients"], numpy_rng(seed, "partition"))
+    parts = parts_of(settings)
     drawn = speeds(settings["clients"], numpy_rng(seed, "speeds"), SPREAD)
     slow = [data.domains[part[0]] == SLOW for part in parts]  # a client's reviews are of one domain
     return tuple(v * FACTOR if late else v for v, late in zip(drawn, slow, strict=True))
@@ -53,7 +62,7 @@ def client_speeds(settings: Settings) -> tuple[float, ...]:
 def measure_unequal_work(settings: Settings) -> list[Row]:
     """Return accuracies, simulated seconds and bytes after every server step of one run."""
     data, seed = task(), settings["seed"]
-    model = SentimentLSTM(len(data.vocab), pooling="mean", dropout=0.3, seed=seed)
+    model = new_model(seed)
     reviews = enumerate(data.test_reviews)
     slow = data.test.subset([at for at, review in reviews if review.domain == SLOW])
     records, rows = [], []

@@ -9,12 +9,21 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedlab_helpers import aggregation, federated
-from fedlab_helpers.devices import intra_op_threads, numpy_rng
+from fedlab_helpers.devices import intra_op_threads
 from fedlab_helpers.divergence import block_of, divergence, gates
 from fedlab_helpers.models import SentimentLSTM
-from fedlab_helpers.state import State
+from fedlab_helpers.state import State, of_model
 from fedlab_helpers.strategy import Strategy
-from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, grid, task
+from fedlab_helpers.studies.study import (
+    Row,
+    Settings,
+    Study,
+    clients_of,
+    grid,
+    new_model,
+    parts_of,
+    task,
+)
 from fedlab_helpers.training import predict
 from fedlab_helpers.updates import Update
 from fedlab_helpers.wire import make_whole
@@ -56,7 +65,7 @@ class GateLSTM(nn.Module):
 
 def gated_model(seed: int) -> SentimentLSTM:
     """Return the usual model, its gates apart."""
-    model = SentimentLSTM(len(task().vocab), pooling="mean", dropout=0.3, seed=seed)
+    model = new_model(seed)
     model.recurrent = GateLSTM(model.recurrent)
     return model
 
@@ -85,7 +94,12 @@ def measure_private(settings: Settings) -> list[Row]:
             shared=lambda name: letter_of(name) not in private,
             client_states=states,
         )
-        scores = [_own_scores(model, states.get(k, {}), where) for k, where in _homes(settings)]
+        # Parts that are private are as they began in the model that the server holds.
+        shared = of_model(model)
+        scores = [
+            _own_scores(model, shared | states.get(client, {}).get("private", {}), domain)
+            for client, domain in _homes(settings)
+        ]
     everywhere, at_home = np.mean(scores, axis=0)
     return [
         {
@@ -98,15 +112,14 @@ def measure_private(settings: Settings) -> list[Row]:
 
 def _homes(settings: Settings) -> Iterable[tuple[int, str]]:
     """Return each client with its domain."""
-    data, rng = task(), numpy_rng(settings["seed"], "partition")
-    parts = data.deal("by_domain", settings["clients"], rng)
-    return [(client, data.domains[part[0]]) for client, part in enumerate(parts)]
+    domains = task().domains
+    return [(client, domains[part[0]]) for client, part in enumerate(parts_of(settings))]
 
 
-def _own_scores(model: SentimentLSTM, kept: dict, domain: str) -> tuple[float, float]:
+def _own_scores(model: SentimentLSTM, weights: State, domain: str) -> tuple[float, float]:
     """Return one client's accuracy, on all test reviews and on those of its domain."""
     data = task()
-    model.load_state_dict(kept.get("private", {}), strict=False)
+    model.load_state_dict(weights)
     right = (predict(model, data.test).argmax(1) == data.test.labels).double().numpy()
     home = np.array([review.domain == domain for review in data.test_reviews])
     return right.mean(), right[home].mean()
@@ -129,7 +142,7 @@ class Watched(Strategy):
 def measure_drift(settings: Settings) -> list[Row]:
     """Return length and agreement of the clients' changes, for each part, round by round."""
     seed, rows = settings["seed"], []
-    model = SentimentLSTM(len(task().vocab), pooling="mean", dropout=0.3, seed=seed)
+    model = new_model(seed)
     plan = federated.Plan(settings["rounds"], settings["cohort"], seed=seed, workers=1)
     watched = Watched()
     with intra_op_threads(1):

@@ -8,9 +8,7 @@ from fedlab_helpers.partition_plots import partition_map
 from fedlab_helpers.plots import Picture
 from fedlab_helpers.strings import text
 from fedlab_helpers.task import DEALS, Task
-
-ALPHAS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
-WITHOUT_ALPHA = ("iid", "shards", "quantity", "by_domain")
+from fedlab_helpers.widgets.parts import powers
 
 
 def dealt(task: Task, kind: str, clients: int, alpha: float, seed: int) -> tuple[Picture, str]:
@@ -51,12 +49,7 @@ class PartitionExplorer(ipywidgets.VBox):
             description=text("partition_kind"),
             **wide,
         )
-        self.alpha = ipywidgets.SelectionSlider(  # a logarithmic one rounds what it is given
-            options=[(f"{alpha:g}", alpha) for alpha in ALPHAS],
-            value=0.5,
-            description=text("partition_alpha"),
-            **wide,
-        )
+        self.alpha = powers(0.5, 0.01, 100.0, description=text("partition_alpha"), **wide)
         self.clients = ipywidgets.IntSlider(
             20, 2, 100, description=text("partition_clients"), **wide
         )
@@ -73,7 +66,7 @@ class PartitionExplorer(ipywidgets.VBox):
         self._draw()
 
     def _draw(self, change: object = None) -> None:
-        self.alpha.disabled = self.kind.value in WITHOUT_ALPHA
+        self.alpha.disabled = not DEALS[self.kind.value].uses_alpha
         settings = self.kind.value, self.clients.value, self.alpha.value, self.seed.value
         try:
             picture, self.readout.value = dealt(self.task, *settings)

@@ -1,6 +1,7 @@
 """What panels are made of: controls that a driver finds by their class, and tables."""
 
 from collections.abc import Callable
+from math import ceil, floor, log10
 
 import ipywidgets
 import pandas as pd
@@ -28,6 +29,19 @@ def button(
     made = ipywidgets.Button(description=text(name), **options)
     made.on_click(pressed)
     return named(name, made)
+
+
+def powers(
+    default: float, low: float, high: float, **options: object
+) -> ipywidgets.SelectionSlider:
+    """Return a slider over 1, 2, 3 and 5 times the powers of ten, from `low` to `high`.
+
+    A slider over all numbers, on a logarithmic scale, rounds the value that it is given.
+    """
+    exponents = range(floor(log10(low)), ceil(log10(high)) + 1)
+    values = [float(f"{digit}e{exponent}") for exponent in exponents for digit in (1, 2, 3, 5)]
+    shown = [(f"{value:g}", value) for value in values if low <= value <= high]
+    return ipywidgets.SelectionSlider(options=shown, value=default, **options)
 
 
 def table_html(table: pd.DataFrame) -> str:

@@ -1,15 +1,15 @@
 """The controls of a federated run: every setting of `lab.Setup`, described in words."""
 
 from collections.abc import Callable, Iterable
-from math import ceil, floor, log10
 
 import ipywidgets
 
-from fedlab_helpers.catalogue import OFFERS, STRENGTHS, Parameter
-from fedlab_helpers.lab import LOCAL, WITH_ALPHA, Setup
+from fedlab_helpers.attacks import STRENGTHS
+from fedlab_helpers.catalogue import OFFERS, Parameter
+from fedlab_helpers.lab import LOCAL, Setup
 from fedlab_helpers.strings import text
 from fedlab_helpers.task import DEALS
-from fedlab_helpers.widgets.parts import named
+from fedlab_helpers.widgets.parts import named, powers
 
 _LOOK = {
     "style": {"description_width": "12em"},
@@ -86,7 +86,7 @@ class SettingsForm(ipywidgets.HBox):
         """Switch off what does not apply, and say so."""
         applies = {
             "server_rate": OFFERS[self.strategy.value].server_rate is not None,
-            "alpha": self.partition.value in WITH_ALPHA,
+            "alpha": DEALS[self.partition.value].uses_alpha,
             "attack": self.attackers.value > 0,
         }
         for name, used in applies.items():
@@ -112,12 +112,7 @@ def _slider(name: str, default: float, low: float, high: float, form: str = ".2f
 
 
 def _powers(name: str, default: float, low: float, high: float) -> ipywidgets.SelectionSlider:
-    """Return a slider over 1, 2, 3 and 5 times the powers of ten."""
-    exponents = range(floor(log10(low)), ceil(log10(high)) + 1)
-    values = [float(f"{digit}e{exponent}") for exponent in exponents for digit in (1, 2, 3, 5)]
-    options = [(f"{value:g}", value) for value in values if low <= value <= high]
-    look = {"description": text(name), **_LOOK}
-    return named(name, ipywidgets.SelectionSlider(options=options, value=default, **look))
+    return named(name, powers(default, low, high, description=text(name), **_LOOK))
 
 
 def _own_slider(parameter: Parameter) -> ipywidgets.Widget:
