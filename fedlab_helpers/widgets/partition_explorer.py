@@ -69,8 +69,8 @@ class PartitionExplorer(ipywidgets.VBox):
         self.alpha.disabled = not DEALS[self.kind.value].uses_alpha
         settings = self.kind.value, self.clients.value, self.alpha.value, self.seed.value
         try:
-            picture, self.readout.value = dealt(self.task, *settings)
+            picture, sentence = dealt(self.task, *settings)
         except ValueError as error:
             self.readout.value = text("partition_refused", why=error)
             return
-        self.image.value = picture._repr_png_()
+        self.image.value, self.readout.value = picture._repr_png_(), sentence

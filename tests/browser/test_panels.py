@@ -68,3 +68,27 @@ def test_the_gradient_panel_follows_its_controls(open_and_run, page):
     assert pixels(page) != drawn
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / "gradient_panel.png")
+
+
+def test_the_partition_explorer_follows_its_controls(open_and_run, page):
+    open_and_run("05_when_clients_differ.ipynb")
+    errors = page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']")
+    assert errors.count() == 0
+    page.locator(".fl-readout").first.scroll_into_view_if_needed()
+    assert page.text_content(".fl-readout").startswith("20 clients of ")
+    drawn = pixels(page)
+
+    press(page, "fl-explorer-alpha", "ArrowLeft", 2)  # to more unlike clients
+    assert pixels(page) != drawn
+
+    drawn, before = pixels(page), page.text_content(".fl-readout")
+    page.locator(".fl-explorer-kind select").first.select_option(label="one domain a client")
+    changes(page, before)
+    assert pixels(page) != drawn
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / "partition_explorer.png")
+
+    drawn = pixels(page)
+    press(page, "fl-explorer-clients", "Home")  # two, for four domains
+    assert "cannot be dealt" in page.text_content(".fl-readout")
+    assert pixels(page) == drawn
