@@ -50,13 +50,14 @@ FLOORS = {
     "plots": 8,
     "studies": 8,
     "catalogue": 8,
-    "checks": 9,
     "experiments": 9,
     "lab": 9,
     "partition_plots": 9,
+    "seed_plots": 9,
     "race": 10,
     "comparison": 11,
     "race_plot": 12,
+    "checks": 12,
     "widgets": 13,
 }
 
