@@ -1,4 +1,7 @@
-"""The strategies that a panel offers, with the range of each parameter."""
+"""The strategies that a panel offers, with the range of each parameter.
+
+Each begins where its tuning ended (`studies.aggregation.CHOSEN`), if it was tuned.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,7 +52,7 @@ class Offer:
     for_sgd: bool = False
 
 
-_BETA = Parameter("beta", 0.9, 0.0, 0.99)
+_BETA = Parameter("beta", 0.5, 0.0, 0.99)
 _TAU = Parameter("tau", 1e-3, 1e-5, 1e-1, log=True)
 
 OFFERS = {
@@ -59,19 +62,19 @@ OFFERS = {
     "inverse_loss": Offer(aggregation.inverse_loss),
     "by_norm": Offer(aggregation.by_norm),
     "fedatt": Offer(aggregation.fedatt, (Parameter("epsilon", 1.2, 0.1, 4.0),), server_rate=None),
-    "calibrated": Offer(aggregation.calibrated, (Parameter("tau", 1.0, 0.0, 2.0),)),
+    "calibrated": Offer(aggregation.calibrated, (Parameter("tau", 1.5, 0.0, 2.0),)),
     "fednova": Offer(aggregation.fednova, for_sgd=True),
-    "fedprox": Offer(aggregation.fedprox, (Parameter("mu", 1e-3, 1e-4, 10.0, log=True),)),
+    "fedprox": Offer(aggregation.fedprox, (Parameter("mu", 1e-4, 1e-5, 10.0, log=True),)),
     "scaffold": Offer(aggregation.scaffold, for_sgd=True),
     "feddyn": Offer(
-        aggregation.feddyn, (Parameter("alpha", 0.1, 1e-3, 10.0, log=True),), server_rate=None
+        aggregation.feddyn, (Parameter("alpha", 1e-2, 1e-3, 10.0, log=True),), server_rate=None
     ),
     "fedavgm": Offer(aggregation.fedavgm, (_BETA,)),
-    "fedadagrad": Offer(aggregation.fedadagrad, (_TAU,), server_rate=0.03),
-    "fedadam": Offer(aggregation.fedadam, (_TAU,), server_rate=0.01),
-    "fedyogi": Offer(aggregation.fedyogi, (_TAU,), server_rate=0.01),
+    "fedadagrad": Offer(aggregation.fedadagrad, (_TAU,), server_rate=0.3),
+    "fedadam": Offer(aggregation.fedadam, (_TAU,), server_rate=0.03),
+    "fedyogi": Offer(aggregation.fedyogi, (_TAU,), server_rate=0.03),
     "qfedavg": Offer(
-        aggregation.qfedavg, (Parameter("q", 1.0, 0.0, 5.0),), server_rate=None, for_sgd=True
+        aggregation.qfedavg, (Parameter("q", 0.1, 0.0, 5.0),), server_rate=None, for_sgd=True
     ),
     "worst_group": Offer(aggregation.worst_group, (Parameter("rate", 0.1, 0.0, 2.0),)),
     "median": Offer(aggregation.median),

@@ -16,9 +16,10 @@ from fedlab_helpers.task import DEALS, Task
 from fedlab_helpers.training import LocalConfig
 from fedlab_helpers.updates import Update
 
+# The rates are those that most strategies were tuned to: `studies.aggregation.CHOSEN`.
 LOCAL = {
-    "adam": LocalConfig(lr=5e-3),
-    "sgd": LocalConfig(lr=3.0, optimizer="sgd", max_grad_norm=None),
+    "adam": LocalConfig(lr=2e-2),
+    "sgd": LocalConfig(lr=1.0, optimizer="sgd", max_grad_norm=None),
 }
 
 
@@ -31,6 +32,7 @@ class Setup:
         parameters: its own, as a dictionary; those left out are as in the catalogue.
         server_rate: learning rate of the server's step; None: as in the catalogue.
         optimizer: of the clients, a name in `LOCAL`.
+        lr: the clients' learning rate; None: as in `LOCAL`.
         epochs: local epochs a round.
         partition: how reviews are dealt to clients, a name in `task.DEALS`.
         alpha: of a Dirichlet partition; the smaller, the more clients differ.
@@ -49,6 +51,7 @@ class Setup:
     parameters: Any = ()
     server_rate: float | None = None
     optimizer: str = "adam"
+    lr: float | None = None
     epochs: int = 1
     partition: str = "dirichlet"
     alpha: float | None = 0.5
@@ -69,6 +72,7 @@ class Setup:
         settled = {
             "parameters": tuple((own | given).items()),
             "server_rate": None if offer.server_rate is None else rate,
+            "lr": LOCAL[self.optimizer].lr if self.lr is None else self.lr,
             "alpha": self.alpha if DEALS[self.partition].uses_alpha else None,
             "attack": self.attack if self.attackers else None,
         }
@@ -89,7 +93,7 @@ class Setup:
     def make(self) -> Strategy:
         """Return the strategy. Raises ValueError: a parameter is out of range."""
         # A client's rate is known to the strategy whose step depends on it.
-        more = {"lr": LOCAL[self.optimizer].lr} if self.strategy == "qfedavg" else {}
+        more = {"lr": self.lr} if self.strategy == "qfedavg" else {}
         strategy = OFFERS[self.strategy].make(**dict(self.parameters), **more)
         if self.server_rate is None:
             return strategy
@@ -97,7 +101,7 @@ class Setup:
 
     def plan(self) -> federated.Plan:
         """Return the plan. Raises ValueError: a number is out of range."""
-        local = replace(LOCAL[self.optimizer], epochs=self.epochs)
+        local = replace(LOCAL[self.optimizer], lr=self.lr, epochs=self.epochs)
         return federated.Plan(self.rounds, self.cohort, local, self.seed)
 
     def hostile(self) -> tuple[int, ...]:

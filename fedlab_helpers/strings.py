@@ -90,11 +90,12 @@ ENGLISH |= {
     "scale": "change 10 times as long",
     "noise": "noise instead",
     "nan": "not a number",
-    "adam": "Adam, rate 0.005",
-    "sgd": "plain SGD, rate 3",
+    "adam": "Adam",
+    "sgd": "plain SGD",
     "strategy": "strategy",
     "server_rate": "server rate",
     "optimizer": "clients train with",
+    "lr": "client rate",
     "epochs": "local epochs",
     "partition": "reviews are dealt",
     "alpha": "alpha",
@@ -148,8 +149,8 @@ ENGLISH |= {
         "another deal. ({why})"
     ),
     "bad_plan": (
-        "Rounds, local epochs and cohort do not fit; a cohort is at least one client and at most "
-        "all of them. ({why})"
+        "Rounds, client rate, local epochs and cohort do not fit; a cohort is at least one client "
+        "and at most all of them. ({why})"
     ),
     "bad_strategy": "A parameter of the strategy is out of range. ({why})",
     "bad_cohort": (

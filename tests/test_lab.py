@@ -17,6 +17,8 @@ from fedlab_helpers.lab import LOCAL, Setup, advice, problem
 from fedlab_helpers.models import SentimentLSTM
 from fedlab_helpers.race import End, Point, race
 from fedlab_helpers.race_plot import race_plot
+from fedlab_helpers.studies.aggregation import CHOSEN
+from fedlab_helpers.studies.contenders import CONTENDERS
 from fedlab_helpers.task import DEALS
 from fedlab_helpers.training import evaluate
 
@@ -31,7 +33,8 @@ def test_what_does_not_apply_makes_no_difference():
     assert Setup(alpha=3.0, **SMALL) == Setup(alpha=0.1, **SMALL)
     assert Setup(attack="nan", **SMALL) == Setup(attack="sign", **SMALL)
     assert Setup("feddyn", server_rate=2.0) == Setup("feddyn")
-    assert Setup("fedprox") == Setup("fedprox", {"mu": 1e-3}, server_rate=1.0)
+    assert Setup("fedprox") == Setup("fedprox", {"mu": 1e-4}, server_rate=1.0)
+    assert Setup(optimizer="sgd") == Setup(optimizer="sgd", lr=LOCAL["sgd"].lr)
     assert len({Setup(alpha=3.0), Setup(alpha=0.1)}) == 2
     assert len({Setup(attackers=0.2, attack=attack) for attack in STRENGTHS}) == len(STRENGTHS)
 
@@ -40,11 +43,22 @@ def test_the_parts_of_a_setup_are_those_of_the_package():
     assert Setup().make() == fedavg()
     assert Setup("fedprox", {"mu": 0.1}).make() == fedprox(0.1)
     assert Setup("fedadam", server_rate=0.5).make() == fedadam(0.5)
-    assert Setup("qfedavg", {"q": 2.0}, optimizer="sgd").make().combine.lr == LOCAL["sgd"].lr
-    plan = Setup(epochs=3, optimizer="sgd", seed=4, rounds=7, cohort=5).plan()
+    assert Setup("qfedavg", {"q": 2.0}, optimizer="sgd", lr=2.0).make().combine.lr == 2.0
+    assert Setup().plan().local == LOCAL["adam"]
+    plan = Setup(epochs=3, optimizer="sgd", lr=3.0, seed=4, rounds=7, cohort=5).plan()
     assert (plan.local.epochs, plan.local.optimizer, plan.local.lr) == (3, "sgd", 3.0)
     assert (plan.seed, plan.rounds, plan.clients_per_round) == (4, 7, 5)
     assert len(Setup(clients=10, attackers=0.3).hostile()) == 3
+
+
+@pytest.mark.parametrize("name", sorted(OFFERS.keys() & CHOSEN.keys()))
+def test_each_strategy_is_offered_as_it_was_tuned(name):
+    offer, tuned = OFFERS[name], CHOSEN[name].parameter
+    defaults = [parameter.default for parameter in offer.parameters]
+    if CONTENDERS[name].parameter == "server lr":
+        assert offer.server_rate == tuned
+    elif tuned is not None:
+        assert defaults == [tuned]
 
 
 @pytest.mark.parametrize("field", ["strategy", "optimizer", "partition", "attack"])
@@ -83,6 +97,7 @@ BAD = {
     "cohort": ({"cohort": 7}, "at most all of them.*got 7, expected 1 to 6"),
     "rounds": ({"rounds": 0}, "rounds: got 0"),
     "epochs": ({"epochs": 0}, "epochs: got 0"),
+    "rate": ({"lr": 0.0}, "rate.*do not fit.*lr: got 0"),
     "parameter": ({"strategy": "fedprox", "parameters": {"mu": -1}}, "out of range.*mu: got -1"),
     "server rate": ({"server_rate": -1.0}, "out of range.*lr: got -1"),
     "krum": ({"strategy": "krum", "parameters": {"f": 1}}, "larger cohort.*at most 0"),

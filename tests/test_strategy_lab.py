@@ -75,8 +75,8 @@ def test_each_strategy_brings_its_own_sliders_at_their_defaults(name):
 def test_every_control_moves_its_setting():
     form = SettingsForm()
     moved = {
-        "strategy": "fedavgm", "server_rate": 0.5, "optimizer": "sgd", "epochs": 3, "rounds": 8,
-        "seed": 5, "partition": "mixture", "alpha": 0.1, "clients": 30, "cohort": 7,
+        "strategy": "fedavgm", "server_rate": 0.5, "optimizer": "sgd", "lr": 0.5, "epochs": 3,
+        "rounds": 8, "seed": 5, "partition": "mixture", "alpha": 0.1, "clients": 30, "cohort": 7,
         "attackers": 0.2, "attack": "noise",
     }  # fmt: skip
     for name, value in moved.items():
@@ -84,8 +84,15 @@ def test_every_control_moves_its_setting():
         control.value = value
         assert control.description
         assert control._dom_classes[0] == "fl-" + name.replace("_", "-")
-    form.parameters["beta"].value = 0.5
-    assert form.setup == Setup(parameters={"beta": 0.5}, **moved)
+    form.parameters["beta"].value = 0.7
+    assert form.setup == Setup(parameters={"beta": 0.7}, **moved)
+
+
+def test_another_optimiser_brings_its_own_rate():
+    form = SettingsForm()
+    form.lr.value = 0.05
+    form.optimizer.value = "sgd"
+    assert form.setup == Setup(optimizer="sgd")
 
 
 def test_what_does_not_apply_is_off_and_says_so():
@@ -144,7 +151,7 @@ def test_settings_that_are_lined_up_race_together(panel, monkeypatch):
             assert "larger cohort" in panel.note.value
             assert panel.line_up.disabled
         panel.line_up.click()
-    assert "FedAvg; FedProx (mu=0.001)" in panel.status.value
+    assert "FedAvg; FedProx (mu=0.0001)" in panel.status.value
     race(panel)
     assert [[setup.strategy for setup in setups] for setups in raced] == [["fedavg", "fedprox"]]
     assert panel.lined_up == []

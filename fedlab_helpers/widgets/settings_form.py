@@ -26,6 +26,7 @@ class SettingsForm(ipywidgets.HBox):
         self.parameters: dict[str, ipywidgets.Widget] = {}
         self.server_rate = _powers("server_rate", 1.0, 1e-3, 10)
         self.optimizer = _choice("optimizer", LOCAL, start.optimizer)
+        self.lr = _powers("lr", start.lr, 1e-4, 10)
         self.epochs = _slider("epochs", start.epochs, 1, 10)
         self.rounds = _slider("rounds", start.rounds, 1, 100)
         self.seed = _slider("seed", start.seed, 0, 99)
@@ -37,12 +38,13 @@ class SettingsForm(ipywidgets.HBox):
         self.attack = _choice("attack", STRENGTHS, "sign")
         self._own = ipywidgets.VBox()
         self._changed = lambda: None
-        left = [self.strategy, self._own, self.server_rate, self.optimizer, self.epochs]
+        left = [self.strategy, self._own, self.server_rate, self.optimizer, self.lr, self.epochs]
         right = [self.partition, self.alpha, self.clients, self.cohort, self.attackers, self.attack]
-        columns = [[*left, self.rounds, self.seed], right]
+        columns = [[*left, self.rounds], [*right, self.seed]]
         super().__init__([ipywidgets.VBox(column) for column in columns])
         self._swap_parameters()
         self.strategy.observe(self._swap_parameters, "value")
+        self.optimizer.observe(self._reset_rate, "value")
         for control in (*left, *right, self.rounds, self.seed):
             if control is not self._own:
                 control.observe(self._follow, "value")
@@ -56,6 +58,7 @@ class SettingsForm(ipywidgets.HBox):
             {name: _short(slider.value) for name, slider in self.parameters.items()},
             self.server_rate.value,
             self.optimizer.value,
+            self.lr.value,
             self.epochs.value,
             self.partition.value,
             self.alpha.value,
@@ -81,6 +84,10 @@ class SettingsForm(ipywidgets.HBox):
         none = ipywidgets.Label(text("no_parameters"))
         self._own.children = tuple(self.parameters.values()) or (none,)
         self.server_rate.value = offer.server_rate or 1.0
+
+    def _reset_rate(self, change: object = None) -> None:
+        """Begin at the rate of the chosen optimiser: theirs are of different sizes."""
+        self.lr.value = LOCAL[self.optimizer.value].lr
 
     def _follow(self, change: object = None) -> None:
         """Switch off what does not apply, and say so."""
