@@ -106,8 +106,6 @@ def test_an_interrupt_at_the_command_line_says_how_to_go_on(tmp_path, monkeypatc
     assert "same command goes on" in capsys.readouterr().out
 
 
-TO_MEASURE = {"aggregation", "robustness"}  # hours of work; no notebook reads them yet
-MEASURED = sorted(studies.STUDIES.keys() - TO_MEASURE)
 each_study = pytest.mark.parametrize("name", sorted(studies.STUDIES))
 
 
@@ -125,11 +123,7 @@ def test_what_is_claimed_stands_on_three_seeds(name):
     assert {run["seed"] for run in studies.STUDIES[name].runs} == {0, 1, 2}
 
 
-def test_what_is_to_be_measured_has_no_table_yet():
-    assert not [name for name in TO_MEASURE if (experiments.RESULTS / f"{name}.csv").exists()]
-
-
-@pytest.mark.parametrize("name", MEASURED)
+@each_study
 def test_the_committed_table_is_of_these_runs(name, tmp_path, monkeypatch, capsys):
     def must_not_run(settings):
         raise AssertionError(f"not in the table: {settings}")

@@ -10,7 +10,7 @@ from torch import Tensor
 from fedlab_helpers.checks.verdict import Verdict, exercise, right, wrong
 from fedlab_helpers.comparison import Run
 
-ATTACKERS, ROUNDS, STANDS = 0.3, 8, 0.70
+ATTACKERS, ROUNDS, STANDS = 0.3, 8, 0.75
 
 
 @exercise("say in what share of the rounds more than three of a cohort of ten are hostile")
