@@ -82,6 +82,6 @@ OFFERS = {
     "krum": Offer(aggregation.krum, (Parameter("f", 2, 0, 10), Parameter("keep", 1, 1, 20))),
     "geometric_median": Offer(aggregation.geometric_median),
     "norm_clipping": Offer(
-        aggregation.norm_clipping, (Parameter("max_norm", 3.0, 0.1, 100.0, log=True),)
+        aggregation.norm_clipping, (Parameter("max_norm", 20.0, 1.0, 100.0, log=True),)
     ),
 }

@@ -9,7 +9,7 @@ from fedlab_helpers.devices import numpy_rng
 from fedlab_helpers.divergence import block_of
 from fedlab_helpers.robust import Krum
 from fedlab_helpers.studies import label_skew, robustness, study, what_to_average
-from fedlab_helpers.training import evaluate, predict
+from fedlab_helpers.training import LocalConfig, evaluate, predict
 
 SMALL = {"seed": 0, "partition": "by_domain", "clients": 200, "cohort": 3, "rounds": 2}
 
@@ -134,7 +134,7 @@ def test_drift_is_measured_for_each_part():
 
 @pytest.mark.parametrize("attack", robustness.ATTACKS)
 def test_an_attack_changes_the_run_and_its_clients_are_counted(attack):
-    settings = {**SMALL, "clients": 20, "cohort": 10, "hostile": 0.2, "rounds": 1}
+    settings = {**SMALL, "clients": 20, "cohort": 10, "hostile": 0.2, "rounds": 1, "lr": 5e-3}
     (row,) = robustness.measure_attack({**settings, "attack": attack, "strategy": "fedavg"})
     hostile = row["hostile_in_cohort"]
     assert (hostile > 0) == (attack != "none")
@@ -144,10 +144,10 @@ def test_an_attack_changes_the_run_and_its_clients_are_counted(attack):
 
 
 def test_without_attack_the_run_is_the_plain_one():
-    settings = {**SMALL, "hostile": 0.2, "attack": "none", "strategy": "uniform"}
+    settings = {**SMALL, "hostile": 0.2, "attack": "none", "strategy": "uniform", "lr": 1e-2}
     rows = robustness.measure_attack(settings)
-    model = study.new_model(0)
-    federated.run(model, study.clients_of(SMALL), aggregation.uniform(), federated.Plan(2, 3))
+    model, plan = study.new_model(0), federated.Plan(2, 3, LocalConfig(lr=1e-2))
+    federated.run(model, study.clients_of(SMALL), aggregation.uniform(), plan)
     assert rows[-1]["accuracy"] == round(evaluate(model, study.task().test).accuracy, 5)
 
 

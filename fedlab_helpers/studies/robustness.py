@@ -4,12 +4,14 @@ from fedlab_helpers import aggregation, attacks, federated
 from fedlab_helpers.devices import intra_op_threads, numpy_rng
 from fedlab_helpers.ledger import NoUpdateLeft
 from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, grid, new_model, task
+from fedlab_helpers.training import LocalConfig
 
+HALF_AS_LONG = 20.0  # an honest client's first change is some 40 long at this rate
 # Each cohort of 10 may hold up to 4 of the hostile clients; more than 3 are seldom drawn.
 COMBINATIONS = {
     "fedavg": aggregation.fedavg,
     "uniform": aggregation.uniform,
-    "norm_clipping": lambda: aggregation.norm_clipping(5.0),
+    "norm_clipping": lambda: aggregation.norm_clipping(HALF_AS_LONG),
     "median": aggregation.median,
     "trimmed_mean": lambda: aggregation.trimmed_mean(0.3),
     "krum": lambda: aggregation.krum(3),
@@ -26,7 +28,8 @@ def measure_attack(settings: Settings) -> list[Row]:
     hostile = attacks.choose(settings["clients"], share, numpy_rng(seed, "hostile"))
     clients, transforms = attacks.attacked(clients_of(settings), hostile, settings["attack"])
     model = new_model(seed)
-    plan = federated.Plan(settings["rounds"], settings["cohort"], seed=seed, workers=1)
+    local = LocalConfig(lr=settings["lr"])
+    plan = federated.Plan(settings["rounds"], settings["cohort"], local, seed, workers=1)
     strategy, rows = COMBINATIONS[settings["strategy"]](), []
     options = {"test": data.test, "transforms": transforms}
     try:
@@ -54,6 +57,7 @@ ROBUSTNESS = Study(
         clients=[20],
         cohort=[10],
         rounds=[12],
+        lr=[2e-2],
         hostile=[0.2],
         attack=ATTACKS,
         strategy=COMBINATIONS,

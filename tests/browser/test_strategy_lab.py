@@ -1,19 +1,14 @@
-"""The strategy lab, alone in a notebook, driven in JupyterLab as a reader drives it."""
+"""The strategy lab of notebook 06, driven in JupyterLab as a reader drives it."""
 
 import os
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
 from conftest import wait_for
 
 pytestmark = pytest.mark.browser
-NOTEBOOK = "strategy_lab_alone.ipynb"
-CELLS = (
-    "from fedlab_helpers.task import load_task\nfrom fedlab_helpers.widgets import StrategyLab",
-    "panel = StrategyLab(load_task())\npanel",
-)
+NOTEBOOK = "06_aggregation_strategies.ipynb"
 
 
 def says(page, pattern: str, seconds: float = 60) -> None:
@@ -36,18 +31,8 @@ def table(page) -> list[str]:
     return page.locator(".fl-table tbody tr").all_inner_texts()
 
 
-@pytest.fixture
-def notebook(lab):
-    """The name of a notebook, in the server's folder, that holds nothing but the panel."""
-    cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
-    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
-    made = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    nbformat.write(made, lab.folder / "notebooks" / NOTEBOOK)
-    return NOTEBOOK
-
-
-def test_two_runs_of_the_strategy_lab(open_and_run, page, notebook):
-    open_and_run(notebook)
+def test_two_runs_of_the_strategy_lab(open_and_run, page):
+    open_and_run(NOTEBOOK)
     errors = page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']")
     assert errors.count() == 0
     run, stop = (page.locator(f".fl-{name}").first for name in ("run", "stop"))
