@@ -1,7 +1,7 @@
 """The strategies that are compared, and the settings that each may be tuned over.
 
 Each has the same budget: six settings, tried on the same two partitions and judged on validation
-reviews (`aggregation_rates`): four first, and two more beyond whichever edge did best.
+reviews (`aggregation_rates`): as a rule four first, and two more beyond whichever edge did best.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from fedlab_helpers.means import Mean
 from fedlab_helpers.server_steps import Momentum
 from fedlab_helpers.strategy import Strategy
 
-ROWWISE = Mean(per_row=True)
+ROWWISE, UNIFORM_ROWWISE = Mean(per_row=True), Mean("uniform", per_row=True)
 
 
 @dataclass(frozen=True)
@@ -148,5 +148,11 @@ CONTENDERS = {
         _grid(ADAM, (0.5, 0.7)) + _grid((2e-2,), (0.3, 0.5)),
         epochs=2,
         parameter="beta",
+    ),
+    "calibrated_uniform_rowwise_2": Contender(
+        lambda t: Calibrated(UNIFORM_ROWWISE, tau=t.parameter),
+        _grid((1e-2, 2e-2, 4e-2), (1.0, 1.5)),
+        epochs=2,
+        parameter="tau",
     ),
 }
