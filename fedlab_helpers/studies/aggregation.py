@@ -54,7 +54,7 @@ CHOSEN = {
     "rowwise_momentum_2": Tuning(1e-2, 0.5),
     "calibrated": Tuning(2e-2, 1.5),
     "calibrated_rowwise_momentum_2": Tuning(2e-2, 0.3),
-    "calibrated_uniform_rowwise_2": Tuning(2e-2, 1.0),
+    "calibrated_uniform_rowwise_2": Tuning(4e-2, 1.0),
 }
 
 
