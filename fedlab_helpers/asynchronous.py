@@ -15,7 +15,7 @@ from fedlab_helpers.history import RoundRecord
 from fedlab_helpers.ledger import Ledger
 from fedlab_helpers.pace import require_speeds
 from fedlab_helpers.plan import Plan
-from fedlab_helpers.strategy import ServerState, Strategy
+from fedlab_helpers.strategy import ServerState, Strategy, require_cohort
 from fedlab_helpers.text import EncodedReviews
 from fedlab_helpers.training import Stopped, evaluate
 from fedlab_helpers.updates import Codec, Update
@@ -161,6 +161,7 @@ def buffered_rounds(
     flushes = timeline(
         durations, plan.rounds, concurrency=concurrency, buffer=buffer, seed=plan.seed
     )
+    require_cohort(strategy.combine, buffer)
     server = strategy.init(state.to_device(state.of_model(model), "cpu"), len(clients))
     return _play(model, server, strategy, plan, crew, flushes, test)
 

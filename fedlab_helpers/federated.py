@@ -16,7 +16,7 @@ from fedlab_helpers.clients import Clients
 from fedlab_helpers.history import History, RoundRecord
 from fedlab_helpers.ledger import Ledger
 from fedlab_helpers.plan import Plan
-from fedlab_helpers.strategy import ServerState, Strategy
+from fedlab_helpers.strategy import ServerState, Strategy, require_cohort
 from fedlab_helpers.text import EncodedReviews
 from fedlab_helpers.training import Stopped, evaluate
 from fedlab_helpers.updates import ClientState, Codec, Transform
@@ -79,6 +79,7 @@ def rounds(
         stop,
         plan.pace,
     )
+    require_cohort(strategy.combine, plan.clients_per_round or len(clients))
     server = strategy.init(_shared_weights(model, shared), len(clients))
     store = Checkpoint(checkpoint, _identity(crew, strategy, plan, test)) if checkpoint else None
     states = {} if client_states is None else client_states

@@ -3,18 +3,15 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
-
 from fedlab_helpers import attacks, federated
 from fedlab_helpers.attacks import STRENGTHS
 from fedlab_helpers.catalogue import OFFERS
 from fedlab_helpers.devices import numpy_rng
 from fedlab_helpers.partition import Parts
-from fedlab_helpers.strategy import Strategy
+from fedlab_helpers.strategy import Strategy, require_cohort
 from fedlab_helpers.strings import text
 from fedlab_helpers.task import DEALS, Task
 from fedlab_helpers.training import LocalConfig
-from fedlab_helpers.updates import Update
 
 # The rates are those that most strategies were tuned to: `studies.aggregation.CHOSEN`.
 LOCAL = {
@@ -129,7 +126,7 @@ def problem(setup: Setup, task: Task) -> str | None:
         "bad_partition": lambda: setup.deal(task),
         "bad_plan": lambda: federated.sample_cohort(setup.plan(), 1, setup.clients),
         "bad_strategy": setup.make,
-        "bad_cohort": lambda: _rehearse(setup),
+        "bad_cohort": lambda: require_cohort(setup.make().combine, setup.cohort),
         "bad_attackers": setup.hostile,
     }
     for key, trial in trials.items():
@@ -140,17 +137,6 @@ def problem(setup: Setup, task: Task) -> str | None:
     if setup.attackers and not setup.hostile():
         return text("no_attackers", share=setup.attackers, clients=setup.clients)
     return None
-
-
-def _rehearse(setup: Setup) -> None:
-    """Aggregate one number of each client: some strategies need a cohort of a certain size."""
-    strategy, weights = setup.make(), {"weight": torch.zeros(1)}
-    beside = strategy.extra_like(weights)
-    updates = [
-        Update(client, {"weight": torch.ones(1)}, {}, 1, 1, (1.0,), beside)
-        for client in range(setup.cohort)
-    ]
-    strategy.aggregate(strategy.init(weights, setup.clients), updates)
 
 
 def advice(setup: Setup) -> str | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedlab_helpers.means import Mean
 from fedlab_helpers.state import State, flatten, norm
-from fedlab_helpers.strategy import Combine, require_positive
+from fedlab_helpers.strategy import Combine, require_cohort, require_positive
 from fedlab_helpers.updates import Update
 from fedlab_helpers.wire import make_whole
 
@@ -91,6 +91,8 @@ class Krum:
     A client's score is the sum of its squared distances to its K - f - 2 nearest neighbours
     (Blanchard et al. 2017, arXiv:1703.02757, section 4); those with the least scores are taken.
 
+    Where the server refused some of a cohort's updates, f falls to what the others' crowd allows.
+
     Args:
         f: how many of a cohort may be hostile; the cohort needs at least 2 f + 3 clients.
         keep: how many updates are averaged: 1 is Krum, more is Multi-Krum.
@@ -106,29 +108,30 @@ class Krum:
             if not isinstance(value, Integral) or value < least:
                 raise ValueError(f"{name}: got {value!r}, expected an integer of at least {least}")
 
-    def __call__(self, base: State, updates: Iterable[Update]) -> State:
-        """Return the mean of the chosen updates.
-
-        Raises:
-            ValueError: f or keep is too large for the number of updates.
-        """
-        stacked = _stacked(base, updates)
-        count = len(next(iter(stacked.values())))
-        if count < 2 * self.f + 3:
+    def require_cohort(self, size: int) -> None:
+        """Raise a ValueError if f or keep is too large for a cohort of so many clients."""
+        if size < 2 * self.f + 3:
             raise ValueError(
-                f"f: got {self.f} for {count} updates, expected at most {(count - 3) // 2}, "
+                f"f: got {self.f} for a cohort of {size}, expected at most {(size - 3) // 2}, "
                 "so that honest clients are the crowd"
             )
-        if self.keep > count - self.f:
-            raise ValueError(f"keep: got {self.keep}, expected at most {count - self.f}")
+        if self.keep > size - self.f:
+            raise ValueError(f"keep: got {self.keep}, expected at most {size - self.f}")
+
+    def __call__(self, base: State, updates: Iterable[Update]) -> State:
+        """Return the mean of the chosen updates."""
+        stacked = _stacked(base, updates)
+        count = len(next(iter(stacked.values())))
+        f = max(0, min(self.f, (count - 3) // 2))
+        keep = min(self.keep, count - f)
         vectors = torch.stack(
             [flatten({n: t[k] for n, t in stacked.items()}) for k in range(count)]
         )
         # Not by a matrix product, which cancels digits between close updates.
         distances = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
-        nearest = distances.square().sort(dim=1).values[:, 1 : count - self.f - 1]
-        chosen = nearest.sum(1).argsort(stable=True)[: self.keep]
-        shares = torch.zeros(count, dtype=torch.float64).index_fill_(0, chosen, 1 / self.keep)
+        nearest = distances.square().sort(dim=1).values[:, 1 : count - f - 1]
+        chosen = nearest.sum(1).argsort(stable=True)[:keep]
+        shares = torch.zeros(count, dtype=torch.float64).index_fill_(0, chosen, 1 / keep)
         return _rounded(_selected(stacked, shares), base)
 
 
@@ -185,6 +188,10 @@ class Clipped:
     def per_row(self) -> bool:
         """Whether the combination underneath needs to know touched rows."""
         return self.combine.per_row
+
+    def require_cohort(self, size: int) -> None:
+        """Raise a ValueError if the combination underneath needs a larger cohort."""
+        require_cohort(self.combine, size)
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
         """Return the combination of the shortened changes."""

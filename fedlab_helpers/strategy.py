@@ -154,6 +154,12 @@ class Strategy:
         return replace(moved, round=server.round + 1)
 
 
+def require_cohort(combine: Combine, size: int) -> None:
+    """Raise a ValueError if a combination says that it cannot work with so many clients."""
+    if check := getattr(combine, "require_cohort", None):
+        check(size)
+
+
 def require_positive(**values: float) -> None:
     """Raise a ValueError that names the first value that is not a finite number above 0."""
     for name, value in values.items():

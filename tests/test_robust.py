@@ -54,6 +54,14 @@ def test_krum_picks_the_crowd():
     assert combined(Krum(1, keep=3), *points) == [1, 0]  # the mean of the first three
 
 
+def test_krum_goes_on_with_those_who_are_left():
+    """Of a cohort of seven for f = 2, three were refused: f = 0, so all but one neighbour count."""
+    points = (0, 0), (1, 0), (2, 0), (50, 50)
+    assert combined(Krum(2), *points) == combined(Krum(0), *points) == [1, 0]
+    assert combined(Krum(2, keep=4), (1, 0), (3, 0)) == [2, 0]
+    assert combined(Krum(2), (1, 0)) == [1, 0]
+
+
 def test_the_geometric_median_of_a_triangle_and_of_a_line():
     """Of three points on a line, the middle one; of an equilateral triangle, its centre."""
     assert combined(GeometricMedian(), (0, 0), (1, 0), (90, 0)) == pytest.approx([1, 0], abs=1e-3)
@@ -135,8 +143,9 @@ def test_rows_are_written_out_and_counters_stay_counters(combine):
         (lambda: TrimmedMean(-0.1), "share: got -0.1"),
         (lambda: Krum(-1), "f: got -1, expected an integer of at least 0"),
         (lambda: Krum(1, 0), "keep: got 0, expected an integer of at least 1"),
-        (lambda: combined(Krum(2), *[(0, 0)] * 6), "f: got 2 for 6 updates, expected at most 1"),
-        (lambda: combined(Krum(1, 5), *[(0, 0)] * 5), "keep: got 5, expected at most 4"),
+        (lambda: Krum(2).require_cohort(6), "f: got 2 for a cohort of 6, expected at most 1"),
+        (lambda: Krum(1, 5).require_cohort(5), "keep: got 5, expected at most 4"),
+        (lambda: Clipped(1, Krum(1)).require_cohort(4), "f: got 1 for a cohort of 4"),
         (lambda: Clipped(0), "max_norm: got 0, expected a finite number above 0"),
         (lambda: GeometricMedian(0), "iterations: got 0"),
         (lambda: Median()(ZERO, []), "updates: got none"),
@@ -168,3 +177,19 @@ def test_a_liar_carries_a_mean_away_and_not_the_robust(reviews, small_model, att
     assert lies(fedavg(), clients, small_model(), attack) > 5
     for strategy in ROBUST:
         assert lies(strategy, clients, small_model(), attack) < 1.5, strategy
+
+
+def test_a_cohort_too_small_is_refused_before_anybody_trains(reviews, small_model):
+    clients = [reviews(8, seed) for seed in range(7)]
+    plan = federated.Plan(1, clients_per_round=4)
+    with pytest.raises(ValueError, match="f: got 1 for a cohort of 4"):
+        federated.rounds(small_model(), clients, krum(1), plan)
+    with pytest.raises(ValueError, match="f: got 3 for a cohort of 7"):
+        federated.rounds(small_model(), clients, krum(3), federated.Plan(1))
+
+
+def test_clients_that_send_no_numbers_cannot_stop_krum(reviews, small_model):
+    clients = [reviews(8, seed) for seed in range(7)]
+    liars = [Hostile([0, 1], "nan", 1.0)]
+    history = federated.run(small_model(), clients, krum(2), federated.Plan(2), transforms=liars)
+    assert [len(record.left_out) for record in history] == [2, 2]
