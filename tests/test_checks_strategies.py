@@ -147,6 +147,7 @@ def test_stands_attack():
     refused(checks.stands_attack(run(0.9, 0.5, 0.5, 0.5)), "decide")
     refused(checks.stands_attack(run(0.9, 0.9, 0.9, attackers=0.1)), "0.1")
     refused(checks.stands_attack(run(0.9, 0.9, 0.9, attack="nan")), "nan")
+    refused(checks.stands_attack(run(0.9, 0.9, 0.9, partition="quantity")), "quantity")
     refused(checks.stands_attack(run(0.9, 0.9, 0.9, rounds=9)), "8 rounds")
     refused(checks.stands_attack(run(0.9, 0.9, 0.9, state="stopped")), "stopped")
     refused(checks.stands_attack("run"), "str")

@@ -143,9 +143,11 @@ def stands_attack(run: Run) -> Verdict:
     if not isinstance(run, Run):
         return wrong(f"expected a run, as in `made.runs[-1]`; got {type(run).__name__}.")
     setup = run.setup
-    if (setup.attack, setup.attackers) != ("sign", ATTACKERS):
-        told = f"attack={setup.attack!r}, attackers={setup.attackers}"
-        return wrong(f'expected attack="sign" and attackers={ATTACKERS}; got {told}.')
+    if (setup.attack, setup.attackers, setup.partition) != ("sign", ATTACKERS, "iid"):
+        told = f"{setup.attack!r}, {setup.attackers} and {setup.partition!r}"
+        return wrong(
+            f'attack, attackers and partition stay "sign", {ATTACKERS}, "iid"; got {told}.'
+        )
     if (setup.rounds, run.state) != (ROUNDS, "finished"):
         return wrong(f"expected {ROUNDS} rounds to the end; got {setup.rounds}, {run.state}.")
     last = [point.accuracy for point in run.points[-3:]]
