@@ -1,6 +1,7 @@
 """The strategies that a panel offers, with the range of each parameter.
 
-Each begins where its tuning ended (`studies.aggregation.CHOSEN`), if it was tuned.
+Each begins with the parameters of its own that were tuned (`studies.aggregation.CHOSEN`), if any
+were; the clients' rate is not among them.
 """
 
 from collections.abc import Callable
@@ -67,7 +68,7 @@ OFFERS = {
     "fedprox": Offer(aggregation.fedprox, (Parameter("mu", 1e-4, 1e-5, 10.0, log=True),)),
     "scaffold": Offer(aggregation.scaffold, for_sgd=True),
     "feddyn": Offer(
-        aggregation.feddyn, (Parameter("alpha", 1e-2, 1e-3, 10.0, log=True),), server_rate=None
+        aggregation.feddyn, (Parameter("alpha", 1e-3, 1e-4, 10.0, log=True),), server_rate=None
     ),
     "fedavgm": Offer(aggregation.fedavgm, (_BETA,)),
     "fedadagrad": Offer(aggregation.fedadagrad, (_TAU,), server_rate=0.3),

@@ -13,7 +13,7 @@ from fedlab_helpers.strings import text
 from fedlab_helpers.task import DEALS, Task
 from fedlab_helpers.training import LocalConfig
 
-# The rates are those that most strategies were tuned to: `studies.aggregation.CHOSEN`.
+# Rates in the middle of those that strategies were tuned to: `studies.aggregation.CHOSEN`.
 LOCAL = {
     "adam": LocalConfig(lr=2e-2),
     "sgd": LocalConfig(lr=1.0, optimizer="sgd", max_grad_norm=None),

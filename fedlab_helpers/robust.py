@@ -91,7 +91,9 @@ class Krum:
     A client's score is the sum of its squared distances to its K - f - 2 nearest neighbours
     (Blanchard et al. 2017, arXiv:1703.02757, section 4); those with the least scores are taken.
 
-    Where the server refused some of a cohort's updates, f falls to what the others' crowd allows.
+    Where updates of a cohort are missing, refused or lost, f falls to what the crowd of the others
+    allows, and the guarantee with it: it holds while more than 2 h + 2 come, h of them hostile.
+    One or two updates have no crowd, and are averaged.
 
     Args:
         f: how many of a cohort may be hostile; the cohort needs at least 2 f + 3 clients.
@@ -112,8 +114,8 @@ class Krum:
         """Raise a ValueError if f or keep is too large for a cohort of so many clients."""
         if size < 2 * self.f + 3:
             raise ValueError(
-                f"f: got {self.f} for a cohort of {size}, expected at most {(size - 3) // 2}, "
-                "so that honest clients are the crowd"
+                f"f: got {self.f} for a cohort of {size}; it takes {2 * self.f + 3} clients, "
+                "so that honest ones are the crowd"
             )
         if self.keep > size - self.f:
             raise ValueError(f"keep: got {self.keep}, expected at most {size - self.f}")
@@ -123,7 +125,7 @@ class Krum:
         stacked = _stacked(base, updates)
         count = len(next(iter(stacked.values())))
         f = max(0, min(self.f, (count - 3) // 2))
-        keep = min(self.keep, count - f)
+        keep = min(self.keep, count - f) if count > 2 else count
         vectors = torch.stack(
             [flatten({n: t[k] for n, t in stacked.items()}) for k in range(count)]
         )

@@ -4,6 +4,7 @@ import pytest
 
 from fedlab_helpers import aggregation, experiments, federated
 from fedlab_helpers.studies import aggregation as study
+from fedlab_helpers.studies import tuning
 from fedlab_helpers.studies.contenders import CENTRALISED_RATES, CONTENDERS, Tuning
 from fedlab_helpers.studies.study import own_accuracy, task
 
@@ -19,7 +20,7 @@ def test_every_contender_has_the_same_budget():
 
 def test_what_was_chosen_is_what_the_table_says():
     rows = experiments.read(experiments.RESULTS / "aggregation_rates.csv")
-    assert study.best_settings(rows) == study.CHOSEN
+    assert tuning.best_settings(rows) == study.CHOSEN
     assert "accuracy" not in rows[0]  # no test review was looked at
 
 
@@ -47,15 +48,15 @@ def rows(strategy, lr, partition, *accuracies, rounds=None):
 
 
 def test_the_last_three_rounds_are_judged():
-    assert study.merit(rows("fedavg", "0.1", "iid", 0.9, 0.5, 0.6, 0.7)) == pytest.approx(0.6)
+    assert tuning.merit(rows("fedavg", "0.1", "iid", 0.9, 0.5, 0.6, 0.7)) == pytest.approx(0.6)
 
 
 def test_a_run_that_broke_down_is_worth_nothing():
-    assert study.merit(rows("fedavg", "0.1", "iid", 0.9, 0.9, 0.9, rounds=4)) == 0
+    assert tuning.merit(rows("fedavg", "0.1", "iid", 0.9, 0.9, 0.9, rounds=4)) == 0
 
 
 def test_centralised_training_may_stop_at_its_best_epoch():
-    assert study.merit(rows("centralised", "0.1", "one place", 0.5, 0.9, 0.6)) == 0.9
+    assert tuning.merit(rows("centralised", "0.1", "one place", 0.5, 0.9, 0.6)) == 0.9
 
 
 def test_the_best_setting_is_best_in_the_mean_over_partitions():
@@ -65,7 +66,7 @@ def test_the_best_setting_is_best_in_the_mean_over_partitions():
         *rows("fedavg", "0.2", "iid", 0.8, 0.8, 0.8),
         *rows("fedavg", "0.2", "dirichlet 0.1", 0.7, 0.7, 0.7),
     ]
-    assert study.best_settings(table) == {"fedavg": Tuning(0.2)}
+    assert tuning.best_settings(table) == {"fedavg": Tuning(0.2)}
 
 
 @pytest.fixture

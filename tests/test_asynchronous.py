@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlab_helpers import state, wire
-from fedlab_helpers.aggregation import fedavg, feddyn, fednova, fedprox, rowwise, scaffold, uniform
+from fedlab_helpers.aggregation import (
+    fedavg,
+    feddyn,
+    fednova,
+    fedprox,
+    krum,
+    rowwise,
+    scaffold,
+    uniform,
+)
 from fedlab_helpers.asynchronous import Arrival, buffered_rounds, timeline
 from fedlab_helpers.federated import Plan, rounds, sample_cohort
 from fedlab_helpers.history import History
@@ -337,3 +346,9 @@ def test_what_does_not_fit_is_refused_before_the_first_flush(clients, small_mode
     options = {"speeds": SPEEDS, "concurrency": 2, "buffer": 2, "strategy": uniform(), "plan": PLAN}
     with pytest.raises(ValueError, match=message):
         buffered_rounds(small_model(), clients, **options | change)
+
+
+def test_a_buffer_too_small_for_the_combination_is_refused(reviews, small_model):
+    clients = [reviews(8, seed) for seed in range(4)]
+    with pytest.raises(ValueError, match="f: got 0 for a cohort of 2; it takes 3"):
+        play(small_model(), clients, krum(0))

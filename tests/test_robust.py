@@ -60,6 +60,7 @@ def test_krum_goes_on_with_those_who_are_left():
     assert combined(Krum(2), *points) == combined(Krum(0), *points) == [1, 0]
     assert combined(Krum(2, keep=4), (1, 0), (3, 0)) == [2, 0]
     assert combined(Krum(2), (1, 0)) == [1, 0]
+    assert combined(Krum(2), (-99, 0), (1, 0)) == [-49, 0]  # no crowd, so the mean
 
 
 def test_the_geometric_median_of_a_triangle_and_of_a_line():
@@ -143,7 +144,7 @@ def test_rows_are_written_out_and_counters_stay_counters(combine):
         (lambda: TrimmedMean(-0.1), "share: got -0.1"),
         (lambda: Krum(-1), "f: got -1, expected an integer of at least 0"),
         (lambda: Krum(1, 0), "keep: got 0, expected an integer of at least 1"),
-        (lambda: Krum(2).require_cohort(6), "f: got 2 for a cohort of 6, expected at most 1"),
+        (lambda: Krum(2).require_cohort(6), "f: got 2 for a cohort of 6; it takes 7"),
         (lambda: Krum(1, 5).require_cohort(5), "keep: got 5, expected at most 4"),
         (lambda: Clipped(1, Krum(1)).require_cohort(4), "f: got 1 for a cohort of 4"),
         (lambda: Clipped(0), "max_norm: got 0, expected a finite number above 0"),
@@ -191,5 +192,10 @@ def test_a_cohort_too_small_is_refused_before_anybody_trains(reviews, small_mode
 def test_clients_that_send_no_numbers_cannot_stop_krum(reviews, small_model):
     clients = [reviews(8, seed) for seed in range(7)]
     liars = [Hostile([0, 1], "nan", 1.0)]
-    history = federated.run(small_model(), clients, krum(2), federated.Plan(2), transforms=liars)
+    model, alone = small_model(), small_model()
+    history = federated.run(model, clients, krum(2), federated.Plan(2), transforms=liars)
     assert [len(record.left_out) for record in history] == [2, 2]
+    # What is left is Krum among the five others, who allow f = 1.
+    others = federated.Plan(2, seed=0)
+    federated.run(alone, clients, krum(1), others, transforms=liars)
+    assert state.norm(state.subtract(state.of_model(model), state.of_model(alone))) == 0

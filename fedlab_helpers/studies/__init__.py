@@ -1,6 +1,10 @@
 """The measured studies of the series, by name."""
 
-from fedlab_helpers.studies.aggregation import AGGREGATION, AGGREGATION_RATES
+from fedlab_helpers.studies.aggregation import (
+    AGGREGATION,
+    AGGREGATION_AGAIN,
+    AGGREGATION_RATES,
+)
 from fedlab_helpers.studies.article_loop import ARTICLE_LOOP
 from fedlab_helpers.studies.baselines import BASELINES
 from fedlab_helpers.studies.label_skew import LABEL_SKEW
@@ -17,6 +21,7 @@ STUDIES = {
     for study in (
         AGGREGATION_RATES,
         AGGREGATION,
+        AGGREGATION_AGAIN,
         ARTICLE_LOOP,
         BASELINES,
         LABEL_SKEW,

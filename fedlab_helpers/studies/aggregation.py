@@ -1,6 +1,6 @@
 """Strategies by kinds of difference between clients, beside training with all data in one place."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 import numpy as np
@@ -11,7 +11,12 @@ from fedlab_helpers.devices import child_seed, intra_op_threads
 from fedlab_helpers.ledger import NoUpdateLeft
 from fedlab_helpers.models import SentimentLSTM
 from fedlab_helpers.partition import Parts
-from fedlab_helpers.studies.contenders import CENTRALISED_RATES, CONTENDERS, Tuning
+from fedlab_helpers.studies.contenders import (
+    CENTRALISED,
+    CENTRALISED_RATES,
+    CONTENDERS,
+    Tuning,
+)
 from fedlab_helpers.studies.study import (
     Row,
     Settings,
@@ -23,13 +28,14 @@ from fedlab_helpers.studies.study import (
 )
 from fedlab_helpers.training import LocalConfig, evaluate, predict, train
 
-CENTRALISED = "centralised"
+Runs = tuple[Settings, ...]
+
 PARTITIONS = ("iid", "by_domain", "dirichlet 0.5", "dirichlet 0.1")
 TUNED_ON = ("iid", "dirichlet 0.1")
 CLIENTS, COHORT, ROUNDS = 20, 10, 20
 TUNING_SEED, TUNING_ROUNDS = 100, 12
 
-# Chosen by `best_settings` from the table of `aggregation_rates`.
+# Chosen by `tuning.best_settings` from the table of `aggregation_rates`.
 CHOSEN = {
     "centralised": Tuning(5e-3),
     "fedavg": Tuning(4e-2),
@@ -43,7 +49,7 @@ CHOSEN = {
     "fedprox_sgd": Tuning(1.0, 1e-2, "sgd"),
     "fednova": Tuning(4e-2),
     "scaffold": Tuning(0.3, None, "sgd"),
-    "feddyn": Tuning(2e-3, 0.01),
+    "feddyn": Tuning(2e-2, 1e-3),
     "fedavgm": Tuning(1e-2, 0.5),
     "fedadagrad": Tuning(1e-2, 0.3),
     "fedadam": Tuning(2e-2, 0.03),
@@ -175,35 +181,6 @@ def _run(strategy: str, partition: str, tuning: Tuning, seed: int, rounds: int) 
     }
 
 
-def merit(rows: list[Row]) -> float:
-    """Return how a tried setting is judged, from its rows on one partition, as read from a CSV:
-    the mean validation accuracy of its last three rounds; 0 where it broke down before. With all
-    data in one place, the best epoch's: one can always stop there."""
-    if rows[0]["strategy"] == CENTRALISED:
-        return max(float(row["validation_accuracy"]) for row in rows)
-    if len(rows) < int(rows[0]["rounds"]):
-        return 0.0
-    last = sorted(rows, key=lambda row: int(row["round"]))[-3:]
-    return float(np.mean([float(row["validation_accuracy"]) for row in last]))
-
-
-def best_settings(rows: list[Row]) -> dict[str, Tuning]:
-    """Return each strategy's setting with the highest `merit`, the mean over the partitions that
-    it was tried on, from the rows of `aggregation_rates`."""
-    tried: dict[tuple[str, Tuning], dict[str, list[Row]]] = {}
-    for row in rows:
-        parameter = float(row["parameter"]) if row["parameter"] else None
-        tuning = Tuning(float(row["lr"]), parameter, row["optimizer"])
-        runs = tried.setdefault((row["strategy"], tuning), {})
-        runs.setdefault(row["partition"], []).append(row)
-    best: dict[str, tuple[float, Tuning]] = {}
-    for (strategy, tuning), runs in tried.items():
-        score = float(np.mean([merit(run) for run in runs.values()]))
-        if strategy not in best or score > best[strategy][0]:
-            best[strategy] = score, tuning
-    return {strategy: tuning for strategy, (_, tuning) in best.items()}
-
-
 AGGREGATION_RATES = Study(
     "aggregation_rates",
     (
@@ -221,19 +198,32 @@ AGGREGATION_RATES = Study(
     measure_try,
 )
 
-AGGREGATION = Study(
-    "aggregation",
-    tuple(
+
+def _compared(seeds: range, partitions: tuple[str, ...], strategies: Iterable[str]) -> Runs:
+    """Return the runs of these strategies, each as it was tuned, beside centralised training."""
+    return tuple(
         run
-        for seed in range(3)
+        for seed in seeds
         for run in (
             _run(CENTRALISED, "one place", CHOSEN[CENTRALISED], seed, ROUNDS),
             *(
                 _run(name, partition, CHOSEN[name], seed, ROUNDS)
-                for partition in PARTITIONS
-                for name in CONTENDERS
+                for partition in partitions
+                for name in strategies
             ),
         )
+    )
+
+
+AGGREGATION = Study("aggregation", _compared(range(3), PARTITIONS, CONTENDERS), measure_strategy)
+
+# The last contender was put together after the others had been measured: once more, other seeds.
+AGGREGATION_AGAIN = Study(
+    "aggregation_again",
+    _compared(
+        range(3, 6),
+        ("iid", "by_domain", "dirichlet 0.1"),
+        ("fedavg", "rowwise", "rowwise_momentum_2", "calibrated_uniform_rowwise_2"),
     ),
     measure_strategy,
 )
