@@ -2,35 +2,19 @@
 
 import pytest
 import torch
-from verdicts import refused
+from verdicts import not_yet, refused
 
 from fedlab_helpers import state
 from fedlab_helpers.checks import averaging as checks
 from fedlab_helpers.history import History, RoundRecord
 
-EVERY = [
-    checks.pooled_accuracy,
-    checks.rowwise_mean,
-    checks.rows_in,
-    checks.byte_budget,
-    checks.mended_round,
-]
 
-
-@pytest.mark.parametrize("check", EVERY)
-def test_the_stub_is_not_yet(check):
-    for stub in (None, ...):
-        verdict = check(stub)
-        assert not verdict.passed
-        assert not verdict.started
-
-
-def test_a_stub_that_raises_is_not_yet():
-    def stub(*_):
-        raise NotImplementedError
-
-    for check in (checks.rowwise_mean, checks.rows_in, checks.mended_round):
-        assert not check(stub).started
+def test_the_stub_is_not_yet():
+    not_yet(
+        checks.pooled_accuracy,
+        checks.byte_budget,
+        functions=(checks.rowwise_mean, checks.rows_in, checks.mended_round),
+    )
 
 
 def test_pooled_accuracy():
