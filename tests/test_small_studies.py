@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from fedlab_helpers import aggregation, experiments, federated, per_client
+from fedlab_helpers import aggregation, experiments, federated, per_client, state
 from fedlab_helpers.devices import numpy_rng
 from fedlab_helpers.divergence import block_of
 from fedlab_helpers.robust import Krum
 from fedlab_helpers.studies import label_skew, robustness, study, what_to_average
-from fedlab_helpers.training import LocalConfig, evaluate, predict
+from fedlab_helpers.training import LocalConfig, evaluate, predict, train
 
 SMALL = {"seed": 0, "partition": "by_domain", "clients": 200, "cohort": 3, "rounds": 2}
 
@@ -157,3 +157,15 @@ def test_krums_cohort_is_large_enough():
         if isinstance(combine, Krum):
             assert 2 * combine.f + 3 <= 10
             assert combine.keep <= 10 - combine.f
+
+
+def test_clipping_shortens_an_honest_change_to_about_half():
+    model, client = (
+        study.new_model(0),
+        study.clients_of({**SMALL, "partition": "iid", "clients": 20})[0],
+    )
+    (lr,) = {run["lr"] for run in robustness.ROBUSTNESS.runs}
+    before = state.of_model(model)
+    train(model, client, LocalConfig(lr=lr), seed=0)
+    length = state.norm(state.subtract(state.of_model(model), before))
+    assert length == pytest.approx(2 * robustness.HALF_AS_LONG, rel=0.25)
