@@ -174,11 +174,7 @@ class Clients:
         kept: ClientState,
     ) -> tuple[Update, ClientState]:
         """Train one client from the received weights; return its update and what it keeps."""
-        private = kept.get("private") or {
-            name: tensor
-            for name, tensor in self.model.state_dict().items()
-            if not self.shared(name)
-        }
+        private = kept.get("private") or self._first_private(client)
         weights, data, touched = received.weights, self.data[client], {}
         if name := self.sparse_parameter():
             data, touched[name] = rows.select(data)
@@ -187,8 +183,10 @@ class Clients:
         data = data.to(self.devices[client])
         loss = evaluate(replica, data).loss if self.strategy.asks_loss else None
         memory = kept.get("strategy", {})
-        turn = Turn(replica, weights, received.extra, data, self.local, memory, loss)
         seed = child_seed(self.seed, "local", number, client)
+        turn = Turn(
+            replica, weights, received.extra, data, self.local, memory, loss, seed, self.stop
+        )
         hooks = self.strategy.begin(turn)
         most = self.pace and self.pace.steps(client, self.local.steps(len(data)))
         report = train(
@@ -203,6 +201,15 @@ class Clients:
         kept = kept | {"private": trained, "strategy": memory}
         update = replace(update, extra=extra) if extra else update
         return update, {owner: t for owner, t in kept.items() if t}
+
+    def _first_private(self, client: int) -> State:
+        """Return the first values of what is not shared; of a personal word table the rows of
+        the client's own words only, where these are all that is trained of the shared one."""
+        private = {n: t for n, t in self.model.state_dict().items() if not self.shared(n)}
+        table = getattr(self.model, "own_token_parameter", None)
+        if table in private and self.sparse_parameter():
+            private[table] = private[table][rows.select(self.data[client])[1]]
+        return private
 
     def sparse_parameter(self) -> str | None:
         """Return the parameter of which clients train the touched rows only, if that is exact."""

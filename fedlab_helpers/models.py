@@ -100,9 +100,12 @@ class SentimentLSTM(nn.Module):
         Returns:
             Logits, (B, C).
         """
-        vectors = self.dropout(self.embedding(tokens))  # (B, T, E)
+        vectors = self.dropout(self._vectors(tokens))  # (B, T, E)
         outputs, _ = self.recurrent(vectors)  # (B, T, H)
         return self.head(self.dropout(self._pool(outputs, lengths)))  # (B, C)
+
+    def _vectors(self, tokens: Tensor) -> Tensor:
+        return self.embedding(tokens)
 
     def _pool(self, outputs: Tensor, lengths: Tensor) -> Tensor:
         if self.pooling == "last":
@@ -110,6 +113,24 @@ class SentimentLSTM(nn.Module):
         steps = torch.arange(outputs.shape[1], device=outputs.device)
         inside = (steps < lengths[:, None]).unsqueeze(-1)  # (B, T, 1)
         return (outputs * inside).sum(1) / lengths[:, None]
+
+
+class OwnWordsLSTM(SentimentLSTM):
+    """The same model, with a second table of word vectors that is added to the first.
+
+    It begins at zero. Kept private in a federated run, it lets a client's words mean something of
+    their own, while what is common is still learnt together (a "residual" personal embedding).
+    """
+
+    own_token_parameter = "own.weight"
+
+    def __init__(self, vocab_size: int, *sizes: int, **options):
+        super().__init__(vocab_size, *sizes, **options)
+        self.own = nn.Embedding(vocab_size, self.embedding.embedding_dim, padding_idx=0)
+        nn.init.zeros_(self.own.weight)
+
+    def _vectors(self, tokens: Tensor) -> Tensor:
+        return self.embedding(tokens) + self.own(tokens)
 
 
 def _require_sizes(**sizes: int) -> None:

@@ -5,6 +5,7 @@ local training (`begin`, `report`), `combine` (many updates to one change) and `
 to new global weights).
 """
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -47,6 +48,8 @@ class Turn:
         config: how it will train.
         kept: what `report` kept for this client in its last accepted round, on the CPU; else {}.
         loss: of the received weights on the client's reviews, in nats, for a strategy that asks.
+        seed: of this client in this round, for a strategy that trains a second model.
+        stop: looked at between batches.
     """
 
     model: nn.Module
@@ -56,6 +59,8 @@ class Turn:
     config: LocalConfig
     kept: State
     loss: float | None = None
+    seed: int = 0
+    stop: threading.Event | None = None
 
     def on_device(self, tensors: State) -> State:
         """Return the tensors where the model is."""

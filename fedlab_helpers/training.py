@@ -90,17 +90,18 @@ class Hooks:
         loss: (model, loss of the batch) -> loss that is differentiated.
         gradients: called with the model once its gradients are there, before clipping.
         logits: (B, C) of a batch -> those that the loss is taken of.
+        after: called with the model after each step.
     """
 
     loss: Callable[[nn.Module, Tensor], Tensor] | None = None
     gradients: Callable[[nn.Module], None] | None = None
     logits: Callable[[Tensor], Tensor] | None = None
+    after: Callable[[nn.Module], None] | None = None
 
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What happened while a model was trained: steps, and the mean loss (nats) of each epoch; of
-    an unfinished one, over the reviews that were seen."""
+    """What a training was: steps, and the mean loss (nats) of each epoch over the reviews seen."""
 
     steps: int
     losses: tuple[float, ...]
@@ -108,8 +109,7 @@ class TrainingReport:
 
 @dataclass(frozen=True)
 class Metrics:
-    """How well a model does: mean cross-entropy in nats, share of correct answers, and of how
-    many reviews."""
+    """How well a model does: mean cross-entropy in nats, share of right answers, reviews."""
 
     loss: float
     accuracy: float
@@ -187,6 +187,8 @@ def _step(
     if config.max_grad_norm is not None:
         clip_gradients(model, config.max_grad_norm)
     optimizer.step()
+    if hooks.after:
+        hooks.after(model)
     return loss.detach()
 
 
@@ -197,10 +199,12 @@ def clip_gradients(model: nn.Module, max_norm: float) -> None:
     not depend on how many rows of zeros an embedding's gradient has.
     """
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    if not gradients:  # a hook took them all
+        return
     # Apple's MPS has no float64.
     wide = torch.float32 if gradients[0].device.type == "mps" else torch.float64
-    norms = [torch.linalg.vector_norm(gradient, dtype=wide) for gradient in gradients]
-    total = torch.linalg.vector_norm(torch.stack(norms))
+    norms = torch.stack([torch.linalg.vector_norm(g, dtype=wide) for g in gradients])
+    total = torch.linalg.vector_norm(norms)
     scale = (max_norm / (total + 1e-6)).clamp(max=1.0).float()
     for gradient in gradients:
         gradient.mul_(scale)

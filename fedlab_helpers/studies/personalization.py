@@ -1,0 +1,167 @@
+"""A model for each client: methods by kinds of difference, on every client's own exam."""
+
+from collections.abc import Iterator, Sequence
+from functools import cache, lru_cache
+
+import numpy as np
+from sklearn.metrics import adjusted_rand_score
+
+from fedlab_helpers.course import Course, Moment, usual_plan
+from fedlab_helpers.devices import intra_op_threads, numpy_rng
+from fedlab_helpers.members import Member, deal
+from fedlab_helpers.methods import METHODS
+from fedlab_helpers.studies.study import Row, Settings, Study, task
+
+ROUNDS, TUNING_ROUNDS, TUNING_SEED = 20, 12, 100
+TUNED_ON = ("by_domain", "dirichlet", "strictness")
+LABELLED = (0, 8, 32, 128)  # reviews of a newcomer
+
+# By `best_numbers` from the table of `personalization_rates`; of each kind of difference.
+CHOSEN: dict[str, dict[str, float]] = {}
+
+
+@cache
+def dealt(kind: str, seed: int) -> tuple[list[Member], list[Member]]:
+    """Return the clients and the newcomers of one deal."""
+    return deal(task(), kind, seed)
+
+
+@lru_cache(1)
+def course_of(kind: str, seed: int, rounds: int) -> Course:
+    """Return the course of one deal; what its clients train together is trained once."""
+    return Course(dealt(kind, seed)[0], len(task().vocab), usual_plan(rounds, seed))
+
+
+def moments_of(settings: Settings) -> tuple[Course, Iterator[Moment]]:
+    """Return the course that the settings name, and what the method makes of its clients."""
+    course = course_of(settings["partition"], settings["seed"], settings["rounds"])
+    return course, METHODS[settings["method"]].moments(course, settings["number"] or 0.0)
+
+
+def measure_try(settings: Settings) -> list[Row]:
+    """Return the clients' validation accuracy at each moment; no exam is looked at."""
+    with intra_op_threads(1):  # the same sums on a machine with more cores
+        course, moments = moments_of(settings)
+        return [
+            {
+                "round": moment.round,
+                "validation_accuracy": round(course.validation_accuracy(moment.answer), 5),
+            }
+            for moment in moments
+        ]
+
+
+def measure_method(settings: Settings) -> list[Row]:
+    """Return two rows, of the last round and of that which is best by validation."""
+    with intra_op_threads(1):
+        course, moments = moments_of(settings)
+        best, highest, last = None, -1.0, None
+        for moment in moments:
+            accuracy = course.validation_accuracy(moment.answer)
+            if accuracy > highest:
+                best, highest = moment, accuracy
+            last = moment, accuracy
+        return [
+            {"moment": name, "validation_accuracy": round(accuracy, 5)}
+            | _exam(settings, course, moment, at)
+            | _newcomers(settings, moment)
+            for name, moment, accuracy, at in (
+                ("last", *last, course.plan.rounds),
+                ("best", best, highest, course.best_shared_round),
+            )
+        ]
+
+
+@lru_cache(4)
+def shared_right(kind: str, seed: int, rounds: int, at: int) -> list[np.ndarray]:
+    """Return which answers of each client's exam the shared model gets right after a round."""
+    course = course_of(kind, seed, rounds)
+    answer = course.answer_of(course.shared[at][0])
+    return [m.exam.right(answer(m.exam.reviews)) for m in course.members]
+
+
+def _exam(settings: Settings, course: Course, moment: Moment, at: int) -> Row:
+    """Return how the clients do, and how against the shared model of that round.
+
+    "lost" and "gained" are the shares of clients that are worse and better off by more than two
+    standard errors of the paired difference; "below" of those that are worse off at all.
+    """
+    members = course.members
+    shared = shared_right(settings["partition"], settings["seed"], settings["rounds"], at)
+    right = [
+        m.exam.right(moment.answer(client)(m.exam.reviews)) for client, m in enumerate(members)
+    ]
+    own = _each(members, right)
+    gain = own - _each(members, shared)
+    doubt = 2 * np.array(
+        [
+            m.exam.standard_error(mine.astype(float) - common)
+            for m, mine, common in zip(members, right, shared, strict=True)
+        ]
+    )
+    balanced = [m.exam.balanced_accuracy(r) for m, r in zip(members, right, strict=True)]
+    figures = {
+        "accuracy": own.mean(),
+        "gain": gain.mean(),
+        "balanced_accuracy": np.mean(balanced),
+        "majority": np.mean([m.exam.majority for m in members]),
+        "p10_client": np.quantile(own, 0.1),
+        "worst_client": own.min(),
+        "below": np.mean(gain < 0),
+        "lost": np.mean(gain < -doubt),
+        "gained": np.mean(gain > doubt),
+    }
+    found = ""
+    if moment.groups:
+        truth = [f"{m.domain} {m.convention}" for m in members]
+        found = round(adjusted_rand_score(truth, moment.groups), 3)
+    return {
+        "round": moment.round,
+        **{name: round(float(value), 5) for name, value in figures.items()},
+        "found_groups": found,
+        "bytes_up": moment.bytes_up,
+        "total_bytes": moment.total_bytes,
+        "clients_accuracy": " ".join(f"{value:.4f}" for value in own),
+        "clients_gain": " ".join(f"{value:.4f}" for value in gain),
+    }
+
+
+def _each(members: Sequence[Member], right: Sequence[np.ndarray]) -> np.ndarray:
+    """Return each client's accuracy."""
+    return np.array([m.exam.accuracy(r) for m, r in zip(members, right, strict=True)])
+
+
+def _newcomers(settings: Settings, moment: Moment) -> Row:
+    """Return the mean accuracy of clients that come later, by how many reviews they label."""
+    row = {}
+    for labelled in LABELLED:
+        scores = []
+        for place, member in enumerate(dealt(settings["partition"], settings["seed"])[1]):
+            order = numpy_rng(settings["seed"], "newcomer", place).permutation(len(member.train))
+            given = member.train.subset(np.sort(order[:labelled])) if labelled else None
+            answer = moment.welcome(given)
+            scores.append(member.exam.accuracy(member.exam.right(answer(member.exam.reviews))))
+        row[f"newcomers_{labelled}"] = round(float(np.mean(scores)), 5)
+    return row
+
+
+def _run(method: str, partition: str, seed: int, rounds: int, number: float | None) -> Settings:
+    return {
+        "seed": seed,
+        "partition": partition,
+        "rounds": rounds,
+        "method": method,
+        "number": number,
+    }
+
+
+PERSONALIZATION_RATES = Study(
+    "personalization_rates",
+    tuple(
+        _run(name, kind, TUNING_SEED, TUNING_ROUNDS, number)
+        for kind in TUNED_ON
+        for name, method in METHODS.items()
+        for number in method.tries
+    ),
+    measure_try,
+)
