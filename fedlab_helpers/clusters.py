@@ -127,10 +127,9 @@ def _train_one(
     ledger = Ledger(number, tuple(takers), crew.codec, server.params, extra_like)
     received = ledger.send(strategy.broadcast(server), copies=len(picks))
     requests = (Request(number, client, received) for client in takers)
-    with closing(crew.answers(requests, states)) as replies:
-        # Where nobody took it, or nobody's update can be used, it stays as it is.
-        with suppress(NoUpdateLeft):
-            servers[place] = strategy.aggregate(server, ledger.accept(replies))
+    # Where nobody took it, or nobody's update can be used, it stays as it is.
+    with closing(crew.answers(requests, states)) as replies, suppress(NoUpdateLeft):
+        servers[place] = strategy.aggregate(server, ledger.accept(replies))
     states.update(ledger.kept)
     return ledger
 

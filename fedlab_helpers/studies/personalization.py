@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from fedlab_helpers.course import Course, Moment, usual_plan
 from fedlab_helpers.devices import intra_op_threads, numpy_rng
-from fedlab_helpers.members import Member, deal
+from fedlab_helpers.members import PARTITIONS, Member, deal
 from fedlab_helpers.methods import METHODS
 from fedlab_helpers.studies.study import Row, Settings, Study, task
 
@@ -16,8 +16,10 @@ ROUNDS, TUNING_ROUNDS, TUNING_SEED = 20, 12, 100
 TUNED_ON = ("by_domain", "dirichlet", "strictness")
 LABELLED = (0, 8, 32, 128)  # reviews of a newcomer
 
-# By `best_numbers` from the table of `personalization_rates`; of each kind of difference.
+# By `best_numbers` from the table of `personalization_rates`.
 CHOSEN: dict[str, dict[str, float]] = {}
+# A partition is played with the numbers that were chosen on one of its kind.
+LIKE = {"domain_dirichlet": "by_domain", "two_desks": "strictness"}
 
 
 @cache
@@ -164,4 +166,33 @@ PERSONALIZATION_RATES = Study(
         for number in method.tries
     ),
     measure_try,
+)
+
+
+def best_numbers(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Return, for each partition and method, the number with the highest validation accuracy
+    after the last round, from the rows of `personalization_rates` as read from a CSV."""
+    best: dict[str, dict[str, tuple[float, float]]] = {}
+    for row in rows:
+        if int(row["round"]) == TUNING_ROUNDS:
+            methods = best.setdefault(row["partition"], {})
+            tried = float(row["validation_accuracy"]), float(row["number"])
+            # Of equals, the first.
+            if row["method"] not in methods or tried[0] > methods[row["method"]][0]:
+                methods[row["method"]] = tried
+    return {
+        kind: {method: number for method, (_, number) in methods.items()}
+        for kind, methods in best.items()
+    }
+
+
+PERSONALIZATION = Study(
+    "personalization",
+    tuple(
+        _run(name, kind, seed, ROUNDS, CHOSEN.get(LIKE.get(kind, kind), {}).get(name))
+        for kind in PARTITIONS
+        for seed in range(3)
+        for name in METHODS
+    ),
+    measure_method,
 )
