@@ -1,5 +1,6 @@
 """The common ground on which personal methods are compared: one deal, one budget, one start."""
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,8 +16,9 @@ from fedlab_helpers.plan import Plan
 from fedlab_helpers.state import State, of_model
 from fedlab_helpers.strategy import Strategy
 from fedlab_helpers.text import EncodedReviews
-from fedlab_helpers.training import LocalConfig, predict
+from fedlab_helpers.training import LocalConfig, Stopped, predict
 
+Weights = tuple[State, int, int]  # global weights, bytes up so far, bytes both ways
 Answer = Callable[[EncodedReviews], Tensor]  # reviews -> logits (N, C)
 
 
@@ -50,6 +52,9 @@ class Course:
         vocab_size: words that the models know.
         plan: rounds, cohort, local training of the common part, seed.
         every: rounds between two moments at which the models are looked at; the last is one.
+        strategy: what the server does with what is common.
+        stop: once set, training raises `Stopped`.
+        memory: shared runs that have been made with these members, by what decides them.
     """
 
     members: list[Member]
@@ -57,6 +62,8 @@ class Course:
     plan: Plan
     every: int = 4
     strategy: Strategy = field(default_factory=aggregation.rowwise)
+    stop: threading.Event | None = None
+    memory: dict[tuple, dict[int, Weights]] = field(default_factory=dict)
 
     @property
     def clients(self) -> list[EncodedReviews]:
@@ -79,15 +86,38 @@ class Course:
         model, up, down = self.new_model(), 0, 0
         local = replace(self.plan.local, epochs=epochs or self.plan.local.epochs)
         plan = replace(self.plan, local=local)
-        for record in federated.rounds(model, self.clients, strategy or self.strategy, plan):
+        strategy = strategy or self.strategy
+        for record in federated.rounds(model, self.clients, strategy, plan, stop=self.stop):
             up, down = up + record.bytes_up, down + record.bytes_down
             if self.due(record.round):
                 yield record.round, of_model(model), up, up + down
+        self.require_going_on()
 
-    @cached_property
-    def shared(self) -> dict[int, tuple[State, int, int]]:
-        """The run in which all clients share one model: round -> weights, bytes up, both ways."""
-        return {number: (w, up, total) for number, w, up, total in self.train_together()}
+    def require_going_on(self) -> None:
+        """Raise Stopped if `stop` has been set."""
+        if self.stop is not None and self.stop.is_set():
+            raise Stopped
+
+    @property
+    def known(self) -> dict[int, Weights] | None:
+        """The shared run if it has been made."""
+        return self.memory.get((self.plan, self.strategy, self.every))
+
+    @property
+    def shared(self) -> dict[int, Weights]:
+        """The run in which all clients share one model; made when it is first asked for."""
+        if self.known is None:
+            for _ in self.make_shared():
+                pass
+        return self.known
+
+    def make_shared(self) -> Iterator[tuple[int, State]]:
+        """Make the shared run, and yield round and weights whenever they are due."""
+        run = {}
+        for number, weights, up, total in self.train_together():
+            run[number] = weights, up, total
+            yield number, weights
+        self.memory[self.plan, self.strategy, self.every] = run
 
     @cached_property
     def best_shared_round(self) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -95,6 +96,7 @@ def deal(
     clients: int = 20,
     newcomers: int = 4,
     alpha: float = 0.3,
+    asks: Literal["test", "validation"] = "test",
 ) -> tuple[list[Member], list[Member]]:
     """Return the clients that train together, and those that come when training is over.
 
@@ -111,13 +113,15 @@ def deal(
         clients: how many train together.
         newcomers: how many come later; they are spread evenly over the deal.
         alpha: of the Dirichlet distributions.
+        asks: what exams are made of; with "validation", for play, the task's validation reviews
+            are asked and not dealt, and its test reviews stay unseen.
 
     Raises:
         ValueError: the kind is not among these, or the numbers do not fit.
     """
     if kind not in PARTITIONS:
         raise ValueError(f"kind: got {kind!r}, expected one of {PARTITIONS}")
-    pool = _pool(task)
+    pool = _pool(task) if asks == "test" else _for_play(task)
     rng = numpy_rng(seed, "members")
     pair = conventions.PAIRS.get(kind)
     parts = pool.deal("iid" if pair else kind, clients + newcomers, rng, alpha)
@@ -175,6 +179,10 @@ def _groups(values: np.ndarray) -> list[np.ndarray]:
 
 def _labelled(reviews: EncodedReviews, labels: np.ndarray) -> EncodedReviews:
     return EncodedReviews(reviews.tokens, reviews.lengths, torch.from_numpy(labels))
+
+
+def _for_play(task: Task) -> Task:
+    return replace(task, test_reviews=task.validation_reviews, test=task.validation)
 
 
 def _pool(task: Task) -> Task:

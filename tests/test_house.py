@@ -61,6 +61,8 @@ FLOORS = {
     "seed_plots": 9,
     "studies": 10,
     "race": 10,
+    "personal_run": 10,
+    "personal_plots": 11,
     "experiments": 11,
     "comparison": 12,
     "race_plot": 13,

@@ -11,7 +11,7 @@ from fedlab_helpers.models import OwnWordsLSTM
 from fedlab_helpers.personal_strategies import APFL, Ditto, FedRep
 
 _RATES = (5e-4, 2e-3, 5e-3)
-_ALONE = Afterwards("lr", (2e-3, 5e-3, 1e-2), epochs=15, base=untrained)
+_ALONE = Afterwards("lr", (2e-3, 5e-3, 1e-2), epochs=8, base=untrained)
 _FEDREP = Together(lambda combine, _: FedRep(combine), ("head",), epochs=2)
 _IFCA = Clustered()
 

@@ -62,6 +62,7 @@ class _Tuner:
 
     def own(self, client: int) -> Answer:
         """Return the client's own model."""
+        self.course.require_going_on()
         if client not in self.tuned:
             member = self.course.members[client]
             held_out = member.validation if self.how.stopped else None

@@ -33,11 +33,12 @@ class Clustered:
             each.load_state_dict(start)
         seed = child_seed(course.plan.seed, "clusters")
         plan = replace(course.plan, rounds=course.plan.rounds - early - 1, seed=seed)
-        for record in ifca_rounds(models, course.clients, course.strategy, plan):
+        for record in ifca_rounds(models, course.clients, course.strategy, plan, stop=course.stop):
             up, total = up + record.bytes_up, total + record.bytes_up + record.bytes_down
             at = early + 1 + record.round
             if course.due(at):
                 yield self._moment(course, models, at, up, total)
+        course.require_going_on()
 
     def _moment(
         self, course: Course, models: list[SentimentLSTM], at: int, up: int, total: int

@@ -40,7 +40,7 @@ class Together:
         plan = replace(course.plan, local=replace(course.plan.local, epochs=self.epochs))
         strategy = self.make(course.strategy.combine, number)
         shared = keep_private(*self.private)
-        options = {"shared": shared, "client_states": states}
+        options = {"shared": shared, "client_states": states, "stop": course.stop}
         for record in rounds(model, course.clients, strategy, plan, **options):
             up, down = up + record.bytes_up, down + record.bytes_down
             if course.due(record.round):
@@ -55,6 +55,7 @@ class Together:
                     return self._welcome(course, strategy, weights, data)
 
                 yield Moment(record.round, own, welcome, up, up + down)
+        course.require_going_on()
 
     def _welcome(
         self, course: Course, strategy: Strategy, weights: State, data: EncodedReviews | None

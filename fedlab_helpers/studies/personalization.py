@@ -13,13 +13,13 @@ from fedlab_helpers.methods import METHODS
 from fedlab_helpers.studies.study import Row, Settings, Study, task
 
 ROUNDS, TUNING_ROUNDS, TUNING_SEED = 20, 12, 100
-TUNED_ON = ("by_domain", "dirichlet", "strictness")
+TUNED_ON = ("by_domain", "strictness")
 LABELLED = (0, 8, 32, 128)  # reviews of a newcomer
 
 # By `best_numbers` from the table of `personalization_rates`.
 CHOSEN: dict[str, dict[str, float]] = {}
-# A partition is played with the numbers that were chosen on one of its kind.
-LIKE = {"domain_dirichlet": "by_domain", "two_desks": "strictness"}
+# Where no number was tried, those are used that were chosen on the partition most like it.
+LIKE = {"domain_dirichlet": "by_domain", "dirichlet": "by_domain", "two_desks": "strictness"}
 
 
 @cache
@@ -66,7 +66,7 @@ def measure_method(settings: Settings) -> list[Row]:
         return [
             {"moment": name, "validation_accuracy": round(accuracy, 5)}
             | _exam(settings, course, moment, at)
-            | _newcomers(settings, moment)
+            | _newcomers(settings, moment, () if name == "best" else LABELLED)
             for name, moment, accuracy, at in (
                 ("last", *last, course.plan.rounds),
                 ("best", best, highest, course.best_shared_round),
@@ -133,10 +133,11 @@ def _each(members: Sequence[Member], right: Sequence[np.ndarray]) -> np.ndarray:
     return np.array([m.exam.accuracy(r) for m, r in zip(members, right, strict=True)])
 
 
-def _newcomers(settings: Settings, moment: Moment) -> Row:
-    """Return the mean accuracy of clients that come later, by how many reviews they label."""
-    row = {}
-    for labelled in LABELLED:
+def _newcomers(settings: Settings, moment: Moment, asked: Sequence[int]) -> Row:
+    """Return the mean accuracy of clients that come later, by how many reviews they label; nothing
+    where that is not asked."""
+    row: Row = {f"newcomers_{labelled}": "" for labelled in LABELLED}
+    for labelled in asked:
         scores = []
         for place, member in enumerate(dealt(settings["partition"], settings["seed"])[1]):
             order = numpy_rng(settings["seed"], "newcomer", place).permutation(len(member.train))

@@ -2,6 +2,15 @@
 
 from fedlab_helpers.widgets.gradient import LONGEST, RADII, SCALES, GradientPanel
 from fedlab_helpers.widgets.partition_explorer import PartitionExplorer
+from fedlab_helpers.widgets.personal_lab import PersonalLab
 from fedlab_helpers.widgets.strategy_lab import StrategyLab
 
-__all__ = ["LONGEST", "RADII", "SCALES", "GradientPanel", "PartitionExplorer", "StrategyLab"]
+__all__ = [
+    "LONGEST",
+    "RADII",
+    "SCALES",
+    "GradientPanel",
+    "PartitionExplorer",
+    "PersonalLab",
+    "StrategyLab",
+]

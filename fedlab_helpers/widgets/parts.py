@@ -14,6 +14,10 @@ _FORMATS = {
     "rounds_to_target": "{:.0f}",
     "megabytes_to_target": "{:.0f}",
     "seconds": "{:.1f}",
+    "mean_shared": "{:.1%}",
+    "mean_own": "{:.1%}",
+    "gain": "{:+.1f}",
+    "worst_own": "{:.1%}",
 }
 
 
