@@ -10,8 +10,8 @@ from fedlab_helpers.methods.together import Together
 from fedlab_helpers.models import OwnWordsLSTM
 from fedlab_helpers.personal_strategies import APFL, Ditto, FedRep
 
-_RATES = (5e-4, 2e-3, 5e-3)
-_ALONE = Afterwards("lr", (2e-3, 5e-3, 1e-2), epochs=8, base=untrained)
+_RATES = (5e-4, 2e-3, 5e-3, 1e-2)
+_ALONE = Afterwards("lr", (2e-3, 5e-3, 1e-2, 2e-2), epochs=8, base=untrained)
 _FEDREP = Together(lambda combine, _: FedRep(combine), ("head",), epochs=2)
 _IFCA = Clustered()
 
@@ -20,10 +20,10 @@ METHODS: dict[str, Method] = {
     "leaning": Shared(leaning=True),
     "alone": _ALONE,
     "alone_mixed": Mixed(_ALONE),
-    "tune_fixed": Afterwards("epochs", (1, 3), stopped=False),
+    "tune_fixed": Afterwards("epochs", (1, 3, 5), stopped=False),
     "tune": Afterwards("lr", _RATES),
     "tune_pulled": Afterwards("lam", (1.0, 10.0, 100.0), lr=5e-3),
-    "tune_head": Afterwards("lr", (2e-3, 1e-2, 5e-2), ("head",)),
+    "tune_head": Afterwards("lr", (2e-3, 1e-2, 5e-2, 0.1), ("head",)),
     "tune_recurrent": Afterwards("lr", _RATES, ("recurrent",)),
     "tune_embedding": Afterwards("lr", _RATES, ("embedding",)),
     "fedper": Together(private=("head",)),
@@ -34,9 +34,11 @@ METHODS: dict[str, Method] = {
     "fedrep": _FEDREP,
     "fedrep_mixed": Mixed(_FEDREP),
     "own_words": Together(private=("own",), kind=OwnWordsLSTM),
-    "ditto": Together(lambda combine, lam: Ditto(combine, lam=lam), tries=(1.0, 10.0, 100.0)),
-    "apfl": Together(lambda combine, alpha: APFL(combine, alpha=alpha), tries=(0.1, 0.25, 0.5)),
-    "per_fedavg": Afterwards("", (0.03, 0.1, 0.3), base=per_fedavg),
+    "ditto": Together(lambda combine, lam: Ditto(combine, lam=lam), tries=(0.1, 1.0, 10.0, 100.0)),
+    "apfl": Together(
+        lambda combine, alpha: APFL(combine, alpha=alpha), tries=(0.1, 0.25, 0.5, 0.75)
+    ),
+    "per_fedavg": Afterwards("", (0.01, 0.03, 0.1, 0.3), base=per_fedavg),
     "reptile": Afterwards("", (0.5, 1.0, 1.5), base=reptile),
     "ifca": _IFCA,
     "ifca_mixed": Mixed(_IFCA),

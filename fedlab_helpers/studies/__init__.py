@@ -11,7 +11,7 @@ from fedlab_helpers.studies.label_skew import LABEL_SKEW
 from fedlab_helpers.studies.local_training import LOCAL_TRAINING
 from fedlab_helpers.studies.local_work import LOCAL_WORK, LOCAL_WORK_RATES
 from fedlab_helpers.studies.long_memory import LONG_MEMORY
-from fedlab_helpers.studies.personalization import PERSONALIZATION_RATES
+from fedlab_helpers.studies.personalization import PERSONALIZATION, PERSONALIZATION_RATES
 from fedlab_helpers.studies.robustness import ROBUSTNESS
 from fedlab_helpers.studies.study import Row, Settings, Study, grid
 from fedlab_helpers.studies.unequal_work import UNEQUAL_WORK
@@ -31,6 +31,7 @@ STUDIES = {
         LOCAL_WORK,
         LONG_MEMORY,
         PERSONALIZATION_RATES,
+        PERSONALIZATION,
         ROBUSTNESS,
         UNEQUAL_WORK,
         WHAT_TO_AVERAGE,

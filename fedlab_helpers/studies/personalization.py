@@ -17,7 +17,40 @@ TUNED_ON = ("by_domain", "strictness")
 LABELLED = (0, 8, 32, 128)  # reviews of a newcomer
 
 # By `best_numbers` from the table of `personalization_rates`.
-CHOSEN: dict[str, dict[str, float]] = {}
+CHOSEN: dict[str, dict[str, float]] = {
+    "by_domain": {
+        "alone": 0.02,
+        "alone_mixed": 0.02,
+        "tune_fixed": 5.0,
+        "tune": 0.005,
+        "tune_pulled": 1.0,
+        "tune_head": 0.1,
+        "tune_recurrent": 0.005,
+        "tune_embedding": 0.01,
+        "ditto": 10.0,
+        "apfl": 0.1,
+        "per_fedavg": 0.3,
+        "reptile": 1.0,
+        "ifca": 4.0,
+        "ifca_mixed": 3.0,
+    },
+    "strictness": {
+        "alone": 0.02,
+        "alone_mixed": 0.01,
+        "tune_fixed": 5.0,
+        "tune": 0.01,
+        "tune_pulled": 1.0,
+        "tune_head": 0.1,
+        "tune_recurrent": 0.01,
+        "tune_embedding": 0.005,
+        "ditto": 1.0,
+        "apfl": 0.5,
+        "per_fedavg": 0.03,
+        "reptile": 1.0,
+        "ifca": 2.0,
+        "ifca_mixed": 2.0,
+    },
+}
 # Where no number was tried, those are used that were chosen on the partition most like it.
 LIKE = {"domain_dirichlet": "by_domain", "dirichlet": "by_domain", "two_desks": "strictness"}
 

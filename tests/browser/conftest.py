@@ -32,6 +32,21 @@ def wait_for(condition, seconds: float, what: str):
     pytest.fail(f"waited {seconds} s for {what}")
 
 
+def says(page, pattern: str, seconds: float = 60) -> None:
+    """Wait until the line above the picture matches."""
+    found = "(p) => RegExp(p).test(document.querySelector('.fl-status').textContent)"
+    page.wait_for_function(found, arg=pattern, timeout=1000 * seconds)
+
+
+def pixels(page) -> bytes:
+    """Return the picture's pixels; its address differs each time anyway."""
+    return page.locator("img.fl-image").first.screenshot()
+
+
+def choose(page, control: str, label: str) -> None:
+    page.locator(f".{control} select").first.select_option(label=label)
+
+
 class Lab:
     """One JupyterLab server on this machine, its root a copy of the notebooks."""
 

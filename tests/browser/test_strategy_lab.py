@@ -5,25 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import wait_for
+from conftest import choose, pixels, says, wait_for
 
 pytestmark = pytest.mark.browser
 NOTEBOOK = "06_aggregation_strategies.ipynb"
-
-
-def says(page, pattern: str, seconds: float = 60) -> None:
-    """Wait until the line above the picture matches."""
-    found = "(p) => RegExp(p).test(document.querySelector('.fl-status').textContent)"
-    page.wait_for_function(found, arg=pattern, timeout=1000 * seconds)
-
-
-def pixels(page) -> bytes:
-    """Return the picture's pixels; its address differs each time anyway."""
-    return page.locator("img.fl-image").first.screenshot()
-
-
-def choose(page, control: str, label: str) -> None:
-    page.locator(f".{control} select").first.select_option(label=label)
 
 
 def table(page) -> list[str]:
