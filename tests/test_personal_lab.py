@@ -133,6 +133,17 @@ def test_a_run_can_be_stopped_and_made_again(method, small_task, few_clients):
     assert whole == list(play(setup, Courses(small_task)))
 
 
+def test_fine_tuning_stops_between_two_clients(small_task, few_clients):
+    courses, stop = Courses(small_task), threading.Event()
+    seen = []
+    for bars in play(PersonalSetup("tune", **SHORT), courses, stop):
+        seen.append(bars)
+        if len(bars.own) == 3:
+            stop.set()
+    assert len(seen[-1].own) == 3
+    assert not seen[-1].settled
+
+
 # The panel
 
 

@@ -170,7 +170,7 @@ def test_per_fedavg_takes_the_gradient_after_a_trial_step_and_applies_it_before(
 
 def test_a_last_batch_without_partner_takes_a_usual_step(clients, small_model, bits):
     models = small_model(), small_model()
-    run(models[0], clients, PerFedAvg(alpha=0.1), Plan(1, local=SIMPLE))
+    run(models[0], clients, PerFedAvg(alpha=0.05), Plan(1, local=SIMPLE))
     run(models[1], clients, fedavg(), Plan(1, local=SIMPLE))
     assert bits(models[0].state_dict()) == bits(models[1].state_dict())
 
@@ -301,6 +301,32 @@ def test_alpha_stays_in_its_range_and_is_kept(clients, small_model):
     shares = [kept[client]["strategy"]["alpha"].item() for client in range(4)]
     assert all(0 <= share <= 1 for share in shares)
     assert any(share != 0.5 for share in shares)
+
+
+def test_apfl_trains_the_mixture_with_what_the_clients_training_made_of_the_shared_weights(
+    clients, small_model, bits
+):
+    plan = Plan(1, local=LOCAL, seed=5)
+    _, kept = run(small_model(), clients, APFL(alpha=0.5), plan, codec=wire.dense())
+    local, own = small_model(), small_model()
+    seed = child_seed(5, "local", 1, 2)
+    train(local, clients[2], LOCAL, seed=seed)
+    mixture = Mixture(own, state.of_model(local), 0.5)
+    hooks = Hooks(after=mixture.keep_share)
+    train(mixture, clients[2], LOCAL, seed=child_seed(seed, "own"), hooks=hooks)
+    expected = state.of_model(own) | {"alpha": mixture.alpha.detach()}
+    assert bits(kept[2]["strategy"]) == bits(dict(sorted(expected.items())))
+
+
+def test_apfl_goes_on_with_the_share_a_client_has_come_to(clients, small_model):
+    plan = Plan(1, local=replace(LOCAL, lr=1e-6))
+    before = state.of_model(small_model()) | {"alpha": torch.tensor(0.9)}
+    _, kept = run(
+        small_model(), clients, APFL(alpha=0.2), plan,
+        client_states={1: {"strategy": before}}, codec=wire.dense(),
+    )  # fmt: skip
+    shares = [kept[client]["strategy"]["alpha"].item() for client in (0, 1)]
+    assert shares == pytest.approx([0.2, 0.9], abs=1e-3)
 
 
 # Own words
