@@ -184,11 +184,10 @@ class Clients:
         loss = evaluate(replica, data).loss if self.strategy.asks_loss else None
         memory = kept.get("strategy", {})
         seed = child_seed(self.seed, "local", number, client)
-        turn = Turn(
-            replica, weights, received.extra, data, self.local, memory, loss, seed, self.stop
-        )
-        hooks = self.strategy.begin(turn)
         most = self.pace and self.pace.steps(client, self.local.steps(len(data)))
+        own = (memory, loss, seed, self.stop, most)
+        turn = Turn(replica, weights, received.extra, data, self.local, *own)
+        hooks = self.strategy.begin(turn)
         report = train(
             replica, data, self.local, seed=seed, hooks=hooks, stop=self.stop, max_steps=most
         )
@@ -215,6 +214,9 @@ class Clients:
         """Return the parameter of which clients train the touched rows only, if that is exact."""
         name = getattr(self.model, "token_parameter", None)
         exact = self.codec.keeps_rows and self.local.weight_decay == 0 and not self.strategy.dense
+        # A second table that is sent, too, has other rows to train.
+        second = getattr(self.model, "own_token_parameter", None)
+        exact = exact and not (second and self.shared(second))
         return name if name and exact and self.shared(name) else None
 
     def _transform(

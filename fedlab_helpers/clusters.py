@@ -92,14 +92,14 @@ def _play(
     crew: Clients,
     chosen: dict[int, int],
 ) -> Iterator[RoundRecord]:
-    states: dict[int, ClientState] = {}
+    states: list[dict[int, ClientState]] = [{} for _ in servers]  # a memory for each model
     for number in range(1, plan.rounds + 1):
         cohort = sample_cohort(plan, number, len(crew.data))
         with devices.intra_op_threads(1):  # the same choice on a machine with more cores
             picks = {client: best_model(models, crew.data[client]) for client in cohort}
         try:
             books = [
-                _train_one(number, place, servers, strategy, crew, picks, states)
+                _train_one(number, place, servers, strategy, crew, picks, states[place])
                 for place in range(len(servers))
             ]
         except Stopped:
@@ -164,7 +164,11 @@ class _Collecting(Strategy):
 
 
 def unlike_starts(
-    model: nn.Module, clients: Sequence[EncodedReviews], plan: Plan, count: int
+    model: nn.Module,
+    clients: Sequence[EncodedReviews],
+    plan: Plan,
+    count: int,
+    stop: threading.Event | None = None,
 ) -> tuple[list[State], RoundRecord]:
     """Return weights to begin several models with: those of clients that are least alike.
 
@@ -178,18 +182,22 @@ def unlike_starts(
         clients: the reviews of each client.
         plan: local training and seed.
         count: how many, from 1 to the number of clients.
+        stop: looked at between batches.
 
     Returns:
         The weights, and the record of that round, for its bytes.
 
     Raises:
+        Stopped: `stop` was set.
         ValueError: `count` is out of range.
     """
     if not 1 <= count <= len(clients):
         raise ValueError(f"count: got {count!r}, expected 1 to {len(clients)}, the clients")
     before, collecting = state.of_model(model), _Collecting(Mean())
     once = replace(plan, rounds=1, clients_per_round=None)
-    (record,) = run(copy.deepcopy(model), clients, collecting, once)
+    records = run(copy.deepcopy(model), clients, collecting, once, stop=stop)
+    if not records:
+        raise Stopped
     changes = [update.delta for update in collecting.seen]
     flat = torch.stack([state.flatten(change) for change in changes])
     flat /= flat.norm(dim=1, keepdim=True)
@@ -197,4 +205,4 @@ def unlike_starts(
     taken = [int(alike.min(dim=1).values.argmin())]  # it has the most unlike partner of all
     while len(taken) < count:
         taken.append(int(alike[:, taken].max(dim=1).values.argmin()))
-    return [state.add(before, changes[place]) for place in taken], record
+    return [state.add(before, changes[place]) for place in taken], records[0]

@@ -28,7 +28,8 @@ class Exam:
     A client of 580 reviews would have some 145 test reviews of its own, on which an accuracy is
     uncertain by 3 points. All test reviews of its kinds (domain and label), weighted so that each
     kind counts as much as among its own reviews, estimate the same thing with less error: there
-    are at least 400 of them for each domain.
+    are at least 400 of them for each domain. Clients of the same kinds sit the same exam, so they
+    are not independent; and a client's shares of the labels are those of its exam exactly.
 
     Args:
         reviews: labelled by this client's convention, (N,).
@@ -46,11 +47,14 @@ class Exam:
 
     def accuracy(self, right: np.ndarray) -> float:
         """Return the share of right answers to expect on reviews like the client's own."""
-        return float(self.weights @ right)
+        return round(float(self.weights @ right), 12)  # equal is equal, whatever was summed up
 
     def balanced_accuracy(self, right: np.ndarray) -> float:
-        """Return the mean of the accuracies on each class: 1/C for who always says the same."""
+        """Return the mean of the accuracies on each class: one half for who always says the same;
+        NaN where the client holds one class only."""
         labels = self.reviews.labels.numpy()
+        if labels.min() == labels.max():
+            return float("nan")
         return float(
             np.mean([np.average(right[s], weights=self.weights[s]) for s in _groups(labels)])
         )
@@ -146,12 +150,12 @@ class _Dealer:
         self.kinds = kinds(task.train_reviews)
         self.test_kinds = kinds(task.test_reviews)
         self.domains = np.array(task.domains)
+        self._known: dict[str, tuple[EncodedReviews, EncodedReviews]] = {}
 
     def member(self, own: np.ndarray, convention: str) -> Member:
         """Return the client that holds these reviews, in this order."""
         kept = max(LEAST, round(VALIDATION * len(own)))
-        given = conventions.labels(self.task.train_reviews, convention)
-        reviews = _labelled(self.task.train, given)
+        reviews, _ = self._labelled(convention)
         names, counts = np.unique(self.domains[own], return_counts=True)
         return Member(
             reviews.subset(np.sort(own[kept:])),
@@ -169,17 +173,25 @@ class _Dealer:
                 raise ValueError(f"kind: there is no test review of {str(kind)!r}")
             weights[same] = count / len(held) / same.sum()
         asked = np.flatnonzero(weights)
-        labels = conventions.labels(self.task.test_reviews, convention)
-        reviews = _labelled(self.task.test, labels).subset(asked)
+        reviews = self._labelled(convention)[1].subset(asked)
         return Exam(reviews, weights[asked], self.test_kinds[asked])
+
+    def _labelled(self, convention: str) -> tuple[EncodedReviews, EncodedReviews]:
+        """Return training and test reviews, labelled by a convention."""
+        if convention not in self._known:
+            task = self.task
+            self._known[convention] = tuple(
+                replace(reviews, labels=torch.from_numpy(conventions.labels(texts, convention)))
+                for reviews, texts in (
+                    (task.train, task.train_reviews),
+                    (task.test, task.test_reviews),
+                )
+            )
+        return self._known[convention]
 
 
 def _groups(values: np.ndarray) -> list[np.ndarray]:
     return [values == value for value in np.unique(values)]
-
-
-def _labelled(reviews: EncodedReviews, labels: np.ndarray) -> EncodedReviews:
-    return EncodedReviews(reviews.tokens, reviews.lengths, torch.from_numpy(labels))
 
 
 def _for_play(task: Task) -> Task:

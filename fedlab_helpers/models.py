@@ -126,8 +126,8 @@ class OwnWordsLSTM(SentimentLSTM):
 
     def __init__(self, vocab_size: int, *sizes: int, **options):
         super().__init__(vocab_size, *sizes, **options)
-        self.own = nn.Embedding(vocab_size, self.embedding.embedding_dim, padding_idx=0)
-        nn.init.zeros_(self.own.weight)
+        nothing = torch.zeros_like(self.embedding.weight)
+        self.own = nn.Embedding.from_pretrained(nothing, freeze=False, padding_idx=0)
 
     def _vectors(self, tokens: Tensor) -> Tensor:
         return self.embedding(tokens) + self.own(tokens)

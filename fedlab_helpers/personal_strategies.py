@@ -5,6 +5,7 @@ parameters are averaged and these stay where they are. What a client keeps besid
 "strategy" memory, which travels by client id.
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,7 +18,8 @@ from fedlab_helpers.devices import child_seed
 from fedlab_helpers.means import Mean
 from fedlab_helpers.state import State, of_model, to_device
 from fedlab_helpers.strategy import Combine, Strategy, Turn, require_positive
-from fedlab_helpers.training import Hooks, train
+from fedlab_helpers.text import EncodedReviews
+from fedlab_helpers.training import Hooks, LocalConfig, train
 from fedlab_helpers.updates import Update
 
 
@@ -73,8 +75,8 @@ class PerFedAvg(Strategy):
 
     Fallah et al. 2020, arXiv:2002.07948, Algorithm 1, the first-order variant: of each two
     batches, the first takes a trial step of plain SGD at rate `alpha`; the gradient of the second
-    is taken there, and applied to the weights before the trial. A last batch without a partner
-    takes a usual step.
+    is taken there, and applied to the weights before the trial. The trial's gradient is not
+    clipped. A last batch without a partner takes a usual step.
     """
 
     combine: Combine = field(default_factory=Mean)
@@ -86,7 +88,7 @@ class PerFedAvg(Strategy):
 
     def begin(self, turn: Turn) -> Hooks:
         """Return the hook that makes every first step of two a trial."""
-        whole = turn.config.steps(len(turn.data))
+        whole = turn.steps or turn.config.steps(len(turn.data))
         step, before = 0, []
 
         @torch.no_grad()
@@ -113,7 +115,9 @@ class Ditto(Strategy):
     Li et al. 2021, arXiv:2012.04221, Algorithm 1: a client that takes part also trains its own
     model v on F_k(v) + (λ/2)·‖v - w‖², where w are the weights it received. The pull is taken as a
     proximal step, v ← (v + ηλw) / (1 + ηλ) after each step at rate η: its explicit gradient would
-    diverge once ηλ > 2. With λ = 0 the own model is trained alone; with λ = ∞ it is w.
+    diverge once ηλ > 2. With λ = 0 the own model is trained alone; with λ = ∞ it is the w of the
+    last round in which the client took part. Under Adam, whose steps do not shrink with the
+    gradient, a λ means another thing than under the paper's SGD.
 
     A client's own model begins as the first weights it receives. It is kept in the "strategy"
     memory; of word tables the rows of the client's own words.
@@ -168,7 +172,9 @@ class Mixture(nn.Module):
     def __init__(self, model: nn.Module, shared: State, alpha: float):
         super().__init__()
         self.own, self.shared = model, shared
-        self.alpha = nn.Parameter(torch.tensor(alpha, device=next(model.parameters()).device))
+        # Not a parameter: an optimiser such as Adam would move it by full steps.
+        device = next(model.parameters()).device
+        self.alpha = torch.tensor(alpha, device=device, requires_grad=True)
 
     def mixed(self) -> State:
         """Return the mixed weights, through which gradients flow."""
@@ -180,9 +186,11 @@ class Mixture(nn.Module):
         return functional_call(self.own, self.mixed(), (tokens, lengths))
 
     @torch.no_grad()
-    def keep_share(self, model: nn.Module | None = None) -> None:
-        """Bring α back into [0, 1] after a step."""
+    def move_share(self, lr: float) -> None:
+        """Take one plain gradient step with α, from what `backward` left, and stay in [0, 1]."""
+        self.alpha -= lr * self.alpha.grad
         self.alpha.clamp_(0, 1)
+        self.alpha.grad = None
 
 
 @dataclass(frozen=True)
@@ -190,9 +198,9 @@ class APFL(Strategy):
     """FedAvg, and beside it weights v of each client's own, used as the mixture α·v + (1-α)·w.
 
     Deng et al. 2020, arXiv:2003.13461, Algorithm 1. v is trained through the mixture with w as
-    this client's training left it, after that (the paper alternates the two step by step); α
-    follows its gradient (equation 5), with the same optimiser. Both are kept in the "strategy"
-    memory. v begins as the first weights received, when the mixture is w whatever α is.
+    this client's training left it, after that (the paper alternates the two step by step), but a
+    client answers with the global w; α follows its gradient (equation 5) by plain steps of the
+    clients' rate. Both are kept in the "strategy" memory. v begins as the first weights received.
     """
 
     combine: Combine = field(default_factory=Mean)
@@ -208,9 +216,33 @@ class APFL(Strategy):
         trained, own = of_model(turn.model), dict(turn.kept or turn.weights)
         alpha = float(own.pop("alpha", self.alpha))
         rows.load(turn.model, own)
-        mixture = Mixture(turn.model, trained, alpha)
-        hooks = Hooks(after=mixture.keep_share)
         seed = child_seed(turn.seed, "own")
-        train(mixture, turn.data, turn.config, seed=seed, hooks=hooks, stop=turn.stop)
+        mixture = train_mixture(turn.model, trained, alpha, turn.data, turn.config, seed, turn.stop)
         share = mixture.alpha.detach()
         return {}, to_device(of_model(turn.model) | {"alpha": share.clone()}, "cpu")
+
+
+def train_mixture(
+    model: nn.Module,
+    shared: State,
+    alpha: float,
+    data: EncodedReviews,
+    config: LocalConfig,
+    seed: int,
+    stop: threading.Event | None = None,
+) -> Mixture:
+    """Train the model's weights, and α, through their mixture with shared ones; return that.
+
+    Args:
+        model: holds the own weights; trained in place.
+        shared: weights of the same shapes, on its device.
+        alpha: share of the own weights to begin with.
+        data: the client's reviews.
+        config: how it trains; α moves at the same rate.
+        seed: decides order and dropout.
+        stop: looked at between batches.
+    """
+    mixture = Mixture(model, shared, alpha)
+    hooks = Hooks(after=lambda _: mixture.move_share(config.lr))
+    train(mixture, data, config, seed=seed, hooks=hooks, stop=stop)
+    return mixture

@@ -1,5 +1,6 @@
 """What a client makes of the weights it is given, with its own reviews."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -37,6 +38,7 @@ def fine_tune(
     trains: Callable[[str], bool] = lambda name: True,
     lam: float = 0.0,
     seed: int = 0,
+    stop: threading.Event | None = None,
 ) -> Tuned:
     """Return what a client's own training makes of the weights it starts from.
 
@@ -53,8 +55,10 @@ def fine_tune(
         trains: whether the parameter of this name is trained; the others stay.
         lam: weight of the pull (lam/2)·‖w - start‖², as a proximal step; infinite: no move.
         seed: decides order and dropout.
+        stop: looked at between batches.
 
     Raises:
+        Stopped: `stop` was set.
         ValueError: `epochs` or `lam` is negative, or nothing is trained.
     """
     if epochs < 0 or not lam >= 0:
@@ -67,7 +71,8 @@ def fine_tune(
     best = evaluate(model, validation).loss if validation else 0.0
     with _training_only(model, trains):
         for epoch in range(1, epochs + 1):
-            train(model, data, config, seed=child_seed(seed, "epoch", epoch), hooks=hooks)
+            key = child_seed(seed, "epoch", epoch)
+            train(model, data, config, seed=key, hooks=hooks, stop=stop)
             loss = evaluate(model, validation).loss if validation else 0.0
             if loss < best or not validation:
                 best, kept = loss, Tuned(to_device(of_model(model), "cpu"), epoch)
@@ -92,7 +97,7 @@ class _training_only:
 def mix(shared: Tensor, own: Tensor, share: float) -> Tensor:
     """Return probabilities (N, C): `share` parts of the own model's answers, the rest the shared.
 
-    The interpolation of Mansour et al. 2020, arXiv:2002.10619, section 4 (MAPPER).
+    Model interpolation: Mansour et al. 2020, arXiv:2002.10619, section 5.
 
     Args:
         shared: logits (N, C) of the shared model.

@@ -50,6 +50,7 @@ class Turn:
         loss: of the received weights on the client's reviews, in nats, for a strategy that asks.
         seed: of this client in this round, for a strategy that trains a second model.
         stop: looked at between batches.
+        steps: that it will take, where it does not finish its work; None: all.
     """
 
     model: nn.Module
@@ -61,6 +62,7 @@ class Turn:
     loss: float | None = None
     seed: int = 0
     stop: threading.Event | None = None
+    steps: int | None = None
 
     def on_device(self, tensors: State) -> State:
         """Return the tensors where the model is."""

@@ -172,6 +172,8 @@ ENGLISH |= {
 ENGLISH |= {
     "shared": "one shared model",
     "leaning": "shared, leaning on own labels",
+    "two_epochs": "shared, two local epochs",
+    "twice": "two shared models, mixed",
     "alone": "alone",
     "alone_mixed": "alone, mixed with shared",
     "tune_fixed": "fine-tuned, not stopped",

@@ -60,6 +60,17 @@ def test_who_always_says_the_same_has_the_majoritys_accuracy_and_one_half_balanc
     assert skewed.balanced_accuracy(always) == 0.5
 
 
+def test_equal_answers_have_equal_accuracies_whatever_is_summed_up():
+    rng = np.random.default_rng(0)
+    many = exam([0] * 1389, np.full(1389, 1 / 1389), ["a"] * 1389)
+    right = np.arange(1389) < 1000
+    assert len({many.accuracy(rng.permutation(right)) for _ in range(50)}) == 1
+
+
+def test_with_one_class_only_there_is_no_balanced_accuracy():
+    assert np.isnan(exam([1, 1], [0.5, 0.5], ["a", "a"]).balanced_accuracy(np.array([True, False])))
+
+
 @pytest.mark.parametrize("kind", PARTITIONS)
 def test_a_deal_gives_every_review_to_one_client_once(kind, small_task):
     members, newcomers = deal(small_task, kind, 0, clients=4, newcomers=2)

@@ -14,7 +14,7 @@ from fedlab_helpers.methods import METHODS
 from fedlab_helpers.methods.afterwards import Afterwards
 from fedlab_helpers.methods.clustered import Clustered
 from fedlab_helpers.methods.mixed import Mixed
-from fedlab_helpers.methods.shared import Shared
+from fedlab_helpers.methods.shared import Another, Shared
 from fedlab_helpers.methods.together import Together
 from fedlab_helpers.personal_strategies import Ditto
 from fedlab_helpers.training import LocalConfig, predict
@@ -137,6 +137,15 @@ def test_a_mixture_takes_what_is_better_by_validation(course):
         for client, member in enumerate(course.members):
             got = mixed.answer(client)(member.exam.reviews).softmax(1)
             assert torch.allclose(got, expected(member.exam.reviews).softmax(1), atol=1e-5)
+
+
+def test_another_shared_model_has_other_weights_and_is_nobodys_own(course):
+    one, other = last(course, Shared()), last(course, Another())
+    exam = course.members[0].exam.reviews
+    assert not torch.equal(one.answer(0)(exam), other.answer(0)(exam))
+    assert torch.equal(other.answer(0)(exam), other.answer(3)(exam))
+    both = last(course, METHODS["twice"])
+    assert both.bytes_up == pytest.approx(2 * one.bytes_up, rel=0.1)
 
 
 def test_training_alone_sends_nothing(course):

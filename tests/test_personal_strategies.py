@@ -15,6 +15,7 @@ from fedlab_helpers.devices import child_seed
 from fedlab_helpers.federated import Plan
 from fedlab_helpers.ledger import NoUpdateLeft
 from fedlab_helpers.models import OwnWordsLSTM
+from fedlab_helpers.pace import Pace
 from fedlab_helpers.personal_strategies import (
     APFL,
     Ditto,
@@ -175,6 +176,18 @@ def test_a_last_batch_without_partner_takes_a_usual_step(clients, small_model, b
     assert bits(models[0].state_dict()) == bits(models[1].state_dict())
 
 
+def test_work_that_is_cut_short_does_not_end_with_a_trial(clients, small_model, bits):
+    """Three of five steps before the deadline: the third, without partner, is a usual step."""
+    plan = Plan(1, local=replace(SIMPLE, batch_size=4), pace=Pace((1.0,), 3.0))
+    weights, _ = run(small_model(), clients[2:3], PerFedAvg(alpha=5.0), plan)
+    full = Plan(1, local=replace(SIMPLE, batch_size=4), pace=Pace((1.0,), 2.0))
+    after_two, _ = run(small_model(), clients[2:3], PerFedAvg(alpha=5.0), full)
+    step = state.norm(state.subtract(weights, after_two))
+    trial, _ = run(small_model(), clients[2:3], PerFedAvg(alpha=1e-9), full)
+    assert 0 < step < 1  # a trial at this rate would be fifty times as long
+    assert bits(trial) != bits(weights)
+
+
 def test_with_a_vanishing_trial_every_second_batch_is_plain_training(clients, small_model):
     """alpha → 0: the steps are those of the even batches alone."""
     model, other = small_model(), small_model()
@@ -312,7 +325,7 @@ def test_apfl_trains_the_mixture_with_what_the_clients_training_made_of_the_shar
     seed = child_seed(5, "local", 1, 2)
     train(local, clients[2], LOCAL, seed=seed)
     mixture = Mixture(own, state.of_model(local), 0.5)
-    hooks = Hooks(after=mixture.keep_share)
+    hooks = Hooks(after=lambda _: mixture.move_share(LOCAL.lr))
     train(mixture, clients[2], LOCAL, seed=child_seed(seed, "own"), hooks=hooks)
     expected = state.of_model(own) | {"alpha": mixture.alpha.detach()}
     assert bits(kept[2]["strategy"]) == bits(dict(sorted(expected.items())))
@@ -336,6 +349,13 @@ def test_own_word_vectors_begin_at_zero_and_change_nothing(clients, small_model)
     plain = small_model()
     own = OwnWordsLSTM(VOCABULARY, 6, 5, seed=0)
     assert torch.equal(predict(plain, clients[0]), predict(own, clients[0]))
+
+
+def test_two_tables_that_are_both_sent_are_trained_in_the_right_rows(clients):
+    model = OwnWordsLSTM(VOCABULARY, 6, 5, seed=0)
+    weights, _ = run(model, clients[:1], fedavg(), Plan(1, local=LOCAL))
+    moved = weights["own.weight"].any(dim=1).nonzero().flatten().tolist()
+    assert moved == [word for word in clients[0].tokens.unique().tolist() if word]
 
 
 @pytest.mark.parametrize("codec", [wire.touched_rows(), wire.dense()])

@@ -1,6 +1,7 @@
 """Fine-tuning, mixing and leaning: by hand, and their ends."""
 
 import math
+import threading
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlab_helpers import state
+from fedlab_helpers.devices import child_seed
 from fedlab_helpers.personalization import (
     SHARES,
     fine_tune,
@@ -17,7 +19,7 @@ from fedlab_helpers.personalization import (
     mix,
     own_weights,
 )
-from fedlab_helpers.training import LocalConfig, evaluate, train
+from fedlab_helpers.training import LocalConfig, Stopped, evaluate, train
 
 LOCAL = LocalConfig(1, 4, 0.02)
 
@@ -39,8 +41,6 @@ def test_no_epoch_is_the_global_model(small_model, start, clients, bits):
 
 
 def test_it_is_local_training_epoch_by_epoch(small_model, start, clients, bits):
-    from fedlab_helpers.devices import child_seed
-
     model = small_model(dropout=0.2)
     model.load_state_dict(start)
     for epoch in (1, 2):
@@ -94,6 +94,13 @@ def test_bad_numbers_are_refused_by_name(small_model, start, clients):
             tuned(small_model, start, clients[0], **options)
     with pytest.raises(ValueError, match="trains: no parameter is"):
         tuned(small_model, start, clients[0], trains=lambda name: False)
+
+
+def test_it_can_be_stopped(small_model, start, clients):
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        tuned(small_model, start, clients[0], stop=stop)
 
 
 # Mixing

@@ -2,10 +2,16 @@
 
 from fedlab_helpers.aggregation import fedavg
 from fedlab_helpers.course import Method
-from fedlab_helpers.methods.afterwards import Afterwards, per_fedavg, reptile, untrained
+from fedlab_helpers.methods.afterwards import (
+    Afterwards,
+    per_fedavg,
+    reptile,
+    two_epochs,
+    untrained,
+)
 from fedlab_helpers.methods.clustered import Clustered
 from fedlab_helpers.methods.mixed import Mixed
-from fedlab_helpers.methods.shared import Shared
+from fedlab_helpers.methods.shared import Another, Shared
 from fedlab_helpers.methods.together import Together
 from fedlab_helpers.models import OwnWordsLSTM
 from fedlab_helpers.personal_strategies import APFL, Ditto, FedRep
@@ -18,6 +24,8 @@ _IFCA = Clustered()
 METHODS: dict[str, Method] = {
     "shared": Shared(),
     "leaning": Shared(leaning=True),
+    "two_epochs": Afterwards("", (), epochs=0, base=two_epochs),
+    "twice": Mixed(Another()),
     "alone": _ALONE,
     "alone_mixed": Mixed(_ALONE),
     "tune_fixed": Afterwards("epochs", (1, 3, 5), stopped=False),

@@ -94,12 +94,18 @@ class _Tuner:
             trains=lambda name: not blocks or name.split(".")[0] in blocks,
             lam=how.lam,
             seed=child_seed(self.course.plan.seed, *who),
+            stop=self.course.stop,
         )
 
 
 def untrained(course: Course, number: float) -> Steps:
     """Yield the weights before any training: nothing is sent."""
     yield course.plan.rounds, of_model(course.new_model()), 0, 0
+
+
+def two_epochs(course: Course, number: float) -> Steps:
+    """Yield the shared weights of a run with two local epochs a round."""
+    return course.train_together(epochs=2)
 
 
 def per_fedavg(course: Course, alpha: float) -> Steps:

@@ -26,7 +26,7 @@ class Clustered:
         ((_, weights, up, total),) = warm.train_together()
         model = course.new_model()
         model.load_state_dict(weights)
-        starts, record = unlike_starts(model, course.clients, course.plan, int(number))
+        starts, record = unlike_starts(model, course.clients, course.plan, int(number), course.stop)
         up, total = up + record.bytes_up, total + record.bytes_up + record.bytes_down
         models = [course.new_model() for _ in starts]
         for each, start in zip(models, starts, strict=True):

@@ -12,8 +12,8 @@ from fedlab_helpers.text import EncodedReviews
 class Mixed:
     """Another method's models, their answers mixed with those of the shared model.
 
-    One share for all clients: that with the lowest loss on all their validation reviews. What both
-    runs send is counted.
+    One share for all clients (the source has one for each): that with the lowest loss on their
+    validation reviews, in the mean over clients. What both runs send is counted.
     """
 
     method: Method

@@ -1,11 +1,12 @@
 """One model for all clients, and what a client can gain by its labels alone."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from fedlab_helpers.course import Answer, Course, Moment
+from fedlab_helpers.devices import child_seed
 from fedlab_helpers.personalization import lean
 from fedlab_helpers.text import EncodedReviews
 
@@ -33,3 +34,19 @@ class Shared:
                 return answer(data.labels) if self.leaning and data else plain
 
             yield Moment(at, own, welcome, up, total)
+
+
+@dataclass(frozen=True)
+class Another:
+    """A second shared model, of other first weights and cohorts; nothing about it is personal.
+
+    Two models answer better than one, whatever they are. Mixed with the first, this tells how much
+    of what a mixture gains comes of that alone.
+    """
+
+    tries: tuple[float, ...] = ()
+
+    def moments(self, course: Course, number: float = 0.0) -> Iterator[Moment]:
+        """Yield the second model whenever it is due."""
+        seed = child_seed(course.plan.seed, "another")
+        return Shared().moments(replace(course, plan=replace(course.plan, seed=seed)))

@@ -7,7 +7,7 @@ from fedlab_helpers.course import Answer, Course, Moment
 from fedlab_helpers.devices import child_seed
 from fedlab_helpers.federated import rounds
 from fedlab_helpers.models import SentimentLSTM
-from fedlab_helpers.personal_strategies import keep_private
+from fedlab_helpers.personal_strategies import APFL, keep_private, train_mixture
 from fedlab_helpers.personalization import fine_tune, own_weights
 from fedlab_helpers.state import State, of_model
 from fedlab_helpers.strategy import Combine, Strategy
@@ -63,17 +63,21 @@ class Together:
         """Return a newcomer's model: what is its own begins as it did with all others."""
         if data is None:
             return course.answer_of(weights, self.kind)
+        local, seed = course.plan.local, child_seed(course.plan.seed, "newcomer")
+        model = course.new_model(self.kind)
+        if isinstance(strategy, APFL):
+            model.load_state_dict(weights)
+            local = replace(local, epochs=NEWCOMERS_EPOCHS)
+            mixture = train_mixture(model, weights, strategy.alpha, data, local, seed)
+            return course.answer_of({n: t.detach() for n, t in mixture.mixed().items()}, self.kind)
         tuned = fine_tune(
-            course.new_model(self.kind),
+            model,
             weights,
             data,
-            replace(course.plan.local, epochs=1),
+            local,
             NEWCOMERS_EPOCHS,
             trains=lambda name: not self.private or name.split(".")[0] in self.private,
             lam=getattr(strategy, "lam", 0.0),
-            seed=child_seed(course.plan.seed, "newcomer"),
+            seed=seed,
         )
-        share = getattr(strategy, "alpha", 1.0)
-        return course.answer_of(
-            {n: share * tuned.weights[n] + (1 - share) * weights[n] for n in weights}, self.kind
-        )
+        return course.answer_of(tuned.weights, self.kind)

@@ -6,6 +6,7 @@ from functools import cache, lru_cache
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
+from fedlab_helpers import conventions
 from fedlab_helpers.course import Course, Moment, usual_plan
 from fedlab_helpers.devices import intra_op_threads, numpy_rng
 from fedlab_helpers.members import PARTITIONS, Member, deal
@@ -44,7 +45,7 @@ CHOSEN: dict[str, dict[str, float]] = {
         "tune_recurrent": 0.01,
         "tune_embedding": 0.005,
         "ditto": 1.0,
-        "apfl": 0.5,
+        "apfl": 0.75,
         "per_fedavg": 0.03,
         "reptile": 1.0,
         "ifca": 2.0,
@@ -116,10 +117,12 @@ def shared_right(kind: str, seed: int, rounds: int, at: int) -> list[np.ndarray]
 
 
 def _exam(settings: Settings, course: Course, moment: Moment, at: int) -> Row:
-    """Return how the clients do, and how against the shared model of that round.
+    """Return how the clients do, and how against the shared model after round `at`.
 
     "lost" and "gained" are the shares of clients that are worse and better off by more than two
-    standard errors of the paired difference; "below" of those that are worse off at all.
+    standard errors of the paired difference, over reviews: these weights against those, not one
+    method against another, and 2.3% of either are expected by chance. "below" is the share of
+    those that are worse off at all. The balanced accuracy is that of clients with both classes.
     """
     members = course.members
     shared = shared_right(settings["partition"], settings["seed"], settings["rounds"], at)
@@ -138,7 +141,7 @@ def _exam(settings: Settings, course: Course, moment: Moment, at: int) -> Row:
     figures = {
         "accuracy": own.mean(),
         "gain": gain.mean(),
-        "balanced_accuracy": np.mean(balanced),
+        "balanced_accuracy": np.nanmean(balanced),
         "majority": np.mean([m.exam.majority for m in members]),
         "p10_client": np.quantile(own, 0.1),
         "worst_client": own.min(),
@@ -146,19 +149,25 @@ def _exam(settings: Settings, course: Course, moment: Moment, at: int) -> Row:
         "lost": np.mean(gain < -doubt),
         "gained": np.mean(gain > doubt),
     }
-    found = ""
-    if moment.groups:
-        truth = [f"{m.domain} {m.convention}" for m in members]
-        found = round(adjusted_rand_score(truth, moment.groups), 3)
     return {
         "round": moment.round,
         **{name: round(float(value), 5) for name, value in figures.items()},
-        "found_groups": found,
+        "found_groups": _found(settings, members, moment),
         "bytes_up": moment.bytes_up,
         "total_bytes": moment.total_bytes,
         "clients_accuracy": " ".join(f"{value:.4f}" for value in own),
         "clients_gain": " ".join(f"{value:.4f}" for value in gain),
     }
+
+
+def _found(settings: Settings, members: Sequence[Member], moment: Moment) -> float | str:
+    """Return how well a method's groups agree with those that the deal made, if it made any: the
+    adjusted Rand index, 1 for the same groups and 0 for what chance gives (Hubert and Arabie 1985,
+    doi:10.1007/BF01908075)."""
+    if not moment.groups or settings["partition"] not in ("by_domain", *conventions.PAIRS):
+        return ""
+    truth = [f"{m.domain} {m.convention}" for m in members]
+    return round(adjusted_rand_score(truth, moment.groups), 3)
 
 
 def _each(members: Sequence[Member], right: Sequence[np.ndarray]) -> np.ndarray:
@@ -168,11 +177,14 @@ def _each(members: Sequence[Member], right: Sequence[np.ndarray]) -> np.ndarray:
 
 def _newcomers(settings: Settings, moment: Moment, asked: Sequence[int]) -> Row:
     """Return the mean accuracy of clients that come later, by how many reviews they label; nothing
-    where that is not asked."""
+    where that is not asked, or where not all of them have as many to label."""
     row: Row = {f"newcomers_{labelled}": "" for labelled in LABELLED}
+    newcomers = dealt(settings["partition"], settings["seed"])[1]
+    if min(len(member.train) for member in newcomers) < max(LABELLED):
+        return row
     for labelled in asked:
         scores = []
-        for place, member in enumerate(dealt(settings["partition"], settings["seed"])[1]):
+        for place, member in enumerate(newcomers):
             order = numpy_rng(settings["seed"], "newcomer", place).permutation(len(member.train))
             given = member.train.subset(np.sort(order[:labelled])) if labelled else None
             answer = moment.welcome(given)

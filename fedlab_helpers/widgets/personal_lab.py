@@ -107,8 +107,11 @@ class PersonalLab(Live):
         self._start(self._play)
 
     def _play(self, stop: threading.Event) -> None:
-        for bars in play(self._setup, self.courses, stop):
+        setup = self._setup
+        for bars in play(setup, self.courses, stop):
             self._bars = bars
+            if bars.settled:
+                self.runs[setup] = bars
             self._news.set()
 
     def _draw(self) -> None:
@@ -134,9 +137,7 @@ class PersonalLab(Live):
         return text("personal_done", name=name, **told)
 
     def _over(self) -> None:
-        """Keep the run if it came to its end, and show all that did."""
-        if self._bars and self._bars.settled:
-            self.runs[self._setup] = self._bars
+        """Show the runs that came to their end."""
         rows = [
             {
                 "name": setup.name,
