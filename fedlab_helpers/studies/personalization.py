@@ -15,6 +15,8 @@ from fedlab_helpers.studies.study import Row, Settings, Study, task
 
 ROUNDS, TUNING_ROUNDS, TUNING_SEED = 20, 12, 100
 TUNED_ON = ("by_domain", "strictness")
+# A second pair of conventions is there for one question: what if leaning cannot help?
+SECOND_PAIR = ("shared", "leaning", "tune", "fedper", "fedrep", "ifca")
 LABELLED = (0, 8, 32, 128)  # reviews of a newcomer
 
 # By `best_numbers` from the table of `personalization_rates`.
@@ -238,7 +240,7 @@ PERSONALIZATION = Study(
         _run(name, kind, seed, ROUNDS, CHOSEN.get(LIKE.get(kind, kind), {}).get(name))
         for kind in PARTITIONS
         for seed in range(3)
-        for name in METHODS
+        for name in (SECOND_PAIR if kind == "two_desks" else METHODS)
     ),
     measure_method,
 )
