@@ -5,6 +5,7 @@ from itertools import groupby
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from fedlab_helpers.personal_run import Bars
 from fedlab_helpers.plots import COLOURS, Picture, figure
@@ -12,6 +13,7 @@ from fedlab_helpers.strings import text
 
 WIDTH, HEIGHT = 8.6, 3.2  # inches; always the same, so that a panel does not jump
 BETTER, WORSE, SHARED = COLOURS[0], COLOURS[1], "#777777"
+FLOOR = 0.4  # where the bars begin
 
 
 def bars_plot(bars: Bars | None, title: str = "") -> Picture:
@@ -26,8 +28,8 @@ def bars_plot(bars: Bars | None, title: str = "") -> Picture:
     axes = picture.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title or text("personal_waits"), fontsize=9, pad=24)
-    axes.set_ylabel(text("validation_of_own_kind"), fontsize=8)
-    axes.set_ylim(0.4, 1.0)
+    axes.set_ylabel(text("own_accuracy"), fontsize=8)
+    axes.set_ylim(FLOOR, 1.0)
     axes.tick_params(labelsize=8)
     if bars is None:
         axes.set_xticks([])
@@ -38,24 +40,26 @@ def bars_plot(bars: Bars | None, title: str = "") -> Picture:
 
 
 def _draw(axes: Axes, bars: Bars) -> None:
-    places = np.arange(len(bars.shared))
-    own = np.array(bars.own)
-    gains = own - np.array(bars.shared[: len(own)])
-    for name, chosen, colour, hatch in (
-        ("better_off", gains >= 0, BETTER, ""),
-        ("worse_off", gains < 0, WORSE, "///"),
-    ):
-        axes.bar(
-            places[: len(own)][chosen], own[chosen] - 0.4, 0.7, 0.4,
-            color=colour, alpha=0.75, hatch=hatch, edgecolor="white", label=text(name),
-        )  # fmt: skip
+    """Draw the clients beside those of their group."""
+    order = sorted(range(len(bars.groups)), key=lambda client: bars.groups[client])
+    for place, client in enumerate(order):
+        if client < len(bars.own):
+            worse = bars.own[client] < bars.shared[client]
+            axes.bar(place, bars.own[client] - FLOOR, 0.7, FLOOR, **_look(worse))
     axes.plot(
-        places, bars.shared, "_", color="black", markersize=13, markeredgewidth=2,
-        label=text("shared_model"),
+        range(len(order)), [bars.shared[client] for client in order], "_",
+        color="black", markersize=13, markeredgewidth=2, label=text("shared_model"),
     )  # fmt: skip
-    axes.set_xlim(-0.7, len(places) - 0.3)
-    axes.set_xticks(*_middles(bars.groups))
+    for worse, name in ((False, "better_off"), (True, "worse_off")):
+        axes.add_patch(Rectangle((0, 0), 0, 0, **_look(worse), label=text(name)))
+    axes.set_xlim(-0.7, len(order) - 0.3)
+    axes.set_xticks(*_middles([bars.groups[client] for client in order]))
     axes.tick_params(axis="x", length=0)
+
+
+def _look(worse: bool) -> dict[str, object]:
+    colour, hatch = (WORSE, "///") if worse else (BETTER, "")
+    return {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "alpha": 0.75}
 
 
 def _middles(groups: Sequence[str]) -> tuple[list[float], list[str]]:

@@ -217,7 +217,6 @@ ENGLISH |= {
     "better_off": "own model, better",
     "worse_off": "own model, worse",
     "shared_model": "shared model",
-    "validation_of_own_kind": "accuracy on reviews like its own (validation)",
     "mean_shared": "shared",
     "mean_own": "own",
     "gain": "gain (points)",

@@ -248,15 +248,16 @@ def test_an_error_is_shown_and_run_works_again(panel, monkeypatch, broken):
 # Pictures
 
 
-def test_bars_show_who_gains_and_who_loses():
-    bars = Bars(3, (0.8, 0.7, 0.6), (0.9, 0.6), ("hotel", "hotel", "book"))
+def test_bars_show_who_gains_and_who_loses_beside_their_own_kind():
+    bars = Bars(3, (0.8, 0.7, 0.6), (0.9, 0.6), ("hotel", "book", "hotel"))
     (axes,) = bars_plot(bars, "so far").axes
-    better, worse = axes.containers
-    assert [bar.get_y() + bar.get_height() for bar in better] == pytest.approx([0.9])
-    assert [bar.get_y() + bar.get_height() for bar in worse] == pytest.approx([0.6])
-    assert axes.lines[0].get_ydata().tolist() == [0.8, 0.7, 0.6]
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["hotel", "book"]
-    assert axes.get_xticks().tolist() == [0.5, 2]
+    drawn = [container[0] for container in axes.containers]  # the book first
+    assert [bar.get_y() + bar.get_height() for bar in drawn] == pytest.approx([0.6, 0.9])
+    assert [bar.get_hatch() for bar in drawn] == ["///", ""]
+    assert [bar.get_x() + bar.get_width() / 2 for bar in drawn] == pytest.approx([0, 1])
+    assert list(axes.lines[0].get_ydata()) == [0.7, 0.8, 0.6]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["book", "hotel"]
+    assert axes.get_xticks().tolist() == [0, 1.5]
     assert axes.get_title() == "so far"
 
 
