@@ -203,7 +203,7 @@ ENGLISH |= {
     "service desk": "service desk",
     "method": "method",
     "number": "its number",
-    "no_number": "its number (it has none)",
+    "no_number": "no number",
     "lam": "pull",
     "trial_rate": "trial rate",
     "meta_rate": "server rate",

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from fedlab_helpers import experiments
 from fedlab_helpers.course import Moment
@@ -72,13 +73,10 @@ def test_figures_are_those_of_the_clients_exams(monkeypatch):
     def knowing(client):
         def answer(reviews):
             known = np.eye(2)[reviews.labels.numpy()]
-            return study_tensor(known if client % 2 == 0 else 1 - known)
+            return torch.tensor(known if client % 2 == 0 else 1 - known)
 
         return answer
 
-    import torch
-
-    study_tensor = torch.tensor
     method = type("Knowing", (), {})()
     method.moments = lambda course, number: iter(
         [Moment(1, knowing, lambda data: knowing(0), groups=tuple(range(20)))]
@@ -98,7 +96,8 @@ def test_figures_are_those_of_the_clients_exams(monkeypatch):
 
 
 def test_a_short_run_of_ifca_is_scored_on_the_groups_it_finds():
-    last = study.measure_method({**SHORT, "rounds": 4, "method": "ifca", "number": 2.0})[0]
+    settings = {**SHORT, "partition": "by_domain", "rounds": 4, "method": "ifca", "number": 2.0}
+    last = study.measure_method(settings)[0]
     assert -0.2 <= last["found_groups"] <= 1
     assert last["total_bytes"] > last["bytes_up"] > 0
 
@@ -112,12 +111,3 @@ def test_the_tables_shared_model_is_the_federated_run():
     model.load_state_dict(course.shared[study.ROUNDS][0])
     own = [m.exam.accuracy(m.exam.right(predict(model, m.exam.reviews))) for m in course.members]
     assert float(told["accuracy"]) == pytest.approx(np.mean(own), abs=0.02)
-
-
-def means(moment="last"):
-    """Return (partition, method) -> {column: values over seeds}."""
-    found = {}
-    for r in experiments.read(TABLE):
-        if r["moment"] == moment:
-            found.setdefault((r["partition"], r["method"]), []).append(r)
-    return found
