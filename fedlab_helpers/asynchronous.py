@@ -10,9 +10,11 @@ from numbers import Integral
 from torch import nn
 
 from fedlab_helpers import devices, state, wire
-from fedlab_helpers.clients import Clients, Received, Reply, Request
+from fedlab_helpers.clients import Clients
+from fedlab_helpers.compression import WithFeedback
 from fedlab_helpers.history import RoundRecord
 from fedlab_helpers.ledger import Ledger
+from fedlab_helpers.messages import Received, Reply, Request
 from fedlab_helpers.pace import require_speeds
 from fedlab_helpers.plan import Plan
 from fedlab_helpers.strategy import ServerState, Strategy, require_cohort
@@ -134,11 +136,11 @@ def buffered_rounds(
         stop: once set, training ends between two batches, and the unfinished flush is dropped.
 
     Raises:
-        ValueError: the arguments do not fit each other, or clients of this strategy keep
-            something, or send whole weights.
+        ValueError: the arguments do not fit each other, or clients of this strategy or codec
+            keep something, or send whole weights.
         NoUpdateLeft: no update of a flush could be used.
     """
-    _require_fit(strategy, plan, len(clients), speeds, concurrency, buffer)
+    _require_fit(strategy, plan, len(clients), speeds, concurrency, buffer, codec)
     places = devices.place(len(clients), [next(model.parameters()).device])
     workers = devices.worker_count(plan.workers)
     crew = Clients(
@@ -215,7 +217,10 @@ def _require_fit(
     speeds: Sequence[float],
     concurrency: int,
     buffer: int,
+    codec: Codec | None,
 ) -> None:
+    if isinstance(codec, WithFeedback):
+        raise ValueError(f"codec: got {codec!r}, but here clients keep nothing between their turns")
     if strategy.dense or strategy.sends != "change":
         why = "keep something relative to a version" if strategy.dense else "send whole weights"
         raise ValueError(

@@ -3,13 +3,15 @@
 import copy
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from fedlab_helpers import rows, state, wire
+from fedlab_helpers.compression import WithFeedback, require_change
 from fedlab_helpers.devices import child_seed, numpy_rng, torch_rng
+from fedlab_helpers.messages import Received, Reply, Request, reason
 from fedlab_helpers.models import use_own_randomness
 from fedlab_helpers.pace import Pace, require_speeds
 from fedlab_helpers.parallel import ordered_map
@@ -18,45 +20,6 @@ from fedlab_helpers.strategy import Strategy, Turn
 from fedlab_helpers.text import EncodedReviews
 from fedlab_helpers.training import LocalConfig, Stopped, evaluate, train
 from fedlab_helpers.updates import ClientState, Codec, Transform, Update
-
-
-@dataclass(frozen=True, eq=False)
-class Received:
-    """What the server sent to each client of a cohort, as decoded: weights, and what the strategy
-    sends beside them."""
-
-    weights: State
-    extra: State = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """What one client is asked to do: train from what it received.
-
-    Args:
-        number: of the round; decides, with the run's seed and the client, all that is drawn.
-        client: whom.
-        received: what the server sent it.
-    """
-
-    number: int
-    client: int
-    received: Received
-
-
-@dataclass(frozen=True, eq=False)
-class Reply:
-    """What comes back from one client: bytes and what it keeps, or why nothing came."""
-
-    client: int
-    payload: bytes = b""
-    kept: ClientState = field(default_factory=dict)
-    failure: str | None = None
-
-
-def reason(error: Exception) -> str:
-    """Return why a client is left out; cut, for a hostile payload can make the message long."""
-    return f"{type(error).__name__}: {error}"[:500]
 
 
 @dataclass(eq=False)
@@ -81,7 +44,8 @@ class Clients:
     Raises:
         ValueError: the model draws random numbers that cannot be seeded, or names a
             `token_parameter` that it does not have; the strategy averages row by row, which
-            these clients do not allow; or there is not one speed for each client.
+            these clients do not allow, or sends whole weights of which the codec would send a
+            part; or there is not one speed for each client.
     """
 
     model: nn.Module
@@ -112,6 +76,8 @@ class Clients:
                 "strategy: averaging row by row needs to know which rows a client touched: use "
                 "codec=wire.touched_rows(), a shared `token_parameter`, and no weight decay"
             )
+        if self.strategy.sends != "change":
+            require_change(self.codec)
         if self.pace:
             require_speeds("pace", self.pace.steps_per_second, len(self.data))
 
@@ -156,8 +122,7 @@ class Clients:
         try:
             update, kept = self._train(replica, number, client, received, kept)
             update, kept = self._transform(update, kept, number)
-            payload = wire.pack(update, self.codec, received.weights)
-            return Reply(client, payload, kept)
+            return self._pack(update, kept, number, received.weights)
         except Stopped:
             raise
         except Exception as error:
@@ -200,6 +165,14 @@ class Clients:
         kept = kept | {"private": trained, "strategy": memory}
         update = replace(update, extra=extra) if extra else update
         return update, {owner: t for owner, t in kept.items() if t}
+
+    def _pack(self, update: Update, kept: ClientState, number: int, like: State) -> Reply:
+        """Return the update as bytes, and what the client keeps of what they lose."""
+        rng = torch_rng(self.seed, "codec", number, update.client)
+        if not isinstance(self.codec, WithFeedback):
+            return Reply(update.client, wire.pack(update, self.codec, like, rng), kept)
+        payload, lost = self.codec.pack(update, kept.get("feedback", {}), like, rng)
+        return Reply(update.client, payload, {**kept, "feedback": lost})
 
     def _first_private(self, client: int) -> State:
         """Return the first values of what is not shared; of a personal word table the rows of

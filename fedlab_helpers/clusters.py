@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from fedlab_helpers import devices, state, wire
-from fedlab_helpers.clients import Clients, Request
+from fedlab_helpers.clients import Clients
 from fedlab_helpers.federated import run, sample_cohort
 from fedlab_helpers.history import RoundRecord
 from fedlab_helpers.ledger import Ledger, NoUpdateLeft
 from fedlab_helpers.means import Mean
+from fedlab_helpers.messages import Request
 from fedlab_helpers.plan import Plan
 from fedlab_helpers.state import State
 from fedlab_helpers.strategy import ServerState, Strategy, require_cohort

@@ -13,6 +13,7 @@ from torch import nn
 from fedlab_helpers import devices, state, wire
 from fedlab_helpers.checkpoint import Checkpoint, CheckpointError, Snapshot, described, digest
 from fedlab_helpers.clients import Clients
+from fedlab_helpers.downlink import Changes, Link
 from fedlab_helpers.history import History, RoundRecord
 from fedlab_helpers.ledger import Ledger
 from fedlab_helpers.plan import Plan
@@ -30,6 +31,7 @@ def rounds(
     *,
     test: EncodedReviews | None = None,
     codec: Codec | None = None,
+    downlink: Changes | None = None,
     transforms: Sequence[Transform] = (),
     shared: Callable[[str], bool] = lambda name: True,
     client_states: dict[int, ClientState] | None = None,
@@ -39,7 +41,8 @@ def rounds(
 ) -> Iterator[RoundRecord]:
     """Train a model over clients that keep their data, and yield a record after each round.
 
-    After each record the model holds the global weights; it is evaluated where it lies.
+    After each record the model holds the global weights (with a `downlink`, those that clients
+    will hold once they are up to date); it is evaluated where it lies.
     For a progress bar: `for record in tqdm(rounds(…), total=plan.rounds)`.
 
     Args:
@@ -49,6 +52,7 @@ def rounds(
         plan: rounds, cohort, local training, seed.
         test: reviews to evaluate the global model on; None: no metrics.
         codec: how updates become bytes; None: `wire.touched_rows()`.
+        downlink: how the weights' changes are sent to clients; None: the weights, whole.
         transforms: what each update passes, in order, before it is encoded.
         shared: whether the parameter of this name is sent and averaged; the others stay with
             their client, under "private" in its state.
@@ -81,9 +85,11 @@ def rounds(
     )
     require_cohort(strategy.combine, plan.clients_per_round or len(clients))
     server = strategy.init(_shared_weights(model, shared), len(clients))
-    store = Checkpoint(checkpoint, _identity(crew, strategy, plan, test)) if checkpoint else None
+    link = Link(server.params, strategy.broadcast(server), downlink, crew.sparse_parameter())
+    identity = _identity(crew, strategy, plan, test, downlink)
+    store = Checkpoint(checkpoint, identity) if checkpoint else None
     states = {} if client_states is None else client_states
-    return _play(model, server, strategy, plan, crew, test, store, states)
+    return _play(model, server, strategy, plan, crew, test, store, states, link)
 
 
 def _play(
@@ -95,27 +101,31 @@ def _play(
     test: EncodedReviews | None,
     store: Checkpoint | None,
     client_states: dict[int, ClientState],
+    link: Link,
 ) -> Iterator[RoundRecord]:
     """Yield the records of the rounds that are stored, then of those that are left to play."""
     if store and (saved := _load(store, plan)):
         params = {name: saved.server["params"][name] for name in server.params}  # in this order
         memory = {owner: t for owner, t in saved.server.items() if owner != "params"}
+        kept = memory.pop("downlink", {})
         server = replace(server, params=params, round=len(saved.records), memory=memory)
+        link = link.restored(kept, params, strategy.broadcast(server), server.round)
         client_states.update(saved.clients)
-        model.load_state_dict(server.params, strict=False)
+        model.load_state_dict(link.held, strict=False)
         yield from saved.records
 
     for number in range(server.round + 1, plan.rounds + 1):
         try:
-            server, ledger = _round(number, server, strategy, plan, crew, client_states)
+            server, ledger, link = _round(number, server, strategy, plan, crew, client_states, link)
         except Stopped:
             return
         client_states.update(ledger.kept)
-        model.load_state_dict(server.params, strict=False)
+        model.load_state_dict(link.held, strict=False)
         due = test is not None and plan.evaluates_after(number)
         record = ledger.record(asdict(evaluate(model, test)) if due else {})
         if store:
-            store.save({"params": server.params, **server.memory}, ledger.kept, record)
+            server_side = {"params": server.params, **server.memory, "downlink": link.to_state()}
+            store.save(server_side, ledger.kept, record)
         yield record
 
 
@@ -126,14 +136,17 @@ def _round(
     plan: Plan,
     crew: Clients,
     client_states: dict[int, ClientState],
-) -> tuple[ServerState, Ledger]:
+    link: Link,
+) -> tuple[ServerState, Ledger, Link]:
     """Play one round: draw a cohort, send, let it train, average what comes back."""
     cohort = sample_cohort(plan, number, len(crew.data))
     ledger = Ledger(number, cohort, crew.codec, server.params, strategy.extra_like(server.params))
-    received = ledger.send(strategy.broadcast(server))
+    received, link, ledger.bytes_down = link.deliver(cohort)
     # Closed at once, whatever happens: no client trains on after an error.
     with closing(crew.replies(number, cohort, received, client_states)) as replies:
-        return strategy.aggregate(server, ledger.accept(replies)), ledger
+        server = strategy.aggregate(server, ledger.accept(replies))
+    rng = devices.torch_rng(plan.seed, "downlink", number)
+    return server, ledger, link.advance(server.params, strategy.broadcast(server), rng)
 
 
 def run(
@@ -178,7 +191,11 @@ def _load(store: Checkpoint, plan: Plan) -> Snapshot | None:
 
 
 def _identity(
-    crew: Clients, strategy: Strategy, plan: Plan, test: EncodedReviews | None
+    crew: Clients,
+    strategy: Strategy,
+    plan: Plan,
+    test: EncodedReviews | None,
+    downlink: Changes | None,
 ) -> dict[str, Any]:
     """Return what must be equal for a checkpoint to be of this run; more rounds are welcome."""
     settings = asdict(replace(plan, rounds=1, workers="auto"))
@@ -187,6 +204,7 @@ def _identity(
         **{name: value for name, value in settings.items() if name not in ("rounds", "workers")},
         "strategy": described(strategy),
         "codec": described(crew.codec),
+        "downlink": described(downlink),
         "transforms": [described(transform) for transform in crew.transforms],
         "model": described(crew.model),
         "shapes": shapes,

@@ -4,9 +4,9 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from fedlab_helpers import wire
-from fedlab_helpers.clients import Received, Reply, reason
+from fedlab_helpers import downlink, wire
 from fedlab_helpers.history import RoundRecord
+from fedlab_helpers.messages import Received, Reply, reason
 from fedlab_helpers.state import State
 from fedlab_helpers.updates import ClientState, Codec, Update
 
@@ -48,12 +48,9 @@ class Ledger:
             extra: what goes beside the weights.
             copies: how many clients they are sent to; None: to each of the cohort.
         """
-        parts, copies = [], len(self.cohort) if copies is None else copies
-        for part in (self.params, extra):
-            payload = wire.dense().encode(part) if part else b""
-            self.bytes_down += len(payload) * copies
-            parts.append(wire.dense().decode(payload) if part else {})
-        return Received(*parts)
+        received, size = downlink.whole(self.params, extra)
+        self.bytes_down += size * (len(self.cohort) if copies is None else copies)
+        return received
 
     def accept(self, replies: Iterable[Reply]) -> Iterator[Update]:
         """Yield the updates that can be used, in order, one at a time.

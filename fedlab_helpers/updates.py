@@ -121,8 +121,13 @@ class Codec(Protocol):
 
     keeps_rows: bool  # False: row-sparse tensors are made whole before they are encoded
 
-    def encode(self, state: State) -> bytes:
-        """Return the payload; its cost is its length."""
+    def encode(self, state: State, rng: torch.Generator | None = None) -> bytes:
+        """Return the payload; its cost is its length.
+
+        Args:
+            state: on the CPU.
+            rng: of what is drawn at random; None: torch's global one.
+        """
 
     def decode(self, payload: bytes) -> State:
         """Return the tensors, on the CPU. Raises WireError for anything else than a payload."""

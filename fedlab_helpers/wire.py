@@ -36,7 +36,7 @@ class Tensors:
 
     keeps_rows: bool
 
-    def encode(self, state: State) -> bytes:
+    def encode(self, state: State, rng: torch.Generator | None = None) -> bytes:
         """Return the payload: 8 bytes, a JSON header, and the values of each tensor."""
         body = save({name: tensor.contiguous() for name, tensor in state.items()})
         return _HEADER.pack(_MAGIC, zlib.crc32(body)) + body
@@ -93,22 +93,40 @@ def make_whole(update: Update, like: State) -> Update:
     return replace(update, delta=delta, touched_rows={})
 
 
-def pack(update: Update, codec: Codec, like: State) -> bytes:
+def pack(update: Update, codec: Codec, like: State, rng: torch.Generator | None = None) -> bytes:
     """Return the bytes a client sends.
 
     Args:
         update: on the CPU.
         codec: turns named tensors into bytes.
         like: the weights the client received; they give the shapes of whole tensors.
+        rng: of a codec that draws at random.
     """
+    return codec.encode(to_tensors(update, codec, like), rng)
+
+
+def to_tensors(update: Update, codec: Codec, like: State) -> State:
+    """Return an update as the named tensors that are encoded: "delta.…", "rows.…", "extra.…" and
+    the report. The losses are the bits of float32 as integers, so that no codec rounds them."""
     if not codec.keeps_rows:
         update = make_whole(update, like)
     tensors = {f"delta.{name}": tensor for name, tensor in update.delta.items()}
     tensors |= {f"rows.{name}": rows.int() for name, rows in update.touched_rows.items()}
     tensors |= {f"extra.{name}": tensor for name, tensor in update.extra.items()}
     tensors[_REPORT] = torch.tensor([update.examples, update.steps])
-    tensors[_LOSSES] = torch.tensor(update.losses, dtype=torch.float32)
-    return codec.encode(tensors)
+    tensors[_LOSSES] = torch.tensor(update.losses, dtype=torch.float32).view(torch.int32)
+    return tensors
+
+
+def drop_empty_rows(tensors: State) -> State:
+    """Return an update's named tensors without the rows whose change is zero: they say nothing."""
+    tensors = dict(tensors)
+    for name in [name for name in tensors if name.startswith("rows.")]:
+        changed = "delta." + name.removeprefix("rows.")
+        if changed in tensors and len(tensors[changed]) == len(tensors[name]):
+            full = tensors[changed].flatten(1).any(1)
+            tensors[changed], tensors[name] = tensors[changed][full], tensors[name][full]
+    return tensors
 
 
 def unpack(payload: bytes, codec: Codec, client: int) -> Update:
@@ -124,7 +142,7 @@ def unpack(payload: bytes, codec: Codec, client: int) -> Update:
     """
     tensors = dict(codec.decode(payload))
     report = _vector(_REPORT, tensors.pop(_REPORT, None), torch.int64)
-    losses = _vector(_LOSSES, tensors.pop(_LOSSES, None), torch.float32)
+    losses = _vector(_LOSSES, tensors.pop(_LOSSES, None), torch.int32)
     if len(report) != 2:
         raise WireError(f"{_REPORT!r} has {len(report)} numbers, expected examples and steps")
     parts: dict[str, State] = {"delta": {}, "rows": {}, "extra": {}}
@@ -138,7 +156,7 @@ def unpack(payload: bytes, codec: Codec, client: int) -> Update:
         for name, ids in parts["rows"].items()
     }
     examples, steps = report.tolist()
-    losses = tuple(losses.tolist())
+    losses = tuple(losses.view(torch.float32).tolist())
     return Update(client, parts["delta"], rows, examples, steps, losses, parts["extra"])
 
 

@@ -58,7 +58,8 @@ def bits():
     def of(value):
         if isinstance(value, torch.Tensor):
             plain = value.detach().cpu().contiguous()
-            return str(plain.dtype), tuple(plain.shape), plain.flatten().view(torch.uint8).tolist()
+            raw = plain.flatten().view(torch.uint8).tolist() if plain.numel() else []
+            return str(plain.dtype), tuple(plain.shape), raw
         if isinstance(value, dict):
             return {key: of(inner) for key, inner in value.items()}
         return value

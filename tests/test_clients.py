@@ -11,9 +11,10 @@ from torch import nn
 
 from fedlab_helpers import state, wire
 from fedlab_helpers.aggregation import fedavg
-from fedlab_helpers.clients import Clients, Received, reason
+from fedlab_helpers.clients import Clients
 from fedlab_helpers.devices import child_seed
 from fedlab_helpers.means import Mean
+from fedlab_helpers.messages import Received, reason
 from fedlab_helpers.models import SeededDropout
 from fedlab_helpers.strategy import Strategy
 from fedlab_helpers.training import Hooks, LocalConfig, Stopped, train

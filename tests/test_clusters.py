@@ -83,7 +83,7 @@ def test_a_round_in_which_all_fail_ends_the_run(clients, small_model):
     class Broken:
         keeps_rows = True
 
-        def encode(self, tensors):
+        def encode(self, tensors, rng=None):
             raise OSError("no line")
 
         decode = wire.touched_rows().decode

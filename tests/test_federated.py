@@ -15,10 +15,10 @@ from torch import nn
 
 from fedlab_helpers import devices, state, wire
 from fedlab_helpers.aggregation import fedavg, rowwise
-from fedlab_helpers.clients import Reply
 from fedlab_helpers.federated import Plan, rounds, run, sample_cohort
 from fedlab_helpers.ledger import NoUpdateLeft
 from fedlab_helpers.means import Mean
+from fedlab_helpers.messages import Reply
 from fedlab_helpers.strategy import Strategy
 from fedlab_helpers.training import Hooks, LocalConfig, evaluate
 from fedlab_helpers.updates import Update
@@ -42,7 +42,7 @@ class Wiretap:
     def keeps_rows(self):
         return self.inner.keeps_rows
 
-    def encode(self, tensors):
+    def encode(self, tensors, rng=None):
         examples = int(tensors["report"][0])
         payload = self.damage.get(examples, bytes)(self.inner.encode(tensors))
         self.sent.setdefault(examples, []).append(payload)

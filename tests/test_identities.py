@@ -226,7 +226,7 @@ class Counting:
     def keeps_rows(self):
         return self.inner.keeps_rows
 
-    def encode(self, tensors):
+    def encode(self, tensors, rng=None):
         payload = self.inner.encode(tensors)
         if len(self.lengths) % 3 == 2:
             payload = payload[: len(payload) // 2]

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fedlab_helpers import wire
-from fedlab_helpers.clients import Reply
 from fedlab_helpers.ledger import Ledger, NoUpdateLeft
+from fedlab_helpers.messages import Reply
 from fedlab_helpers.updates import Update
 
 PARAMS = {"w": torch.tensor([1.0, 2.0])}
@@ -30,7 +30,7 @@ class Raises:
     error: BaseException
     keeps_rows: bool = False
 
-    def encode(self, state):
+    def encode(self, state, rng=None):
         return b"x"
 
     def decode(self, payload):

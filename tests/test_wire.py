@@ -46,7 +46,7 @@ class Holds:
     tensors: dict
     keeps_rows: bool = True
 
-    def encode(self, state):
+    def encode(self, state, rng=None):
         return b""
 
     def decode(self, payload):
@@ -173,7 +173,7 @@ def test_touched_rows_cost_less_than_the_whole_table():
 DEEP = b'{"a":' + b"[" * 100_000
 FITS_BUT_FOR_ITS_EXTRA = {
     "report": {"dtype": "I64", "shape": [2], "data_offsets": [0, 16]},
-    "losses": {"dtype": "F32", "shape": [1], "data_offsets": [16, 20]},
+    "losses": {"dtype": "I32", "shape": [1], "data_offsets": [16, 20]},
     "extra.x": {"dtype": "F32", "shape": [1] * 100_000, "data_offsets": [20, 24]},
 }
 HOSTILE = {
@@ -294,11 +294,15 @@ def test_bits_flipped_under_a_right_checksum_do_no_harm(data):
     judge(sealed(bytes(body)), wire.touched_rows())
 
 
+def float_bits(values) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(torch.int32)
+
+
 NAMES = ["report", "losses", "delta.bias", "delta.steps", "delta.embedding.weight", "delta.new"]
 NAMES += ["rows.embedding.weight", "rows.bias", "rows.steps", "rows.new", "extra.x", "delta", ""]
 FITTING = {
     "report": torch.tensor([3, 1]),
-    "losses": torch.tensor([0.5]),
+    "losses": float_bits([0.5]),
     **{f"delta.{name}": tensor for name, tensor in LIKE.items()},
 }
 
@@ -319,7 +323,7 @@ def test_arbitrary_named_tensors_are_refused_or_fit(tensors, over_a_good_one):
 def test_arbitrary_numbers_are_refused_or_fit(rows, report, losses, value):
     sent = FITTING | {
         "report": torch.tensor(report),
-        "losses": torch.tensor(losses),
+        "losses": float_bits(losses),
         "rows.embedding.weight": torch.tensor(rows, dtype=torch.int32),
         "delta.embedding.weight": torch.full((len(rows), 2), value),
     }
@@ -336,7 +340,7 @@ def test_arbitrary_numbers_are_refused_or_fit(rows, report, losses, value):
         ({"report": torch.tensor([3])}, "'report' has 1 numbers, expected examples and steps"),
         ({"report": torch.tensor([True, True])}, "'report' is .* torch.bool"),
         ({"losses": torch.tensor(0.5)}, r"'losses' is \(\) torch.float32"),
-        ({"losses": torch.tensor([[0.5]])}, r"'losses' is \(1, 1\)"),
+        ({"losses": float_bits([[0.5]])}, r"'losses' is \(1, 1\)"),
         ({"losses": torch.tensor([1j])}, "'losses' is .* torch.complex64"),
         ({"rows.bias": torch.tensor([0.0])}, "'rows.bias' is .*float32, expected .*int32"),
         ({"rows.bias": torch.tensor([1j])}, "'rows.bias' is .* torch.complex64"),
@@ -361,8 +365,8 @@ def test_tensors_that_are_no_update_are_named(change, message):
         ({"delta.bias": torch.tensor([0, torch.inf, 0])}, "NaN or infinite"),
         ({"extra.x": torch.tensor(torch.inf)}, "NaN or infinite"),
         ({"extra.x": torch.zeros(3).to(torch.float8_e4m3fn)}, "dtype"),
-        ({"losses": torch.tensor([0.5, torch.nan])}, "NaN or infinite"),
-        ({"losses": torch.tensor([])}, "0 losses"),
+        ({"losses": float_bits([0.5, torch.nan])}, "NaN or infinite"),
+        ({"losses": float_bits([])}, "0 losses"),
         ({"delta.new": torch.zeros(1)}, r"not in both: \['new'\]"),
         ({"report": torch.tensor([-5, 1])}, "-5 examples"),
         ({"report": torch.tensor([0, 1])}, "0 examples"),

@@ -7,6 +7,7 @@ from fedlab_helpers.studies.aggregation import (
 )
 from fedlab_helpers.studies.article_loop import ARTICLE_LOOP
 from fedlab_helpers.studies.baselines import BASELINES
+from fedlab_helpers.studies.compression import COMPRESSION
 from fedlab_helpers.studies.label_skew import LABEL_SKEW
 from fedlab_helpers.studies.local_training import LOCAL_TRAINING
 from fedlab_helpers.studies.local_work import LOCAL_WORK, LOCAL_WORK_RATES
@@ -25,6 +26,7 @@ STUDIES = {
         AGGREGATION_AGAIN,
         ARTICLE_LOOP,
         BASELINES,
+        COMPRESSION,
         LABEL_SKEW,
         LOCAL_TRAINING,
         LOCAL_WORK_RATES,

@@ -1,0 +1,25 @@
+"""Fewer bytes: which values are sent, how each is written, and what was lost made up for."""
+
+from fedlab_helpers.compression.codec import Compressed
+from fedlab_helpers.compression.feedback import WithFeedback, dgc, require_change
+from fedlab_helpers.compression.keep import Everything, RandomK, TopK
+from fedlab_helpers.compression.structured import CountSketch, LowRank, sketch
+from fedlab_helpers.compression.values import Float16, Float32, Quantized, Sign, Ternary
+
+__all__ = [
+    "Compressed",
+    "CountSketch",
+    "Everything",
+    "Float16",
+    "Float32",
+    "LowRank",
+    "Quantized",
+    "RandomK",
+    "Sign",
+    "Ternary",
+    "TopK",
+    "WithFeedback",
+    "dgc",
+    "require_change",
+    "sketch",
+]

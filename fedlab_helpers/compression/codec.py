@@ -1,0 +1,240 @@
+"""Tensors to few bytes: what is kept, how a value is written, and a general compressor on top.
+
+A payload is
+
+    4 bytes   magic "FLC1"
+    4 bytes   CRC-32 of all that follows, little endian
+    1 byte    which `Keep`, by its code
+    1 byte    which `Format`, by its code
+    1 byte    1 if the body is compressed by Zstandard, else 0
+    the body
+
+and the body is a table of the tensors, sorted by name, then what is sent exactly, then the head
+of the `Keep` and the values. The table has, as varints: the number of tensors, and for each the
+length of its name, the name in UTF-8, the place of its dtype in `DTYPES`, the number of its
+dimensions, and these. Tensors of floating point with more than one value are compressed. All
+others are sent exactly, a strategy's single numbers among them: one byte says how, then ascending
+integers as the steps between them, or the plain bytes.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+import torch
+import zstandard
+from torch import Tensor
+
+from fedlab_helpers.compression.bits import Reader, gaps, varints
+from fedlab_helpers.compression.keep import Everything, Keep, Shape
+from fedlab_helpers.compression.values import Float32, Format
+from fedlab_helpers.state import State
+from fedlab_helpers.wire import WireError, drop_empty_rows
+
+_MAGIC = b"FLC1"
+_HEADER = struct.Struct("<4sIBBB")
+_SEALED = 8  # bytes that the checksum does not cover: the magic and itself
+_MOST_TENSORS, _MOST_DIMS = 10_000, 16
+_PLAIN, _ASCENDING = 0, 1
+DTYPES = (
+    torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32,
+    torch.int16, torch.int8, torch.uint8, torch.bool, torch.complex64,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A codec that loses something, or packs what was lost already.
+
+    Args:
+        keep: which values are sent.
+        write: how each is written.
+        squeeze: level of Zstandard over the packed bytes, 1 to 22; None: not.
+        max_values: a payload that claims more is refused before anything is allocated.
+    """
+
+    keep: Keep = field(default_factory=Everything)
+    write: Format = field(default_factory=Float32)
+    squeeze: int | None = None
+    max_values: int = 1 << 24
+    keeps_rows = True
+
+    def __post_init__(self):
+        if not (self.squeeze is None or 1 <= self.squeeze <= zstandard.MAX_COMPRESSION_LEVEL):
+            most = zstandard.MAX_COMPRESSION_LEVEL
+            raise ValueError(f"squeeze: got {self.squeeze!r}, expected 1 to {most}, or None")
+
+    def encode(self, state: State, rng: torch.Generator | None = None) -> bytes:
+        """Return the payload.
+
+        Args:
+            state: on the CPU. Floating-point values are compressed as float32.
+            rng: of what is drawn at random; None: torch's global one.
+
+        Raises:
+            ValueError: a value is not finite, or beyond float32; or a dtype cannot be sent.
+        """
+        floats, exact = self._thinned(state)
+        head, vectors = self.keep.split(list(floats.values()), rng)
+        dtypes = {name: state[name].dtype for name in floats}
+        body = b"".join(
+            [
+                *_table({**floats, **exact}, dtypes),
+                *(_exactly(tensor) for tensor in exact.values()),
+                head,
+                *(self.write.pack(vector, rng) for vector in vectors),
+            ]
+        )
+        if self.squeeze is not None:
+            body = zstandard.ZstdCompressor(level=self.squeeze).compress(body)
+        codes = bytes([self.keep.code, self.write.code, self.squeeze is not None])
+        return _MAGIC + zlib.crc32(codes + body).to_bytes(4, "little") + codes + body
+
+    def _thinned(self, state: State) -> tuple[State, State]:
+        """Return what is compressed, float32, and what is sent exactly, each sorted by name."""
+        state = {name: state[name].detach() for name in sorted(state)}
+        floats = {
+            name: _as_float32(name, tensor) for name, tensor in state.items() if loses(tensor)
+        }
+        if self.keep.thins:
+            thin = drop_empty_rows({**state, **self.keep.thin(floats)})
+            # With rows left out, there may be nothing left in a tensor to lose.
+            floats = {name: thin[name] for name in floats if loses(thin[name])}
+            state = {name: _to_dtype(thin[name], tensor.dtype) for name, tensor in state.items()}
+        return floats, {name: tensor for name, tensor in state.items() if name not in floats}
+
+    def decode(self, payload: bytes) -> State:
+        """Return the tensors, sorted by name. Raises WireError for anything but a payload that
+        a codec of the same keep and format has written."""
+        reader = Reader(self._body(payload))
+        table = list(self._read_table(reader))
+        whole = {
+            name: _read_exactly(reader, shape, dtype)
+            for name, shape, dtype in table
+            if not _loses(dtype, shape)
+        }
+        floats = [(name, shape, dtype) for name, shape, dtype in table if name not in whole]
+        shapes = [shape for _, shape, _ in floats]
+        try:
+            joined = self.keep.join(reader, shapes, lambda n: self.write.unpack(reader, n))
+        except (ValueError, RuntimeError) as error:
+            if isinstance(error, WireError):
+                raise
+            raise WireError(f"not what this codec writes: {error}") from error
+        if reader.left:
+            raise WireError(f"{reader.left} bytes are left over")
+        for (name, _, dtype), tensor in zip(floats, joined, strict=True):
+            whole[name] = _to_dtype(tensor, dtype)
+        return dict(sorted(whole.items()))
+
+    def _body(self, payload: bytes) -> bytes:
+        if len(payload) < _HEADER.size:
+            raise WireError(f"{len(payload)} bytes are no payload, which has at least 11")
+        magic, checksum, keep, write, squeezed = _HEADER.unpack_from(payload)
+        if magic != _MAGIC:
+            raise WireError(f"starts with {magic!r}, expected {_MAGIC!r}")
+        if zlib.crc32(payload[_SEALED:]) != checksum:
+            raise WireError("the checksum does not match: bytes were damaged on the way")
+        came, own = (keep, write), (self.keep.code, self.write.code)
+        if came != own or squeezed != (self.squeeze is not None):
+            raise WireError(
+                f"written with keep, format and squeezing {(*came, squeezed)}, expected "
+                f"{(*own, int(self.squeeze is not None))}"
+            )
+        body = payload[_HEADER.size :]
+        return _expand(body, 5 * self.max_values) if squeezed else body
+
+    def _read_table(self, reader: Reader) -> Iterator[tuple[str, Shape, torch.dtype]]:
+        """Yield name, shape and dtype of each tensor."""
+        count, values, before = reader.varint(), 0, ""
+        if count > _MOST_TENSORS:
+            raise WireError(f"{count} tensors are claimed, expected at most {_MOST_TENSORS}")
+        for place in range(count):
+            try:
+                name = reader.take(reader.varint()).decode()
+            except UnicodeDecodeError as error:
+                raise WireError(f"a name is not UTF-8: {error}") from error
+            if place and name <= before:
+                raise WireError(f"{name!r} comes after {before!r}, expected names to ascend")
+            kind, dims = reader.varint(), reader.varint()
+            if kind >= len(DTYPES) or dims > _MOST_DIMS:
+                raise WireError(f"{name!r} claims dtype {kind} and {dims} dimensions")
+            shape = tuple(reader.varints(dims).tolist())
+            values += max(prod(shape), *shape, 0) if shape else 1
+            if values > self.max_values:
+                raise WireError(f"more than {self.max_values} values are claimed, by {name!r}")
+            before = name
+            yield name, shape, DTYPES[kind]
+
+
+def _table(tensors: State, dtypes: dict[str, torch.dtype]) -> Iterator[bytes]:
+    yield varints([len(tensors)])
+    for name in sorted(tensors):
+        tensor, written = tensors[name], name.encode()
+        dtype = dtypes.get(name, tensor.dtype)
+        if dtype not in DTYPES:
+            raise ValueError(f"{name!r} is {dtype}, expected one of {[str(d) for d in DTYPES]}")
+        sizes = [DTYPES.index(dtype), tensor.dim(), *tensor.shape]
+        yield varints([len(written)]) + written + varints(sizes)
+
+
+def loses(tensor: Tensor) -> bool:
+    """Return whether a codec compresses a tensor like this one, or sends it exactly."""
+    return _loses(tensor.dtype, tuple(tensor.shape))
+
+
+def _loses(dtype: torch.dtype, shape: Shape) -> bool:
+    return dtype.is_floating_point and prod(shape) > 1
+
+
+def _as_float32(name: str, tensor: Tensor) -> Tensor:
+    values = tensor.float()
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(f"{name!r} has a value that is NaN, infinite or beyond float32")
+    return values
+
+
+def _to_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the tensor in its own dtype, within that dtype's range."""
+    if dtype not in (torch.float16, torch.bfloat16):
+        return tensor.to(dtype)  # those that are not compressed have it already
+    largest = torch.finfo(dtype).max
+    return tensor.clamp(-largest, largest).to(dtype)
+
+
+def _exactly(tensor: Tensor) -> bytes:
+    if tensor.dtype in (torch.int32, torch.int64) and tensor.dim() == 1 and len(tensor):
+        wide = tensor.long()
+        if int(wide[0]) >= 0 and int(wide[-1]) < 2**31 and bool((wide[1:] > wide[:-1]).all()):
+            return bytes([_ASCENDING]) + gaps(wide.numpy())
+    if not tensor.numel():
+        return bytes([_PLAIN])  # nothing cannot be seen as bytes
+    return bytes([_PLAIN]) + tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _read_exactly(reader: Reader, shape: Shape, dtype: torch.dtype) -> Tensor:
+    (how,) = reader.take(1)
+    if how == _ASCENDING and len(shape) == 1:
+        return torch.from_numpy(reader.positions(shape[0], 2**31)).to(dtype)
+    if how != _PLAIN:
+        raise WireError(f"{how} says how a tensor is sent, expected {_PLAIN} or {_ASCENDING}")
+    raw = np.frombuffer(reader.take(prod(shape) * dtype.itemsize), dtype=np.uint8)
+    if not len(raw):
+        return torch.zeros(shape, dtype=dtype)  # no view of another dtype is made of nothing
+    if dtype == torch.bool and (raw > 1).any():
+        raise WireError(f"{int(raw.max())} is claimed to be true or false")
+    return torch.from_numpy(raw.copy()).view(dtype).reshape(shape)
+
+
+def _expand(body: bytes, most: int) -> bytes:
+    """Return what Zstandard compressed, never more than `most` bytes."""
+    try:
+        size = zstandard.get_frame_parameters(body).content_size
+        if size > most:
+            raise WireError(f"{size} bytes are claimed after expansion, expected at most {most}")
+        return zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise WireError(f"not what Zstandard wrote: {error}") from error

@@ -1,0 +1,157 @@
+"""Error feedback: what compression loses is kept by the client, and sent along another time."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fedlab_helpers import wire
+from fedlab_helpers.compression.codec import Compressed, loses
+from fedlab_helpers.compression.keep import Everything, RandomK, TopK
+from fedlab_helpers.state import State, norm
+from fedlab_helpers.updates import Codec, Update
+
+_TURNS, _ROWS = "turns", "rows."
+
+
+@dataclass(frozen=True)
+class WithFeedback:
+    """A codec whose clients remember what was not sent, and add it to what they send next.
+
+    Seide et al. 2014, doi:10.21437/Interspeech.2014-274; Karimireddy et al. 2019,
+    arXiv:1901.09847, Algorithm 1 ("EF-SGD"): with e what is kept and Δ the update, C(e + Δ) is
+    sent and e + Δ - C(e + Δ) is kept. With momentum it is Deep Gradient Compression, Lin et al.
+    2018, arXiv:1712.01887, sections 3.1 to 3.3, with a client's update in place of a gradient.
+
+    A client that is not asked keeps what it has; so does one whose payload was refused.
+
+    Args:
+        codec: what is sent; without feedback of its own.
+        momentum: m of u ← m u + Δ, v ← v + u, where v takes the place of e + Δ; what was sent is
+            forgotten in both ("momentum factor masking"). Only where `codec` sends the largest
+            values, as nothing else says what was sent.
+        max_norm: a longer update is first scaled down to this Euclidean norm; None: never.
+        warmup: shares of the largest values that a client sends in its first turns, one each.
+    """
+
+    codec: Compressed
+    momentum: float = 0.0
+    max_norm: float | None = None
+    warmup: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        keep = self.codec.keep
+        if isinstance(keep, RandomK) and keep.scaled:
+            raise ValueError(
+                "codec: got RandomK(scaled=True), which error feedback blows up: what it loses is "
+                "larger than what it is given; expected scaled=False"
+            )
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum: got {self.momentum!r}, expected a number in [0, 1)")
+        if not (self.max_norm is None or self.max_norm > 0):
+            raise ValueError(f"max_norm: got {self.max_norm!r}, expected it above 0, or None")
+        if (self.momentum or self.warmup) and not isinstance(keep, TopK):
+            raise ValueError(
+                f"codec: keeps {keep!r}, expected TopK where there is momentum or warm-up"
+            )
+        for share in self.warmup:
+            TopK(share)  # raises where it is none
+
+    @property
+    def keeps_rows(self) -> bool:
+        """As the codec does."""
+        return self.codec.keeps_rows
+
+    def encode(self, state: State, rng: torch.Generator | None = None) -> bytes:
+        """Return the payload of the codec: without a client there is nothing to remember."""
+        return self.codec.encode(state, rng)
+
+    def decode(self, payload: bytes) -> State:
+        """Return the tensors; what was remembered is among them."""
+        return self.codec.decode(payload)
+
+    def pack(
+        self, update: Update, kept: State, like: State, rng: torch.Generator | None = None
+    ) -> tuple[bytes, State]:
+        """Return the bytes a client sends, and what it keeps for its next turn.
+
+        Args:
+            update: as its training left it.
+            kept: what this returned in the client's last accepted turn, else {}.
+            like: the weights the client received.
+            rng: of a codec that draws at random.
+        """
+        turns = int(kept.get(_TURNS, torch.tensor([0]))[0])
+        tensors = wire.to_tensors(_clipped(update, self.max_norm), self.codec, like)
+        _require_same_rows(tensors, kept)
+        steps = {name: tensor for name, tensor in tensors.items() if loses(tensor)}
+        if self.momentum:
+            steps = _add(steps, kept, "momentum", self.momentum)
+        wanted = _add(steps, kept, "residual")
+        payload = self._codec_of(turns).encode({**tensors, **wanted}, rng)
+        sent = self.codec.decode(payload)
+        kept = {_TURNS: torch.tensor([turns + 1])}
+        kept |= {name: tensor for name, tensor in tensors.items() if name.startswith(_ROWS)}
+        for name, value in wanted.items():
+            arrived = _in_all_rows(name, tensors, sent)
+            kept[f"residual/{name}"] = value - arrived
+            if self.momentum:
+                kept[f"momentum/{name}"] = steps[name].where(arrived == 0, 0)
+        return payload, kept
+
+    def _codec_of(self, turns: int) -> Compressed:
+        if turns >= len(self.warmup):
+            return self.codec
+        return replace(self.codec, keep=replace(self.codec.keep, share=self.warmup[turns]))
+
+
+def dgc(codec: Compressed, momentum: float = 0.9, max_norm: float | None = None) -> WithFeedback:
+    """Return Deep Gradient Compression: momentum correction, clipping, and a warm-up in which a
+    client's first four turns send 25%, 6.25%, 1.56% and 0.4%, as far as that is above the
+    codec's own share. Lin et al. 2018, arXiv:1712.01887, section 3.3."""
+    warmup = [0.25**turn for turn in range(1, 5)]
+    steps = tuple(share for share in warmup if share > codec.keep.share)
+    return WithFeedback(codec, momentum, max_norm, steps)
+
+
+def require_change(codec: Codec) -> None:
+    """Raise a ValueError if the codec makes sense for changes only, not for whole weights."""
+    inner = codec.codec if isinstance(codec, WithFeedback) else codec
+    if inner is not codec or (isinstance(inner, Compressed) and inner.keep != Everything()):
+        raise ValueError(
+            f"codec: {codec!r} sends a part of a change, but this strategy sends whole weights; "
+            "expected one with sends='change', or a codec that keeps everything"
+        )
+
+
+def _clipped(update: Update, max_norm: float | None) -> Update:
+    length = norm(update.delta)
+    if max_norm is None or length <= max_norm:
+        return update
+    scale = max_norm / length
+    return replace(update, delta={name: t * scale for name, t in update.delta.items()})
+
+
+def _add(steps: State, kept: State, what: str, factor: float = 1.0) -> State:
+    """Return the tensors, each plus what is kept for it; nothing is, the first time."""
+    return {
+        name: tensor + factor * kept[key] if (key := f"{what}/{name}") in kept else tensor
+        for name, tensor in steps.items()
+    }
+
+
+def _require_same_rows(tensors: State, kept: State) -> None:
+    for name in tensors.keys() & kept.keys():
+        if not torch.equal(tensors[name], kept[name]):
+            raise ValueError(
+                f"{name}: the client remembers other rows than it trained: its reviews changed"
+            )
+
+
+def _in_all_rows(name: str, tensors: State, sent: State) -> Tensor:
+    """Return a tensor that arrived, with zeros in the rows that were left out on the way."""
+    rows = _ROWS + name.removeprefix("delta.")
+    if rows not in tensors:
+        return sent[name]
+    whole = torch.zeros_like(tensors[name])
+    return whole.index_copy_(0, torch.searchsorted(tensors[rows], sent[rows]), sent[name])
