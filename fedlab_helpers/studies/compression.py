@@ -18,9 +18,9 @@ from fedlab_helpers.compression import (
     WithFeedback,
     dgc,
 )
+from fedlab_helpers.compression_run import dense_size
 from fedlab_helpers.devices import intra_op_threads
 from fedlab_helpers.downlink import Changes
-from fedlab_helpers.state import of_model, zeros_like
 from fedlab_helpers.studies.study import (
     Row,
     Settings,
@@ -31,7 +31,7 @@ from fedlab_helpers.studies.study import (
     task,
 )
 from fedlab_helpers.training import LocalConfig, evaluate, predict
-from fedlab_helpers.updates import Codec, Update
+from fedlab_helpers.updates import Codec
 
 CLIENTS, COHORT, ROUNDS = 20, 10, 20
 LOCAL = LocalConfig(lr=2e-2)  # as tuned for the lossless run: `aggregation.CHOSEN["rowwise"]`
@@ -111,19 +111,12 @@ def measure(settings: Settings) -> list[Row]:
                     "accuracy": round(float(right.mean()), 5),
                     "gained": int((right & ~reference[number]).sum()),
                     "lost": int((~right & reference[number]).sum()),
-                    "dense_bytes_up": number * COHORT * dense_size(),
+                    "dense_bytes_up": number * COHORT * dense_size(model),
                     "bytes_up": up,
                     "bytes_down": down,
                 }
             )
     return rows
-
-
-@cache
-def dense_size() -> int:
-    """Return the bytes of one update of this model, every value of it in float32."""
-    change = zeros_like(of_model(new_model(0)))
-    return len(wire.pack(Update(0, change, {}, 1, 1, (0.0,)), wire.dense(), change))
 
 
 def _play(settings: Settings):

@@ -18,6 +18,8 @@ _FORMATS = {
     "mean_own": "{:.1%}",
     "gain": "{:+.1f}",
     "worst_own": "{:.1%}",
+    "kilobytes_up": "{:.3g}",
+    "factor": "{:.0f}",
 }
 
 

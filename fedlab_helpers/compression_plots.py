@@ -1,0 +1,100 @@
+"""Pictures of bytes against accuracy, and of what an update is made of."""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from fedlab_helpers.compression_run import CompressionSetup, Spot
+from fedlab_helpers.plots import COLOURS, LINES, Picture, figure
+from fedlab_helpers.strings import text
+
+WIDTH, HEIGHT = 8.6, 3.6  # inches; always the same, so that a panel does not jump
+MARKERS = "os^Dvx"
+_TICKS = (1, 3, 10, 30, 100, 300, 1000, 3000)
+
+
+def _factor_axis(axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(_TICKS))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel(text("factor"), fontsize=9)
+
+
+def runs_plot(runs: Mapping[CompressionSetup, Sequence[Spot]]) -> Picture:
+    """Return the frontier as far as runs have come: each a path of spots, the last one marked.
+
+    Args:
+        runs: settings -> the spots so far, in the order in which they were begun.
+    """
+    picture = Picture(figsize=(WIDTH, HEIGHT))
+    picture.subplots_adjust(left=0.08, right=0.5, top=0.97, bottom=0.14)
+    axes = picture.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    looks = zip(cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False)
+    for (setup, spots), (colour, marker, line) in zip(runs.items(), looks, strict=False):
+        factors, scores = [s.factor for s in spots], [s.accuracy for s in spots]
+        axes.plot(factors, scores, line, color=colour, linewidth=0.8, alpha=0.5)
+        last = slice(-1, None)
+        axes.plot(factors[last], scores[last], marker, color=colour, markersize=7, label=setup.name)
+    _factor_axis(axes)
+    axes.set_xlim(0.8, 5000)
+    axes.set_ylim(0.45, 0.9)
+    axes.set_ylabel(text("final_validation"), fontsize=9)
+    axes.tick_params(labelsize=8)
+    if runs:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=7.5)
+    return picture
+
+
+def frontier(
+    families: Mapping[str, pd.DataFrame], level: float = 1.0, width: float = 7.0
+) -> Picture:
+    """Return points lost against the factor of fewer bytes; a line for each family of codecs.
+
+    Args:
+        families: a name -> rows with "factor", "lost" (points) and "spread" (of the seeds).
+        level: the loss that is allowed.
+        width: inches.
+    """
+    picture, axes = figure(width, 3.6)
+    looks = zip(cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False)
+    for (name, rows), (colour, marker, line) in zip(families.items(), looks, strict=False):
+        rows = rows.sort_values("factor")
+        axes.errorbar(
+            rows["factor"], rows["lost"], rows["spread"], fmt=line + marker, color=colour,
+            markersize=4, linewidth=1.2, elinewidth=0.7, label=name,
+        )  # fmt: skip
+    axes.axhline(level, color="#777777", linestyle=":", linewidth=1)
+    axes.axhline(0, color="#777777", linewidth=0.8)
+    _factor_axis(axes)
+    axes.invert_yaxis()  # what loses less stands higher
+    axes.set_ylabel(text("points_lost"), fontsize=9)
+    axes.legend(frameon=False, fontsize=7.5, loc="lower left")
+    return picture
+
+
+def energy(parts: Mapping[str, np.ndarray], x: str) -> Picture:
+    """Return how much of the squared length the largest parts hold together, in percent.
+
+    Args:
+        parts: a name -> squares, largest first.
+        x: "values_kept" (percent of all) or "singular_place" (from 1).
+    """
+    picture, axes = figure()
+    for (name, squares), colour, line in zip(parts.items(), COLOURS, cycle(LINES), strict=False):
+        share = 100 * np.cumsum(squares) / np.sum(squares)
+        places = np.arange(1, len(share) + 1)
+        axes.plot(
+            100 * places / len(share) if x == "values_kept" else places, share, line,
+            color=colour, label=name,
+        )  # fmt: skip
+    if x == "values_kept":
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set(xlabel=text(x), ylabel=text("share_of_square"), ylim=(0, 103))
+    axes.legend(frameon=False, fontsize="small")
+    return picture
