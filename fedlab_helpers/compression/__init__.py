@@ -1,5 +1,7 @@
 """Fewer bytes: which values are sent, how each is written, and what was lost made up for."""
 
+from fedlab_helpers.compression import bits
+from fedlab_helpers.compression.bits import Reader
 from fedlab_helpers.compression.codec import Compressed
 from fedlab_helpers.compression.feedback import WithFeedback, dgc, require_change
 from fedlab_helpers.compression.keep import Everything, RandomK, TopK
@@ -15,10 +17,12 @@ __all__ = [
     "LowRank",
     "Quantized",
     "RandomK",
+    "Reader",
     "Sign",
     "Ternary",
     "TopK",
     "WithFeedback",
+    "bits",
     "dgc",
     "require_change",
     "sketch",

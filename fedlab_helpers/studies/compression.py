@@ -142,12 +142,29 @@ def _lossless(partition: str, seed: int) -> dict[int, np.ndarray]:
     }
 
 
-_DEALS = ("iid", "by_domain")
+# Where the frontier bends, once more for clients that differ in their words.
+_BY_DOMAIN = (
+    LOSSLESS,
+    "4 bits, zstd",
+    "ternary, zstd",
+    "top 1%",
+    "top 1%, EF",
+    "top 10% sign, EF",
+    "top 10% sign, EF, momentum",
+    "top 5% sign, EF, momentum",
+    "top 2% sign, EF, momentum",
+    "top 1% sign, EF, momentum",
+    "rank 2, EF",
+    "rank 1, EF",
+    "rank 1 in 4 bits, EF",
+    "rank 1 in signs, EF",
+)
 COMPRESSION = Study(
     "compression",
     (
-        *grid(partition=_DEALS, seed=range(3), downlink=["whole"], codec=CODECS),
-        *grid(partition=_DEALS, seed=range(3), downlink=[*DOWN][1:], codec=BOTH_WAYS),
+        *grid(partition=["iid"], seed=range(3), downlink=["whole"], codec=CODECS),
+        *grid(partition=["iid"], seed=range(3), downlink=[*DOWN][1:], codec=BOTH_WAYS),
+        *grid(partition=["by_domain"], seed=range(3), downlink=["whole"], codec=_BY_DOMAIN),
     ),
     measure,
 )

@@ -1,0 +1,114 @@
+"""Checks of notebook 08: sending less."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from fedlab_helpers.checks.verdict import Verdict, exercise, right, wrong
+from fedlab_helpers.compression_run import Spot
+
+FACTOR, ACCURACY, ROUNDS = 300, 0.8, 10  # of the open exercise
+
+
+@exercise("say from which share on 8-bit values with 32-bit positions are larger than all values")
+def breaks_even(answer: float) -> Verdict:
+    """Judge the share at which pairs of value and position cost as much as all values."""
+    if math.isclose(answer, 0.2, abs_tol=0.005):
+        return right(
+            "a pair takes 1 + 4 bytes, a value 1. The better values are compressed, the more their "
+            "positions weigh: with 1-bit values and 32-bit positions it is one in 33."
+        )
+    if math.isclose(answer, 0.25, abs_tol=0.005):
+        return wrong("the value itself is sent beside its position.")
+    if not 0 <= answer <= 1:
+        return wrong(f"a share is a number between 0 and 1; got {answer}.")
+    return wrong(f"got {answer}; how many bytes is a pair, and how many is a value alone?")
+
+
+@exercise("write `stochastic_round`: to one of two neighbouring integers, right on average")
+def stochastic_round(function: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
+    """Judge a function of (values, draws) -> whole numbers."""
+    values = torch.tensor([0.25, -0.25, 3.0, -2.0, 2.75])
+    rng = torch.Generator().manual_seed(0)
+    draws = torch.rand(5, 4000, generator=rng)
+    got = function(values[:, None].expand(5, 4000), draws)
+    if not isinstance(got, Tensor) or got.shape != draws.shape:
+        return wrong("expected a tensor with a whole number for each value.")
+    if not torch.equal(got, got.round()):
+        return wrong("some results are no whole numbers.")
+    if not torch.equal(got[2:4], values[2:4, None].expand(2, 4000)):
+        return wrong("3 and -2 are whole already: they should stay, whatever the draw.")
+    if ((got - values[:, None]).abs() >= 1).any():
+        return wrong("a result is a whole step or more away from its value: take a neighbour.")
+    means = got.double().mean(1)
+    if torch.allclose(means, values.round().double()):
+        return wrong("this rounds to the nearest, always the same way. Use the draws.")
+    off = (means - values).abs()
+    if (off > 0.05).any():
+        worst = int(off.argmax())
+        return wrong(
+            f"{values[worst]:g} becomes {means[worst]:.2f} on average over 4,000 draws. (What does "
+            "`floor` do to negative numbers, and what does `int`?)"
+        )
+    return right("unbiased, on both sides of zero: `floor(value + draw)` is all it takes.")
+
+
+@exercise("write `pack_nibbles`: two codes of 4 bits to a byte")
+def pack_nibbles(function: Callable[[Sequence[int]], bytes]) -> Verdict:
+    """Judge a function of codes -> bytes."""
+    got = function([1, 2, 15, 0, 7])
+    if not isinstance(got, bytes | bytearray):
+        return wrong(f"expected bytes, got {type(got).__name__}.")
+    if len(got) == 5:
+        return wrong("five codes in five bytes: half of each byte is wasted.")
+    if len(got) != 3:
+        return wrong(f"five codes are three bytes, the last half empty; got {len(got)}.")
+    if bytes(got) == bytes([0x12, 0xF0, 0x70]):
+        return wrong("the first of two goes into the *low* four bits: 1 and 2 make 0x21.")
+    if bytes(got) != bytes([0x21, 0x0F, 0x07]):
+        return wrong(f"1, 2, 15, 0, 7 should make 21 0f 07; got {bytes(got).hex(' ')}.")
+    if bytes(function([])) != b"":
+        return wrong("no codes are no bytes.")
+    return right("21 0f 07: an eighth of what float32 takes.")
+
+
+@exercise("write `turn`: a client's turn with top-k and error feedback")
+def turn(function: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]) -> Verdict:
+    """Judge a function of (update, residual, k) -> (sent, new residual)."""
+    update, residual = torch.tensor([3.0, 2.0, 0.0, -1.0]), torch.tensor([0.0, 2.0, -5.0, 0.0])
+    got = function(update.clone(), residual.clone(), 2)
+    if got is None or len(got) != 2:
+        return wrong("expected two tensors: what is sent, and the new residual.")
+    sent, kept = got
+    if sent.shape != update.shape or kept.shape != update.shape:
+        return wrong("both have the shape of the update, with zeros where nothing is.")
+    if torch.equal(sent, torch.tensor([3.0, 2.0, 0.0, 0.0])):
+        return wrong("add the residual *before* choosing the largest.")
+    if int((sent != 0).sum()) != 2:
+        return wrong(f"k is 2, but {int((sent != 0).sum())} values are sent.")
+    if not torch.equal(sent, torch.tensor([0.0, 4.0, -5.0, 0.0])):
+        return wrong(f"sent {sent.tolist()}; the largest in *size* of update + residual.")
+    if torch.equal(kept, update - sent):
+        return wrong("the residual is update + old residual - sent: the old one must not vanish.")
+    if not torch.equal(kept, torch.tensor([3.0, 0.0, 0.0, -1.0])):
+        return wrong(f"kept {kept.tolist()}, expected update + residual - sent.")
+    return right("sent and kept are together all there was.")
+
+
+@exercise(f"find settings with {FACTOR} times fewer bytes up and {100 * ACCURACY:.0f}% accuracy")
+def frugal(spots: Sequence[Spot]) -> Verdict:
+    """Judge the spots of one run of `compression_run.play`."""
+    spots = list(spots)
+    if not spots or not isinstance(spots[-1], Spot):
+        return wrong("expected the list of what `play` yields.")
+    last = spots[-1]
+    told = f"{last.factor:.0f} times fewer bytes, {last.accuracy:.1%} after {last.round} rounds"
+    if last.round > ROUNDS:
+        return wrong(f"{told}; {ROUNDS} rounds are allowed.")
+    if last.factor < FACTOR:
+        return wrong(f"{told}. Fewer bits a value, fewer values, or both?")
+    if last.accuracy < ACCURACY:
+        return wrong(f"{told}. Is anything lost for good? Which kind of codec holds most at once?")
+    return right(f"{told}.")
