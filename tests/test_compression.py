@@ -2,7 +2,9 @@
 
 import struct
 import time
+import tracemalloc
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -499,7 +501,7 @@ HOSTILE = {
     "40 GB": claimed([100_000, 100_000]),
     "2^68 values": claimed([2**34, 2**34]),
     "none of 2^34": claimed([0, 2**34]),
-    "just below the limit": claimed([1 << 24]),
+    "just below the limit": claimed([1 << 22]),
     "too little": claimed([2], body=bytes(4)),
     "too much": claimed([1], body=bytes(9)),
     "a name twice": sealed(bytes([2]) + 2 * (b"\1a" + bytes([0, 0])) + bytes(8)),
@@ -514,6 +516,22 @@ def test_hostile_bytes_are_refused_quickly(name):
     with pytest.raises(wire.WireError):
         Compressed().decode(HOSTILE[name])
     assert time.thread_time() - began < 0.5
+
+
+@each_keep
+def test_claims_allocate_in_proportion_to_what_came(keep):
+    """Four million values claimed, and next to nothing sent."""
+    codec = Compressed(keep, Sign())
+    codes = bytes([codec.keep.code, codec.write.code, 0])
+    tiny_share = np.float64(1e-9).tobytes()
+    bodies = [bytes(60), bytes(8) + np.float64(1.0).tobytes(), bytes(8) + tiny_share + bytes(40)]
+    tracemalloc.start()
+    for body in bodies:
+        with suppress(wire.WireError):
+            codec.decode(claimed([1 << 21, 2], body=body, codes=codes))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6  # NumPy's memory; torch's is bounded by max_values
 
 
 def test_a_bomb_is_not_expanded():

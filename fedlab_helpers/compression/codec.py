@@ -59,7 +59,7 @@ class Compressed:
     keep: Keep = field(default_factory=Everything)
     write: Format = field(default_factory=Float32)
     squeeze: int | None = None
-    max_values: int = 1 << 24
+    max_values: int = 1 << 22
     keeps_rows = True
 
     def __post_init__(self):
@@ -108,7 +108,7 @@ class Compressed:
 
     def decode(self, payload: bytes) -> State:
         """Return the tensors, sorted by name. Raises WireError for anything but a payload that
-        a codec of the same keep and format has written."""
+        a codec of the same kinds of keep and format has written."""
         reader = Reader(self._body(payload))
         table = list(self._read_table(reader))
         whole = {

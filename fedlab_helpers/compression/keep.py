@@ -6,7 +6,7 @@ A `Keep` turns tensors into vectors of values and a head that says where those b
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from fedlab_helpers.compression import bits
 from fedlab_helpers.compression.bits import Reader
 from fedlab_helpers.state import State
+from fedlab_helpers.wire import WireError
 
 Shape = tuple[int, ...]
 ReadValues = Callable[[int], Tensor]  # how many -> the next values
@@ -22,34 +23,32 @@ SCOPES = ("model", "tensor")
 _LARGEST = torch.finfo(torch.float32).max
 
 
-class Keep(Protocol):
-    """Chooses what is sent; a frozen value itself."""
+class Keep:
+    """Chooses what is sent; a frozen value."""
 
     code: int  # stands in the payload, so that another choice's bytes are refused
-    thins: bool  # whether most values become zero, so that empty rows can be left out
+    thins = False  # whether most values become zero, so that empty rows can be left out
 
     def thin(self, tensors: State) -> State:
-        """Return the tensors, float32, with what will not be sent set to zero."""
+        """Return the tensors, float32, with what will not be sent set to zero, if it `thins`."""
+        return tensors
 
     def split(
         self, tensors: Sequence[Tensor], rng: torch.Generator | None
     ) -> tuple[bytes, list[Tensor]]:
         """Return the head, and vectors of values to be written."""
+        raise NotImplementedError
 
     def join(self, reader: Reader, shapes: Sequence[Shape], values: ReadValues) -> list[Tensor]:
         """Return tensors of these shapes from the head and the values that follow it."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Everything:
+class Everything(Keep):
     """Sends all values of all tensors."""
 
     code = 1
-    thins = False
-
-    def thin(self, tensors: State) -> State:
-        """Return the tensors as they are."""
-        return tensors
 
     def split(
         self, tensors: Sequence[Tensor], rng: torch.Generator | None = None
@@ -63,7 +62,7 @@ class Everything:
 
 
 @dataclass(frozen=True)
-class TopK:
+class TopK(Keep):
     """Sends the values that are largest in size, and where they were.
 
     Aji and Heafield 2017, arXiv:1704.05021. Positions are written as the steps from each to the
@@ -112,7 +111,7 @@ class TopK:
 
 
 @dataclass(frozen=True)
-class RandomK:
+class RandomK(Keep):
     """Sends values drawn at random; instead of positions, the 8 bytes that they are drawn from.
 
     Args:
@@ -126,14 +125,9 @@ class RandomK:
     per: Literal["model", "tensor"] = "model"
     scaled: bool = True
     code = 3
-    thins = False
 
     def __post_init__(self):
         _require(self.share, self.per)
-
-    def thin(self, tensors: State) -> State:
-        """Return the tensors as they are: what is sent does not depend on them."""
-        return tensors
 
     def split(
         self, tensors: Sequence[Tensor], rng: torch.Generator | None = None
@@ -156,8 +150,11 @@ class RandomK:
         seed = int.from_bytes(reader.take(8), "little")
         share = float(np.frombuffer(reader.take(8), dtype="<f8")[0])
         if not 0 < share <= 1:
-            raise bits.WireError(f"a share of {share!r} is claimed, expected one in (0, 1]")
-        places = self._places(seed, share, [prod(shape) for shape in shapes])
+            raise WireError(f"a share of {share!r} is claimed, expected one in (0, 1]")
+        sizes = [prod(shape) for shape in shapes]
+        if sum(_count(share, n) for n in sizes) > len(sizes) + 8 * reader.left:
+            raise WireError(f"a share of {share!r} is claimed, more than {reader.left} bytes hold")
+        places = self._places(seed, share, sizes)
         return _scatter(places, shapes, values)
 
     def _places(self, seed: int, share: float, sizes: Sequence[int]) -> list[np.ndarray]:

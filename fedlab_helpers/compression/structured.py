@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedlab_helpers.compression.bits import Reader, WireError, varints
-from fedlab_helpers.compression.keep import ReadValues, Shape
-from fedlab_helpers.state import State
+from fedlab_helpers.compression.bits import Reader
+from fedlab_helpers.compression.keep import Keep, ReadValues, Shape
 
 
 @dataclass(frozen=True)
-class LowRank:
+class LowRank(Keep):
     """PowerSGD: a matrix M, (n, m), is sent as P (n, r) and Q (m, r), whose product is near M.
 
     Vogels et al. 2019, arXiv:1905.13727, Algorithm 1, from a random start each time instead of
@@ -29,7 +28,6 @@ class LowRank:
     rank: int = 1
     iterations: int = 2
     code = 4
-    thins = False
 
     def __post_init__(self):
         for name in ("rank", "iterations"):
@@ -37,19 +35,15 @@ class LowRank:
             if not (isinstance(value, int) and value >= 1):
                 raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")
 
-    def thin(self, tensors: State) -> State:
-        """Return the tensors as they are."""
-        return tensors
-
     def split(
         self, tensors: Sequence[Tensor], rng: torch.Generator | None = None
     ) -> tuple[bytes, list[Tensor]]:
-        """Return the rank, and P and Q of each matrix, or a tensor whole."""
+        """Return no head, and P and Q of each matrix, or a tensor whole."""
         vectors = []
         for tensor in tensors:
             whole = not _pays(tuple(tensor.shape), self.rank)
             vectors += [tensor.flatten()] if whole else self._factors(tensor, rng)
-        return varints([self.rank]), vectors
+        return b"", vectors
 
     def _factors(self, matrix: Tensor, rng: torch.Generator | None) -> list[Tensor]:
         scale = float(matrix.abs().max()) or 1.0  # squares of tiny or huge values stay in range
@@ -63,10 +57,7 @@ class LowRank:
 
     def join(self, reader: Reader, shapes: Sequence[Shape], values: ReadValues) -> list[Tensor]:
         """Return the products P Qᵀ, and what was sent whole."""
-        rank = reader.varint()
-        if not rank:
-            raise WireError("rank 0 is claimed, expected at least 1")
-        tensors = []
+        tensors, rank = [], self.rank
         for shape in shapes:
             if not _pays(shape, rank):
                 tensors.append(values(prod(shape)).reshape(shape))
@@ -87,7 +78,7 @@ _ROWS = 5  # hash functions; an estimate is the median of so many
 
 
 @dataclass(frozen=True)
-class CountSketch:
+class CountSketch(Keep):
     """All values are added, with random signs, into a small table; the largest can be read back.
 
     Charikar et al. 2002, doi:10.1007/3-540-45465-9_59; for federated learning FetchSGD, Rothchild
@@ -102,31 +93,27 @@ class CountSketch:
 
     share: float
     code = 5
-    thins = False
 
     def __post_init__(self):
         if not 0 < self.share <= 1:
             raise ValueError(f"share: got {self.share!r}, expected a number in (0, 1]")
 
-    def thin(self, tensors: State) -> State:
-        """Return the tensors as they are."""
-        return tensors
-
     def split(
         self, tensors: Sequence[Tensor], rng: torch.Generator | None = None
     ) -> tuple[bytes, list[Tensor]]:
-        """Return the seed of the hash functions and the cells a row, and the table."""
+        """Return the seed of the hash functions, and the table."""
         flat = torch.cat([t.flatten() for t in tensors]) if tensors else torch.zeros(0)
         seed = int(torch.randint(2**62, (), generator=rng))
-        columns = max(1, int(self.share * len(flat) / _ROWS))
-        return seed.to_bytes(8, "little") + varints([columns]), [sketch(flat, seed, columns)]
+        return seed.to_bytes(8, "little"), [sketch(flat, seed, self._columns(len(flat)))]
+
+    def _columns(self, size: int) -> int:
+        return max(1, int(self.share * size / _ROWS))
 
     def join(self, reader: Reader, shapes: Sequence[Shape], values: ReadValues) -> list[Tensor]:
         """Return the largest estimates in their places, zero elsewhere."""
         seed = int.from_bytes(reader.take(8), "little")
-        columns, sizes = reader.varint(), [prod(shape) for shape in shapes]
-        if not 1 <= columns <= max(1, sum(sizes)):
-            raise WireError(f"{columns} columns are claimed for {sum(sizes)} values")
+        sizes = [prod(shape) for shape in shapes]
+        columns = self._columns(sum(sizes))
         estimates = _estimates(values(_ROWS * columns), seed, columns, sum(sizes))
         kept = estimates.abs().topk(min(columns, len(estimates)), sorted=False).indices
         flat = torch.zeros_like(estimates)
