@@ -139,7 +139,8 @@ class EncodedReviews:
     Args:
         tokens: word ids, (N, T) int64.
         lengths: words in each review, (N,) int64, from 1 to T.
-        labels: class of each review, (N,) int64.
+        labels: class of each review, (N,) int64; or, to learn from, its probability of each
+            class, (N, C) floating point.
 
     Raises:
         ValueError: the shapes do not fit each other, or a length is not in 1..T.
@@ -151,7 +152,8 @@ class EncodedReviews:
 
     def __post_init__(self):
         shapes = [tuple(t.shape) for t in (self.tokens, self.lengths, self.labels)]
-        if self.tokens.dim() != 2 or shapes[1:] != [(len(self.tokens),)] * 2:
+        rows = shapes[2][:-1] if self.labels.is_floating_point() else shapes[2]
+        if self.tokens.dim() != 2 or not shapes[1] == rows == (len(self.tokens),):
             raise ValueError(f"EncodedReviews: shapes {shapes}, expected (N, T), (N,), (N,)")
         if len(self):
             low, high, width = *map(int, self.lengths.aminmax()), self.tokens.shape[1]

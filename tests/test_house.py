@@ -57,6 +57,7 @@ FLOORS = {
     "plots": 8,
     "catalogue": 8,
     "clusters": 8,
+    "shrinking": 8,
     "compression_run": 8,
     "course": 8,
     "lab": 9,

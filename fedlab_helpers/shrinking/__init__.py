@@ -1,0 +1,34 @@
+"""A smaller model: pruned, factored, with fewer words, taught by a larger one, in fewer bits."""
+
+from fedlab_helpers.shrinking.distill import agreement, cooled, softened, taught
+from fedlab_helpers.shrinking.exchange import Exchange, distillation_rounds
+from fedlab_helpers.shrinking.factor import best_factors, factor_recurrent, narrow_embedding
+from fedlab_helpers.shrinking.prune import (
+    apply_masks,
+    keep_pruned,
+    keep_units,
+    smallest_masks,
+    unit_sizes,
+)
+from fedlab_helpers.shrinking.words import hash_reviews, trim_model, trim_reviews, trim_task
+
+__all__ = [
+    "Exchange",
+    "agreement",
+    "apply_masks",
+    "best_factors",
+    "cooled",
+    "distillation_rounds",
+    "factor_recurrent",
+    "hash_reviews",
+    "keep_pruned",
+    "keep_units",
+    "narrow_embedding",
+    "smallest_masks",
+    "softened",
+    "taught",
+    "trim_model",
+    "trim_reviews",
+    "trim_task",
+    "unit_sizes",
+]

@@ -1,0 +1,112 @@
+"""Federated distillation: clients send what they answer, not what they weigh."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedlab_helpers.compression import Compressed, Float16
+from fedlab_helpers.devices import child_seed
+from fedlab_helpers.federated import sample_cohort
+from fedlab_helpers.models import use_own_randomness
+from fedlab_helpers.plan import Plan
+from fedlab_helpers.shrinking.distill import cooled, taught
+from fedlab_helpers.text import EncodedReviews
+from fedlab_helpers.training import LocalConfig, predict, train
+from fedlab_helpers.updates import Codec
+
+View = Callable[[EncodedReviews], EncodedReviews]
+_ANSWERS = "answers"
+
+
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """One finished round of federated distillation.
+
+    Args:
+        round: from 1.
+        cohort: the clients that took part.
+        consensus: the mean of their logits on the public reviews, as decoded, (N, C).
+        bytes_up: sent by the cohort.
+        bytes_down: sent to it.
+    """
+
+    round: int
+    cohort: tuple[int, ...]
+    consensus: Tensor
+    bytes_up: int
+    bytes_down: int
+
+
+def distillation_rounds(
+    models: Sequence[nn.Module],
+    clients: Sequence[EncodedReviews],
+    public: EncodedReviews,
+    plan: Plan,
+    *,
+    learn: LocalConfig | None = None,
+    temperature: float = 1.0,
+    codec: Codec | None = None,
+    views: Sequence[View] | None = None,
+) -> Iterator[Exchange]:
+    """Train a model for each client, of any architecture, by exchanging predictions.
+
+    Li and Wang 2019, arXiv:1910.03581 (FedMD), Algorithm 1, without its pretraining: in a round,
+    each client of the cohort trains on its own reviews, answers the public ones and sends the
+    logits; the server sends back their mean; each of them trains on the public reviews towards
+    that. No label of a public review is used.
+
+    Args:
+        models: one for each client; changed in place. Only their answers must be alike in shape.
+        clients: the reviews of each client.
+        public: reviews that all have; their labels are not looked at.
+        plan: rounds, cohort, local training, seed.
+        learn: how a client trains towards the consensus; None: as `plan.local`.
+        temperature: of the consensus.
+        codec: of the logits; None: 16 bits a value.
+        views: for each client, what its model reads in place of reviews (another vocabulary);
+            None: the reviews.
+
+    Raises:
+        ValueError: there is not one model, or view, for each client.
+    """
+    if len(models) != len(clients) or (views is not None and len(views) != len(clients)):
+        counts = [len(models), len(clients), len(models if views is None else views)]
+        raise ValueError(f"models, clients, views: got {counts}, expected as many of each")
+    views = views or [lambda reviews: reviews] * len(clients)
+    for model in models:
+        use_own_randomness(model)
+    codec = codec or Compressed(write=Float16())
+    sides = list(zip(models, clients, views, strict=True))
+    for number in range(1, plan.rounds + 1):
+        cohort = sample_cohort(plan, number, len(clients))
+        sent = [
+            codec.encode({_ANSWERS: _answer(*sides[client], public, plan, number, client)})
+            for client in cohort
+        ]
+        answers = torch.stack([codec.decode(payload)[_ANSWERS] for payload in sent])
+        back = codec.encode({_ANSWERS: answers.mean(0)})
+        consensus = codec.decode(back)[_ANSWERS]
+        lesson = taught(public, consensus, temperature, trust=1.0)
+        for client in cohort:
+            model, _, view = sides[client]
+            seed = child_seed(plan.seed, "learn", number, client)
+            config = learn or plan.local
+            train(model, view(lesson), config, seed=seed, hooks=cooled(temperature))
+        yield Exchange(number, cohort, consensus, sum(map(len, sent)), len(back) * len(cohort))
+
+
+def _answer(
+    model: nn.Module,
+    reviews: EncodedReviews,
+    view: View,
+    public: EncodedReviews,
+    plan: Plan,
+    number: int,
+    client: int,
+) -> Tensor:
+    """Train a client's model on its own reviews, and return its logits of the public ones."""
+    seed = child_seed(plan.seed, "local", number, client)
+    train(model, view(reviews), plan.local, seed=seed)
+    return predict(model, view(public))

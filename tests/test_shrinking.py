@@ -1,0 +1,328 @@
+"""Smaller models: what goes is gone, what stays is what it was."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedlab_helpers.compression import Compressed
+from fedlab_helpers.federated import Plan
+from fedlab_helpers.models import CELLS, SentimentLSTM
+from fedlab_helpers.shrinking import (
+    agreement,
+    apply_masks,
+    best_factors,
+    cooled,
+    distillation_rounds,
+    factor_recurrent,
+    hash_reviews,
+    keep_pruned,
+    keep_units,
+    narrow_embedding,
+    smallest_masks,
+    softened,
+    taught,
+    trim_model,
+    trim_reviews,
+    trim_task,
+    unit_sizes,
+)
+from fedlab_helpers.state import of_model
+from fedlab_helpers.text import Vocabulary
+from fedlab_helpers.training import Hooks, LocalConfig, evaluate, predict, train
+
+each_cell = pytest.mark.parametrize("cell", sorted(CELLS))
+QUICK = LocalConfig(epochs=3, batch_size=8, lr=0.02)
+
+
+# Pruning
+
+
+def test_the_smallest_weights_of_all_matrices_go():
+    model = SentimentLSTM(3, 2, 1, seed=0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(9.0)
+        model.embedding.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, -8.0], [2.0, 7.0]]))
+    masks = smallest_masks(model, 4 / 20)  # of 6 + 8 + 4 + 2 weights
+    assert masks["embedding.weight"].tolist() == [[False, False], [False, True], [False, True]]
+    assert masks["recurrent.weight_hh_l0"].all()
+    assert masks.keys() == {n for n, p in model.named_parameters() if p.dim() == 2}
+
+
+def test_nothing_goes_at_share_zero(small_model):
+    assert all(bool(mask.all()) for mask in smallest_masks(small_model(), 0.0).values())
+
+
+@given(share=st.floats(0, 0.99))
+def test_the_share_that_goes_is_the_one_asked_for(share):
+    model = SentimentLSTM(20, 6, 5, seed=0)
+    masks = smallest_masks(model, share)
+    total = sum(mask.numel() for mask in masks.values())
+    assert sum(int((~mask).sum()) for mask in masks.values()) == int(share * total)
+    before = of_model(model)
+    apply_masks(model, masks)
+    kept = torch.cat([before[n][mask].abs() for n, mask in masks.items()])
+    gone = torch.cat([before[n][~mask].abs() for n, mask in masks.items()])
+    assert not len(gone) or not len(kept) or float(gone.max()) <= float(kept.min())
+
+
+def test_pruned_weights_stay_zero_while_the_model_trains_on(small_model, reviews):
+    model, masks = small_model(), smallest_masks(small_model(), 0.7)
+    apply_masks(model, masks)
+    train(model, reviews(40), QUICK, hooks=keep_pruned(masks))
+    for name, mask in masks.items():
+        assert not model.state_dict()[name][~mask].any()
+    assert not torch.equal(model.head.weight, small_model().head.weight)
+
+
+@each_cell
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_units_that_do_nothing_can_be_taken_out(small_model, reviews, cell, pooling):
+    """With all that leaves a unit at zero, the model without it answers the same."""
+    model, data = small_model(cell=cell, pooling=pooling), reviews(20)
+    with torch.no_grad():
+        for matrix in (model.recurrent.weight_hh_l0, model.head.weight):
+            matrix[:, [1, 4]] = 0.0
+    small = keep_units(model, [0, 2, 3])
+    assert small.recurrent.hidden_size == 3
+    torch.testing.assert_close(predict(small, data), predict(model, data))
+
+
+@each_cell
+def test_order_of_units_changes_nothing(small_model, reviews, cell):
+    model, data = small_model(cell=cell), reviews(20)
+    turned = keep_units(model, [4, 2, 0, 1, 3])
+    torch.testing.assert_close(predict(turned, data), predict(model, data))
+
+
+def test_the_size_of_a_unit_counts_all_that_goes_in_and_comes_out():
+    model = SentimentLSTM(3, 2, 2, seed=0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.recurrent.weight_ih_l0[1, 0] = 3.0  # unit 1, input gate
+        model.recurrent.weight_ih_l0[7, 1] = 4.0  # unit 1, output gate
+        model.head.weight[0, 1] = 12.0
+        model.recurrent.bias_hh_l0[4] = 2.0  # unit 0, candidate
+        model.recurrent.weight_hh_l0[0, 1] = 84.0  # from unit 1 into unit 0
+    assert unit_sizes(model).tolist() == pytest.approx([(4 + 84**2) ** 0.5, 85.0])
+
+
+@pytest.mark.parametrize("units", [[], [0, 0], [5], [-1]])
+def test_units_that_are_not_there_are_named(small_model, units):
+    with pytest.raises(ValueError, match=r"units: got .*expected at least one of 0 to 4"):
+        keep_units(small_model(), units)
+
+
+# Factors
+
+
+def test_a_matrix_of_rank_two_is_found_exactly():
+    rng = torch.Generator().manual_seed(0)
+    matrix = torch.randn(9, 2, generator=rng) @ torch.randn(2, 7, generator=rng)
+    left, right = best_factors(matrix, 2)
+    assert (left.shape, right.shape) == ((9, 2), (2, 7))
+    torch.testing.assert_close(left @ right, matrix, rtol=1e-4, atol=1e-5)
+
+
+@each_cell
+def test_a_narrow_table_does_what_the_best_wide_one_would(small_model, reviews, cell):
+    model, data = small_model(cell=cell), reviews(20)
+    narrow = narrow_embedding(model, 3)
+    left, right = best_factors(model.embedding.weight.detach(), 3)
+    wide = small_model(cell=cell)
+    with torch.no_grad():
+        wide.embedding.weight.copy_(left @ right)
+    assert narrow.embedding.weight.shape == (50, 3)
+    torch.testing.assert_close(predict(narrow, data), predict(wide, data), rtol=1e-4, atol=1e-5)
+    assert not narrow.embedding.weight[0].any()  # padding stays zero
+
+
+def test_at_full_rank_nothing_changes(small_model, reviews):
+    model, data = small_model(), reviews(20)
+    for made in (narrow_embedding(model, 6), factor_recurrent(model, 5)[0]):
+        torch.testing.assert_close(predict(made, data), predict(model, data), rtol=1e-4, atol=1e-5)
+
+
+def test_the_recurrent_matrix_gets_its_rank(small_model):
+    made, numbers = factor_recurrent(small_model(), 2)
+    assert int(torch.linalg.matrix_rank(made.recurrent.weight_hh_l0, rtol=1e-5)) == 2
+    assert numbers == 2 * (20 + 5)
+
+
+@pytest.mark.parametrize("rank", [0, 7])
+def test_a_rank_that_is_none_is_named(small_model, rank):
+    with pytest.raises(ValueError, match=rf"rank: got {rank}, expected 1 to 6"):
+        narrow_embedding(small_model(), rank)
+
+
+# Words
+
+
+def test_rare_words_become_unknown(reviews):
+    data = reviews(20)
+    small = trim_reviews(data, 10)
+    assert int(small.tokens.max()) < 10
+    common = data.tokens < 10
+    assert torch.equal(small.tokens[common], data.tokens[common])
+    assert (small.tokens[~common] == 1).all()
+
+
+def test_a_trimmed_model_reads_trimmed_reviews_as_the_whole_one_does(small_model, reviews):
+    model, data = small_model(), trim_reviews(reviews(20), 10)
+    small = trim_model(model, 10)
+    assert small.embedding.num_embeddings == 10
+    torch.testing.assert_close(predict(small, data), predict(model, data))
+
+
+def test_a_trimmed_task_is_the_one_that_a_smaller_vocabulary_makes(small_task):
+    small = trim_task(small_task, 10)
+    assert small.vocab.words == small_task.vocab.words[:10]
+    assert all(int(p.tokens.max()) < 10 for p in (small.train, small.validation, small.test))
+    with pytest.raises(ValueError, match="size: got 51, expected 3 to 50"):
+        trim_task(small_task, 51)
+
+
+def test_hashed_words_share_rows_by_their_text(reviews):
+    vocab, other = Vocabulary(["好", "差", "贵"]), Vocabulary(["贵", "好"])
+    data = replace(reviews(1), tokens=torch.tensor([[2, 3, 4, 0]]), lengths=torch.tensor([3]))
+    hashed = hash_reviews(data, vocab, 4).tokens[0].tolist()
+    assert hashed[3] == 0
+    assert set(hashed[:3]) <= {2, 3}
+    turned = replace(data, tokens=torch.tensor([[3, 1, 2, 0]]))
+    again = hash_reviews(turned, other, 4).tokens[0].tolist()
+    assert again == [hashed[0], 1, hashed[2], 0]
+
+
+# Distillation
+
+
+def test_the_higher_the_temperature_the_more_even():
+    logits = torch.tensor([[2.0, 0.0]])
+    assert softened(logits, 1.0)[0, 0] == pytest.approx(0.8808, abs=1e-4)
+    assert softened(logits, 2.0)[0, 0] == pytest.approx(0.7311, abs=1e-4)
+    with pytest.raises(ValueError, match="temperature: got 0"):
+        softened(logits, 0)
+
+
+def test_the_target_mixes_teacher_and_label(reviews):
+    data, logits = reviews(2), torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    data = replace(data, labels=torch.tensor([1, 1]))
+    mixed = taught(data, logits, 2.0, trust=0.5).labels
+    assert mixed[0].tolist() == pytest.approx([0.7311 / 2, 0.5 + 0.2689 / 2], abs=1e-4)
+    assert taught(data, logits, 2.0, trust=1.0).labels[1, 1] == pytest.approx(0.7311, abs=1e-4)
+    assert taught(data, logits, 2.0, trust=0.0).labels.tolist() == [[0, 1], [0, 1]]
+    with pytest.raises(ValueError, match=r"trust: got 1\.5"):
+        taught(data, logits, 2.0, trust=1.5)
+
+
+def test_one_mixed_target_is_the_sum_of_two_losses(small_model, reviews):
+    """Cross entropy is linear in its target."""
+    data, model = reviews(12), small_model()
+    logits, teacher = predict(model, data) / 2.0, torch.randn(12, 2)
+    ce = torch.nn.functional.cross_entropy
+    mixed = ce(logits, taught(data, teacher, 2.0, 0.7).labels)
+    two = 0.7 * ce(logits, softened(teacher, 2.0)) + 0.3 * ce(logits, data.labels)
+    torch.testing.assert_close(mixed, two)
+
+
+def test_hard_labels_as_probabilities_train_bit_for_bit_the_same(small_model, reviews, bits):
+    data = reviews(30)
+    one, other = small_model(), small_model()
+    train(one, data, QUICK)
+    sharp = replace(data, labels=torch.nn.functional.one_hot(data.labels, 2).float())
+    train(other, sharp, QUICK)
+    for name, tensor in one.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_a_student_without_a_label_learns_from_its_teacher(small_model, reviews):
+    teacher, data, exam = small_model(), reviews(200), reviews(100, seed=9)
+    train(teacher, data, LocalConfig(epochs=10, lr=0.02))
+    unlabelled = replace(data, labels=torch.zeros_like(data.labels))
+    lesson = taught(unlabelled, predict(teacher, data), 2.0, trust=1.0)
+    student = SentimentLSTM(50, 4, 3, seed=1, cell="gru")
+    train(student, lesson, LocalConfig(epochs=15, lr=0.02), hooks=cooled(2.0))
+    assert evaluate(student, exam).accuracy > 0.8
+    assert agreement(student, predict(teacher, exam), exam) > 0.85
+    assert agreement(teacher, predict(teacher, exam), exam) == 1.0
+
+
+def test_the_loss_at_a_temperature_is_scaled_back(small_model, reviews):
+    """The gradient of a small logit difference does not depend on the temperature."""
+    hooks = cooled(3.0)
+    assert isinstance(hooks, Hooks)
+    assert hooks.logits(torch.tensor([3.0])).item() == 1.0
+    assert hooks.loss(None, torch.tensor(2.0)).item() == 18.0
+
+
+# Federated distillation
+
+
+def players(small_model):
+    cells = ("lstm", "gru", "rnn", "lstm")
+    return [small_model(cell=cell, seed=seed) for seed, cell in enumerate(cells)]
+
+
+PLAN = Plan(3, 3, LocalConfig(epochs=2, batch_size=8, lr=0.02), seed=1)
+
+
+def test_models_of_all_kinds_learn_from_each_other(small_model, reviews):
+    clients = [reviews(40, seed) for seed in range(4)]
+    models, public, exam = players(small_model), reviews(150, seed=5), reviews(200, seed=9)
+    alone = players(small_model)
+    for model, data in zip(alone, clients, strict=True):
+        train(model, data, LocalConfig(epochs=10, batch_size=8, lr=0.02))
+    plan = replace(PLAN, rounds=5, clients_per_round=None)
+    records = list(distillation_rounds(models, clients, public, plan))
+    assert [record.round for record in records] == [1, 2, 3, 4, 5]
+    together, apart = (
+        sum(evaluate(model, exam).accuracy for model in group) / 4 for group in (models, alone)
+    )
+    assert together > apart + 0.03
+
+
+def test_what_is_exchanged_are_answers(small_model, clients, reviews):
+    public = reviews(50, seed=5)
+    record = next(iter(distillation_rounds(players(small_model), clients, public, PLAN)))
+    assert len(record.cohort) == 3
+    assert record.consensus.shape == (50, 2)
+    assert record.bytes_up == record.bytes_down == 3 * (50 * 2 * 2 + 26)
+    whole = next(
+        iter(distillation_rounds(players(small_model), clients, public, PLAN, codec=Compressed()))
+    )
+    assert whole.bytes_up > 1.8 * record.bytes_up
+
+
+def test_labels_of_public_reviews_are_not_looked_at(small_model, clients, reviews, bits):
+    ends = []
+    for label in (0, 1):
+        public = reviews(50, seed=5)
+        public = replace(public, labels=torch.full_like(public.labels, label))
+        models = players(small_model)
+        list(distillation_rounds(models, clients, public, PLAN, temperature=2.0))
+        ends.append([bits(model.state_dict()) for model in models])
+    assert ends[0] == ends[1]
+
+
+def test_a_client_that_is_not_asked_does_not_move(small_model, clients, reviews, bits):
+    models = players(small_model)
+    before = [bits(model.state_dict()) for model in models]
+    record = next(iter(distillation_rounds(models, clients, reviews(50, seed=5), PLAN)))
+    moved = {c for c, model in enumerate(models) if bits(model.state_dict()) != before[c]}
+    assert moved == set(record.cohort)
+
+
+def test_each_model_may_read_with_its_own_vocabulary(small_model, clients, reviews):
+    small = [SentimentLSTM(10, 4, 3, seed=seed) for seed in range(4)]
+    views = [lambda data: trim_reviews(data, 10)] * 4
+    records = list(distillation_rounds(small, clients, reviews(50, seed=5), PLAN, views=views))
+    assert len(records) == 3
+
+
+def test_one_model_for_each_client(small_model, clients, reviews):
+    with pytest.raises(ValueError, match=r"models, clients, views: got \[3, 4, 3\]"):
+        next(distillation_rounds(players(small_model)[:3], clients, reviews(5), PLAN))
