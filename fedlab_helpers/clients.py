@@ -120,9 +120,10 @@ class Clients:
         except IndexError:
             replica = copy.deepcopy(self.model).to(device)
         try:
-            update, kept = self._train(replica, number, client, received, kept)
-            update, kept = self._transform(update, kept, number)
-            return self._pack(update, kept, number, received.weights)
+            trained, kept = self._train(replica, number, client, received, kept)
+            update, kept = self._transform(trained, kept, number)
+            reply = self._pack(update, kept, number, received.weights)
+            return self._settle(reply, trained, received.weights)
         except Stopped:
             raise
         except Exception as error:
@@ -173,6 +174,15 @@ class Clients:
             return Reply(update.client, wire.pack(update, self.codec, like, rng), kept)
         payload, lost = self.codec.pack(update, kept.get("feedback", {}), like, rng)
         return Reply(update.client, payload, {**kept, "feedback": lost})
+
+    def _settle(self, reply: Reply, trained: Update, like: State) -> Reply:
+        """Let the strategy see what the server will, where what a client keeps depends on it."""
+        if not self.strategy.settles:
+            return reply
+        arrived = wire.unpack(reply.payload, self.codec, reply.client)
+        arrived, trained = (wire.make_whole(update, like) for update in (arrived, trained))
+        memory = self.strategy.settle(reply.kept["strategy"], trained, arrived)
+        return replace(reply, kept={**reply.kept, "strategy": memory})
 
     def _first_private(self, client: int) -> State:
         """Return the first values of what is not shared; of a personal word table the rows of

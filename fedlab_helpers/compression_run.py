@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedlab_helpers import aggregation, federated, wire
 from fedlab_helpers.compression import (
@@ -47,6 +47,13 @@ WRITES = {
 }
 PARTITIONS = ("iid", "by_domain", "dirichlet")
 _MOMENTUM = 0.9
+
+
+def feeds_back(keep: str, write: str) -> bool:
+    """Return whether error feedback makes sense: not where more may be lost than there was."""
+    return keep != "sketch" and write != "ternary"
+
+
 _LOCAL = LocalConfig(lr=2e-2)  # as tuned for the strategy used here: `studies.aggregation.CHOSEN`
 
 
@@ -60,7 +67,7 @@ class CompressionSetup:
         amount: share of them, or rank; None: 0.01, or the least there is.
         write: how each is written, a name in `WRITES`.
         squeeze: Zstandard over the packed bytes.
-        feedback: clients keep what was lost.
+        feedback: clients keep what was lost; values are then rounded to the nearest, not at random.
         momentum: of DGC, 0.9; with the largest values and feedback only.
         partition: how reviews are dealt to 20 clients, of whom 10 train in a round.
         rounds: how many.
@@ -94,6 +101,7 @@ class CompressionSetup:
         if amounts and amount not in amounts:
             raise ValueError(f"amount: got {amount!r}, expected one of {list(amounts)}")
         object.__setattr__(self, "amount", amount)
+        object.__setattr__(self, "feedback", self.feedback and feeds_back(self.keep, self.write))
         momentum = self.momentum and self.feedback and self.keep == "topk"
         object.__setattr__(self, "momentum", momentum)
 
@@ -118,7 +126,10 @@ class CompressionSetup:
             "lowrank": lambda: LowRank(self.amount),
             "sketch": lambda: CountSketch(self.amount),
         }
-        codec = Compressed(make[self.keep](), WRITES[self.write], 19 if self.squeeze else None)
+        write = WRITES[self.write]
+        if self.feedback and isinstance(write, Quantized):
+            write = replace(write, stochastic=False)  # with feedback, nearest loses least
+        codec = Compressed(make[self.keep](), write, 19 if self.squeeze else None)
         if not self.feedback:
             return codec
         return WithFeedback(codec, _MOMENTUM if self.momentum else 0.0)
@@ -177,5 +188,5 @@ def play(
     for record in federated.rounds(
         model, task.clients(parts), aggregation.rowwise(), plan, **options
     ):
-        sent, updates = sent + record.bytes_up, updates + len(record.cohort)
+        sent, updates = sent + record.bytes_up, updates + len(record.client_losses)
         yield Spot(record.round, record.metrics["accuracy"], sent, updates * dense, updates)

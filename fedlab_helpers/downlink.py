@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from fedlab_helpers import wire
+from fedlab_helpers.compression import require_contraction
 from fedlab_helpers.messages import Received
 from fedlab_helpers.state import State, add, subtract
 from fedlab_helpers.updates import Codec, Update
@@ -24,13 +25,16 @@ class Changes:
     date hold the same weights, bit for bit.
 
     Args:
-        codec: of the changes.
+        codec: of the changes; one that loses less than there was.
         known_start: whether clients have the first weights already (made from the same seed);
             if not, each is sent them whole when it is first asked.
     """
 
     codec: Codec
     known_start: bool = False
+
+    def __post_init__(self):
+        require_contraction(self.codec)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,13 +90,13 @@ class Link:
         payload = self._pack(subtract(params, self.held), subtract(extra, self.beside), rng)
         update = wire.unpack(payload, self.changes.codec, 0)
         update.require_fit(self.held, self.beside)
-        version = self.version + 1
+        version, most = self.version + 1, sum(map(len, _dense(params, extra)))
         return replace(
             self,
             held=add(self.held, wire.make_whole(update, self.held).delta),
             beside=add(self.beside, update.extra),
             version=version,
-            payloads=_worth_keeping({**self.payloads, version: payload}, whole(params, extra)[1]),
+            payloads=_worth_keeping({**self.payloads, version: payload}, most),
         )
 
     def _pack(self, change: State, more: State, rng: torch.Generator) -> bytes:
@@ -136,9 +140,13 @@ class Link:
 
 def whole(params: State, extra: State) -> tuple[Received, int]:
     """Return the weights, and what goes beside them, as a client decodes them; and their bytes."""
-    payloads = [wire.dense().encode(part) if part else b"" for part in (params, extra)]
+    payloads = _dense(params, extra)
     parts = [wire.dense().decode(payload) if payload else {} for payload in payloads]
     return Received(*parts), sum(map(len, payloads))
+
+
+def _dense(*parts: State) -> list[bytes]:
+    return [wire.dense().encode(part) if part else b"" for part in parts]
 
 
 def _worth_keeping(payloads: Mapping[int, bytes], most: int) -> dict[int, bytes]:

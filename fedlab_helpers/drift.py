@@ -89,6 +89,7 @@ class Scaffold(Strategy):
     combine: Combine = field(default_factory=lambda: Mean("uniform"))
 
     dense = True
+    settles = True
 
     def init(self, params: State, clients: int = 1) -> ServerState:
         """Return the state before the first round: all variates are zero."""
@@ -116,6 +117,10 @@ class Scaffold(Strategy):
         scale = max(1, update.steps) * turn.config.lr
         new = {n: own[n] - c - update.delta[n] / scale for n, c in turn.extra.items()}
         return subtract(new, own), new
+
+    def settle(self, memory: State, trained: Update, arrived: Update) -> State:
+        """Return c_i as the server has moved c by it, so that c stays the mean of all c_i."""
+        return add(memory, subtract(arrived.extra, trained.extra))
 
     def extra_like(self, params: State) -> State:
         """Return tensors like the control variate, which each update carries."""
@@ -153,6 +158,7 @@ class FedDyn(Strategy):
     alpha: float = 0.01
 
     dense = True
+    settles = True
 
     def __post_init__(self):
         super().__post_init__()
@@ -177,6 +183,11 @@ class FedDyn(Strategy):
         """Return nothing to send, and the new g_k to keep."""
         change = {n: d for n, d in update.delta.items() if d.is_floating_point()}
         return {}, add(turn.kept or zeros_like(change), change, -self.alpha)
+
+    def settle(self, memory: State, trained: Update, arrived: Update) -> State:
+        """Return g_k as the server has moved h by it."""
+        lost = {name: arrived.delta[name] - trained.delta[name] for name in memory}
+        return add(memory, lost, -self.alpha)
 
     def aggregate(self, server: ServerState, updates: Iterable[Update]) -> ServerState:
         """Return the state with new weights and a new h."""

@@ -67,6 +67,7 @@ def rounds(
         CheckpointError: the folder is damaged, or holds another run or more rounds than planned.
         NoUpdateLeft: no client of a round sent an update that could be used.
     """
+    _require_fit(downlink, strategy)
     places = devices.place(len(clients), client_devices or [next(model.parameters()).device])
     crew = Clients(
         model,
@@ -179,6 +180,14 @@ def _shared_weights(model: nn.Module, shared: Callable[[str], bool]) -> state.St
     if not any(map(shared, weights)):
         raise ValueError(f"shared: no parameter is; expected at least one of {sorted(weights)}")
     return {name: tensor for name, tensor in weights.items() if shared(name)}
+
+
+def _require_fit(downlink: Changes | None, strategy: Strategy) -> None:
+    if downlink and strategy.sends != "change":
+        raise ValueError(
+            f"downlink: got {downlink!r}, but a server that is sent whole weights forgets what its "
+            "own changes left out; expected a strategy with sends='change'"
+        )
 
 
 def _load(store: Checkpoint, plan: Plan) -> Snapshot | None:

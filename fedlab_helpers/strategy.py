@@ -124,6 +124,7 @@ class Strategy:
     sends: Literal["change", "weights"] = "change"
 
     dense = False  # True: clients train and send every embedding row, not the touched ones only
+    settles = False  # True: what a client keeps depends on what arrived of its update
     asks_loss = False  # True: each client first evaluates the received weights on its reviews
 
     def __post_init__(self):
@@ -147,6 +148,16 @@ class Strategy:
     def report(self, turn: Turn, update: Update) -> tuple[State, State]:
         """Return what a client sends beside its change, and what it keeps, after its training."""
         return {}, {}
+
+    def settle(self, memory: State, trained: Update, arrived: Update) -> State:
+        """Return what a client keeps, now that it knows what arrives, where the strategy `settles`.
+
+        Args:
+            memory: what `report` would keep.
+            trained: the update that `report` saw.
+            arrived: what transforms and codec left of it, whole, as the server will decode it.
+        """
+        return memory
 
     def extra_like(self, params: State) -> State:
         """Return tensors of the shapes that `report` sends; an update with others is refused."""

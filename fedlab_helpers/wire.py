@@ -118,17 +118,6 @@ def to_tensors(update: Update, codec: Codec, like: State) -> State:
     return tensors
 
 
-def drop_empty_rows(tensors: State) -> State:
-    """Return an update's named tensors without the rows whose change is zero: they say nothing."""
-    tensors = dict(tensors)
-    for name in [name for name in tensors if name.startswith("rows.")]:
-        changed = "delta." + name.removeprefix("rows.")
-        if changed in tensors and len(tensors[changed]) == len(tensors[name]):
-            full = tensors[changed].flatten(1).any(1)
-            tensors[changed], tensors[name] = tensors[changed][full], tensors[name][full]
-    return tensors
-
-
 def unpack(payload: bytes, codec: Codec, client: int) -> Update:
     """Return the update in a payload; whether it fits the model is `Update.require_fit`'s to say.
 

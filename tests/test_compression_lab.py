@@ -49,6 +49,8 @@ def test_what_does_not_apply_is_left_out_so_that_equal_runs_are_equal():
     assert CompressionSetup("topk", momentum=True) == CompressionSetup("topk", 0.01)
     assert CompressionSetup("lowrank", feedback=True, momentum=True).momentum is False
     assert CompressionSetup("topk", feedback=True, momentum=True).momentum is True
+    assert CompressionSetup("sketch", feedback=True) == CompressionSetup("sketch")
+    assert CompressionSetup(write="ternary", feedback=True).feedback is False
 
 
 def test_settings_make_the_codec_that_they_name():
@@ -61,6 +63,8 @@ def test_settings_make_the_codec_that_they_name():
         0.1, scaled=False
     )
     assert CompressionSetup("lowrank", 2).codec().keep == LowRank(2)
+    assert CompressionSetup(write="bits4", feedback=True).codec().codec.write.stochastic is False
+    assert CompressionSetup(write="bits4").codec().write.stochastic is True
     for keep in AMOUNTS:
         for write in WRITES:
             for feedback in (False, True):
@@ -194,6 +198,11 @@ def test_momentum_is_offered_where_it_means_something(panel):
     assert not panel.momentum.disabled
     panel.keep.value = "lowrank"
     assert panel.momentum.disabled
+    assert not panel.feedback.disabled
+    panel.write.value = "ternary"
+    assert panel.feedback.disabled
+    panel.write.value, panel.keep.value = "float32", "sketch"
+    assert panel.feedback.disabled
 
 
 def test_a_run_is_drawn_said_and_kept(panel):

@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlab_helpers import aggregation, federated, wire
-from fedlab_helpers.compression import Compressed, Float16, LowRank, Quantized, Sign, TopK
+from fedlab_helpers.compression import (
+    Compressed,
+    Float16,
+    LowRank,
+    Quantized,
+    RandomK,
+    Sign,
+    Ternary,
+    TopK,
+    WithFeedback,
+)
 from fedlab_helpers.downlink import Changes, Link, catch_up, whole
 from fedlab_helpers.training import LocalConfig
 from fedlab_helpers.updates import RefusedUpdate
@@ -17,7 +27,7 @@ CODECS = {
     "exact": Compressed(),
     "float16": Compressed(write=Float16()),
     "top 10% sign": Compressed(TopK(0.1), Sign(), squeeze=3),
-    "2 bits": Compressed(write=Quantized(2)),
+    "2 bits": Compressed(write=Quantized(2, stochastic=False)),
     "low rank": Compressed(LowRank(1)),
 }
 each_codec = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
@@ -136,6 +146,15 @@ def test_a_change_of_other_weights_is_refused():
         catch_up({"bias": torch.zeros(6)}, link.payloads.values(), Compressed())
 
 
+@pytest.mark.parametrize(
+    "codec",
+    [Compressed(RandomK(0.1)), Compressed(write=Ternary()), WithFeedback(Compressed(TopK(0.1)))],
+)
+def test_codecs_that_would_run_away_are_refused(codec):
+    with pytest.raises(ValueError, match="codec: got"):
+        Changes(codec)
+
+
 # In whole runs.
 
 PLAN = federated.Plan(4, 2, LocalConfig(batch_size=8, lr=0.05), seed=3, workers=2)
@@ -183,3 +202,8 @@ def test_what_a_strategy_sends_beside_the_weights_goes_the_same_way(
     }[name]
     history = trained(small_model(), clients, Changes(codec), strategy)
     assert not any(record.left_out for record in history)
+
+
+def test_whole_weights_up_and_changes_down_do_not_go_together(small_model, clients):
+    with pytest.raises(ValueError, match=r"downlink: got .*forgets what its own changes left out"):
+        trained(small_model(), clients, SIGN, aggregation.fedavg(sends="weights"))

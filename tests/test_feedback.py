@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlab_helpers import aggregation, federated, wire
+from fedlab_helpers import aggregation, federated, state, wire
 from fedlab_helpers.asynchronous import buffered_rounds
 from fedlab_helpers.catalogue import OFFERS
 from fedlab_helpers.clusters import ifca_rounds
@@ -70,9 +70,9 @@ FEEDBACK = {
     "topk and sign": WithFeedback(Compressed(TopK(0.2), Sign(), squeeze=3)),
     "random": WithFeedback(Compressed(RandomK(0.3, scaled=False), Float16())),
     "sign": WithFeedback(Compressed(write=Sign())),
-    "4 bits": WithFeedback(Compressed(write=Quantized(4))),
+    "4 bits": WithFeedback(Compressed(write=Quantized(4, stochastic=False))),
     "low rank": WithFeedback(Compressed(LowRank(1))),
-    "sketch": WithFeedback(Compressed(CountSketch(0.5))),
+    "low rank in signs": WithFeedback(Compressed(LowRank(1), Sign())),
 }
 each_feedback = pytest.mark.parametrize("codec", FEEDBACK.values(), ids=FEEDBACK)
 
@@ -95,6 +95,39 @@ def test_what_arrived_and_what_is_kept_are_all_there_was(codec, seed, turns):
         torch.testing.assert_close(came + kept[f"residual/delta.{name}"], total)
         if name == "table":
             assert not sum(each[name] for each in arrived)[[0, 2, 4]].any()
+
+
+@each_feedback
+def test_once_nothing_new_comes_what_is_kept_drains_away(codec):
+    generator = torch.Generator().manual_seed(0)
+    like = {"w": torch.zeros(40, 30), "b": torch.zeros(50)}
+    change = {name: torch.randn(t.shape, generator=generator) for name, t in like.items()}
+    still = {name: torch.zeros_like(tensor) for name, tensor in like.items()}
+    kept, lengths = {}, []
+    for turn in range(25):
+        update = Update(0, still if turn else change, {}, 6, 1, (0.5,))
+        _, kept = codec.pack(update, kept, like, generator)
+        lengths.append(state.norm({n: t for n, t in kept.items() if n.startswith("residual")}))
+    assert lengths[-1] < 0.75 * state.norm(change)
+    assert all(later <= earlier + 1e-6 for earlier, later in itertools.pairwise(lengths))
+
+
+def test_rows_are_divided_by_all_who_have_the_word(small_model):
+    """Two clients, the same two rows, each sending one value a round: nothing is counted twice."""
+    codec, base = WithFeedback(Compressed(TopK(1 / 4))), {"table": torch.zeros(4, 2)}
+    change = torch.tensor([[1.0, 0.9], [0.8, 0.7]])
+    for strategy in (aggregation.fedavg(), aggregation.rowwise()):
+        server, kept = strategy.init(base), [{}, {}]
+        for _ in range(40):
+            arrived = []
+            for client in (0, 1):
+                touched = {"table": torch.tensor([1, 3])}
+                update = Update(client, {"table": change}, touched, 5, 1, (0.5,))
+                payload, kept[client] = codec.pack(update, kept[client], base)
+                arrived.append(wire.unpack(payload, codec, client))
+            server = strategy.aggregate(server, arrived)
+        late = sum(k["residual/delta.table"] for k in kept) / 2
+        torch.testing.assert_close(server.params["table"][[1, 3]] + late, 40 * change)
 
 
 def test_a_lossless_codec_leaves_nothing_behind():
@@ -135,14 +168,20 @@ def test_a_client_whose_reviews_changed_is_told():
     codec = WithFeedback(Compressed(TopK(0.2)))
     _, kept = play(codec, [an_update([1.0, 0.0, 0.0, 0.0])])
     other = replace(an_update([1.0, 0.0, 0.0, 0.0]), touched_rows={"table": torch.tensor([0, 3])})
-    with pytest.raises(ValueError, match=r"rows.table: the client remembers other rows"):
-        codec.pack(other, kept, LIKE)
+    whole = wire.make_whole(other, LIKE)
+    for update in (other, whole):
+        with pytest.raises(ValueError, match="what the client remembers is of other rows"):
+            codec.pack(update, kept, LIKE)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: WithFeedback(Compressed(RandomK(0.1))), r"RandomK\(scaled=True\)"),
+        (lambda: WithFeedback(Compressed(RandomK(0.1))), r"expected RandomK\(scaled=False\)"),
+        (lambda: WithFeedback(Compressed(CountSketch(0.5))), "may lose more than there was"),
+        (lambda: WithFeedback(Compressed(write=Ternary())), "may lose more than there was"),
+        (lambda: WithFeedback(Compressed(write=Quantized(4))), "may lose more than there was"),
+        (lambda: WithFeedback(WithFeedback(Compressed())), "without feedback of its own"),
         (lambda: WithFeedback(Compressed(), momentum=1.0), "momentum: got 1.0"),
         (lambda: WithFeedback(Compressed(), max_norm=0.0), "max_norm: got 0.0"),
         (lambda: WithFeedback(Compressed(), momentum=0.5), "expected TopK where there is momentum"),
@@ -220,7 +259,7 @@ def test_another_codec_is_another_run(small_model, clients, tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_workers_change_no_bit(small_model, clients, bits, workers):
-    codec = WithFeedback(Compressed(RandomK(0.2, scaled=False), Quantized(2)))
+    codec = Compressed(RandomK(0.2), Quantized(2))  # draws on the client
     one, other = small_model(), small_model()
     trained(one, clients, codec)
     trained(other, clients, codec, plan=replace(PLAN, workers=workers))
@@ -284,10 +323,39 @@ def test_clusters_remember_for_each_model(small_model, clients):
     assert not any(record.left_out for record in records)
 
 
+# What a strategy remembers.
+
+EXTRAS = {
+    "8 bits": Compressed(write=Quantized(8)),
+    "top 10%": Compressed(TopK(0.1)),
+    "top 10%, with momentum": WithFeedback(Compressed(TopK(0.1)), momentum=0.9),
+    "random": Compressed(RandomK(0.1)),
+}
+
+
+@pytest.mark.parametrize("codec", EXTRAS.values(), ids=EXTRAS)
+@pytest.mark.parametrize("make", [aggregation.scaffold, lambda: aggregation.feddyn(0.01)])
+def test_server_and_clients_remember_the_same(small_model, clients, codec, make):
+    """SCAFFOLD's c is the mean of all c_i, FedDyn's h that of all g_k, whatever was lost."""
+    seen, strategy = [], make()
+
+    class Watched(type(strategy)):
+        def aggregate(self, server, updates):
+            seen[:] = [super().aggregate(server, updates)]
+            return seen[0]
+
+    _, states = trained(small_model(), clients, codec, Watched(**vars(strategy)))
+    (memory,) = seen[0].memory.values()
+    for name, of_server in memory.items():
+        of_clients = sum(kept["strategy"][name].double() for kept in states.values()) / 4
+        torch.testing.assert_close(of_server.double(), of_clients, rtol=1e-4, atol=1e-6)
+
+
 # The whole grid.
 
 CODECS = {
     **{name: codec.codec for name, codec in FEEDBACK.items()},
+    "sketch": Compressed(CountSketch(0.5)),
     "float16": Compressed(write=Float16()),
     "bfloat16": Compressed(write=Float16(brain=True)),
     "ternary": Compressed(write=Ternary()),

@@ -3,7 +3,12 @@
 from fedlab_helpers.compression import bits
 from fedlab_helpers.compression.bits import Reader
 from fedlab_helpers.compression.codec import Compressed
-from fedlab_helpers.compression.feedback import WithFeedback, dgc, require_change
+from fedlab_helpers.compression.feedback import (
+    WithFeedback,
+    dgc,
+    require_change,
+    require_contraction,
+)
 from fedlab_helpers.compression.keep import Everything, RandomK, TopK
 from fedlab_helpers.compression.structured import CountSketch, LowRank, sketch
 from fedlab_helpers.compression.values import Float16, Float32, Quantized, Sign, Ternary
@@ -25,5 +30,6 @@ __all__ = [
     "bits",
     "dgc",
     "require_change",
+    "require_contraction",
     "sketch",
 ]

@@ -5,6 +5,7 @@ import numpy as np
 from fedlab_helpers.wire import WireError
 
 _LONGEST = 5  # bytes of a varint: 35 bits, enough for any position in a tensor we accept
+_BLOCK = 1 << 16  # integers decoded at a time, so that little memory is needed beside the result
 
 
 def varints(values: np.ndarray) -> bytes:
@@ -61,6 +62,20 @@ def unpack_trits(packed: bytes, count: int) -> np.ndarray:
     return (raw[:, None] // _POWERS % 3).reshape(-1)[:count].astype(np.uint8)
 
 
+def draws(seed: int, start: int, stop: int) -> np.ndarray:
+    """Return the random bits that belong to the positions from `start` to `stop`, uint64.
+
+    SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195), the same on every machine and
+    with every version of every library: client and server draw the same from one seed.
+    """
+    with np.errstate(over="ignore"):
+        z = np.arange(start + 1, stop + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z += np.uint64(seed)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+
 class Reader:
     """Takes bytes from the front of a payload; nothing is allocated that is not there.
 
@@ -91,20 +106,26 @@ class Reader:
         """Return the next `count` integers, (count,) int64."""
         if count > self.left:
             raise WireError(f"{count} integers are expected where {self.left} bytes are left")
-        raw = np.frombuffer(self._data[self._at : self._at + count * _LONGEST], dtype=np.uint8)
-        ends = np.flatnonzero(raw < 128)[:count]
-        if len(ends) < count:
-            raise WireError(f"{count} integers are expected, {len(ends)} came")
-        if not count:
-            return np.zeros(0, dtype=np.int64)
+        values = np.zeros(count, dtype=np.int64)
+        for start in range(0, count, _BLOCK):
+            self._fill(values[start : start + _BLOCK])
+        return values
+
+    def _fill(self, values: np.ndarray) -> None:
+        """Read as many integers as there are places, into them."""
+        most = len(values) * _LONGEST
+        raw = np.frombuffer(self._data[self._at : self._at + most], dtype=np.uint8)
+        ends = np.flatnonzero(raw < 128)[: len(values)]
+        if len(ends) < len(values):
+            raise WireError(f"{len(values)} integers are expected, {len(ends)} came")
         starts = np.concatenate([[0], ends[:-1] + 1])
-        if int((ends - starts).max()) >= _LONGEST:
-            raise WireError(f"an integer has more than {_LONGEST} bytes")
-        used = int(ends[-1]) + 1
-        place = np.arange(used) - np.repeat(starts, ends - starts + 1)
-        low = (raw[:used].astype(np.int64) & 127) << (7 * place)
-        self._at += used
-        return np.add.reduceat(low, starts)
+        lengths = ends - starts + 1
+        if int(lengths.max()) > _LONGEST or bool(((raw[ends] == 0) & (lengths > 1)).any()):
+            raise WireError(f"an integer has more than {_LONGEST} bytes, or more than it needs")
+        for j in range(int(lengths.max())):
+            longer = lengths > j
+            values[longer] |= (raw[starts[longer] + j].astype(np.int64) & 127) << (7 * j)
+        self._at += int(ends[-1]) + 1
 
     def positions(self, count: int, size: int) -> np.ndarray:
         """Return `count` positions that `gaps` wrote, all below `size`, (count,) int64."""

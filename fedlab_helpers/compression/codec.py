@@ -4,8 +4,7 @@ A payload is
 
     4 bytes   magic "FLC1"
     4 bytes   CRC-32 of all that follows, little endian
-    1 byte    which `Keep`, by its code
-    1 byte    which `Format`, by its code
+    4 bytes   CRC-32 of the names of `Keep` and `Format` with what of them a reader must know
     1 byte    1 if the body is compressed by Zstandard, else 0
     the body
 
@@ -32,10 +31,10 @@ from fedlab_helpers.compression.bits import Reader, gaps, varints
 from fedlab_helpers.compression.keep import Everything, Keep, Shape
 from fedlab_helpers.compression.values import Float32, Format
 from fedlab_helpers.state import State
-from fedlab_helpers.wire import WireError, drop_empty_rows
+from fedlab_helpers.wire import WireError
 
 _MAGIC = b"FLC1"
-_HEADER = struct.Struct("<4sIBBB")
+_HEADER = struct.Struct("<4sIIB")
 _SEALED = 8  # bytes that the checksum does not cover: the magic and itself
 _MOST_TENSORS, _MOST_DIMS = 10_000, 16
 _PLAIN, _ASCENDING = 0, 1
@@ -67,6 +66,15 @@ class Compressed:
             most = zstandard.MAX_COMPRESSION_LEVEL
             raise ValueError(f"squeeze: got {self.squeeze!r}, expected 1 to {most}, or None")
 
+    @property
+    def contracts(self) -> bool:
+        """Whether less is lost than was there, whatever it was: what error feedback needs."""
+        return self.keep.contracts and self.write.contracts
+
+    @property
+    def _kind(self) -> int:
+        return zlib.crc32(f"{self.keep.kind} {self.write!r}".encode())
+
     def encode(self, state: State, rng: torch.Generator | None = None) -> bytes:
         """Return the payload.
 
@@ -75,40 +83,33 @@ class Compressed:
             rng: of what is drawn at random; None: torch's global one.
 
         Raises:
-            ValueError: a value is not finite, or beyond float32; or a dtype cannot be sent.
+            ValueError: a value is not finite, or beyond float32; a dtype cannot be sent; or there
+                is more than `decode` would take.
         """
-        floats, exact = self._thinned(state)
-        head, vectors = self.keep.split(list(floats.values()), rng)
-        dtypes = {name: state[name].dtype for name in floats}
-        body = b"".join(
-            [
-                *_table({**floats, **exact}, dtypes),
-                *(_exactly(tensor) for tensor in exact.values()),
-                head,
-                *(self.write.pack(vector, rng) for vector in vectors),
-            ]
-        )
+        state = {name: state[name].detach() for name in sorted(state)}
+        floats = {name: _as_float32(name, t) for name, t in state.items() if loses(t)}
+        exact = [tensor for name, tensor in state.items() if name not in floats]
+        self._require_size({name: tuple(tensor.shape) for name, tensor in state.items()})
+        head, vectors = self.keep.split(floats, rng)
+        written = [self.write.pack(vector, rng) for vector in vectors]
+        body = b"".join([*_table(state), *map(_exactly, exact), head, *written])
         if self.squeeze is not None:
             body = zstandard.ZstdCompressor(level=self.squeeze).compress(body)
-        codes = bytes([self.keep.code, self.write.code, self.squeeze is not None])
-        return _MAGIC + zlib.crc32(codes + body).to_bytes(4, "little") + codes + body
+        rest = struct.pack("<IB", self._kind, self.squeeze is not None) + body
+        return _MAGIC + zlib.crc32(rest).to_bytes(4, "little") + rest
 
-    def _thinned(self, state: State) -> tuple[State, State]:
-        """Return what is compressed, float32, and what is sent exactly, each sorted by name."""
-        state = {name: state[name].detach() for name in sorted(state)}
-        floats = {
-            name: _as_float32(name, tensor) for name, tensor in state.items() if loses(tensor)
-        }
-        if self.keep.thins:
-            thin = drop_empty_rows({**state, **self.keep.thin(floats)})
-            # With rows left out, there may be nothing left in a tensor to lose.
-            floats = {name: thin[name] for name in floats if loses(thin[name])}
-            state = {name: _to_dtype(thin[name], tensor.dtype) for name, tensor in state.items()}
-        return floats, {name: tensor for name, tensor in state.items() if name not in floats}
+    def _require_size(self, shapes: dict[str, Shape]) -> None:
+        values = sum(map(_claim, shapes.values()))
+        dims = max(map(len, shapes.values()), default=0)
+        if values > self.max_values or dims > _MOST_DIMS or len(shapes) > _MOST_TENSORS:
+            raise ValueError(
+                f"{len(shapes)} tensors of up to {dims} dimensions with {values} values, expected "
+                f"at most {_MOST_TENSORS}, {_MOST_DIMS} and max_values={self.max_values}"
+            )
 
     def decode(self, payload: bytes) -> State:
         """Return the tensors, sorted by name. Raises WireError for anything but a payload that
-        a codec of the same kinds of keep and format has written."""
+        a codec of this kind has written."""
         reader = Reader(self._body(payload))
         table = list(self._read_table(reader))
         whole = {
@@ -132,18 +133,14 @@ class Compressed:
 
     def _body(self, payload: bytes) -> bytes:
         if len(payload) < _HEADER.size:
-            raise WireError(f"{len(payload)} bytes are no payload, which has at least 11")
-        magic, checksum, keep, write, squeezed = _HEADER.unpack_from(payload)
+            raise WireError(f"{len(payload)} bytes are no payload, which has at least 13")
+        magic, checksum, kind, squeezed = _HEADER.unpack_from(payload)
         if magic != _MAGIC:
             raise WireError(f"starts with {magic!r}, expected {_MAGIC!r}")
         if zlib.crc32(payload[_SEALED:]) != checksum:
             raise WireError("the checksum does not match: bytes were damaged on the way")
-        came, own = (keep, write), (self.keep.code, self.write.code)
-        if came != own or squeezed != (self.squeeze is not None):
-            raise WireError(
-                f"written with keep, format and squeezing {(*came, squeezed)}, expected "
-                f"{(*own, int(self.squeeze is not None))}"
-            )
+        if kind != self._kind or squeezed != (self.squeeze is not None):
+            raise WireError(f"written by another codec than {self}")
         body = payload[_HEADER.size :]
         return _expand(body, 5 * self.max_values) if squeezed else body
 
@@ -163,22 +160,26 @@ class Compressed:
             if kind >= len(DTYPES) or dims > _MOST_DIMS:
                 raise WireError(f"{name!r} claims dtype {kind} and {dims} dimensions")
             shape = tuple(reader.varints(dims).tolist())
-            values += max(prod(shape), *shape, 0) if shape else 1
+            values += _claim(shape)
             if values > self.max_values:
                 raise WireError(f"more than {self.max_values} values are claimed, by {name!r}")
             before = name
             yield name, shape, DTYPES[kind]
 
 
-def _table(tensors: State, dtypes: dict[str, torch.dtype]) -> Iterator[bytes]:
+def _claim(shape: Shape) -> int:
+    """Return how many values a shape claims; one of none counts by its longest side."""
+    return max(prod(shape), *shape, 0) if shape else 1
+
+
+def _table(tensors: State) -> Iterator[bytes]:
     yield varints([len(tensors)])
-    for name in sorted(tensors):
-        tensor, written = tensors[name], name.encode()
-        dtype = dtypes.get(name, tensor.dtype)
-        if dtype not in DTYPES:
-            raise ValueError(f"{name!r} is {dtype}, expected one of {[str(d) for d in DTYPES]}")
-        sizes = [DTYPES.index(dtype), tensor.dim(), *tensor.shape]
-        yield varints([len(written)]) + written + varints(sizes)
+    for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES:
+            came, known = tensor.dtype, [str(dtype) for dtype in DTYPES]
+            raise ValueError(f"{name!r} is {came}, expected one of {known}")
+        sizes = [DTYPES.index(tensor.dtype), tensor.dim(), *tensor.shape]
+        yield varints([len(name.encode())]) + name.encode() + varints(sizes)
 
 
 def loses(tensor: Tensor) -> bool:
@@ -200,7 +201,7 @@ def _as_float32(name: str, tensor: Tensor) -> Tensor:
 def _to_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the tensor in its own dtype, within that dtype's range."""
     if dtype not in (torch.float16, torch.bfloat16):
-        return tensor.to(dtype)  # those that are not compressed have it already
+        return tensor.to(dtype)
     largest = torch.finfo(dtype).max
     return tensor.clamp(-largest, largest).to(dtype)
 

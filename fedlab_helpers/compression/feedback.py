@@ -3,15 +3,14 @@
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from fedlab_helpers import wire
 from fedlab_helpers.compression.codec import Compressed, loses
-from fedlab_helpers.compression.keep import Everything, RandomK, TopK
+from fedlab_helpers.compression.keep import Everything, TopK
 from fedlab_helpers.state import State, norm
 from fedlab_helpers.updates import Codec, Update
 
-_TURNS, _ROWS = "turns", "rows."
+_TURNS = "turns"
 
 
 @dataclass(frozen=True)
@@ -19,14 +18,16 @@ class WithFeedback:
     """A codec whose clients remember what was not sent, and add it to what they send next.
 
     Seide et al. 2014, doi:10.21437/Interspeech.2014-274; Karimireddy et al. 2019,
-    arXiv:1901.09847, Algorithm 1 ("EF-SGD"): with e what is kept and Δ the update, C(e + Δ) is
+    arXiv:1901.09847, Algorithm 2 ("EF-SGD"): with e what is kept and Δ the update, C(e + Δ) is
     sent and e + Δ - C(e + Δ) is kept. With momentum it is Deep Gradient Compression, Lin et al.
     2018, arXiv:1712.01887, sections 3.1 to 3.3, with a client's update in place of a gradient.
 
-    A client that is not asked keeps what it has; so does one whose payload was refused.
+    A client that is not asked keeps what it has; so does one whose payload was refused. What a
+    strategy sends beside the change is compressed, but not fed back: the strategy settles that
+    itself (`Strategy.settle`).
 
     Args:
-        codec: what is sent; without feedback of its own.
+        codec: what is sent; one that loses less than there was (`contracts`).
         momentum: m of u ← m u + Δ, v ← v + u, where v takes the place of e + Δ; what was sent is
             forgotten in both ("momentum factor masking"). Only where `codec` sends the largest
             values, as nothing else says what was sent.
@@ -40,19 +41,15 @@ class WithFeedback:
     warmup: tuple[float, ...] = ()
 
     def __post_init__(self):
-        keep = self.codec.keep
-        if isinstance(keep, RandomK) and keep.scaled:
-            raise ValueError(
-                "codec: got RandomK(scaled=True), which error feedback blows up: what it loses is "
-                "larger than what it is given; expected scaled=False"
-            )
+        require_contraction(self.codec)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum: got {self.momentum!r}, expected a number in [0, 1)")
         if not (self.max_norm is None or self.max_norm > 0):
             raise ValueError(f"max_norm: got {self.max_norm!r}, expected it above 0, or None")
-        if (self.momentum or self.warmup) and not isinstance(keep, TopK):
+        if (self.momentum or self.warmup) and not isinstance(self.codec.keep, TopK):
             raise ValueError(
-                f"codec: keeps {keep!r}, expected TopK where there is momentum or warm-up"
+                f"codec: keeps {self.codec.keep!r}, expected TopK where there is momentum or "
+                "warm-up"
             )
         for share in self.warmup:
             TopK(share)  # raises where it is none
@@ -83,20 +80,20 @@ class WithFeedback:
         """
         turns = int(kept.get(_TURNS, torch.tensor([0]))[0])
         tensors = wire.to_tensors(_clipped(update, self.max_norm), self.codec, like)
-        _require_same_rows(tensors, kept)
-        steps = {name: tensor for name, tensor in tensors.items() if loses(tensor)}
+        rows = {name: tensor for name, tensor in tensors.items() if name.startswith("rows.")}
+        if kept:
+            _require_same_rows(rows, kept)
+        steps = {n: t for n, t in tensors.items() if n.startswith("delta.") and loses(t)}
         if self.momentum:
             steps = _add(steps, kept, "momentum", self.momentum)
         wanted = _add(steps, kept, "residual")
         payload = self._codec_of(turns).encode({**tensors, **wanted}, rng)
         sent = self.codec.decode(payload)
-        kept = {_TURNS: torch.tensor([turns + 1])}
-        kept |= {name: tensor for name, tensor in tensors.items() if name.startswith(_ROWS)}
+        kept = {**rows, _TURNS: torch.tensor([turns + 1])}
         for name, value in wanted.items():
-            arrived = _in_all_rows(name, tensors, sent)
-            kept[f"residual/{name}"] = value - arrived
+            kept[f"residual/{name}"] = value - sent[name]
             if self.momentum:
-                kept[f"momentum/{name}"] = steps[name].where(arrived == 0, 0)
+                kept[f"momentum/{name}"] = steps[name].where(sent[name] == 0, 0)
         return payload, kept
 
     def _codec_of(self, turns: int) -> Compressed:
@@ -114,10 +111,25 @@ def dgc(codec: Compressed, momentum: float = 0.9, max_norm: float | None = None)
     return WithFeedback(codec, momentum, max_norm, steps)
 
 
+def require_contraction(codec: Codec) -> None:
+    """Raise a ValueError if a codec may lose more than there was: fed back, that grows and grows.
+
+    Lossless codecs, and a reader's own, are not looked at.
+    """
+    if isinstance(codec, WithFeedback):
+        raise ValueError(f"codec: got {codec!r}, expected one without feedback of its own")
+    if isinstance(codec, Compressed) and not codec.contracts:
+        raise ValueError(
+            f"codec: got {codec!r}, which may lose more than there was, and error feedback would "
+            "blow that up; expected RandomK(scaled=False), Quantized(stochastic=False), or another "
+            "codec that `contracts`"
+        )
+
+
 def require_change(codec: Codec) -> None:
     """Raise a ValueError if the codec makes sense for changes only, not for whole weights."""
-    inner = codec.codec if isinstance(codec, WithFeedback) else codec
-    if inner is not codec or (isinstance(inner, Compressed) and inner.keep != Everything()):
+    part = isinstance(codec, Compressed) and codec.keep != Everything()
+    if part or isinstance(codec, WithFeedback):
         raise ValueError(
             f"codec: {codec!r} sends a part of a change, but this strategy sends whole weights; "
             "expected one with sends='change', or a codec that keeps everything"
@@ -140,18 +152,10 @@ def _add(steps: State, kept: State, what: str, factor: float = 1.0) -> State:
     }
 
 
-def _require_same_rows(tensors: State, kept: State) -> None:
-    for name in tensors.keys() & kept.keys():
-        if not torch.equal(tensors[name], kept[name]):
-            raise ValueError(
-                f"{name}: the client remembers other rows than it trained: its reviews changed"
-            )
-
-
-def _in_all_rows(name: str, tensors: State, sent: State) -> Tensor:
-    """Return a tensor that arrived, with zeros in the rows that were left out on the way."""
-    rows = _ROWS + name.removeprefix("delta.")
-    if rows not in tensors:
-        return sent[name]
-    whole = torch.zeros_like(tensors[name])
-    return whole.index_copy_(0, torch.searchsorted(tensors[rows], sent[rows]), sent[name])
+def _require_same_rows(rows: State, kept: State) -> None:
+    before = {name: tensor for name, tensor in kept.items() if name.startswith("rows.")}
+    if rows.keys() != before.keys() or any(not torch.equal(rows[n], before[n]) for n in rows):
+        raise ValueError(
+            "kept: what the client remembers is of other rows than it trains now; its reviews, or "
+            "the strategy, changed"
+        )

@@ -3,6 +3,7 @@
 A `Keep` turns tensors into vectors of values and a head that says where those belong, and back.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
@@ -26,17 +27,20 @@ _LARGEST = torch.finfo(torch.float32).max
 class Keep:
     """Chooses what is sent; a frozen value."""
 
-    code: int  # stands in the payload, so that another choice's bytes are refused
-    thins = False  # whether most values become zero, so that empty rows can be left out
+    contracts = True  # whether less is lost than was there, as error feedback needs
 
-    def thin(self, tensors: State) -> State:
-        """Return the tensors, float32, with what will not be sent set to zero, if it `thins`."""
-        return tensors
+    @property
+    def kind(self) -> str:
+        """What of it the reader of a payload must know; the rest may differ."""
+        return repr(self)
 
-    def split(
-        self, tensors: Sequence[Tensor], rng: torch.Generator | None
-    ) -> tuple[bytes, list[Tensor]]:
-        """Return the head, and vectors of values to be written."""
+    def split(self, tensors: State, rng: torch.Generator | None) -> tuple[bytes, list[Tensor]]:
+        """Return the head, and vectors of values to be written.
+
+        Args:
+            tensors: float32, sorted by name.
+            rng: of what is drawn at random; None: torch's global one.
+        """
         raise NotImplementedError
 
     def join(self, reader: Reader, shapes: Sequence[Shape], values: ReadValues) -> list[Tensor]:
@@ -48,13 +52,11 @@ class Keep:
 class Everything(Keep):
     """Sends all values of all tensors."""
 
-    code = 1
-
     def split(
-        self, tensors: Sequence[Tensor], rng: torch.Generator | None = None
+        self, tensors: State, rng: torch.Generator | None = None
     ) -> tuple[bytes, list[Tensor]]:
         """Return no head, and the tensors flat."""
-        return b"", [tensor.flatten() for tensor in tensors]
+        return b"", [tensor.flatten() for tensor in tensors.values()]
 
     def join(self, reader: Reader, shapes: Sequence[Shape], values: ReadValues) -> list[Tensor]:
         """Return the tensors."""
@@ -70,39 +72,36 @@ class TopK(Keep):
     that of the values.
 
     Args:
-        share: k = share × n, rounded up, in (0, 1].
-        per: "model": the largest of all tensors together; "tensor": so many of each.
+        share: k = share × n, rounded up, in (0, 1]. Zeros among the k are not sent.
+        per: "model": the largest of all tensors together; "tensor": so many of each. What a
+            strategy sends beside the change ("extra.…") is another quantity, of another size: its
+            largest values are chosen among its own.
     """
 
     share: float
     per: Literal["model", "tensor"] = "model"
-    code = 2
-    thins = True
 
     def __post_init__(self):
         _require(self.share, self.per)
 
-    def thin(self, tensors: State) -> State:
-        """Return the tensors with all but the largest values set to zero.
+    @property
+    def kind(self) -> str:
+        """All but the share, so that a client may begin with a larger one."""
+        return "TopK"
 
-        What a strategy sends beside the change ("extra.…") is another quantity, of another size:
-        its largest values are chosen among its own.
-        """
+    def split(
+        self, tensors: State, rng: torch.Generator | None = None
+    ) -> tuple[bytes, list[Tensor]]:
+        """Return, for each tensor, how many values are sent and where they were; and these."""
         groups: dict[object, State] = {}
         for name, tensor in tensors.items():
             group = name if self.per == "tensor" else name.startswith("extra.")
-            groups.setdefault(group, {})[name] = tensor
-        thin = {n: t for group in groups.values() for n, t in _largest(group, self.share).items()}
-        return {name: thin[name] for name in tensors}
-
-    def split(
-        self, tensors: Sequence[Tensor], rng: torch.Generator | None = None
-    ) -> tuple[bytes, list[Tensor]]:
-        """Return, for each tensor, how many values are not zero and where; and these."""
-        places = [tensor.flatten().nonzero()[:, 0] for tensor in tensors]
-        head = b"".join(bits.varints([len(place)]) + bits.gaps(place.numpy()) for place in places)
-        pairs = zip(tensors, places, strict=True)
-        return head, [tensor.flatten()[place] for tensor, place in pairs]
+            groups.setdefault(group, {})[name] = tensor.flatten()
+        places = {n: p for group in groups.values() for n, p in _largest(group, self.share).items()}
+        heads = (
+            bits.varints([len(places[name])]) + bits.gaps(places[name].numpy()) for name in tensors
+        )
+        return b"".join(heads), [t.flatten()[places[name]] for name, t in tensors.items()]
 
     def join(self, reader: Reader, shapes: Sequence[Shape], values: ReadValues) -> list[Tensor]:
         """Return the tensors, zero where nothing was sent."""
@@ -124,47 +123,48 @@ class RandomK(Keep):
     share: float
     per: Literal["model", "tensor"] = "model"
     scaled: bool = True
-    code = 3
 
     def __post_init__(self):
         _require(self.share, self.per)
 
+    @property
+    def contracts(self) -> bool:
+        """Only unscaled."""
+        return not self.scaled
+
     def split(
-        self, tensors: Sequence[Tensor], rng: torch.Generator | None = None
+        self, tensors: State, rng: torch.Generator | None = None
     ) -> tuple[bytes, list[Tensor]]:
-        """Return the seed and the share, and the values."""
+        """Return the seed, and the values."""
         seed = int(torch.randint(2**62, (), generator=rng))
-        sizes = [tensor.numel() for tensor in tensors]
-        head = seed.to_bytes(8, "little") + np.float64(self.share).tobytes()
-        places = self._places(seed, self.share, sizes)
-        vectors = [tensor.flatten()[p].double() for tensor, p in zip(tensors, places, strict=True)]
+        flat = [tensor.flatten() for tensor in tensors.values()]
+        sizes = [len(tensor) for tensor in flat]
+        places = self._places(seed, sizes)
+        vectors = [tensor[place].double() for tensor, place in zip(flat, places, strict=True)]
         if self.scaled:
             drawn = [len(place) for place in places]
             if self.per == "model":
                 sizes, drawn = [sum(sizes)] * len(sizes), [sum(drawn)] * len(drawn)
             vectors = [v * n / max(1, k) for v, n, k in zip(vectors, sizes, drawn, strict=True)]
+        head = seed.to_bytes(8, "little")
         return head, [vector.clamp(-_LARGEST, _LARGEST).float() for vector in vectors]
 
     def join(self, reader: Reader, shapes: Sequence[Shape], values: ReadValues) -> list[Tensor]:
         """Return the tensors, zero where nothing was sent."""
         seed = int.from_bytes(reader.take(8), "little")
-        share = float(np.frombuffer(reader.take(8), dtype="<f8")[0])
-        if not 0 < share <= 1:
-            raise WireError(f"a share of {share!r} is claimed, expected one in (0, 1]")
         sizes = [prod(shape) for shape in shapes]
-        if sum(_count(share, n) for n in sizes) > len(sizes) + 8 * reader.left:
-            raise WireError(f"a share of {share!r} is claimed, more than {reader.left} bytes hold")
-        places = self._places(seed, share, sizes)
-        return _scatter(places, shapes, values)
+        if sum(_count(self.share, n) for n in sizes) > len(sizes) + 8 * reader.left:
+            raise WireError(f"{sum(sizes)} values are claimed, but {reader.left} bytes are left")
+        return _scatter(self._places(seed, sizes), shapes, values)
 
-    def _places(self, seed: int, share: float, sizes: Sequence[int]) -> list[np.ndarray]:
-        """Return the positions drawn in each tensor, ascending."""
-        rng = np.random.default_rng(seed)
-        if self.per == "tensor":
-            return [np.sort(rng.choice(n, _count(share, n), replace=False)) for n in sizes]
-        total = sum(sizes)
-        drawn = np.sort(rng.choice(total, _count(share, total), replace=False))
+    def _places(self, seed: int, sizes: Sequence[int]) -> list[np.ndarray]:
+        """Return the positions drawn in each tensor, ascending: those of the smallest draws."""
         ends = np.cumsum([0, *sizes])
+        if self.per == "tensor":
+            pairs = itertools.pairwise(ends)
+            return [_smallest(bits.draws(seed, a, b), _count(self.share, b - a)) for a, b in pairs]
+        total = int(ends[-1])
+        drawn = _smallest(bits.draws(seed, 0, total), _count(self.share, total))
         cuts = np.searchsorted(drawn, ends)
         return [drawn[a:b] - start for a, b, start in zip(cuts, cuts[1:], ends, strict=False)]
 
@@ -173,13 +173,20 @@ def _count(share: float, n: int) -> int:
     return min(n, ceil(share * n))
 
 
-def _largest(tensors: State, share: float) -> State:
-    """Return the tensors with all but a share of their values, taken together, set to zero."""
-    flat = torch.cat([tensor.flatten() for tensor in tensors.values()])
+def _smallest(draws: np.ndarray, count: int) -> np.ndarray:
+    """Return the places of the smallest draws, ascending."""
+    if count >= len(draws):
+        return np.arange(len(draws))
+    return np.sort(np.argpartition(draws, count)[:count])
+
+
+def _largest(tensors: State, share: float) -> dict[str, Tensor]:
+    """Return where in each flat tensor the largest values of all are, ascending; no zeros."""
+    flat = torch.cat(list(tensors.values()))
     kept = flat.abs().topk(_count(share, len(flat)), sorted=False).indices
-    thin = torch.zeros_like(flat).index_copy_(0, kept, flat[kept])
-    parts = thin.split([tensor.numel() for tensor in tensors.values()])
-    return {n: p.reshape(t.shape) for (n, t), p in zip(tensors.items(), parts, strict=True)}
+    chosen = torch.zeros(len(flat), dtype=torch.bool).index_fill_(0, kept, True) & (flat != 0)
+    parts = chosen.split([len(tensor) for tensor in tensors.values()])
+    return {name: part.nonzero()[:, 0] for name, part in zip(tensors, parts, strict=True)}
 
 
 def _scatter(

@@ -20,7 +20,7 @@ _LARGEST = torch.finfo(torch.float32).max
 class Format(Protocol):
     """Writes values; a frozen value itself."""
 
-    code: int  # stands in the payload, so that another format's bytes are refused
+    contracts: bool  # whether less is lost than was there, as error feedback needs
 
     def pack(self, values: Tensor, rng: torch.Generator | None) -> bytes:
         """Return the bytes of finite values, (n,) float32."""
@@ -33,7 +33,7 @@ class Format(Protocol):
 class Float32:
     """Every value as it is: 32 bits."""
 
-    code = 1
+    contracts = True
 
     def pack(self, values: Tensor, rng: torch.Generator | None = None) -> bytes:
         """Return 4 bytes a value."""
@@ -58,11 +58,7 @@ class Float16:
     """
 
     brain: bool = False
-
-    @property
-    def code(self) -> int:
-        """2, or 3 for bfloat16."""
-        return 2 + self.brain
+    contracts = True
 
     def pack(self, values: Tensor, rng: torch.Generator | None = None) -> bytes:
         """Return 2 bytes for the exponent and 2 a value."""
@@ -73,7 +69,8 @@ class Float16:
         return exponent.to_bytes(2, "little", signed=True) + raw
 
     def unpack(self, reader: Reader, count: int) -> Tensor:
-        """Return the values, each within half a unit of its last place."""
+        """Return the values, each within half a unit of its last place; in half precision, of
+        those below 2^-29 of the largest, within 2^-40 of that."""
         exponent = int.from_bytes(reader.take(2), "little", signed=True)
         raw = np.frombuffer(reader.take(2 * count), dtype="<i2").astype(np.int16)
         scaled = torch.from_numpy(raw).view(self._dtype).double()
@@ -110,9 +107,9 @@ class Quantized:
             raise ValueError(f"bucket: got {self.bucket!r}, expected an integer of at least 1")
 
     @property
-    def code(self) -> int:
-        """16 plus the bits."""
-        return 16 + self.bits
+    def contracts(self) -> bool:
+        """Only where it rounds to the nearest: at random, small values may become large ones."""
+        return not self.stochastic
 
     @property
     def steps(self) -> int:
@@ -146,12 +143,12 @@ class Ternary:
     value is kept with probability |x| / scale. Unbiased, unless values are clipped first.
 
     Args:
-        clip: values beyond so many times their root mean square are cut to it (section 4.2 there
+        clip: values beyond so many times their root mean square are cut to it (the paper
             takes 2.5 standard deviations); None: none are.
     """
 
     clip: float | None = None
-    code = 32
+    contracts = False
 
     def pack(self, values: Tensor, rng: torch.Generator | None = None) -> bytes:
         """Return 4 bytes and 1.6 bits a value."""
@@ -175,12 +172,12 @@ class Ternary:
 class Sign:
     """One bit a value: its sign, times the mean absolute value of all.
 
-    Karimireddy et al. 2019, arXiv:1901.09847, section 2, where it is shown to need error
-    feedback. Zero counts as positive. Biased; the error's square is at most (1 - 1/n) times that
+    Karimireddy et al. 2019, arXiv:1901.09847, where it is shown to need error feedback (section
+    3). Zero counts as positive. Biased; the error's square is at most (1 - 1/n) times that
     of the values.
     """
 
-    code = 33
+    contracts = True
 
     def pack(self, values: Tensor, rng: torch.Generator | None = None) -> bytes:
         """Return 4 bytes and 1 bit a value."""

@@ -12,6 +12,7 @@ from fedlab_helpers.compression_run import (
     WRITES,
     CompressionSetup,
     Spot,
+    feeds_back,
     play,
 )
 from fedlab_helpers.strings import text
@@ -76,7 +77,8 @@ class CompressionLab(Live):
         named("seed", self.seed)
         named("table", self.table)
         self.keep.observe(self._swap_amounts, "value")
-        self.feedback.observe(self._follow, "value")
+        for control in (self.write, self.feedback):
+            control.observe(self._follow, "value")
         self._swap_amounts()
 
     @property
@@ -116,6 +118,7 @@ class CompressionLab(Live):
 
     def _follow(self, change: object = None) -> None:
         """Switch off what does not apply."""
+        self.feedback.disabled = not feeds_back(self.keep.value, self.write.value)
         self.momentum.disabled = not (self.feedback.value and self.keep.value == "topk")
 
     def _begin(self, button: ipywidgets.Button) -> None:
