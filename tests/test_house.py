@@ -18,6 +18,7 @@ FLOORS = {
     "strings": 0,
     "csv_reviews": 0,
     "token_cache": 0,
+    "classify": 0,
     "rnn": 0,
     "corpus": 1,
     "partition": 1,

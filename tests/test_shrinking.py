@@ -16,6 +16,7 @@ from fedlab_helpers.shrinking import (
     best_factors,
     cooled,
     distillation_rounds,
+    drop_words,
     factor_recurrent,
     hash_reviews,
     keep_pruned,
@@ -195,6 +196,15 @@ def test_hashed_words_share_rows_by_their_text(reviews):
     turned = replace(data, tokens=torch.tensor([[3, 1, 2, 0]]))
     again = hash_reviews(turned, other, 4).tokens[0].tolist()
     assert again == [hashed[0], 1, hashed[2], 0]
+
+
+def test_dropped_words_are_unknown_and_padding_stays(reviews):
+    data = reviews(300)
+    dropped = drop_words(data, 0.25, torch.Generator().manual_seed(0))
+    assert torch.equal(dropped.tokens == 0, data.tokens == 0)
+    changed = dropped.tokens != data.tokens
+    assert (dropped.tokens[changed] == 1).all()
+    assert float(changed.sum() / (data.tokens > 1).sum()) == pytest.approx(0.25, abs=0.04)
 
 
 # Distillation

@@ -10,7 +10,13 @@ from fedlab_helpers.shrinking.prune import (
     smallest_masks,
     unit_sizes,
 )
-from fedlab_helpers.shrinking.words import hash_reviews, trim_model, trim_reviews, trim_task
+from fedlab_helpers.shrinking.words import (
+    drop_words,
+    hash_reviews,
+    trim_model,
+    trim_reviews,
+    trim_task,
+)
 
 __all__ = [
     "Exchange",
@@ -19,6 +25,7 @@ __all__ = [
     "best_factors",
     "cooled",
     "distillation_rounds",
+    "drop_words",
     "factor_recurrent",
     "hash_reviews",
     "keep_pruned",

@@ -52,3 +52,9 @@ def hash_reviews(reviews: EncodedReviews, vocab: Vocabulary, size: int) -> Encod
     """
     shared = [0, UNKNOWN, *(2 + child_seed(0, word) % (size - 2) for word in vocab.words[2:])]
     return replace(reviews, tokens=torch.tensor(shared)[reviews.tokens])
+
+
+def drop_words(reviews: EncodedReviews, share: float, rng: torch.Generator) -> EncodedReviews:
+    """Return the reviews with a random share of their words unknown, against learning by heart."""
+    hit = torch.rand(reviews.tokens.shape, generator=rng) < share
+    return replace(reviews, tokens=reviews.tokens.where(~hit | (reviews.tokens == 0), UNKNOWN))

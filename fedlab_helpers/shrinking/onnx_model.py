@@ -1,0 +1,145 @@
+"""The model as an ONNX graph, with its vocabulary inside, for a runtime that knows no PyTorch.
+
+The graph is written by hand, node by node: fifteen of them are all that the model does.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import quantize_dynamic
+
+from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.state import of_model
+from fedlab_helpers.text import Vocabulary
+
+# In which order ONNX stacks the gates that PyTorch has as i f g o, r z n, or alone.
+_GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
+_OPSET, _IR = 21, 10
+WORDS = "words"  # the key under which the vocabulary stands in the file
+
+
+class _Graph:
+    """Nodes and constants as they are added."""
+
+    def __init__(self, bits: int):
+        self.bits, self.nodes, self.weights = bits, [], []
+
+    def constant(self, name: str, array: np.ndarray) -> str:
+        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def add(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        return output
+
+    def matrix(self, name: str, array: np.ndarray) -> str:
+        """Add a matrix, in 8 bits as whole numbers and a scale for each column, if asked for."""
+        if self.bits == 32:
+            return self.constant(name, array)
+        whole, scale = in_int8(array)
+        narrow = self.constant(f"{name}_int8", whole)
+        wide = self.add("Cast", [narrow], f"{name}_whole", to=TensorProto.FLOAT)
+        return self.add("Mul", [wide, self.constant(f"{name}_scale", scale)], name)
+
+
+def in_int8(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return whole numbers from -127 to 127, int8, and the scale of each column, float32, so that
+    their product is near the array, (…, n, m)."""
+    largest = np.abs(array).max(axis=-2, keepdims=True)
+    scale = (np.where(largest > 0, largest, 1) / 127).astype(np.float32)
+    return np.rint(array / scale).astype(np.int8), scale
+
+
+def to_onnx(model: SentimentLSTM, vocab: Vocabulary, *, bits: int = 32) -> onnx.ModelProto:
+    """Return the model as a graph from "tokens", (B, T) int64, right-padded with 0, to "logits".
+
+    Args:
+        model: with one recurrent layer of any cell, and either pooling.
+        vocab: whose words are written into the file, by the id that each has.
+        bits: of the weights in matrices: 32, or 8. In 8, rows of the table are widened after
+            they are looked up: else the whole table would be, for each review.
+
+    Raises:
+        ValueError: the vocabulary is not of the model's size, or `bits` is neither.
+    """
+    if bits not in (32, 8):
+        raise ValueError(f"bits: got {bits!r}, expected 32 or 8")
+    state = {name: tensor.numpy() for name, tensor in of_model(model).items()}
+    if len(vocab) != len(state["embedding.weight"]):
+        rows = len(state["embedding.weight"])
+        raise ValueError(f"vocab: got {len(vocab)} words, expected {rows}, the model's rows")
+    graph = _Graph(bits)
+    graph.add("Transpose", ["tokens"], "steps", perm=[1, 0])  # (T, B)
+    graph.add("Equal", ["steps", graph.constant("padding", np.int64(0))], "is_padding")
+    graph.add("Cast", [graph.add("Not", ["is_padding"], "is_word")], "mask", to=TensorProto.FLOAT)
+    _look_up(graph, state["embedding.weight"])
+    _recur(graph, type(model.recurrent).__name__, state, model.pooling)
+    graph.add("Gemm", ["pooled", graph.matrix("head", state["head.weight"].T),
+              graph.constant("head_bias", state["head.bias"])], "logits")  # fmt: skip
+    return _finished(graph, len(state["head.bias"]), vocab)
+
+
+def _look_up(graph: _Graph, table: np.ndarray) -> None:
+    """Add the vectors of the words, (T, B, E)."""
+    if graph.bits == 32:
+        graph.add("Gather", [graph.constant("table", table), "steps"], "vectors")
+        return
+    whole, scale = in_int8(table)
+    graph.add("Gather", [graph.constant("table", whole), "steps"], "narrow")
+    graph.add("Cast", ["narrow"], "wide", to=TensorProto.FLOAT)
+    graph.add("Mul", ["wide", graph.constant("table_scale", scale[0])], "vectors")
+
+
+def _recur(graph: _Graph, cell: str, state: dict[str, np.ndarray], pooling: str) -> None:
+    """Add the recurrent layer, and what is taken of its outputs, (B, H)."""
+
+    def turned(name: str) -> np.ndarray:
+        parts = np.split(state[f"recurrent.{name}"], len(_GATES[cell]))
+        return np.concatenate([parts[gate] for gate in _GATES[cell]])
+
+    hidden = state["head.weight"].shape[1]
+    biases = np.concatenate([turned("bias_ih_l0"), turned("bias_hh_l0")])[None]
+    inputs = ["vectors", graph.matrix("W", turned("weight_ih_l0")[None])]
+    inputs += [graph.matrix("R", turned("weight_hh_l0")[None]), graph.constant("B", biases)]
+    # PyTorch's GRU applies the reset gate after the matrix.
+    extra = {"linear_before_reset": 1} if cell == "GRU" else {}
+    first = graph.constant("first", np.array([0]))
+    graph.add("ReduceSum", ["mask", first], "count", keepdims=0)  # (B,)
+    if pooling == "last":
+        graph.add("Cast", ["count"], "lengths", to=TensorProto.INT32)
+        graph.nodes.append(
+            helper.make_node(cell, [*inputs, "lengths"], ["", "end"], hidden_size=hidden, **extra)
+        )
+        graph.add("Squeeze", ["end", first], "pooled")
+        return
+    graph.add(cell, inputs, "outputs", hidden_size=hidden, **extra)  # (T, 1, B, H)
+    last = graph.constant("last", np.array([-1]))
+    graph.add("Squeeze", ["outputs", graph.constant("second", np.array([1]))], "each")
+    graph.add("Mul", ["each", graph.add("Unsqueeze", ["mask", last], "wide_mask")], "seen")
+    graph.add("ReduceSum", ["seen", first], "sum", keepdims=0)
+    graph.add("Div", ["sum", graph.add("Unsqueeze", ["count", last], "wide_count")], "pooled")
+
+
+def _finished(graph: _Graph, classes: int, vocab: Vocabulary) -> onnx.ModelProto:
+    tokens = helper.make_tensor_value_info("tokens", TensorProto.INT64, ["batch", "time"])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])
+    made = helper.make_graph(graph.nodes, "sentiment", [tokens], [logits], graph.weights)
+    made = helper.make_model(made, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
+    helper.set_model_props(made, {WORDS: "\n".join(vocab.words[2:])})
+    onnx.checker.check_model(made, full_check=True)
+    return made
+
+
+def quantize_dynamically(path: str | Path, to: str | Path) -> None:
+    """Write the model of one file to another with ONNX Runtime's own dynamic int8 quantization:
+    weights ahead, the inputs of matrix products as they come. It leaves a GRU as it is."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it asks for a preparation that changes nothing here
+    try:
+        quantize_dynamic(str(path), str(to))
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,91 @@
+"""Clients with models of their own kinds: alone, and exchanging answers on public reviews."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from fedlab_helpers import federated
+from fedlab_helpers.devices import intra_op_threads, numpy_rng
+from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.shrinking import distillation_rounds, trim_reviews
+from fedlab_helpers.studies.study import Row, Settings, Study, grid, task
+from fedlab_helpers.text import EncodedReviews
+from fedlab_helpers.training import LocalConfig, evaluate, train
+
+CLIENTS, PUBLIC, ROUNDS = 8, 2000, 8
+LOCAL = LocalConfig(epochs=2, lr=5e-3)
+LEARN = LocalConfig(epochs=1, lr=5e-3)
+KINDS = (  # cell, words, numbers a word, hidden units: dealt to the clients in turn
+    ("lstm", 11_491, 64, 64),
+    ("gru", 4000, 32, 32),
+    ("lstm", 2000, 16, 16),
+    ("rnn", 4000, 16, 32),
+)
+
+
+def players(seed: int) -> tuple[list[SentimentLSTM], list[partial]]:
+    """Return a model for each client, and how each reads reviews."""
+    kinds = [KINDS[client % len(KINDS)] for client in range(CLIENTS)]
+    models = [
+        SentimentLSTM(
+            words, width, hidden, cell=cell, pooling="mean", dropout=0.3, seed=1000 * seed + client
+        )
+        for client, (cell, words, width, hidden) in enumerate(kinds)
+    ]
+    return models, [partial(trim_reviews, size=words) for _, words, *_ in kinds]
+
+
+def deal(partition: str, seed: int) -> tuple[EncodedReviews, list[EncodedReviews]]:
+    """Return the public reviews, the first of a shuffle, and each client's, dealt of the rest."""
+    order = numpy_rng(seed, "public").permutation(len(task().train))
+    rest = np.sort(order[PUBLIC:])
+    smaller = replace(
+        task(),
+        train=task().train.subset(rest),
+        train_reviews=tuple(task().train_reviews[place] for place in rest),
+    )
+    parts = smaller.deal(partition, CLIENTS, numpy_rng(seed, "partition"))
+    return task().train.subset(order[:PUBLIC]), smaller.clients(parts)
+
+
+def measure(settings: Settings) -> list[Row]:
+    """Return the mean and the least accuracy of the clients' models after each round, and bytes."""
+    seed, rows = settings["seed"], []
+    public, clients = deal(settings["partition"], seed)
+    models, views = players(seed)
+    plan = federated.Plan(ROUNDS, None, LOCAL, seed, workers=1)
+    with intra_op_threads(1):
+        if settings["way"] == "alone":
+            for number in range(1, ROUNDS + 1):
+                for client, (model, view) in enumerate(zip(models, views, strict=True)):
+                    # As many passes as with the exchange, all over its own reviews.
+                    epochs = LOCAL.epochs + round(LEARN.epochs * PUBLIC / len(clients[client]))
+                    own = replace(LOCAL, epochs=epochs)
+                    train(model, view(clients[client]), own, seed=1000 * number + client)
+                rows.append(_row(number, models, views, 0))
+            return rows
+        sent = 0
+        exchange = distillation_rounds(models, clients, public, plan, learn=LEARN, views=views)
+        for record in exchange:
+            sent += record.bytes_up + record.bytes_down
+            rows.append(_row(record.round, models, views, sent))
+    return rows
+
+
+def _row(number: int, models: list[SentimentLSTM], views: list[partial], sent: int) -> Row:
+    test = task().test
+    scores = [evaluate(m, view(test)).accuracy for m, view in zip(models, views, strict=True)]
+    of_kinds = {
+        f"accuracy_{cell}_{words}": round(float(np.mean(scores[place :: len(KINDS)])), 5)
+        for place, (cell, words, *_) in enumerate(KINDS)
+    }
+    mean, least = round(float(np.mean(scores)), 5), round(min(scores), 5)
+    return {"round": number, "accuracy": mean, "least": least, **of_kinds, "total_bytes": sent}
+
+
+FEDERATED_DISTILLATION = Study(
+    "federated_distillation",
+    grid(seed=range(3), partition=["iid", "dirichlet"], way=["alone", "exchange"]),
+    measure,
+)

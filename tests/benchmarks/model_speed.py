@@ -1,0 +1,138 @@
+"""How fast small models are: python tests/benchmarks/model_speed.py
+
+The trained model in PyTorch, in ONNX Runtime, and smaller ones, one thread each, taking turns in
+one run: one review of median length at a time, and a batch of 256. Ratios are of medians. Then, in
+a process of its own for each, how much memory it takes to load the model and answer one review.
+
+Nothing else should be running. The table goes to data/results/model_speed.csv.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from tqdm import tqdm
+
+from fedlab_helpers import experiments
+from fedlab_helpers.studies.shrinking import RECIPES, stored
+from fedlab_helpers.studies.study import task
+
+CONTENDERS = (
+    "whole, PyTorch",
+    "whole, ONNX",
+    "whole, int8",
+    "4000 words, 16 wide, 32 units",
+    "4000 words, 16 wide, 32 units, int8",
+    "4000 words, 8 wide, 16 units, int8",
+)
+MEMORY = {  # reads the resident set before and after, so that libraries are not counted
+    "torch": """
+import sys, psutil, torch
+from fedlab_helpers.models import SentimentLSTM
+torch.set_num_threads(1)
+def made(rows, size):
+    return SentimentLSTM(rows, size, size, pooling="mean").eval()
+made(3, 4)(torch.tensor([[2, 1]]), torch.tensor([2]))
+before = psutil.Process().memory_info().rss
+state = torch.load(sys.argv[1])
+model = made(*state["embedding.weight"].shape)
+model.load_state_dict(state)
+model(torch.ones(1, 30, dtype=torch.int64), torch.tensor([30]))
+print(psutil.Process().memory_info().rss - before, before)
+""",
+    "onnx": """
+import sys, psutil, numpy, onnxruntime
+before = psutil.Process().memory_info().rss
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1
+providers = ["CPUExecutionProvider"]
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=providers)
+session.run(None, {"tokens": numpy.ones((1, 30), dtype=numpy.int64)})
+print(psutil.Process().memory_info().rss - before, before)
+""",
+}
+
+
+def runner(content: bytes, in_torch: torch.nn.Module | None) -> Callable[[np.ndarray], object]:
+    """Return a function of tokens, (B, T), that answers."""
+    if in_torch is not None:
+        model = in_torch.eval()
+
+        @torch.inference_mode()
+        def answer(tokens: np.ndarray) -> object:
+            ids = torch.from_numpy(tokens)
+            return model(ids, (ids != 0).sum(1))
+
+        return answer
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return lambda tokens: session.run(None, {"tokens": tokens})
+
+
+def seconds(answer: Callable[[np.ndarray], object], tokens: np.ndarray, repeats: int) -> float:
+    """Return the seconds of one call, the mean of a few."""
+    began = time.perf_counter()
+    for _ in range(repeats):
+        answer(tokens)
+    return (time.perf_counter() - began) / repeats
+
+
+def memory(content: bytes, kind: str) -> tuple[int, int]:
+    """Return bytes that the model took, and those that the runtime had taken before."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        path.write_bytes(content)
+        command = [sys.executable, "-c", MEMORY[kind], str(path)]
+        runs = [subprocess.run(command, capture_output=True, check=True).stdout for _ in range(5)]
+    figures = [tuple(map(int, run.split())) for run in runs]
+    return tuple(int(statistics.median(column)) for column in zip(*figures, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--turns", type=int, default=300, help="timed turns of each model")
+    parser.add_argument("--folder", type=Path, default=experiments.RESULTS)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    lengths = task().test.lengths
+    (typical,) = (lengths == lengths.median()).nonzero()[:1, 0].tolist()
+    models = {name: RECIPES[name](0) for name in tqdm(CONTENDERS, desc="training")}
+    files = {name: stored(small)[0] for name, small in models.items()}
+    answers, inputs = {}, {}
+    for name, small in models.items():
+        answers[name] = runner(files[name], small.model if small.stored == "torch" else None)
+        test = small.view(task().test)
+        one = test.tokens[typical : typical + 1, : int(lengths[typical])]
+        inputs[name] = one.numpy().copy(), test.tokens[:256].numpy().copy()
+    times = {name: ([], []) for name in CONTENDERS}
+    for turn in tqdm(range(chosen.turns + 5), desc="timing"):
+        for name in CONTENDERS:
+            one = seconds(answers[name], inputs[name][0], 10)
+            many = seconds(answers[name], inputs[name][1], 1)
+            if turn >= 5:  # the first warm up
+                times[name][0].append(one)
+                times[name][1].append(many)
+    rows = []
+    for name in CONTENDERS:
+        grown, before = memory(files[name], "torch" if name.endswith("PyTorch") else "onnx")
+        one, many = map(statistics.median, times[name])
+        figures = {"bytes": len(files[name]), "one_review_s": one, "batch_256_s": many}
+        sizes = {"memory_bytes": grown, "runtime_bytes": before}
+        rows.append({"model": name, **figures, **sizes, **experiments.versions()})
+    experiments.write(chosen.folder / "model_speed.csv", rows)
+    for row in rows:
+        faster = rows[0]["one_review_s"] / row["one_review_s"]
+        print(f"{row['model']:42s} {row['bytes']:9,} bytes, {faster:4.1f} × as fast for one review")
+
+
+if __name__ == "__main__":
+    main()

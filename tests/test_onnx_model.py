@@ -1,0 +1,137 @@
+"""The exported graph: the same answers as PyTorch's, in few bytes, with its words inside."""
+
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from fedlab_helpers import classify
+from fedlab_helpers.models import CELLS, SentimentLSTM
+from fedlab_helpers.shrinking.onnx_model import in_int8, quantize_dynamically, to_onnx
+from fedlab_helpers.text import Vocabulary, tokenize
+from fedlab_helpers.training import LocalConfig, predict, train
+
+VOCAB = Vocabulary(f"word{i}" for i in range(48))  # of the small model's 50 ids
+each_cell = pytest.mark.parametrize("cell", sorted(CELLS))
+each_pooling = pytest.mark.parametrize("pooling", ["mean", "last"])
+
+
+def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def answers(model: onnx.ModelProto, tokens: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(session_of(model).run(None, {"tokens": tokens.numpy()})[0])
+
+
+@each_cell
+@each_pooling
+def test_both_say_the_same(small_model, reviews, cell, pooling):
+    model, data = small_model(cell=cell, pooling=pooling), reviews(60)
+    train(model, data, LocalConfig(epochs=2, lr=0.05))
+    torch.testing.assert_close(
+        answers(to_onnx(model, VOCAB), data.tokens), predict(model, data), atol=1e-4, rtol=0
+    )
+
+
+@each_pooling
+def test_padding_changes_nothing(small_model, reviews, pooling):
+    model, data = to_onnx(small_model(pooling=pooling), VOCAB), reviews(5)
+    wider = torch.nn.functional.pad(data.tokens, (0, 7))
+    torch.testing.assert_close(answers(model, wider), answers(model, data.tokens))
+    alone = data.tokens[2:3, : data.lengths[2]]
+    torch.testing.assert_close(answers(model, alone), answers(model, data.tokens)[2:3])
+
+
+@each_cell
+def test_eight_bits_take_a_quarter_and_say_nearly_the_same(reviews, cell):
+    model, data = SentimentLSTM(2000, 32, 24, cell=cell, pooling="mean", seed=0), reviews(60)
+    vocab = Vocabulary(f"w{i}" for i in range(1998))
+    whole, narrow = (to_onnx(model, vocab, bits=bits) for bits in (32, 8))
+    words = len("\n".join(vocab.words[2:]))
+    sizes = [len(made.SerializeToString()) - words for made in (whole, narrow)]
+    assert sizes[1] < 0.3 * sizes[0]
+    off = (answers(narrow, data.tokens) - answers(whole, data.tokens)).abs().max()
+    assert 0 < float(off) < 0.02
+
+
+def test_int8_by_hand():
+    whole, scale = in_int8(np.array([[127.0, 0.0], [-63.5, 0.0]], dtype=np.float32))
+    assert whole.tolist() == [[127, 0], [-64, 0]]
+    assert scale.tolist() == [[1.0, np.float32(1 / 127)]]
+    assert whole.dtype == np.int8
+
+
+def test_onnx_runtimes_own_quantization_shrinks_it_too(small_model, tmp_path, caplog, reviews):
+    model = SentimentLSTM(2000, 32, 24, pooling="mean", seed=0)
+    made = to_onnx(model, Vocabulary(f"w{i}" for i in range(1998)))
+    onnx.save(made, tmp_path / "whole.onnx")
+    quantize_dynamically(tmp_path / "whole.onnx", tmp_path / "small.onnx")
+    sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("whole", "small")]
+    assert sizes[1] < 0.4 * sizes[0]
+    data = reviews(40)
+    small = answers(onnx.load(tmp_path / "small.onnx"), data.tokens)
+    assert float((small - predict(model, data)).abs().max()) < 0.05
+    assert not caplog.records
+
+
+def test_the_words_are_in_the_file(small_model):
+    made = to_onnx(small_model(), VOCAB)
+    words = session_of(made).get_modelmeta().custom_metadata_map["words"].split("\n")
+    assert ("<padding>", "<unknown>", *words) == VOCAB.words
+
+
+def test_what_does_not_fit_is_named(small_model):
+    with pytest.raises(ValueError, match="bits: got 4, expected 32 or 8"):
+        to_onnx(small_model(), VOCAB, bits=4)
+    with pytest.raises(ValueError, match="vocab: got 3 words, expected 50, the model's rows"):
+        to_onnx(small_model(), Vocabulary(["one"]))
+
+
+# The script
+
+
+SENTENCE = "房间很干净,就是 早餐一般"
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    words = ["房间", "很", "干净", "早餐", "差"]
+    model = SentimentLSTM(7, 4, 3, pooling="mean", seed=0)
+    path = tmp_path / "model.onnx"
+    onnx.save(to_onnx(model, Vocabulary(words)), path)
+    ids = [Vocabulary(words).encode(tokenize(SENTENCE))]
+    logits = model.eval()(torch.tensor(ids), torch.tensor([len(ids[0])]))
+    return path, f"positive: {float(logits.detach().softmax(1)[0, 1]):.1%}"
+
+
+def test_the_script_answers_as_the_model_does(model_file):
+    path, expected = model_file
+    command = [sys.executable, "-m", "fedlab_helpers.classify", str(path), SENTENCE]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8")
+    assert run.stdout.strip() == expected
+    assert run.stderr == ""
+
+
+def test_the_script_needs_no_torch(model_file):
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        f"from fedlab_helpers.classify import main; main({str(model_file[0])!r}, {SENTENCE!r})"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
+    assert run.stdout.strip() == model_file[1]
+
+
+def test_a_sentence_without_a_word_is_told(model_file):
+    with pytest.raises(SystemExit, match="the sentence has no word"):
+        classify.main(str(model_file[0]), "  \n")
