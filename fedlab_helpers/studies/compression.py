@@ -80,6 +80,7 @@ CODECS: dict[str, Codec] = {
     "rank 2 in 4 bits, EF": _low_rank(2, Quantized(4, stochastic=False)),
     "rank 1 in signs, EF": _low_rank(1, Sign()),
     "rank 2 in signs, EF": _low_rank(2, Sign()),
+    "rank 4 in signs, EF": _low_rank(4, Sign()),
     "sketch 20%": _squeezed(CountSketch(0.2), Float16()),
 }
 _RANK_2, _TOP_10 = _squeezed(LowRank(2), Float16()), _squeezed(TopK(0.1), Sign())
@@ -156,6 +157,7 @@ _BY_DOMAIN = (
     "top 1% sign, EF, momentum",
     "rank 2, EF",
     "rank 1, EF",
+    "rank 2 in 4 bits, EF",
     "rank 1 in 4 bits, EF",
     "rank 1 in signs, EF",
 )
