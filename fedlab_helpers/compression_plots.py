@@ -51,16 +51,16 @@ def runs_plot(runs: Mapping[CompressionSetup, Sequence[Spot]]) -> Picture:
 
 
 def frontier(
-    families: Mapping[str, pd.DataFrame], level: float = 1.0, width: float = 7.0
+    families: Mapping[str, pd.DataFrame], level: float = 1.0, worst: float = 6.0
 ) -> Picture:
     """Return points lost against the factor of fewer bytes; a line for each family of codecs.
 
     Args:
         families: a name -> rows with "factor", "lost" (points) and "spread" (of the seeds).
         level: the loss that is allowed.
-        width: inches.
+        worst: what loses more than so many points falls out of the picture.
     """
-    picture, axes = figure(width, 3.6)
+    picture, axes = figure(7.0, 3.6)
     looks = zip(cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False)
     for (name, rows), (colour, marker, line) in zip(families.items(), looks, strict=False):
         rows = rows.sort_values("factor")
@@ -71,7 +71,8 @@ def frontier(
     axes.axhline(level, color="#777777", linestyle=":", linewidth=1)
     axes.axhline(0, color="#777777", linewidth=0.8)
     _factor_axis(axes)
-    axes.invert_yaxis()  # what loses less stands higher
+    lost = max(rows["lost"].max() for rows in families.values())
+    axes.set_ylim(min(worst, 1.1 * lost + 0.5), -0.7)  # what loses less stands higher
     axes.set_ylabel(text("points_lost"), fontsize=9)
     axes.legend(frameon=False, fontsize=7.5, loc="lower left")
     return picture
