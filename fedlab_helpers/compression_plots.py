@@ -56,7 +56,8 @@ def frontier(
     """Return points lost against the factor of fewer bytes; a line for each family of codecs.
 
     Args:
-        families: a name -> rows with "factor", "lost" (points) and "spread" (of the seeds).
+        families: a name -> rows with "factor", "lost" (points) and "spread" (of the seeds), and
+            perhaps "label", written beside each point.
         level: the loss that is allowed.
         worst: what loses more than so many points falls out of the picture.
     """
@@ -68,7 +69,13 @@ def frontier(
             rows["factor"], rows["lost"], rows["spread"], fmt=line + marker, color=colour,
             markersize=4, linewidth=1.2, elinewidth=0.7, label=name,
         )  # fmt: skip
-    axes.axhline(level, color="#777777", linestyle=":", linewidth=1)
+        for row in rows.itertuples() if "label" in rows else ():
+            if row.lost < worst:
+                axes.annotate(
+                    row.label, (row.factor, row.lost), xytext=(4, 4), textcoords="offset points",
+                    fontsize=6.5, color=colour,
+                )  # fmt: skip
+    axes.axhline(level, color="#777777", linestyle=":", linewidth=1, label=text("allowed"))
     axes.axhline(0, color="#777777", linewidth=0.8)
     _factor_axis(axes)
     lost = max(rows["lost"].max() for rows in families.values())
@@ -95,6 +102,7 @@ def energy(parts: Mapping[str, np.ndarray], x: str) -> Picture:
         )  # fmt: skip
     if x == "values_kept":
         axes.set_xscale("log")
+        axes.set_xlim(0.1, 110)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set(xlabel=text(x), ylabel=text("share_of_square"), ylim=(0, 103))
     axes.legend(frameon=False, fontsize="small")

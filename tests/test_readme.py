@@ -28,6 +28,40 @@ def test_the_figures_of_speed_and_memory_are_those_of_the_tables():
     assert f"by {few} over the rounds with 50 clients, and by {many}" in words
 
 
+def test_the_figures_of_compression_are_those_of_the_tables():
+    results = ROOT / "data" / "results"
+    table = pd.read_csv(results / "compression.csv")
+    keys = ["partition", "downlink", "codec", "seed"]
+    late = table[table["round"] > 15].assign(lost=lambda t: (t["lost"] - t["gained"]) / 34.73)
+    lost = late.groupby(keys)["lost"].mean().groupby(keys[:3]).agg(["mean", "std"])
+    last = table[table["round"] == 20].set_index(keys)
+    up = (last["dense_bytes_up"] / last["bytes_up"]).groupby(keys[:3]).mean()
+    both = 2 * last["dense_bytes_up"] / (last["bytes_up"] + last["bytes_down"])
+    both = both.groupby(keys[:3]).mean()
+    words = " ".join(README.split())
+    for partition, codec in (
+        ("iid", "ternary, zstd"),
+        ("iid", "top 10% sign, EF"),
+        ("by_domain", "top 10% sign, EF"),
+        ("iid", "rank 2 in 4 bits, EF"),
+        ("by_domain", "rank 2 in 4 bits, EF"),
+        ("iid", "rank 1 in 4 bits, EF"),
+    ):
+        run = (partition, "whole", codec)
+        points = f"{lost.loc[run, 'mean']:.2f} ± {lost.loc[run, 'std']:.2f}"
+        assert f"{up[run]:.0f} times for {points}" in words, run
+    for partition in ("iid", "by_domain"):
+        assert f"by {up[partition, 'whole', 'touched rows']:.2f}" in words
+    for downlink in ("top 10% sign of changes, known start", "changes of rank 2"):
+        run = ("iid", downlink, "top 10% sign, EF, momentum")
+        points = f"{lost.loc[run, 'mean']:.2f} ± {lost.loc[run, 'std']:.2f}"
+        assert f"{both[run]:.0f} times for {points}" in words, run
+    time = pd.read_csv(results / "codec_time.csv")
+    shares = (time["codec_seconds"] / time["seconds"]).groupby(time["codec"]).median()
+    assert f"take {shares['top 10% sign, EF, momentum']:.0%} of a round" in words
+    assert f"and {shares['rank 1, EF']:.0%} for low rank" in words
+
+
 def test_every_table_is_named_with_where_it_is_read():
     for path in (ROOT / "data" / "results").glob("*.csv"):
         assert f"`{path.stem}`" in README or f"{path.stem}.csv" in README, path.stem

@@ -36,10 +36,9 @@ COMPRESSION = {
     "factor": "times fewer bytes up than dense float32",
     "final_validation": "accuracy (validation)",
     "kilobytes_up": "kB a client and round",
+    "allowed": "one point",
     "points_lost": "points lost against the lossless run",
-    "singular_place": "place of the singular value",
+    "singular_place": "directions kept",
     "share_of_square": "share of the squared length, %",
     "values_kept": "share of values kept, %",
-    "residual": "length of what is kept back",
-    "update_length": "length of the update",
 }

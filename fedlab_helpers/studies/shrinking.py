@@ -183,15 +183,14 @@ RECIPES: dict[str, Callable[[int], Small]] = {
 
 def stored(small: Small) -> tuple[bytes, Tensor | None]:
     """Return the bytes of the file, and the logits of the test reviews if a runtime gives them."""
-    state = of_model(small.model)
     if small.stored == "torch":
         with tempfile.TemporaryFile() as file:
-            torch.save(state, file)
+            torch.save(of_model(small.model), file)
             file.seek(0)
             return file.read(), None
     if small.stored == "sparse":
         codec = Compressed(TopK(1.0), Float16(), squeeze=19)
-        return codec.encode(state), None
+        return codec.encode(of_model(small.model)), None
     vocab = Vocabulary(task().vocab.words[2 : small.words])
     made = to_onnx(small.model, vocab, bits=8 if small.stored == "onnx int8" else 32)
     content = made.SerializeToString()
