@@ -1,6 +1,7 @@
 """The studies of bytes and of small models: what one run of each measures."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,9 +154,12 @@ def test_bytes_are_those_of_the_file(small):
 
 
 def test_federated_distillation_is_measured_round_by_round(monkeypatch):
-    values = {"CLIENTS": 4, "PUBLIC": 40, "ROUNDS": 2}
+    values = {"CLIENTS": 2, "PUBLIC": 40, "ROUNDS": 2, "KINDS": federated_distillation.KINDS[1:3]}
     for name, value in values.items():
         monkeypatch.setattr(federated_distillation, name, value)
+    test = task().test.subset(range(200))
+    few = replace(task(), test=test, train=task().train.subset(range(300)))
+    monkeypatch.setattr(federated_distillation, "task", lambda: few)
     one_step = federated_distillation.LocalConfig(batch_size=None)
     monkeypatch.setattr(federated_distillation, "LOCAL", one_step)
     monkeypatch.setattr(federated_distillation, "LEARN", one_step)

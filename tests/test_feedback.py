@@ -377,16 +377,15 @@ STRATEGIES |= {
 }
 
 
-TWO_EPOCHS = LocalConfig(epochs=2, lr=0.02)  # FedRep needs one for the head
-
-
 @pytest.mark.parametrize("codec", GRID.values(), ids=GRID)
 @pytest.mark.parametrize(("strategy", "options"), STRATEGIES.values(), ids=STRATEGIES)
 def test_every_codec_works_with_every_strategy(small_model, reviews, strategy, options, codec):
     size = 7 if strategy == STRATEGIES["krum"][0] else 2  # Krum needs a crowd
     clients = [reviews(6, seed) for seed in range(size)]
     rounds = 2 if isinstance(codec, WithFeedback) else 1
-    plan = replace(PLAN, rounds=rounds, clients_per_round=None, workers=1, local=TWO_EPOCHS)
+    epochs = 2 if isinstance(strategy, FedRep) else 1  # the first is the head's
+    local = LocalConfig(epochs=epochs, lr=0.02)
+    plan = replace(PLAN, rounds=rounds, clients_per_round=None, workers=1, local=local)
     model = small_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     history, _ = trained(model, clients, codec, strategy, plan, **options)

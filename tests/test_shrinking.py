@@ -300,7 +300,7 @@ def test_what_is_exchanged_are_answers(small_model, clients, reviews):
     record = next(iter(distillation_rounds(players(small_model), clients, public, PLAN)))
     assert len(record.cohort) == 3
     assert record.consensus.shape == (50, 2)
-    assert record.bytes_up == record.bytes_down == 3 * (50 * 2 * 2 + 26)
+    assert record.bytes_up == record.bytes_down == 3 * (50 * 2 * 2 + 28)
     whole = next(
         iter(distillation_rounds(players(small_model), clients, public, PLAN, codec=Compressed()))
     )
