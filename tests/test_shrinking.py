@@ -47,7 +47,7 @@ def test_the_smallest_weights_of_all_matrices_go():
         for parameter in model.parameters():
             parameter.fill_(9.0)
         model.embedding.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, -8.0], [2.0, 7.0]]))
-    masks = smallest_masks(model, 4 / 20)  # of 6 + 8 + 4 + 2 weights
+    masks = smallest_masks(model, 4 / 20, per="model")  # of 6 + 8 + 4 + 2 weights
     assert masks["embedding.weight"].tolist() == [[False, False], [False, True], [False, True]]
     assert masks["recurrent.weight_hh_l0"].all()
     assert masks.keys() == {n for n, p in model.named_parameters() if p.dim() == 2}
@@ -57,10 +57,24 @@ def test_nothing_goes_at_share_zero(small_model):
     assert all(bool(mask.all()) for mask in smallest_masks(small_model(), 0.0).values())
 
 
+def test_of_each_matrix_the_smallest_go():
+    model = SentimentLSTM(3, 2, 2, seed=0)
+    with torch.no_grad():
+        model.embedding.weight.copy_(torch.tensor([[50.0, 60.0], [-10.0, 20.0], [30.0, 40.0]]))
+    masks = smallest_masks(model, 0.5)
+    assert masks["embedding.weight"].tolist() == [[True, True], [False, False], [False, True]]
+    for name, mask in masks.items():
+        assert int((~mask).sum()) == mask.numel() // 2, name
+    together = smallest_masks(model, 0.5, per="model")
+    assert together["embedding.weight"].all()
+    with pytest.raises(ValueError, match="per: got 'row', expected 'matrix' or 'model'"):
+        smallest_masks(model, 0.5, per="row")
+
+
 @given(share=st.floats(0, 0.99))
 def test_the_share_that_goes_is_the_one_asked_for(share):
     model = SentimentLSTM(20, 6, 5, seed=0)
-    masks = smallest_masks(model, share)
+    masks = smallest_masks(model, share, per="model")
     total = sum(mask.numel() for mask in masks.values())
     assert sum(int((~mask).sum()) for mask in masks.values()) == int(share * total)
     before = of_model(model)

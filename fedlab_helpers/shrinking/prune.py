@@ -1,6 +1,7 @@
 """Pruning: single weights set to zero, or whole hidden units taken out."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,29 +12,40 @@ from fedlab_helpers.strategy import require_share
 from fedlab_helpers.training import Hooks
 
 
-def smallest_masks(model: nn.Module, share: float) -> State:
-    """Return which weights stay when the smallest are pruned, taken over all matrices together.
+def smallest_masks(
+    model: nn.Module, share: float, per: Literal["matrix", "model"] = "matrix"
+) -> State:
+    """Return which weights stay when the smallest are pruned.
 
-    Han et al. 2015, arXiv:1506.02626, with one threshold for all. Biases, and vectors in general,
-    are not pruned. Zeros are pruned first, and count.
+    Han et al. 2015, arXiv:1506.02626. Biases, and vectors in general, are not pruned. Zeros are
+    pruned first, and count.
 
     Args:
         model: not changed.
-        share: of all weights in matrices that goes, in [0, 1).
+        share: of the weights in matrices that goes, in [0, 1).
+        per: "matrix": so many of each; "model": the smallest of all together. A table of words
+            begins with weights some ten times as large as those of a recurrent layer: all together,
+            the recurrent ones go first, and with them all that the model has learnt.
 
     Returns:
         Name of each matrix -> bool tensor of its shape, True where the weight stays.
     """
     require_share(share=share)
-    matrices = {n: p.detach() for n, p in model.named_parameters() if p.dim() == 2}
-    sizes = torch.cat([matrix.abs().flatten() for matrix in matrices.values()])
-    gone = int(share * len(sizes))
-    if not gone:
-        return {name: torch.ones_like(m, dtype=torch.bool) for name, m in matrices.items()}
-    masks = torch.ones(len(sizes), dtype=torch.bool)
-    masks[sizes.topk(gone, largest=False).indices] = False
-    parts = masks.split([matrix.numel() for matrix in matrices.values()])
-    return {n: part.view_as(m) for (n, m), part in zip(matrices.items(), parts, strict=True)}
+    if per not in ("matrix", "model"):
+        raise ValueError(f"per: got {per!r}, expected 'matrix' or 'model'")
+    matrices = {n: p.detach().abs() for n, p in model.named_parameters() if p.dim() == 2}
+    if per == "matrix":
+        return {name: _all_but_smallest([m], share)[0] for name, m in matrices.items()}
+    return dict(zip(matrices, _all_but_smallest([*matrices.values()], share), strict=True))
+
+
+def _all_but_smallest(sizes: list[Tensor], share: float) -> list[Tensor]:
+    """Return masks of these shapes, False where a value is among the smallest of all."""
+    flat = torch.cat([tensor.flatten() for tensor in sizes])
+    masks = torch.ones(len(flat), dtype=torch.bool)
+    masks[flat.topk(int(share * len(flat)), largest=False).indices] = False
+    parts = masks.split([tensor.numel() for tensor in sizes])
+    return [part.view_as(tensor) for part, tensor in zip(parts, sizes, strict=True)]
 
 
 def apply_masks(model: nn.Module, masks: State) -> None:
