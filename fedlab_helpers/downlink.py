@@ -158,16 +158,3 @@ def _worth_keeping(payloads: Mapping[int, bytes], most: int) -> dict[int, bytes]
             break
         kept[number] = payloads[number]
     return dict(sorted(kept.items()))
-
-
-def catch_up(weights: State, payloads: Iterable[bytes], codec: Codec) -> State:
-    """Return what a client holds after it applied the payloads that it missed, in order.
-
-    Raises:
-        WireError, RefusedUpdate: one of them is not a change of these weights.
-    """
-    for payload in payloads:
-        update = wire.unpack(payload, codec, 0)
-        update.require_fit(weights)
-        weights = add(weights, wire.make_whole(update, weights).delta)
-    return weights

@@ -41,15 +41,15 @@ class Ledger:
     kept: dict[int, ClientState] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
 
-    def send(self, extra: State, copies: int | None = None) -> Received:
+    def send(self, extra: State, copies: int) -> Received:
         """Return the global weights, and what goes beside them, as every client decodes them.
 
         Args:
             extra: what goes beside the weights.
-            copies: how many clients they are sent to; None: to each of the cohort.
+            copies: how many clients they are sent to.
         """
         received, size = downlink.whole(self.params, extra)
-        self.bytes_down += size * (len(self.cohort) if copies is None else copies)
+        self.bytes_down += size * copies
         return received
 
     def accept(self, replies: Iterable[Reply]) -> Iterator[Update]:

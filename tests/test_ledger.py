@@ -39,7 +39,7 @@ class Raises:
 
 def test_what_is_sent_is_the_global_weights_and_costs_its_bytes_once_a_client(bits):
     books = open_books()
-    received = books.send({})
+    received = books.send({}, len(books.cohort))
     assert bits(received.weights) == bits(PARAMS)
     assert received.weights["w"].data_ptr() != PARAMS["w"].data_ptr()
     assert received.extra == {}
@@ -48,7 +48,7 @@ def test_what_is_sent_is_the_global_weights_and_costs_its_bytes_once_a_client(bi
 
 def test_what_goes_beside_the_weights_costs_its_bytes_too(bits):
     books, variate = open_books(), {"w": torch.ones(5)}
-    received = books.send(variate)
+    received = books.send(variate, len(books.cohort))
     assert bits(received.extra) == bits(variate)
     assert books.bytes_down == 3 * sum(len(wire.dense().encode(p)) for p in (PARAMS, variate))
 
