@@ -217,6 +217,12 @@ def test_half_precision_is_scaled_so_that_nothing_becomes_infinite_or_nothing():
             assert ((came - values).abs() <= digits * values.abs()).all()
 
 
+def test_half_precision_keeps_values_half_a_billion_times_smaller_than_the_largest():
+    values = torch.tensor([3.0, 3.0 * 2**-29])
+    came = Float16().unpack(Reader(Float16().pack(values)), 2)
+    assert ((came - values).abs() <= 2**-11 * values).all()
+
+
 def test_the_largest_float_does_not_round_up_to_infinity():
     values = torch.tensor([torch.finfo(torch.float32).max])
     for form in FORMATS.values():
@@ -626,6 +632,13 @@ def test_a_small_payload_that_claims_much_needs_little_memory(keep, form):
         check=True,
     )
     assert float(run.stdout) < 150
+
+
+@each_keep
+def test_more_values_than_a_reader_takes_are_refused_whatever_is_sent_of_them(keep):
+    codec = Compressed(keep, Sign())
+    with pytest.raises(wire.WireError, match="more than 4194304 values are claimed, by 'a'"):
+        codec.decode(claimed([1 << 11, 1 << 12], body=bytes(99), head=head_of(codec)))
 
 
 def test_a_bomb_is_not_expanded():
