@@ -1,7 +1,7 @@
 """Error feedback: what is lost is kept and sent later, whoever sits out, and survives a resume."""
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -264,6 +264,26 @@ def test_workers_change_no_bit(small_model, clients, bits, workers):
     trained(one, clients, codec)
     trained(other, clients, codec, plan=replace(PLAN, workers=workers))
     assert bits(one.state_dict()) == bits(other.state_dict())
+
+
+@dataclass(frozen=True)
+class Listening(Compressed):
+    """Writes down which generator each payload was drawn from."""
+
+    seeds: list[int] = field(default_factory=list)
+
+    def encode(self, state, rng=None):
+        self.seeds.append(rng.initial_seed())
+        return super().encode(state, rng)
+
+
+def test_clients_and_rounds_draw_independently(small_model, clients):
+    """Else the errors of unbiased codecs would not cancel over them."""
+    codec, again = Listening(), Listening()
+    for each in (codec, again):
+        trained(small_model(), clients, each, plan=replace(PLAN, workers=1))
+    assert len(set(codec.seeds)) == len(codec.seeds) == 4 * 2
+    assert codec.seeds == again.seeds
 
 
 @dataclass(frozen=True)
