@@ -58,7 +58,7 @@ CODECS = {
     f"{keep}, {form}{', squeezed' * bool(squeeze)}": Compressed(KEEPS[keep], FORMATS[form], squeeze)
     for keep in KEEPS
     for form in FORMATS
-    for squeeze in (None, 3)
+    for squeeze in ((None, 3) if keep in ("all", "topk") else (None,))
 }
 each_codec = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 each_keep = pytest.mark.parametrize("keep", KEEPS.values(), ids=KEEPS)
@@ -656,7 +656,7 @@ def test_a_frame_that_hides_its_size_is_refused():
         Compressed(squeeze=1).decode(sealed(hidden, head_of(Compressed(squeeze=1))))
 
 
-@pytest.mark.parametrize("codec", [*CODECS.values()][::9], ids=[*CODECS][::9])
+@pytest.mark.parametrize("codec", [*CODECS.values()][::7], ids=[*CODECS][::7])
 def test_every_truncation_and_flipped_bit_is_noticed(codec):
     whole = codec.encode({"delta.t": torch.randn(4, 3, generator=rng())}, rng())
     for end in range(len(whole)):
