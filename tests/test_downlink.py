@@ -1,6 +1,6 @@
 """From server to clients: changes add up, who missed some is caught up, and every byte counts."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -208,3 +208,36 @@ def test_what_a_strategy_sends_beside_the_weights_goes_the_same_way(
 def test_whole_weights_up_and_changes_down_do_not_go_together(small_model, clients):
     with pytest.raises(ValueError, match=r"downlink: got .*forgets what its own changes left out"):
         trained(small_model(), clients, SIGN, aggregation.fedavg(sends="weights"))
+
+
+def test_the_model_after_a_round_is_what_clients_then_train_from(small_model, clients, bits):
+    seen = []
+
+    class Watched(type(aggregation.fedavg())):
+        def begin(self, turn):
+            seen.append(bits({n: t for n, t in turn.weights.items() if n.startswith("recurrent")}))
+            return super().begin(turn)
+
+    model, after = small_model(), []
+    plan = replace(PLAN, workers=1)
+    strategy = Watched(aggregation.fedavg().combine)
+    for _ in federated.rounds(model, clients, strategy, plan, downlink=SIGN):
+        after.append(bits({n: t for n, t in model.state_dict().items() if "recurrent" in n}))
+    assert seen[2::2] == after[:-1]  # two clients a round
+
+
+@dataclass(frozen=True)
+class Listening(Compressed):
+    """Writes down which generator each payload was drawn from."""
+
+    seeds: list[int] = field(default_factory=list)
+
+    def encode(self, state, rng=None):
+        self.seeds.append(rng.initial_seed())
+        return super().encode(state, rng)
+
+
+def test_each_round_draws_anew(small_model, clients):
+    codec = Listening()
+    trained(small_model(), clients, Changes(codec))
+    assert len(set(codec.seeds)) == len(codec.seeds) == 4
