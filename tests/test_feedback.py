@@ -373,19 +373,16 @@ def test_server_and_clients_remember_the_same(small_model, clients, codec, make)
 
 # The whole grid.
 
-CODECS = {
-    **{name: codec.codec for name, codec in FEEDBACK.items()},
+GRID = {
+    **{f"{name}, with feedback": codec for name, codec in FEEDBACK.items()},
+    "topk and sign, with momentum": STC,
+    "topk": Compressed(TopK(0.2)),
     "sketch": Compressed(CountSketch(0.5)),
     "float16": Compressed(write=Float16()),
     "bfloat16": Compressed(write=Float16(brain=True)),
     "ternary": Compressed(write=Ternary()),
     "2 bits": Compressed(write=Quantized(2)),
     "random, unbiased": Compressed(RandomK(0.3), Quantized(8)),
-}
-GRID = {
-    **CODECS,
-    **{f"{name}, with feedback": codec for name, codec in FEEDBACK.items()},
-    "dgc": STC,
 }
 KEEPS_HEAD = {"shared": keep_private("head")}
 STRATEGIES = {name: (Setup(strategy=name).make(), {}) for name in OFFERS}
