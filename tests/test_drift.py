@@ -200,7 +200,7 @@ class Quadratic(nn.Module):
         return torch.stack([torch.zeros(len(lengths)), self.w.expand(len(lengths))], 1)
 
 
-def ends_at(strategy, clients, rounds=40) -> float:
+def ends_at(strategy, clients, rounds=25) -> float:
     model = Quadratic()
     local = LocalConfig(20, 4, 0.5, "sgd", max_grad_norm=None)
     federated.run(model, clients, strategy, federated.Plan(rounds, local=local))
