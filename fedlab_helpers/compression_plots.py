@@ -16,12 +16,12 @@ MARKERS = "os^Dvx"
 _TICKS = (1, 3, 10, 30, 100, 300, 1000, 3000)
 
 
-def _factor_axis(axes) -> None:
+def _factor_axis(axes, label: str = "factor") -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(_TICKS))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set_xlabel(text("factor"), fontsize=9)
+    axes.set_xlabel(text(label), fontsize=9)
 
 
 def runs_plot(runs: Mapping[CompressionSetup, Sequence[Spot]]) -> Picture:
@@ -51,7 +51,11 @@ def runs_plot(runs: Mapping[CompressionSetup, Sequence[Spot]]) -> Picture:
 
 
 def frontier(
-    families: Mapping[str, pd.DataFrame], level: float = 1.0, worst: float = 6.0
+    families: Mapping[str, pd.DataFrame],
+    level: float = 1.0,
+    worst: float = 6.0,
+    x: str = "factor",
+    y: str = "points_lost",
 ) -> Picture:
     """Return points lost against the factor of fewer bytes; a line for each family of codecs.
 
@@ -60,6 +64,7 @@ def frontier(
             perhaps "label", written beside each point.
         level: the loss that is allowed.
         worst: what loses more than so many points falls out of the picture.
+        x, y: names of the labels in `strings`; of small models "times_smaller", "points_whole".
     """
     picture, axes = figure(7.0, 3.6)
     looks = zip(cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False)
@@ -77,10 +82,10 @@ def frontier(
                 )  # fmt: skip
     axes.axhline(level, color="#777777", linestyle=":", linewidth=1, label=text("allowed"))
     axes.axhline(0, color="#777777", linewidth=0.8)
-    _factor_axis(axes)
+    _factor_axis(axes, x)
     lost = max(rows["lost"].max() for rows in families.values())
     axes.set_ylim(min(worst, 1.1 * lost + 0.5), -0.7)  # what loses less stands higher
-    axes.set_ylabel(text("points_lost"), fontsize=9)
+    axes.set_ylabel(text(y), fontsize=9)
     axes.legend(frameon=False, fontsize=7.5, loc="lower left")
     return picture
 
@@ -106,4 +111,34 @@ def energy(parts: Mapping[str, np.ndarray], x: str) -> Picture:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set(xlabel=text(x), ylabel=text("share_of_square"), ylim=(0, 103))
     axes.legend(frameon=False, fontsize="small")
+    return picture
+
+
+def size_speed(table: pd.DataFrame) -> Picture:
+    """Return a bubble for each model: how large its file is, how many points it loses, and, by its
+    area, how long it takes for one review.
+
+    Args:
+        table: index: names; columns "kilobytes", "lost" (points), "microseconds".
+    """
+    picture, axes = figure(7.0, 3.6)
+    rows = table.sort_values("microseconds").iloc[::-1]  # the largest first: none is hidden
+    looks = zip(rows.itertuples(), cycle(COLOURS), cycle((1, -1)), strict=False)
+    for row, colour, above in looks:
+        area = 4 * row.microseconds
+        place = row.kilobytes, row.lost
+        axes.scatter(*place, s=area, color=colour, alpha=0.35, linewidths=0)
+        axes.plot(*place, ".", color=colour, markersize=4)
+        axes.annotate(
+            text("size_speed", name=row.Index, time=row.microseconds), place,
+            xytext=(0, above * (area**0.5 / 2 + 8)), textcoords="offset points",
+            ha="center", va="center", fontsize=7,
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.margins(x=0.25, y=0.25)
+    axes.axhline(0, color="#777777", linewidth=0.8)
+    axes.invert_yaxis()  # what loses less stands higher
+    axes.set_xlabel(text("file_kilobytes"), fontsize=9)
+    axes.set_ylabel(text("points_whole"), fontsize=9)
     return picture

@@ -9,7 +9,7 @@ import pytest
 
 from fedlab_helpers import wire
 from fedlab_helpers.compression import Compressed, Everything, LowRank, RandomK, Sign, TopK
-from fedlab_helpers.compression_plots import energy, frontier, runs_plot
+from fedlab_helpers.compression_plots import energy, frontier, runs_plot, size_speed
 from fedlab_helpers.compression_run import (
     AMOUNTS,
     WRITES,
@@ -159,6 +159,18 @@ def test_what_loses_less_stands_higher():
     low, high = axes.get_ylim()
     assert low > high
     assert axes.lines[0].get_xdata().tolist() == [3, 100]
+
+
+def test_what_is_slow_has_a_large_bubble_and_hides_no_other():
+    table = pd.DataFrame(
+        {"kilobytes": [40, 3000], "lost": [0.5, 0.0], "microseconds": [50.0, 900.0]},
+        index=["small", "large"],
+    )
+    (axes,) = size_speed(table).axes
+    assert [float(each.get_sizes()[0]) for each in axes.collections] == [3600.0, 200.0]
+    assert [each.get_text() for each in axes.texts] == ["large: 900 µs", "small: 50 µs"]
+    low, high = axes.get_ylim()
+    assert low > high
 
 
 def test_energy_is_summed_up_in_percent():

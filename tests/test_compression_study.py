@@ -1,17 +1,12 @@
-"""The studies of bytes and of small models: what one run of each measures."""
-
-import io
-from dataclasses import replace
+"""The study of bytes against accuracy: what one run measures."""
 
 import numpy as np
 import pytest
-import torch
 
 from fedlab_helpers import aggregation, experiments, federated
 from fedlab_helpers.compression import WithFeedback
 from fedlab_helpers.compression_run import dense_size
-from fedlab_helpers.shrinking.onnx_model import onnx
-from fedlab_helpers.studies import compression, federated_distillation, shrinking
+from fedlab_helpers.studies import compression
 from fedlab_helpers.studies.aggregation import CHOSEN
 from fedlab_helpers.studies.study import task
 from fedlab_helpers.training import predict
@@ -91,92 +86,3 @@ def test_the_targets_are_met_in_the_table():
             assert len(factors) == 3
             assert min(factors) > least
             assert np.mean(points) <= 1.0
-
-
-# Small models
-
-
-@pytest.fixture
-def small(monkeypatch, small_task):
-    """The tiny task in place of the real one, and one epoch of everything."""
-    monkeypatch.setattr(shrinking, "task", lambda: small_task)
-    for name, value in {"EPOCHS": 2, "MORE": 1, "WIDTH": 6}.items():
-        monkeypatch.setattr(shrinking, name, value)
-    for cached in (shrinking.teacher, shrinking._lesson):
-        cached.cache_clear()
-    yield small_task
-    for cached in (shrinking.teacher, shrinking._lesson):
-        cached.cache_clear()
-
-
-def measured(recipe, monkeypatch):
-    monkeypatch.setitem(shrinking.RECIPES, "this", recipe)
-    (row,) = shrinking.measure({"seed": 0, "recipe": "this"})
-    return row
-
-
-def test_the_whole_model_agrees_with_itself(small, monkeypatch):
-    row = measured(shrinking.whole("onnx"), monkeypatch)
-    assert row["gained"] == row["lost"] == 0
-    assert row["agreement"] == 1.0
-    assert 0 < row["off"] < 1e-4
-
-
-@pytest.mark.parametrize(
-    "recipe",
-    [
-        shrinking.whole("torch"),
-        shrinking.whole("onnx int8"),
-        shrinking.whole("onnx dynamic int8"),
-        shrinking.cut(lambda model: model, 20),
-        shrinking.cut(shrinking._largest_units(3)),
-        shrinking.pruned(0.5),
-        shrinking.student(20, 4, 3, distil=True),
-        shrinking.student(20, 4, 3, cell="gru", hashed=True, stored="onnx int8"),
-    ],
-)
-def test_each_kind_of_recipe_is_measured(small, monkeypatch, recipe):
-    row = measured(recipe, monkeypatch)
-    whole = measured(shrinking.whole("onnx"), monkeypatch)
-    assert row["bytes"] > 0
-    assert row["parameters"] <= whole["parameters"]
-    right, reference = (60 * each["accuracy"] for each in (row, whole))
-    assert row["gained"] - row["lost"] == pytest.approx(right - reference, abs=0.01)
-
-
-def test_bytes_are_those_of_the_file(small):
-    whole = shrinking.whole("torch")(0)
-    content, _ = shrinking.stored(whole)
-    loaded = torch.load(io.BytesIO(content))
-    assert torch.equal(loaded["head.bias"], whole.model.head.bias)
-    content, _ = shrinking.stored(shrinking.student(20, 4, 3)(0))
-    onnx.checker.check_model(onnx.load_from_string(content))
-
-
-def test_federated_distillation_is_measured_round_by_round(monkeypatch):
-    values = {"CLIENTS": 2, "PUBLIC": 40, "ROUNDS": 2, "KINDS": federated_distillation.KINDS[1:3]}
-    for name, value in values.items():
-        monkeypatch.setattr(federated_distillation, name, value)
-    test = task().test.subset(range(200))
-    few = replace(task(), test=test, train=task().train.subset(range(300)))
-    monkeypatch.setattr(federated_distillation, "task", lambda: few)
-    one_step = federated_distillation.LocalConfig(batch_size=None)
-    monkeypatch.setattr(federated_distillation, "LOCAL", one_step)
-    monkeypatch.setattr(federated_distillation, "LEARN", one_step)
-    settings = {"seed": 0, "partition": "iid", "way": "exchange"}
-    rows = federated_distillation.measure(settings)
-    assert [row["round"] for row in rows] == [1, 2]
-    assert rows[1]["total_bytes"] == 2 * rows[0]["total_bytes"] > 0
-    assert rows[0]["least"] <= rows[0]["accuracy"]
-    alone = federated_distillation.measure(settings | {"way": "alone"})
-    assert alone[1]["total_bytes"] == 0
-    assert rows[0].keys() == alone[0].keys()
-
-
-def test_public_reviews_are_nobodys_own():
-    public, clients = federated_distillation.deal("iid", 0)
-    assert len(public) == federated_distillation.PUBLIC
-    assert len(public) + sum(map(len, clients)) == len(task().train)
-    seen = {tuple(row.tolist()) for row in public.tokens}
-    own = [tuple(row.tolist()) for data in clients for row in data.tokens]
-    assert len(seen & set(own)) < 5  # short reviews may be alike

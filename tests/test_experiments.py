@@ -116,7 +116,7 @@ def test_every_run_of_a_study_differs(name):
     assert all(run.keys() == runs[0].keys() for run in runs)
 
 
-TUNINGS = {"local_work_rates", "aggregation_rates", "personalization_rates"}
+TUNINGS = {"local_work_rates", "aggregation_rates", "personalization_rates", "shrinking_rates"}
 
 
 @pytest.mark.parametrize("name", sorted(studies.STUDIES.keys() - TUNINGS - {"aggregation_again"}))

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -11,7 +10,8 @@ import torch
 
 from fedlab_helpers import classify
 from fedlab_helpers.models import CELLS, SentimentLSTM
-from fedlab_helpers.shrinking.onnx_model import in_int8, quantize_dynamically, to_onnx
+from fedlab_helpers.shrinking import Rounded
+from fedlab_helpers.shrinking.onnx_model import quantize_dynamically, run_onnx, to_onnx
 from fedlab_helpers.text import Vocabulary, tokenize
 from fedlab_helpers.training import LocalConfig, predict, train
 
@@ -52,22 +52,26 @@ def test_padding_changes_nothing(small_model, reviews, pooling):
 
 
 @each_cell
-def test_eight_bits_take_a_quarter_and_say_nearly_the_same(reviews, cell):
+@pytest.mark.parametrize(
+    ("bits", "size", "most"), [(8, 0.27, 0.02), (4, 0.15, 0.2), (2, 0.09, 1.0)]
+)
+def test_few_bits_take_little_and_say_nearly_the_same(reviews, cell, bits, size, most):
     model, data = SentimentLSTM(2000, 32, 24, cell=cell, pooling="mean", seed=0), reviews(60)
     vocab = Vocabulary(f"w{i}" for i in range(1998))
-    whole, narrow = (to_onnx(model, vocab, bits=bits) for bits in (32, 8))
+    whole, narrow = (to_onnx(model, vocab, bits=each) for each in (32, bits))
     words = len("\n".join(vocab.words[2:]))
     sizes = [len(made.SerializeToString()) - words for made in (whole, narrow)]
-    assert sizes[1] < 0.3 * sizes[0]
+    assert sizes[1] < size * sizes[0]
     off = (answers(narrow, data.tokens) - answers(whole, data.tokens)).abs().max()
-    assert 0 < float(off) < 0.02
+    assert 0 < float(off) < most
 
 
-def test_int8_by_hand():
-    whole, scale = in_int8(np.array([[127.0, 0.0], [-63.5, 0.0]], dtype=np.float32))
-    assert whole.tolist() == [[127, 0], [-64, 0]]
-    assert scale.tolist() == [[1.0, np.float32(1 / 127)]]
-    assert whole.dtype == np.int8
+@each_cell
+@pytest.mark.parametrize("bits", [8, 4, 2])
+def test_the_file_says_what_the_rounded_model_says(small_model, reviews, cell, bits):
+    model, data = small_model(cell=cell), reviews(30)
+    got = run_onnx(to_onnx(model, VOCAB, bits=bits).SerializeToString(), data)
+    torch.testing.assert_close(got, predict(Rounded(model, bits), data), atol=1e-5, rtol=0)
 
 
 def test_onnx_runtimes_own_quantization_shrinks_it_too(small_model, tmp_path, caplog, reviews):
@@ -90,8 +94,8 @@ def test_the_words_are_in_the_file(small_model):
 
 
 def test_what_does_not_fit_is_named(small_model):
-    with pytest.raises(ValueError, match="bits: got 4, expected 32 or 8"):
-        to_onnx(small_model(), VOCAB, bits=4)
+    with pytest.raises(ValueError, match="bits: got 16, expected 32, 8, 4 or 2"):
+        to_onnx(small_model(), VOCAB, bits=16)
     with pytest.raises(ValueError, match="vocab: got 3 words, expected 50, the model's rows"):
         to_onnx(small_model(), Vocabulary(["one"]))
 

@@ -62,6 +62,42 @@ def test_the_figures_of_compression_are_those_of_the_tables():
     assert f"and {shares['rank 1, EF']:.0%} for low rank" in words
 
 
+def test_the_figures_of_small_models_are_those_of_the_tables():
+    results = ROOT / "data" / "results"
+    table = pd.read_csv(results / "shrinking.csv")
+    table["points"] = (table["lost"] - table["gained"]) / 34.73
+    recipes = table.groupby("recipe")
+    points, sizes = recipes["points"].agg(["mean", "std"]), recipes["bytes"].mean()
+    speed = pd.read_csv(results / "model_speed.csv").set_index("model")
+    words = " ".join(README.split())
+    assert f"{100 * recipes['accuracy'].mean()['whole, PyTorch']:.1f}%, 3.1 MB" in words
+    for recipe in (
+        "all words, rank 8, 16 units, 4 bits",
+        "4000 words, rank 8, 16 units, 8 bits",
+        "4000 words, 16 wide, 32 units, 8 bits",
+    ):
+        lost, spread = points.loc[recipe]
+        smaller = sizes["whole, PyTorch"] / sizes[recipe]
+        faster = speed.loc["whole, PyTorch", "one_review_s"] / speed.loc[recipe, "one_review_s"]
+        assert (
+            f"{smaller:.0f} times smaller and {faster:.1f} times as fast for "
+            f"{lost:.2f} ± {spread:.2f} points".replace("-", "−")
+        ) in words, (recipe, smaller, faster, lost, spread)
+    lost, spread = points.loc["4000 words, trained on"]
+    smaller = sizes["whole, PyTorch"] / sizes["4000 words, trained on"]
+    assert f"{smaller:.1f} times smaller for {lost:.2f} ± {spread:.2f}" in words
+    alone = speed.loc["whole", "one_review_s"]
+    faster = speed.loc["whole, PyTorch", "one_review_s"] / alone
+    assert f"{faster:.1f} times as fast in ONNX Runtime" in words
+    last = pd.read_csv(results / "federated_distillation.csv").query("round == 8")
+    last = last.groupby(["partition", "way"])[["accuracy", "total_bytes"]].mean()
+    figures = [f"{100 * last.loc[('iid', way), 'accuracy']:.1f}%" for way in
+               ("alone", "exchange", "averaged")]  # fmt: skip
+    assert "{} alone, {} with".format(*figures[:2]) in words
+    more = last["total_bytes"]["iid", "averaged"] / last["total_bytes"]["iid", "exchange"]
+    assert f"{figures[2]}, for {more:.0f} times the bytes" in words
+
+
 def test_every_table_is_named_with_where_it_is_read():
     for path in (ROOT / "data" / "results").glob("*.csv"):
         assert f"`{path.stem}`" in README or f"{path.stem}.csv" in README, path.stem

@@ -11,6 +11,7 @@ from fedlab_helpers.compression import Compressed
 from fedlab_helpers.federated import Plan
 from fedlab_helpers.models import CELLS, SentimentLSTM
 from fedlab_helpers.shrinking import (
+    Rounded,
     agreement,
     apply_masks,
     best_factors,
@@ -25,6 +26,7 @@ from fedlab_helpers.shrinking import (
     smallest_masks,
     softened,
     taught,
+    to_integers,
     trim_model,
     trim_reviews,
     trim_task,
@@ -130,6 +132,77 @@ def test_the_size_of_a_unit_counts_all_that_goes_in_and_comes_out():
 def test_units_that_are_not_there_are_named(small_model, units):
     with pytest.raises(ValueError, match=r"units: got .*expected at least one of 0 to 4"):
         keep_units(small_model(), units)
+
+
+# Few bits
+
+
+def test_whole_numbers_by_hand():
+    matrix = torch.tensor([[127.0, 0.0], [-63.5, 0.0]])
+    whole, scale = to_integers(matrix, 8)
+    assert whole.tolist() == [[127, 0], [-64, 0]]
+    assert whole.dtype == torch.int8
+    torch.testing.assert_close(scale, torch.tensor([[1.0, 1.0]]))
+    whole, scale = to_integers(torch.tensor([[7.0], [-3.4], [0.6]]), 4)
+    assert whole.tolist() == [[7], [-3], [1]]
+
+
+@given(
+    st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=1, max_size=9), st.integers(2, 8)
+)
+def test_nothing_is_off_by_more_than_half_a_step(values, bits):
+    matrix = torch.tensor(values)[:, None]
+    whole, scale = to_integers(matrix, bits)
+    assert int(whole.abs().max()) <= 2 ** (bits - 1) - 1
+    off = (whole.double() * scale.double() - matrix.double()).abs().max()
+    assert float(off) <= 0.5001 * float(scale)
+
+
+def test_bits_are_two_to_eight():
+    for bits in (1, 9, 2.5):
+        with pytest.raises(ValueError, match=f"bits: got {bits}, expected 2 to 8"):
+            to_integers(torch.ones(2, 2), bits)
+
+
+@each_cell
+def test_a_rounded_model_is_the_model_with_rounded_matrices(small_model, reviews, cell):
+    model, data = small_model(cell=cell), reviews(20)
+    by_hand = small_model(cell=cell)
+    with torch.no_grad():
+        for parameter in by_hand.parameters():
+            if parameter.dim() == 2:
+                whole, scale = to_integers(parameter, 3)
+                parameter.copy_(whole * scale)
+    got = predict(Rounded(model, 3), data)
+    assert not torch.allclose(got, predict(model, data))
+    torch.testing.assert_close(got, predict(by_hand, data))
+
+
+def test_training_that_knows_of_rounding_suffers_it_better(small_model, reviews):
+    model, data = small_model(), reviews(60)
+    train(model, data, QUICK)
+    losses = []
+    for bits in (2, None):  # aware of it, or not
+        learner = small_model()
+        learner.load_state_dict(model.state_dict())
+        train(Rounded(learner, bits) if bits else learner, data, QUICK)
+        losses.append(evaluate(Rounded(learner, 2), data).loss)
+    assert losses[0] < losses[1]
+
+
+def test_the_gradient_passes_the_rounding(small_model, reviews):
+    model, data = small_model(), reviews(5)
+    Rounded(model, 2)(data.tokens, data.lengths).sum().backward()
+    straight = {n: p.grad.clone() for n, p in model.named_parameters()}
+    rounded = small_model()
+    with torch.no_grad():
+        for parameter in rounded.parameters():
+            if parameter.dim() == 2:
+                whole, scale = to_integers(parameter, 2)
+                parameter.copy_(whole * scale)
+    rounded(data.tokens, data.lengths).sum().backward()
+    for name, parameter in rounded.named_parameters():
+        torch.testing.assert_close(straight[name], parameter.grad)
 
 
 # Factors

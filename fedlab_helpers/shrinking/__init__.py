@@ -3,6 +3,7 @@
 from fedlab_helpers.shrinking.distill import agreement, cooled, softened, taught
 from fedlab_helpers.shrinking.exchange import Exchange, distillation_rounds
 from fedlab_helpers.shrinking.factor import best_factors, factor_recurrent, narrow_embedding
+from fedlab_helpers.shrinking.integers import Rounded, to_integers
 from fedlab_helpers.shrinking.prune import (
     apply_masks,
     keep_pruned,
@@ -20,6 +21,7 @@ from fedlab_helpers.shrinking.words import (
 
 __all__ = [
     "Exchange",
+    "Rounded",
     "agreement",
     "apply_masks",
     "best_factors",
@@ -34,6 +36,7 @@ __all__ = [
     "smallest_masks",
     "softened",
     "taught",
+    "to_integers",
     "trim_model",
     "trim_reviews",
     "trim_task",

@@ -1,6 +1,6 @@
 """The model as an ONNX graph, with its vocabulary inside, for a runtime that knows no PyTorch.
 
-The graph is written by hand, node by node: fifteen of them are all that the model does.
+The graph is written by hand, node by node: fourteen of them are all that the model does.
 """
 
 import logging
@@ -8,16 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import quantize_dynamic
+from torch import Tensor
 
 from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.shrinking.integers import to_integers
 from fedlab_helpers.state import of_model
-from fedlab_helpers.text import Vocabulary
+from fedlab_helpers.text import EncodedReviews, Vocabulary
 
 # In which order ONNX stacks the gates that PyTorch has as i f g o, r z n, or alone.
 _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
-_OPSET, _IR = 21, 10
+_PACKED = {4: TensorProto.INT4, 2: TensorProto.INT2}
 WORDS = "words"  # the key under which the vocabulary stands in the file
 
 
@@ -36,21 +40,23 @@ class _Graph:
         return output
 
     def matrix(self, name: str, array: np.ndarray) -> str:
-        """Add a matrix, in 8 bits as whole numbers and a scale for each column, if asked for."""
+        """Add a matrix, in few bits as whole numbers and a scale for each column, if asked for."""
         if self.bits == 32:
             return self.constant(name, array)
-        whole, scale = in_int8(array)
-        narrow = self.constant(f"{name}_int8", whole)
-        wide = self.add("Cast", [narrow], f"{name}_whole", to=TensorProto.FLOAT)
-        return self.add("Mul", [wide, self.constant(f"{name}_scale", scale)], name)
+        whole, scale = self.integers(name, array)
+        wide = self.add("Cast", [whole], f"{name}_whole", to=TensorProto.FLOAT)
+        return self.add("Mul", [wide, scale], name)
 
-
-def in_int8(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return whole numbers from -127 to 127, int8, and the scale of each column, float32, so that
-    their product is near the array, (…, n, m)."""
-    largest = np.abs(array).max(axis=-2, keepdims=True)
-    scale = (np.where(largest > 0, largest, 1) / 127).astype(np.float32)
-    return np.rint(array / scale).astype(np.int8), scale
+    def integers(self, name: str, array: np.ndarray) -> tuple[str, str]:
+        """Add whole numbers, as int8 for what follows, and the scale of each column."""
+        whole, scale = (part.numpy() for part in to_integers(torch.from_numpy(array), self.bits))
+        scale = self.constant(f"{name}_scale", scale)
+        if self.bits == 8:
+            return self.constant(f"{name}_int8", whole), scale
+        narrow = whole.astype(helper.tensor_dtype_to_np_dtype(_PACKED[self.bits]))
+        packed = self.constant(f"{name}_int{self.bits}", narrow)
+        # Once, as the file is loaded: a runtime looks up no rows of so few bits.
+        return self.add("Cast", [packed], f"{name}_int8", to=TensorProto.INT8), scale
 
 
 def to_onnx(model: SentimentLSTM, vocab: Vocabulary, *, bits: int = 32) -> onnx.ModelProto:
@@ -59,14 +65,14 @@ def to_onnx(model: SentimentLSTM, vocab: Vocabulary, *, bits: int = 32) -> onnx.
     Args:
         model: with one recurrent layer of any cell, and either pooling.
         vocab: whose words are written into the file, by the id that each has.
-        bits: of the weights in matrices: 32, or 8. In 8, rows of the table are widened after
-            they are looked up: else the whole table would be, for each review.
+        bits: of the weights in matrices: 32, 8, 4 or 2. In few, rows of the table are widened
+            after they are looked up: else the whole table would be, for each review.
 
     Raises:
-        ValueError: the vocabulary is not of the model's size, or `bits` is neither.
+        ValueError: the vocabulary is not of the model's size, or `bits` is none of these.
     """
-    if bits not in (32, 8):
-        raise ValueError(f"bits: got {bits!r}, expected 32 or 8")
+    if bits not in (32, 8, *_PACKED):
+        raise ValueError(f"bits: got {bits!r}, expected 32, 8, 4 or 2")
     state = {name: tensor.numpy() for name, tensor in of_model(model).items()}
     if len(vocab) != len(state["embedding.weight"]):
         rows = len(state["embedding.weight"])
@@ -77,8 +83,9 @@ def to_onnx(model: SentimentLSTM, vocab: Vocabulary, *, bits: int = 32) -> onnx.
     graph.add("Cast", [graph.add("Not", ["is_padding"], "is_word")], "mask", to=TensorProto.FLOAT)
     _look_up(graph, state["embedding.weight"])
     _recur(graph, type(model.recurrent).__name__, state, model.pooling)
-    graph.add("Gemm", ["pooled", graph.matrix("head", state["head.weight"].T),
-              graph.constant("head_bias", state["head.bias"])], "logits")  # fmt: skip
+    head = [graph.matrix("head", state["head.weight"])]
+    head += [graph.constant("head_bias", state["head.bias"])]
+    graph.add("Gemm", ["pooled", *head], "logits", transB=1)
     return _finished(graph, len(state["head.bias"]), vocab)
 
 
@@ -87,10 +94,10 @@ def _look_up(graph: _Graph, table: np.ndarray) -> None:
     if graph.bits == 32:
         graph.add("Gather", [graph.constant("table", table), "steps"], "vectors")
         return
-    whole, scale = in_int8(table)
-    graph.add("Gather", [graph.constant("table", whole), "steps"], "narrow")
+    whole, scale = graph.integers("table", table)
+    graph.add("Gather", [whole, "steps"], "narrow")
     graph.add("Cast", ["narrow"], "wide", to=TensorProto.FLOAT)
-    graph.add("Mul", ["wide", graph.constant("table_scale", scale[0])], "vectors")
+    graph.add("Mul", ["wide", scale], "vectors")
 
 
 def _recur(graph: _Graph, cell: str, state: dict[str, np.ndarray], pooling: str) -> None:
@@ -127,7 +134,9 @@ def _finished(graph: _Graph, classes: int, vocab: Vocabulary) -> onnx.ModelProto
     tokens = helper.make_tensor_value_info("tokens", TensorProto.INT64, ["batch", "time"])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])
     made = helper.make_graph(graph.nodes, "sentiment", [tokens], [logits], graph.weights)
-    made = helper.make_model(made, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
+    # Numbers of two bits are in ONNX since 2025; all else runs in older runtimes, too.
+    opset, ir = (25, 13) if graph.bits == 2 else (21, 10)
+    made = helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
     helper.set_model_props(made, {WORDS: "\n".join(vocab.words[2:])})
     onnx.checker.check_model(made, full_check=True)
     return made
@@ -143,3 +152,14 @@ def quantize_dynamically(path: str | Path, to: str | Path) -> None:
         quantize_dynamic(str(path), str(to))
     finally:
         logger.setLevel(level)
+
+
+def run_onnx(content: bytes, reviews: EncodedReviews, batch_size: int = 256) -> Tensor:
+    """Return the logits that ONNX Runtime gives, (N, C), on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    parts = reviews.tokens.cpu().split(batch_size)
+    return torch.cat(
+        [torch.from_numpy(session.run(None, {"tokens": part.numpy()})[0]) for part in parts]
+    )

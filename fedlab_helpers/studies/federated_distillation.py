@@ -1,17 +1,21 @@
 """Clients with models of their own kinds: alone, and exchanging answers on public reviews."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from fedlab_helpers import federated
-from fedlab_helpers.devices import intra_op_threads, numpy_rng
+from fedlab_helpers import aggregation, federated
+from fedlab_helpers.devices import child_seed, intra_op_threads, numpy_rng
 from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.plan import Plan
 from fedlab_helpers.shrinking import distillation_rounds, trim_reviews
 from fedlab_helpers.studies.study import Row, Settings, Study, grid, task
 from fedlab_helpers.text import EncodedReviews
 from fedlab_helpers.training import LocalConfig, evaluate, train
+
+Clients = list[EncodedReviews]
 
 CLIENTS, PUBLIC, ROUNDS = 8, 2000, 8
 LOCAL = LocalConfig(epochs=2, lr=5e-3)
@@ -50,27 +54,41 @@ def deal(partition: str, seed: int) -> tuple[EncodedReviews, list[EncodedReviews
 
 
 def measure(settings: Settings) -> list[Row]:
-    """Return the mean and the least accuracy of the clients' models after each round, and bytes."""
-    seed, rows = settings["seed"], []
-    public, clients = deal(settings["partition"], seed)
-    models, views = players(seed)
-    plan = federated.Plan(ROUNDS, None, LOCAL, seed, workers=1)
+    """Return the mean and the least accuracy of the clients' models after each round, and bytes.
+
+    "alone": as many passes as with the exchange, all over a client's own reviews. "averaged": the
+    same reviews and rounds with one model, the largest, averaged row by row.
+    """
+    public, clients = deal(settings["partition"], settings["seed"])
+    plan = federated.Plan(ROUNDS, None, LOCAL, settings["seed"], workers=1)
+    ways = {"alone": _alone, "exchange": _exchange, "averaged": _averaged}
     with intra_op_threads(1):
-        if settings["way"] == "alone":
-            for number in range(1, ROUNDS + 1):
-                for client, (model, view) in enumerate(zip(models, views, strict=True)):
-                    # As many passes as with the exchange, all over its own reviews.
-                    epochs = LOCAL.epochs + round(LEARN.epochs * PUBLIC / len(clients[client]))
-                    own = replace(LOCAL, epochs=epochs)
-                    train(model, view(clients[client]), own, seed=1000 * number + client)
-                rows.append(_row(number, models, views, 0))
-            return rows
-        sent = 0
-        exchange = distillation_rounds(models, clients, public, plan, learn=LEARN, views=views)
-        for record in exchange:
-            sent += record.bytes_up + record.bytes_down
-            rows.append(_row(record.round, models, views, sent))
-    return rows
+        return list(ways[settings["way"]](plan, clients, public))
+
+
+def _alone(plan: Plan, clients: Clients, public: EncodedReviews) -> Iterator[Row]:
+    models, views = players(plan.seed)
+    for number in range(1, plan.rounds + 1):
+        for client, (model, view) in enumerate(zip(models, views, strict=True)):
+            epochs = LOCAL.epochs + round(LEARN.epochs * len(public) / len(clients[client]))
+            seed = child_seed(plan.seed, "local", number, client)
+            train(model, view(clients[client]), replace(LOCAL, epochs=epochs), seed=seed)
+        yield _row(number, models, views, 0)
+
+
+def _exchange(plan: Plan, clients: Clients, public: EncodedReviews) -> Iterator[Row]:
+    (models, views), sent = players(plan.seed), 0
+    for record in distillation_rounds(models, clients, public, plan, learn=LEARN, views=views):
+        sent += record.bytes_up + record.bytes_down
+        yield _row(record.round, models, views, sent)
+
+
+def _averaged(plan: Plan, clients: Clients, public: EncodedReviews) -> Iterator[Row]:
+    (models, views), sent = players(plan.seed), 0
+    seen = [views[0](own) for own in clients]
+    for record in federated.rounds(models[0], seen, aggregation.rowwise(), plan):
+        sent += record.bytes_up + record.bytes_down
+        yield _row(record.round, models[:1] * len(KINDS), views[:1] * len(KINDS), sent)
 
 
 def _row(number: int, models: list[SentimentLSTM], views: list[partial], sent: int) -> Row:
@@ -86,6 +104,6 @@ def _row(number: int, models: list[SentimentLSTM], views: list[partial], sent: i
 
 FEDERATED_DISTILLATION = Study(
     "federated_distillation",
-    grid(seed=range(3), partition=["iid", "dirichlet"], way=["alone", "exchange"]),
+    grid(seed=range(3), partition=["iid", "dirichlet"], way=["alone", "exchange", "averaged"]),
     measure,
 )

@@ -2,7 +2,8 @@
 
 The trained model in PyTorch, in ONNX Runtime, and smaller ones, one thread each, taking turns in
 one run: one review of median length at a time, and a batch of 256. Ratios are of medians. Then, in
-a process of its own for each, how much memory it takes to load the model and answer one review.
+a process of its own for each, how much memory it takes at its peak to load the model and answer one
+review (Linux).
 
 Nothing else should be running. The table goes to data/results/model_speed.csv.
 """
@@ -27,36 +28,58 @@ from fedlab_helpers.studies.study import task
 
 CONTENDERS = (
     "whole, PyTorch",
-    "whole, ONNX",
-    "whole, int8",
+    "whole",
+    "whole, dynamic int8",
+    "whole, 8 bits",
+    "whole, 4 bits",
+    "4000 words, cut",
+    "table of rank 8, cut",
+    "16 units, cut",
     "4000 words, 16 wide, 32 units",
-    "4000 words, 16 wide, 32 units, int8",
-    "4000 words, 8 wide, 16 units, int8",
+    "4000 words, 16 wide, 32 units, 8 bits",
+    "4000 words, 16 wide, 32 GRU units",
+    "all words, rank 8, 16 units, 4 bits",
+    "4000 words, rank 8, 16 units, 8 bits",
+    "4000 words, rank 8, 16 units, 4 bits",
+    "2000 words, rank 8, 16 units, 8 bits",
 )
-MEMORY = {  # reads the resident set before and after, so that libraries are not counted
+MEASURE = """
+import re, sys
+def kib(name):
+    with open("/proc/self/status") as status:
+        return int(re.search(name + r":\\s+(\\d+)", status.read())[1])
+def begin():
+    with open("/proc/self/clear_refs", "w") as refs:
+        refs.write("5")  # the peak begins anew
+    return kib("VmRSS")
+def end(before):
+    print(1024 * (kib("VmHWM") - before), 1024 * before)
+"""
+MEMORY = {  # each has its libraries loaded before
     "torch": """
-import sys, psutil, torch
+import torch
 from fedlab_helpers.models import SentimentLSTM
 torch.set_num_threads(1)
 def made(rows, size):
     return SentimentLSTM(rows, size, size, pooling="mean").eval()
 made(3, 4)(torch.tensor([[2, 1]]), torch.tensor([2]))
-before = psutil.Process().memory_info().rss
+before = begin()
 state = torch.load(sys.argv[1])
 model = made(*state["embedding.weight"].shape)
 model.load_state_dict(state)
-model(torch.ones(1, 30, dtype=torch.int64), torch.tensor([30]))
-print(psutil.Process().memory_info().rss - before, before)
+with torch.inference_mode():
+    model(torch.ones(1, 30, dtype=torch.int64), torch.tensor([30]))
+end(before)
 """,
     "onnx": """
-import sys, psutil, numpy, onnxruntime
-before = psutil.Process().memory_info().rss
+import numpy, onnxruntime
+before = begin()
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
 providers = ["CPUExecutionProvider"]
 session = onnxruntime.InferenceSession(sys.argv[1], options, providers=providers)
 session.run(None, {"tokens": numpy.ones((1, 30), dtype=numpy.int64)})
-print(psutil.Process().memory_info().rss - before, before)
+end(before)
 """,
 }
 
@@ -86,12 +109,25 @@ def seconds(answer: Callable[[np.ndarray], object], tokens: np.ndarray, repeats:
     return (time.perf_counter() - began) / repeats
 
 
+def take_turns(
+    answers: dict[str, Callable], inputs: dict[str, tuple[np.ndarray, np.ndarray]], turns: int
+) -> dict[str, list[float]]:
+    """Return the median seconds of each for one review and for a batch."""
+    times = {name: ([], []) for name in answers}
+    for turn in tqdm(range(turns + 5), desc="timing"):
+        for name, answer in answers.items():
+            taken = [seconds(answer, inputs[name][0], 10), seconds(answer, inputs[name][1], 1)]
+            for each, so_far in zip(taken, times[name], strict=True):
+                so_far.extend([each] if turn >= 5 else [])  # the first warm up
+    return {name: [statistics.median(each) for each in both] for name, both in times.items()}
+
+
 def memory(content: bytes, kind: str) -> tuple[int, int]:
-    """Return bytes that the model took, and those that the runtime had taken before."""
+    """Return the bytes that the model took at its peak, and those of the libraries before."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
         path.write_bytes(content)
-        command = [sys.executable, "-c", MEMORY[kind], str(path)]
+        command = [sys.executable, "-c", MEASURE + MEMORY[kind], str(path)]
         runs = [subprocess.run(command, capture_output=True, check=True).stdout for _ in range(5)]
     figures = [tuple(map(int, run.split())) for run in runs]
     return tuple(int(statistics.median(column)) for column in zip(*figures, strict=True))
@@ -113,18 +149,11 @@ def main() -> None:
         test = small.view(task().test)
         one = test.tokens[typical : typical + 1, : int(lengths[typical])]
         inputs[name] = one.numpy().copy(), test.tokens[:256].numpy().copy()
-    times = {name: ([], []) for name in CONTENDERS}
-    for turn in tqdm(range(chosen.turns + 5), desc="timing"):
-        for name in CONTENDERS:
-            one = seconds(answers[name], inputs[name][0], 10)
-            many = seconds(answers[name], inputs[name][1], 1)
-            if turn >= 5:  # the first warm up
-                times[name][0].append(one)
-                times[name][1].append(many)
+    times = take_turns(answers, inputs, chosen.turns)
     rows = []
     for name in CONTENDERS:
         grown, before = memory(files[name], "torch" if name.endswith("PyTorch") else "onnx")
-        one, many = map(statistics.median, times[name])
+        one, many = times[name]
         figures = {"bytes": len(files[name]), "one_review_s": one, "batch_256_s": many}
         sizes = {"memory_bytes": grown, "runtime_bytes": before}
         rows.append({"model": name, **figures, **sizes, **experiments.versions()})
