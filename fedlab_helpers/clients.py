@@ -4,11 +4,13 @@ import copy
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from fedlab_helpers import rows, state, wire
+from fedlab_helpers.checkpoint import described, digest
 from fedlab_helpers.compression import WithFeedback, require_change
 from fedlab_helpers.devices import child_seed, numpy_rng, torch_rng
 from fedlab_helpers.messages import Received, Reply, Request, reason
@@ -80,6 +82,23 @@ class Clients:
             require_change(self.codec)
         if self.pace:
             require_speeds("pace", self.pace.steps_per_second, len(self.data))
+
+    @property
+    def size(self) -> int:
+        """How many clients there are."""
+        return len(self.data)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for a checkpoint to be of a run with these clients."""
+        shapes = {name: list(t.shape) for name, t in self.model.state_dict().items()}
+        return {
+            "codec": described(self.codec),
+            "transforms": [described(transform) for transform in self.transforms],
+            "model": described(self.model),
+            "shapes": shapes,
+            "shared": [name for name in shapes if self.shared(name)],
+            "clients": digest(self.data),
+        }
 
     def replies(
         self,

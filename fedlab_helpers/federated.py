@@ -16,6 +16,7 @@ from fedlab_helpers.clients import Clients
 from fedlab_helpers.downlink import Changes, Link
 from fedlab_helpers.history import History, RoundRecord
 from fedlab_helpers.ledger import Ledger
+from fedlab_helpers.messages import Crew
 from fedlab_helpers.plan import Plan
 from fedlab_helpers.strategy import ServerState, Strategy, require_cohort
 from fedlab_helpers.text import EncodedReviews
@@ -67,7 +68,6 @@ def rounds(
         CheckpointError: the folder is damaged, or holds another run or more rounds than planned.
         NoUpdateLeft: no client of a round sent an update that could be used.
     """
-    _require_fit(downlink, strategy)
     places = devices.place(len(clients), client_devices or [next(model.parameters()).device])
     crew = Clients(
         model,
@@ -84,8 +84,28 @@ def rounds(
         stop,
         plan.pace,
     )
-    require_cohort(strategy.combine, plan.clients_per_round or len(clients))
-    server = strategy.init(_shared_weights(model, shared), len(clients))
+    states = {} if client_states is None else client_states
+    return rounds_with(crew, model, strategy, plan, test, downlink, states, checkpoint)
+
+
+def rounds_with(
+    crew: Crew,
+    model: nn.Module,
+    strategy: Strategy,
+    plan: Plan,
+    test: EncodedReviews | None = None,
+    downlink: Changes | None = None,
+    client_states: dict[int, ClientState] | None = None,
+    checkpoint: str | Path | None = None,
+) -> Iterator[RoundRecord]:
+    """As `rounds`, with clients wherever they are; the other arguments are those of `rounds`.
+
+    Args:
+        crew: answers requests; `Clients` in this process, or machines in a network.
+    """
+    _require_fit(downlink, strategy)
+    require_cohort(strategy.combine, plan.clients_per_round or crew.size)
+    server = strategy.init(_shared_weights(model, crew.shared), crew.size)
     link = Link(server.params, strategy.broadcast(server), downlink, crew.sparse_parameter())
     identity = _identity(crew, strategy, plan, test, downlink)
     store = Checkpoint(checkpoint, identity) if checkpoint else None
@@ -98,7 +118,7 @@ def _play(
     server: ServerState,
     strategy: Strategy,
     plan: Plan,
-    crew: Clients,
+    crew: Crew,
     test: EncodedReviews | None,
     store: Checkpoint | None,
     client_states: dict[int, ClientState],
@@ -135,12 +155,12 @@ def _round(
     server: ServerState,
     strategy: Strategy,
     plan: Plan,
-    crew: Clients,
+    crew: Crew,
     client_states: dict[int, ClientState],
     link: Link,
 ) -> tuple[ServerState, Ledger, Link]:
     """Play one round: draw a cohort, send, let it train, average what comes back."""
-    cohort = sample_cohort(plan, number, len(crew.data))
+    cohort = sample_cohort(plan, number, crew.size)
     ledger = Ledger(number, cohort, crew.codec, server.params, strategy.extra_like(server.params))
     received, link, ledger.bytes_down = link.deliver(cohort)
     # Closed at once, whatever happens: no client trains on after an error.
@@ -200,7 +220,7 @@ def _load(store: Checkpoint, plan: Plan) -> Snapshot | None:
 
 
 def _identity(
-    crew: Clients,
+    crew: Crew,
     strategy: Strategy,
     plan: Plan,
     test: EncodedReviews | None,
@@ -208,16 +228,10 @@ def _identity(
 ) -> dict[str, Any]:
     """Return what must be equal for a checkpoint to be of this run; more rounds are welcome."""
     settings = asdict(replace(plan, rounds=1, workers="auto"))
-    shapes = {name: list(t.shape) for name, t in crew.model.state_dict().items()}
     return {
         **{name: value for name, value in settings.items() if name not in ("rounds", "workers")},
+        **crew.identity(),
         "strategy": described(strategy),
-        "codec": described(crew.codec),
         "downlink": described(downlink),
-        "transforms": [described(transform) for transform in crew.transforms],
-        "model": described(crew.model),
-        "shapes": shapes,
-        "shared": [name for name in shapes if crew.shared(name)],
-        "clients": digest(crew.data),
         "test": digest([] if test is None else [test]),
     }

@@ -1,9 +1,11 @@
-"""What passes between server and clients, as values."""
+"""What passes between server and clients, as values, and who answers."""
 
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from fedlab_helpers.state import State
-from fedlab_helpers.updates import ClientState
+from fedlab_helpers.updates import ClientState, Codec
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,35 @@ class Reply:
     payload: bytes = b""
     kept: ClientState = field(default_factory=dict)
     failure: str | None = None
+
+
+class Crew(Protocol):
+    """Who answers in a federated run: `Clients`, or machines elsewhere.
+
+    Args:
+        codec: how updates become bytes.
+        shared: whether the parameter of this name is sent and averaged.
+        size: how many clients there are.
+    """
+
+    codec: Codec
+    shared: Callable[[str], bool]
+    size: int
+
+    def replies(
+        self,
+        number: int,
+        cohort: Iterable[int],
+        received: Received,
+        states: dict[int, ClientState],
+    ) -> Generator[Reply, None, None]:
+        """Yield the reply of each client of round `number`, in cohort order."""
+
+    def sparse_parameter(self) -> str | None:
+        """Return the parameter of which clients train the touched rows only, if any."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for a checkpoint to be of a run with these clients."""
 
 
 def reason(error: Exception) -> str:
