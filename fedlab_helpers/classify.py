@@ -10,14 +10,21 @@ import onnxruntime
 def main(path: str, sentence: str) -> None:
     """Print how probable the model of a file finds it that a sentence is positive."""
     jieba.setLogLevel("ERROR")  # it would report its loading
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    words = session.get_modelmeta().custom_metadata_map["words"].split("\n")
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        words = session.get_modelmeta().custom_metadata_map["words"].split("\n")
+    except Exception as error:  # whatever the runtime makes of a file
+        sys.exit(f"{path}: no model with its words: {error}")
     ids = {word: place for place, word in enumerate(words, start=2)}  # 0 is padding, 1 unknown
-    tokens = [ids.get(word, 1) for word in jieba.cut(sentence) if not word.isspace()][:64]
+    tokens = [ids.get(word, 1) for word in jieba.cut(sentence) if not word.isspace()]
     if not tokens:
         sys.exit("the sentence has no word")
-    (logits,) = session.run(None, {"tokens": np.array([tokens])})[0]
-    print(f"positive: {1 / (1 + np.exp(logits[0] - logits[1])):.1%}")
+    # As in training, words beyond the 64th are not read.
+    logits = session.run(None, {"tokens": np.array([tokens[:64]])})[0][0]
+    if len(logits) != 2:
+        sys.exit(f"{path}: {len(logits)} classes, expected negative and positive")
+    negative, positive = logits
+    print(f"positive: {1 / (1 + np.exp(np.clip(negative - positive, -80, 80))):.1%}")
 
 
 if __name__ == "__main__":

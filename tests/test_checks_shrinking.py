@@ -37,8 +37,10 @@ def test_weight_bytes():
     refused(checks.weight_bytes(lambda *s: float(size(*s))), "int")
 
 
-def smaller(state, units, gates=3, columns=True):
-    rows = torch.cat([units + 6 * gate for gate in range(gates)]) % 18
+def smaller(state, units, gates=3, columns=True, hidden=None):
+    hidden = hidden or state["head.weight"].shape[1]
+    rows = torch.cat([units + hidden * gate for gate in range(gates)])
+    rows = rows % len(state["recurrent.bias_hh_l0"])
     made = {
         name: tensor[rows] if name.startswith("recurrent") else tensor.clone()
         for name, tensor in state.items()
@@ -63,6 +65,7 @@ def test_keep_gru_units():
     refused(checks.keep_gru_units(lambda s, u: smaller(s, torch.arange(3))), "rows or columns")
     refused(checks.keep_gru_units(in_place), "make a new one")
     refused(checks.keep_gru_units(lambda s, u: None), "a dict")
+    refused(checks.keep_gru_units(lambda s, u: smaller(s, u, hidden=6)))
 
 
 def near(matrix, bits):
@@ -91,7 +94,8 @@ def test_straight_through():
     refused(checks.straight_through(lambda m, bits: Killed.apply(m)), "0 everywhere")
     twice = lambda m, bits: 2 * m + (near(m, bits) - 2 * m).detach()  # noqa: E731
     refused(checks.straight_through(twice), "not the one that went in")
-    refused(checks.straight_through(lambda m, bits: m.sum()), "shape")
+    refused(checks.straight_through(lambda m, bits: m.sum()))
+    refused(checks.straight_through(lambda m, bits: through(m, 4)), "number of bits")
 
 
 def loss(student, teacher, labels, T, alpha, *, square=True, cool=True):
@@ -111,6 +115,8 @@ def test_student_loss():
     refused(checks.student_loss(lambda *a: loss(*a, cool=False)), "divided by T, too")
     refused(checks.student_loss(lambda *a: loss(*a[:4], 1 - a[4])), "share of the teacher")
     refused(checks.student_loss(lambda *a: loss(*a) + 1), "expected")
+    hinton = lambda s, t, y, T, a: loss(s, t, y, T, 1.0) * a + (1 - a) * cross_entropy(s, y)  # noqa: E731
+    refused(checks.student_loss(hinton), "Hinton's")
     refused(checks.student_loss(undetached), "detach it")
     refused(checks.student_loss(lambda s, *a: s), "one number")
 

@@ -98,6 +98,17 @@ def test_what_does_not_fit_is_named(small_model):
         to_onnx(small_model(), VOCAB, bits=16)
     with pytest.raises(ValueError, match="vocab: got 3 words, expected 50, the model's rows"):
         to_onnx(small_model(), Vocabulary(["one"]))
+    odd = Vocabulary([*VOCAB.words[2:-1], "a\nb"])
+    with pytest.raises(ValueError, match="expected words without line breaks"):
+        to_onnx(small_model(), odd)
+
+
+def test_a_file_may_hold_no_words(small_model, reviews):
+    bare, data = to_onnx(small_model(), None), reviews(5)
+    assert not session_of(bare).get_modelmeta().custom_metadata_map
+    assert torch.equal(
+        answers(bare, data.tokens), answers(to_onnx(small_model(), VOCAB), data.tokens)
+    )
 
 
 # The script
@@ -134,6 +145,29 @@ def test_the_script_needs_no_torch(model_file):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8"
     )
     assert run.stdout.strip() == model_file[1]
+
+
+def test_a_long_sentence_is_cut_as_in_training(model_file, capsys):
+    path = str(model_file[0])
+    for tail in ("", "差" * 40):
+        classify.main(path, "房间,干净,早餐," * 11 + tail)
+    assert len({*capsys.readouterr().out.splitlines()}) == 1
+    classify.main(path, "房间,干净,早餐," * 5 + "差" * 40)
+    assert capsys.readouterr().out
+
+
+def test_what_is_no_model_of_ours_is_told(model_file, tmp_path):
+    junk = tmp_path / "junk.onnx"
+    junk.write_bytes(b"junk")
+    bare, three = tmp_path / "bare.onnx", tmp_path / "three.onnx"
+    model = SentimentLSTM(7, 4, 3, num_classes=3, seed=0)
+    onnx.save(to_onnx(model, None), bare)
+    onnx.save(to_onnx(model, Vocabulary(["房间", "很", "干净", "早餐", "差"])), three)
+    for path in (junk, bare, tmp_path / "missing.onnx"):
+        with pytest.raises(SystemExit, match=rf"{path.name}: no model with its words"):
+            classify.main(str(path), SENTENCE)
+    with pytest.raises(SystemExit, match="3 classes, expected negative and positive"):
+        classify.main(str(three), SENTENCE)
 
 
 def test_a_sentence_without_a_word_is_told(model_file):

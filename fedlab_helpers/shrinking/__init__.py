@@ -16,7 +16,6 @@ from fedlab_helpers.shrinking.words import (
     hash_reviews,
     trim_model,
     trim_reviews,
-    trim_task,
 )
 
 __all__ = [
@@ -39,6 +38,5 @@ __all__ = [
     "to_integers",
     "trim_model",
     "trim_reviews",
-    "trim_task",
     "unit_sizes",
 ]

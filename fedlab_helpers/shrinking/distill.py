@@ -11,8 +11,7 @@ from fedlab_helpers.training import Hooks, predict
 def softened(logits: Tensor, temperature: float) -> Tensor:
     """Return the probabilities of logits divided by a temperature, (N, C): the higher, the more
     they tell of the answers that were not given."""
-    if not temperature > 0:
-        raise ValueError(f"temperature: got {temperature!r}, expected a number above 0")
+    _require_temperature(temperature)
     return (logits / temperature).softmax(1)
 
 
@@ -43,10 +42,16 @@ def taught(
 def cooled(temperature: float) -> Hooks:
     """Return the hook under which a student is trained at a temperature; the loss is multiplied by
     its square, so that steps stay as long (section 2 there)."""
+    _require_temperature(temperature)
     return Hooks(
         logits=lambda logits: logits / temperature,
         loss=lambda model, loss: loss * temperature**2,
     )
+
+
+def _require_temperature(temperature: float) -> None:
+    if not temperature > 0:
+        raise ValueError(f"temperature: got {temperature!r}, expected a number above 0")
 
 
 def agreement(model: nn.Module, teacher_logits: Tensor, reviews: EncodedReviews) -> float:

@@ -10,7 +10,7 @@ def to_integers(matrix: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     matrix, (…, n, m).
 
     Args:
-        matrix: floating point.
+        matrix: floating point, finite.
         bits: from 2 to 8; with 8 the numbers are -127 to 127, with 4 -7 to 7.
 
     Returns:
@@ -19,6 +19,8 @@ def to_integers(matrix: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """
     if bits not in range(2, 9):
         raise ValueError(f"bits: got {bits!r}, expected 2 to 8")
+    if not matrix.isfinite().all():
+        raise ValueError("matrix: got values that are not finite, expected none")
     most = 2 ** (bits - 1) - 1
     scale = matrix.abs().amax(-2, keepdim=True) / most
     scale = torch.where(scale > torch.finfo(scale.dtype).tiny, scale, 1)

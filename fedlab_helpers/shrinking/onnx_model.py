@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fedlab_helpers.models import SentimentLSTM
 from fedlab_helpers.shrinking.integers import to_integers
+from fedlab_helpers.shrinking.prune import require_plain
 from fedlab_helpers.state import of_model
 from fedlab_helpers.text import EncodedReviews, Vocabulary
 
@@ -59,12 +60,12 @@ class _Graph:
         return self.add("Cast", [packed], f"{name}_int8", to=TensorProto.INT8), scale
 
 
-def to_onnx(model: SentimentLSTM, vocab: Vocabulary, *, bits: int = 32) -> onnx.ModelProto:
+def to_onnx(model: SentimentLSTM, vocab: Vocabulary | None, *, bits: int = 32) -> onnx.ModelProto:
     """Return the model as a graph from "tokens", (B, T) int64, right-padded with 0, to "logits".
 
     Args:
         model: with one recurrent layer of any cell, and either pooling.
-        vocab: whose words are written into the file, by the id that each has.
+        vocab: whose words are written into the file, by the id that each has; None: none are.
         bits: of the weights in matrices: 32, 8, 4 or 2. In few, rows of the table are widened
             after they are looked up: else the whole table would be, for each review.
 
@@ -73,10 +74,10 @@ def to_onnx(model: SentimentLSTM, vocab: Vocabulary, *, bits: int = 32) -> onnx.
     """
     if bits not in (32, 8, *_PACKED):
         raise ValueError(f"bits: got {bits!r}, expected 32, 8, 4 or 2")
+    require_plain(model)
     state = {name: tensor.numpy() for name, tensor in of_model(model).items()}
-    if len(vocab) != len(state["embedding.weight"]):
-        rows = len(state["embedding.weight"])
-        raise ValueError(f"vocab: got {len(vocab)} words, expected {rows}, the model's rows")
+    if vocab is not None:
+        _require_vocabulary(vocab, len(state["embedding.weight"]))
     graph = _Graph(bits)
     graph.add("Transpose", ["tokens"], "steps", perm=[1, 0])  # (T, B)
     graph.add("Equal", ["steps", graph.constant("padding", np.int64(0))], "is_padding")
@@ -87,6 +88,13 @@ def to_onnx(model: SentimentLSTM, vocab: Vocabulary, *, bits: int = 32) -> onnx.
     head += [graph.constant("head_bias", state["head.bias"])]
     graph.add("Gemm", ["pooled", *head], "logits", transB=1)
     return _finished(graph, len(state["head.bias"]), vocab)
+
+
+def _require_vocabulary(vocab: Vocabulary, rows: int) -> None:
+    if len(vocab) != rows:
+        raise ValueError(f"vocab: got {len(vocab)} words, expected {rows}, the model's rows")
+    if odd := [word for word in vocab.words if "\n" in word]:
+        raise ValueError(f"vocab: got {odd[:3]}, expected words without line breaks")
 
 
 def _look_up(graph: _Graph, table: np.ndarray) -> None:
@@ -130,14 +138,15 @@ def _recur(graph: _Graph, cell: str, state: dict[str, np.ndarray], pooling: str)
     graph.add("Div", ["sum", graph.add("Unsqueeze", ["count", last], "wide_count")], "pooled")
 
 
-def _finished(graph: _Graph, classes: int, vocab: Vocabulary) -> onnx.ModelProto:
+def _finished(graph: _Graph, classes: int, vocab: Vocabulary | None) -> onnx.ModelProto:
     tokens = helper.make_tensor_value_info("tokens", TensorProto.INT64, ["batch", "time"])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])
     made = helper.make_graph(graph.nodes, "sentiment", [tokens], [logits], graph.weights)
     # Numbers of two bits are in ONNX since 2025; all else runs in older runtimes, too.
     opset, ir = (25, 13) if graph.bits == 2 else (21, 10)
     made = helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
-    helper.set_model_props(made, {WORDS: "\n".join(vocab.words[2:])})
+    if vocab is not None:
+        helper.set_model_props(made, {WORDS: "\n".join(vocab.words[2:])})
     onnx.checker.check_model(made, full_check=True)
     return made
 

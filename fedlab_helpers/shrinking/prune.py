@@ -1,7 +1,6 @@
 """Pruning: single weights set to zero, or whole hidden units taken out."""
 
 from collections.abc import Iterable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,48 +11,44 @@ from fedlab_helpers.strategy import require_share
 from fedlab_helpers.training import Hooks
 
 
-def smallest_masks(
-    model: nn.Module, share: float, per: Literal["matrix", "model"] = "matrix"
-) -> State:
-    """Return which weights stay when the smallest are pruned.
+def smallest_masks(model: nn.Module, share: float) -> State:
+    """Return which weights stay when the smallest of each matrix are pruned.
 
     Han et al. 2015, arXiv:1506.02626. Biases, and vectors in general, are not pruned. Zeros are
-    pruned first, and count.
+    pruned first, and count. Not the smallest of all together: a table of words begins with weights
+    some ten times as large as those of a recurrent layer, so that all of the latter would go.
 
     Args:
         model: not changed.
-        share: of the weights in matrices that goes, in [0, 1).
-        per: "matrix": so many of each; "model": the smallest of all together. A table of words
-            begins with weights some ten times as large as those of a recurrent layer: all together,
-            the recurrent ones go first, and with them all that the model has learnt.
+        share: of the weights in each matrix that goes, in [0, 1).
 
     Returns:
         Name of each matrix -> bool tensor of its shape, True where the weight stays.
     """
     require_share(share=share)
-    if per not in ("matrix", "model"):
-        raise ValueError(f"per: got {per!r}, expected 'matrix' or 'model'")
     matrices = {n: p.detach().abs() for n, p in model.named_parameters() if p.dim() == 2}
-    if per == "matrix":
-        return {name: _all_but_smallest([m], share)[0] for name, m in matrices.items()}
-    return dict(zip(matrices, _all_but_smallest([*matrices.values()], share), strict=True))
+    return {name: _all_but_smallest(matrix, share) for name, matrix in matrices.items()}
 
 
-def _all_but_smallest(sizes: list[Tensor], share: float) -> list[Tensor]:
-    """Return masks of these shapes, False where a value is among the smallest of all."""
-    flat = torch.cat([tensor.flatten() for tensor in sizes])
-    masks = torch.ones(len(flat), dtype=torch.bool)
-    masks[flat.topk(int(share * len(flat)), largest=False).indices] = False
-    parts = masks.split([tensor.numel() for tensor in sizes])
-    return [part.view_as(tensor) for part, tensor in zip(parts, sizes, strict=True)]
+def _all_but_smallest(sizes: Tensor, share: float) -> Tensor:
+    """Return a mask of this shape, False where a value is among the smallest."""
+    mask = torch.ones(sizes.numel(), dtype=torch.bool)
+    mask[sizes.flatten().topk(int(share * len(mask)), largest=False).indices] = False
+    return mask.view_as(sizes)
 
 
 def apply_masks(model: nn.Module, masks: State) -> None:
-    """Set to zero, in place, what the masks do not keep."""
+    """Set to zero, in place, what the masks do not keep.
+
+    Raises:
+        ValueError: there is a mask for what the model does not have.
+    """
+    parameters = dict(model.named_parameters())
+    if odd := sorted(masks.keys() - parameters.keys()):
+        raise ValueError(f"masks: got {odd}, expected some of {sorted(parameters)}")
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name in masks:
-                parameter.mul_(masks[name])
+        for name, mask in masks.items():
+            parameters[name].mul_(mask)
 
 
 def keep_pruned(masks: State) -> Hooks:
@@ -87,12 +82,13 @@ def keep_units(model: SentimentLSTM, units: Iterable[int]) -> SentimentLSTM:
     Raises:
         ValueError: there is none, or one is not among the model's, or comes twice.
     """
-    state, kept = of_model(model), torch.tensor(list(units), dtype=torch.int64)
+    state, chosen = of_model(model), torch.as_tensor(list(units)).tolist()
     hidden = state["head.weight"].shape[1]
-    if not len(kept) or len(kept.unique()) < len(kept) or kept.min() < 0 or kept.max() >= hidden:
+    if not chosen or len({*chosen}) < len(chosen) or not {*chosen} <= {*range(hidden)}:
         raise ValueError(
-            f"units: got {kept.tolist()}, expected at least one of 0 to {hidden - 1}, each once"
+            f"units: got {chosen}, expected at least one of 0 to {hidden - 1}, each once"
         )
+    kept = torch.tensor(chosen, dtype=torch.int64)
     for name, tensor in state.items():
         if name.startswith("recurrent."):
             state[name] = tensor.view(-1, hidden, *tensor.shape[1:])[:, kept].flatten(0, 1)
@@ -101,8 +97,24 @@ def keep_units(model: SentimentLSTM, units: Iterable[int]) -> SentimentLSTM:
     return resized(model, state)
 
 
+def require_plain(model: SentimentLSTM) -> None:
+    """Raise ValueError unless the model is one whose parts are known here: `SentimentLSTM` itself,
+    with one recurrent layer that goes forward, with biases and tanh, in float32."""
+    layer = model.recurrent if type(model) is SentimentLSTM else None
+    plain = layer and (layer.num_layers, layer.bidirectional, layer.bias) == (1, False, True)
+    plain = plain and getattr(layer, "nonlinearity", "tanh") == "tanh"
+    if not plain or any(p.dtype != torch.float32 for p in model.parameters()):
+        kind = layer or type(model).__name__
+        dtypes = sorted({str(p.dtype) for p in model.parameters()})
+        raise ValueError(
+            f"model: got {kind}, {dtypes}, expected a SentimentLSTM with one forward layer in "
+            "torch.float32, with biases and tanh"
+        )
+
+
 def resized(model: SentimentLSTM, state: State) -> SentimentLSTM:
     """Return a model of the same kind with these weights, and of the sizes that they have."""
+    require_plain(model)
     words, width = state["embedding.weight"].shape
     classes, hidden = state["head.weight"].shape
     cell = type(model.recurrent).__name__.lower()

@@ -15,7 +15,7 @@ from fedlab_helpers.studies.local_work import LOCAL_WORK, LOCAL_WORK_RATES
 from fedlab_helpers.studies.long_memory import LONG_MEMORY
 from fedlab_helpers.studies.personalization import PERSONALIZATION, PERSONALIZATION_RATES
 from fedlab_helpers.studies.robustness import ROBUSTNESS
-from fedlab_helpers.studies.shrinking import SHRINKING, SHRINKING_RATES
+from fedlab_helpers.studies.shrinking import SHRINKING, SHRINKING_AGAIN, SHRINKING_RATES
 from fedlab_helpers.studies.study import Row, Settings, Study, grid
 from fedlab_helpers.studies.unequal_work import UNEQUAL_WORK
 from fedlab_helpers.studies.what_to_average import BLOCK_DRIFT, WHAT_TO_AVERAGE
@@ -40,6 +40,7 @@ STUDIES = {
         ROBUSTNESS,
         SHRINKING_RATES,
         SHRINKING,
+        SHRINKING_AGAIN,
         UNEQUAL_WORK,
         WHAT_TO_AVERAGE,
         BLOCK_DRIFT,

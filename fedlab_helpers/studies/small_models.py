@@ -38,18 +38,19 @@ class Fit:
     dropped: float
 
 
+WHOLE, TRAINED_ON, SMALL, DISTILLED = "whole", "trained on", "small", "small, distilled"
+DROPOUT = {WHOLE: 0.3, SMALL: 0.1, DISTILLED: 0.1}  # of values; who is trained on keeps its own
 # Chosen by `best_fits` from the table of `shrinking_rates`.
-WHOLE, ON, SMALL, DISTILLED = "whole", "trained on", "small", "small, distilled"
 FITS = {
     WHOLE: Fit(12, 5e-3, 0.3),
     SMALL: Fit(12, 5e-3, 0.3),
     DISTILLED: Fit(12, 1e-2, 0.1),
-    ON: Fit(2, 3e-3, 0.3),
+    TRAINED_ON: Fit(2, 3e-3, 0.3),
 }
 
 
 @dataclass(frozen=True, eq=False)
-class Small:
+class Candidate:
     """A model, how it reads reviews, and in which form it is stored.
 
     Args:
@@ -58,15 +59,17 @@ class Small:
         words: how many of the vocabulary's words it knows.
         stored: "torch", "sparse", "onnx", "onnx 8", "onnx 4" or "onnx 2" (bits), or
             "onnx dynamic".
+        hashed: whether words share rows, so that its file needs none.
     """
 
     model: SentimentLSTM
     view: View
     words: int
     stored: str = "onnx"
+    hashed: bool = False
 
 
-Recipe = Callable[[int], Small]  # seed -> model
+Recipe = Callable[[int], Candidate]  # seed -> model
 
 
 def fit(model, data: EncodedReviews, by: Fit, seed: int, hooks: Hooks | None = None) -> None:
@@ -81,7 +84,8 @@ def fit(model, data: EncodedReviews, by: Fit, seed: int, hooks: Hooks | None = N
 @cache
 def teacher(seed: int, by: Fit | None = None) -> SentimentLSTM:
     """Return the model that all are compared with."""
-    made = SentimentLSTM(len(task().vocab), WIDTH, WIDTH, pooling="mean", dropout=0.3, seed=seed)
+    sizes = len(task().vocab), WIDTH, WIDTH
+    made = SentimentLSTM(*sizes, pooling="mean", dropout=DROPOUT[WHOLE], seed=seed)
     fit(made, task().train, by or FITS[WHOLE], seed)
     return made
 
@@ -92,9 +96,9 @@ def _lesson(seed: int) -> EncodedReviews:
     return taught(task().train, predict(teacher(seed), task().train), TEMPERATURE)
 
 
-def whole(stored: str) -> Recipe:
+def whole(stored: str, by: Fit | None = None) -> Recipe:
     """Return a recipe: the teacher itself, stored in some form."""
-    return lambda seed: Small(teacher(seed), lambda data: data, len(task().vocab), stored)
+    return lambda seed: Candidate(teacher(seed, by), lambda data: data, len(task().vocab), stored)
 
 
 def student(
@@ -112,17 +116,19 @@ def student(
     """
 
     @cache
-    def make(seed: int) -> Small:
+    def make(seed: int) -> Candidate:
         words, *sizes = shape
         view = partial(trim_reviews, size=words)
         if hashed:
             view = partial(hash_reviews, vocab=task().vocab, size=words)
-        made = SentimentLSTM(words, *sizes, cell=cell, pooling="mean", dropout=0.1, seed=seed)
+        made = SentimentLSTM(
+            words, *sizes, cell=cell, pooling="mean", dropout=DROPOUT[kind], seed=seed
+        )
         distil = kind == DISTILLED
         data = _lesson(seed) if distil else task().train
         hooks = cooled(TEMPERATURE) if distil else None
         fit(made, view(data), by or FITS[kind], seed, hooks)
-        return Small(made, view, words)
+        return Candidate(made, view, words, hashed=hashed)
 
     return make
 
@@ -135,10 +141,10 @@ def cut(change: Callable[[SentimentLSTM], SentimentLSTM], words: int | None = No
         words: that stay; None: all.
     """
 
-    def make(seed: int) -> Small:
+    def make(seed: int) -> Candidate:
         size = words or len(task().vocab)
         model = change(trim_model(teacher(seed), size))
-        return Small(model, partial(trim_reviews, size=size), size)
+        return Candidate(model, partial(trim_reviews, size=size), size)
 
     return make
 
@@ -155,14 +161,15 @@ def trained_on(
         by: how; None: as tuned.
     """
 
-    def make(seed: int) -> Small:
+    def make(seed: int) -> Candidate:
         small = recipe(seed)
         model = trim_model(small.model, small.words)  # a copy
         masks = smallest_masks(model, pruned)
         apply_masks(model, masks)
         learner = model if bits == 32 else Rounded(model, bits)
         hooks = keep_pruned(masks) if pruned else None
-        fit(learner, small.view(task().train), by or FITS[ON], child_seed(seed, "on"), hooks)
+        data, own_seed = small.view(task().train), child_seed(seed, "on")
+        fit(learner, data, by or FITS[TRAINED_ON], own_seed, hooks)
         form = "sparse" if pruned else small.stored if bits == 32 else f"onnx {bits}"
         return replace(small, model=model, stored=form)
 

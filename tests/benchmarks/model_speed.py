@@ -23,6 +23,8 @@ import torch
 from tqdm import tqdm
 
 from fedlab_helpers import experiments
+from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.shrinking.onnx_model import to_onnx
 from fedlab_helpers.studies.shrinking import RECIPES, stored
 from fedlab_helpers.studies.study import task
 
@@ -55,7 +57,7 @@ def begin():
 def end(before):
     print(1024 * (kib("VmHWM") - before), 1024 * before)
 """
-MEMORY = {  # each has its libraries loaded before
+MEMORY = {  # each has its libraries loaded, and has run a tiny model, before
     "torch": """
 import torch
 from fedlab_helpers.models import SentimentLSTM
@@ -73,12 +75,16 @@ end(before)
 """,
     "onnx": """
 import numpy, onnxruntime
-before = begin()
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
-providers = ["CPUExecutionProvider"]
-session = onnxruntime.InferenceSession(sys.argv[1], options, providers=providers)
-session.run(None, {"tokens": numpy.ones((1, 30), dtype=numpy.int64)})
+def session(path):
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+tokens = {"tokens": numpy.ones((1, 30), dtype=numpy.int64)}
+tiny = session(sys.argv[2])
+tiny.run(None, tokens)
+before = begin()
+whole = session(sys.argv[1])
+whole.run(None, tokens)
 end(before)
 """,
 }
@@ -112,22 +118,26 @@ def seconds(answer: Callable[[np.ndarray], object], tokens: np.ndarray, repeats:
 def take_turns(
     answers: dict[str, Callable], inputs: dict[str, tuple[np.ndarray, np.ndarray]], turns: int
 ) -> dict[str, list[float]]:
-    """Return the median seconds of each for one review and for a batch."""
-    times = {name: ([], []) for name in answers}
+    """Return the median seconds of each for one review and for a batch, in an order that is new
+    in each turn."""
+    times, order = {name: ([], []) for name in answers}, np.random.default_rng(0)
     for turn in tqdm(range(turns + 5), desc="timing"):
-        for name, answer in answers.items():
-            taken = [seconds(answer, inputs[name][0], 10), seconds(answer, inputs[name][1], 1)]
-            for each, so_far in zip(taken, times[name], strict=True):
-                so_far.extend([each] if turn >= 5 else [])  # the first warm up
+        for name in order.permutation([*answers]).tolist():
+            for tokens, repeats, so_far in zip(inputs[name], (10, 1), times[name], strict=True):
+                answers[name](tokens)  # what the one before left in the caches is not its fault
+                taken = seconds(answers[name], tokens, repeats)
+                so_far.extend([taken] if turn >= 5 else [])  # the first warm up
     return {name: [statistics.median(each) for each in both] for name, both in times.items()}
 
 
 def memory(content: bytes, kind: str) -> tuple[int, int]:
     """Return the bytes that the model took at its peak, and those of the libraries before."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model"
-        path.write_bytes(content)
-        command = [sys.executable, "-c", MEASURE + MEMORY[kind], str(path)]
+        paths = [Path(folder) / name for name in ("model", "tiny")]
+        tiny = to_onnx(SentimentLSTM(3, 4, 4, pooling="mean"), None).SerializeToString()
+        for path, each in zip(paths, (content, tiny), strict=True):
+            path.write_bytes(each)
+        command = [sys.executable, "-c", MEASURE + MEMORY[kind], *map(str, paths)]
         runs = [subprocess.run(command, capture_output=True, check=True).stdout for _ in range(5)]
     figures = [tuple(map(int, run.split())) for run in runs]
     return tuple(int(statistics.median(column)) for column in zip(*figures, strict=True))
