@@ -62,6 +62,7 @@ FLOORS = {
     "compression_run": 8,
     "course": 8,
     "lab": 9,
+    "network": 9,
     "compression_plots": 9,
     "methods": 9,
     "partition_plots": 9,

@@ -1,0 +1,101 @@
+"""A network on this machine: python -m fedlab_helpers.network up --nodes 3
+
+In another terminal: python -m fedlab_helpers.network run
+"""
+
+import argparse
+import csv
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedlab_helpers.catalogue import OFFERS
+from fedlab_helpers.devices import numpy_rng
+from fedlab_helpers.network import runs
+from fedlab_helpers.network.flower import NetworkError
+from fedlab_helpers.network.job import CODECS, Job
+from fedlab_helpers.network.machines import Network
+from fedlab_helpers.plan import Plan
+from fedlab_helpers.task import DEALS, Task, load_task
+from fedlab_helpers.training import LocalConfig
+
+
+def write_reviews(task: Task, folder: Path, nodes: int, partition: str = "iid") -> list[Path]:
+    """Deal the training reviews, write each node's to a CSV file of its own, return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"reviews{client}.csv" for client in range(nodes)]
+    parts = task.deal(partition, nodes, numpy_rng(0, "partition"))
+    for path, part in zip(files, parts, strict=True):
+        with path.open("w", encoding="utf-8", newline="") as file:
+            own = (task.train_reviews[place] for place in part)
+            rows = ((review.text, review.label) for review in own)
+            csv.writer(file).writerows([("text", "label"), *rows])
+    return files
+
+
+def up(chosen: argparse.Namespace) -> None:
+    """Start a SuperLink and SuperNodes, and wait; all are ended when this is."""
+    files = write_reviews(load_task(), chosen.folder / "own", chosen.nodes, chosen.partition)
+    options = {"secure": chosen.secure, "host": chosen.host, "port": chosen.port}
+    with Network(chosen.folder, files, **options) as network:
+        kind = "TLS, nodes with keys" if chosen.secure else "not secured"
+        print(f"SuperLink on {chosen.host}:{chosen.port} ({kind}), {chosen.nodes} nodes")
+        print(f"logs: {network.logs}")
+        print("Ctrl-C ends all of them.", flush=True)
+        for end in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore the first
+            signal.signal(end, signal.default_int_handler)
+        try:
+            network.wait()
+        except KeyboardInterrupt:
+            print("ending", flush=True)
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Hand a job to a network that is up, and print its rounds as they come."""
+    words = load_task().vocab.words[2:]
+    plan = Plan(chosen.rounds, local=LocalConfig(lr=chosen.lr))
+    job = Job(words, plan, strategy=chosen.strategy, codec=chosen.codec)
+    results = runs.submit(chosen.folder, job, chosen.timeout)
+    for record in runs.records(results, chosen.timeout * (chosen.rounds + 2)):
+        print(
+            f"round {record.round}: loss {record.train_loss:.3f},"
+            f" {record.bytes_up:,} bytes up, {record.seconds:.1f} s",
+            *(f"· client {client}: {why}" for client, why in record.left_out.items()),
+            flush=True,
+        )
+    print(f"weights, records and metrics: {results}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fedlab_helpers.network", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--folder", type=Path, default=Path("network"), help="of logs and results")
+    commands = parser.add_subparsers(required=True)
+    start = commands.add_parser("up", help=up.__doc__)
+    start.set_defaults(command=up)
+    start.add_argument("--nodes", type=int, default=3)
+    start.add_argument("--partition", choices=sorted(DEALS), default="iid")
+    start.add_argument("--secure", action="store_true", help="TLS, and nodes with keys")
+    start.add_argument("--host", default="127.0.0.1", help="default: this machine only")
+    start.add_argument("--port", type=int, default=8000)
+    submit = commands.add_parser("run", help=run.__doc__)
+    submit.set_defaults(command=run)
+    submit.add_argument("--rounds", type=int, default=3)
+    submit.add_argument("--strategy", choices=sorted(OFFERS), default="fedavg")
+    submit.add_argument("--codec", choices=sorted(CODECS), default="touched_rows")
+    submit.add_argument("--lr", type=float, default=5e-3)
+    submit.add_argument("--timeout", type=float, default=60.0, help="seconds for an answer")
+    chosen = parser.parse_args(arguments)
+    try:
+        chosen.command(chosen)
+    except NetworkError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""The folder that `flwr run` takes: two apps of one line, and what the run is."""
+
+import json
+from pathlib import Path
+
+from fedlab_helpers.network.job import Job
+
+_APP = """
+[project]
+name = "fedlab-app"
+version = "1.0.0"
+description = "Federated training of a recurrent network"
+license = "MIT"
+dependencies = []
+
+[tool.flwr.app]
+publisher = "course"
+
+[tool.flwr.app.components]
+serverapp = "fedlab_app.server:app"
+clientapp = "fedlab_app.client:app"
+
+[tool.flwr.app.config]
+"""
+
+
+def write_app(folder: Path, job: Job, results: Path, nodes: int, timeout: float) -> None:
+    """Write where the apps are, and the run's configuration.
+
+    Args:
+        folder: made if it is not there.
+        job: what server and nodes agree on; it travels in the configuration.
+        results: where the server writes.
+        nodes: how many clients there are.
+        timeout: seconds in which a node must answer.
+    """
+    package = folder / "fedlab_app"
+    package.mkdir(parents=True, exist_ok=True)
+    config = {
+        "job": job.to_json(), "folder": str(results), "nodes": nodes, "timeout": float(timeout),
+    }  # fmt: skip
+    # A JSON string, number, or escape is one of TOML, too.
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in config.items()]
+    (folder / "pyproject.toml").write_text(_APP + "\n".join(lines) + "\n", "utf-8")
+    (package / "__init__.py").touch()
+    for side in ("client", "server"):
+        source = f"from fedlab_helpers.network import {side}_app\n\napp = {side}_app.app\n"
+        (package / f"{side}.py").write_text(source, "utf-8")

@@ -1,0 +1,53 @@
+"""Flower's programs: where they are, in which environment they run, and what they answer."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+LINK = "course"  # what the connection is called in Flower's configuration
+NODES = "nodes.json"  # how many there are
+HOME = "FLWR_HOME"  # the variable that says where Flower keeps what it knows
+PROGRAMS = Path(sys.executable).parent
+_QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+class NetworkError(RuntimeError):
+    """A process of the network did not start, or ended by itself; the message quotes its log."""
+
+
+def require_flower() -> None:
+    """Raise ModuleNotFoundError, saying what to do, where Flower is not installed."""
+    if importlib.util.find_spec("flwr") is None:
+        raise ModuleNotFoundError(
+            "a network needs Flower: pip install 'fedlab-helpers[network]', or flwr"
+        )
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment of a network's programs; what they keep lies in its folder."""
+    # Flower starts its own programs by their names.
+    path = f"{PROGRAMS}{os.pathsep}{os.environ.get('PATH', '')}"
+    return os.environ | _QUIET | {"PATH": path, HOME: str(folder)}
+
+
+def flower(folder: Path, *arguments: str) -> str:
+    """Run Flower's own command for the network of a folder; return what it prints.
+
+    Raises:
+        NetworkError: it failed.
+    """
+    require_flower()
+    command = [str(PROGRAMS / "flwr"), *arguments, "--format", "json"]
+    done = subprocess.run(
+        command, env=environment(folder), capture_output=True, text=True, encoding="utf-8"
+    )
+    if done.returncode or '"success": false' in done.stdout:
+        raise NetworkError(f"flwr {' '.join(arguments)}: {done.stdout}{done.stderr}"[:2000])
+    return done.stdout

@@ -1,0 +1,119 @@
+"""What server and nodes of a run agree on: model, words, strategy, plan. It travels as JSON."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from fedlab_helpers import wire
+from fedlab_helpers.catalogue import OFFERS
+from fedlab_helpers.compression import Compressed, Everything, Sign, Ternary, TopK, WithFeedback
+from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.plan import Plan
+from fedlab_helpers.state import State, of_model
+from fedlab_helpers.strategy import Strategy
+from fedlab_helpers.text import Vocabulary
+from fedlab_helpers.training import LocalConfig
+from fedlab_helpers.updates import Codec
+
+CODECS: dict[str, Callable[[], Codec]] = {
+    "dense": wire.dense,
+    "touched_rows": wire.touched_rows,
+    "ternary": lambda: Compressed(Everything(), Ternary(), squeeze=3),
+    "signs": lambda: WithFeedback(Compressed(TopK(0.1), Sign(), squeeze=3)),
+}
+_SIMULATED = ("workers", "dropout_rate", "pace")  # of a plan; a network has its own
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run, as plain values.
+
+    Args:
+        words: of the vocabulary, by id, without padding and unknown.
+        plan: rounds, cohort, local training and seed; what it says of workers, dropouts and pace
+            belongs to simulations, and does not travel.
+        strategy: a name in `catalogue.OFFERS`.
+        options: its parameters, by name.
+        codec: of updates, a name in `CODECS`.
+        model: arguments of `SentimentLSTM` beside the number of words.
+        max_len: words of a review that are read.
+
+    Raises:
+        ValueError: a name is not known.
+    """
+
+    words: tuple[str, ...]
+    plan: Plan
+    strategy: str = "fedavg"
+    options: Mapping[str, float] = field(default_factory=dict)
+    codec: str = "touched_rows"
+    model: Mapping[str, Any] = field(default_factory=lambda: {"pooling": "mean", "seed": 0})
+    max_len: int = 64
+
+    def __post_init__(self):
+        for name, known in (("strategy", OFFERS), ("codec", CODECS)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name}: got {getattr(self, name)!r}, expected one of {sorted(known)}"
+                )
+
+    @cached_property
+    def vocab(self) -> Vocabulary:
+        """The vocabulary."""
+        return Vocabulary(self.words)
+
+    def new_model(self) -> SentimentLSTM:
+        """Return the model with its first weights, the same wherever it is made."""
+        return SentimentLSTM(len(self.vocab), **self.model)
+
+    def new_strategy(self) -> Strategy:
+        """Return the strategy."""
+        return OFFERS[self.strategy].make(**self.options)
+
+    def new_codec(self) -> Codec:
+        """Return the codec."""
+        return CODECS[self.codec]()
+
+    def require_fit(self, weights: State) -> None:
+        """Raise ValueError, with the name of the tensor, unless weights are those of the model."""
+        expected = of_model(self.new_model())
+        if weights.keys() != expected.keys():
+            odd = sorted(weights.keys() ^ expected.keys())
+            raise ValueError(f"weights: {odd} are in what came or in the model, but not in both")
+        for name, own in expected.items():
+            if weights[name].shape != own.shape:
+                words = f"; this run's vocabulary has {len(self.vocab)} words"
+                raise ValueError(
+                    f"weights: {name} is {tuple(weights[name].shape)}, expected {tuple(own.shape)}"
+                    + (words if name == SentimentLSTM.token_parameter else "")
+                )
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for a checkpoint to be of this job, beside its plan."""
+        words = hashlib.sha256("\n".join(self.words).encode()).hexdigest()
+        own = {name: getattr(self, name) for name in ("codec", "max_len")}
+        return {**own, "words": words, "options": dict(self.options), "model": dict(self.model)}
+
+    def to_json(self) -> str:
+        """Return the job as text."""
+        plan = {n: value for n, value in asdict(self.plan).items() if n not in _SIMULATED}
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return json.dumps(values | {"plan": plan}, ensure_ascii=False, default=dict)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Job":
+        """Return the job in a text that `to_json` wrote.
+
+        Raises:
+            ValueError: the text is not that of a job.
+        """
+        try:
+            values = json.loads(text)
+            plan = values.pop("plan")
+            plan = Plan(**{**plan, "local": LocalConfig(**plan["local"])})
+            return cls(**values | {"words": tuple(values["words"]), "plan": plan})
+        except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+            raise ValueError(f"job: not the JSON of one: {error!r}"[:500]) from error

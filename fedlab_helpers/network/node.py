@@ -1,0 +1,103 @@
+"""What one machine does: train, and evaluate, on the reviews that it owns."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from fedlab_helpers import wire
+from fedlab_helpers.clients import Clients
+from fedlab_helpers.corpus import load_reviews
+from fedlab_helpers.messages import Received, Reply, Request, reason
+from fedlab_helpers.network.job import Job
+from fedlab_helpers.text import EncodedReviews, encode_reviews
+from fedlab_helpers.training import evaluate
+from fedlab_helpers.updates import ClientState
+
+
+def pack(received: Received) -> dict[str, bytes]:
+    """Return what a server sends, as bytes: weights, and what the strategy sends beside them."""
+    return {
+        name: wire.dense().encode(part) if part else b""
+        for name, part in (("weights", received.weights), ("extra", received.extra))
+    }
+
+
+def unpack(sent: Mapping[str, bytes]) -> Received:
+    """Return what came from the server.
+
+    Raises:
+        WireError: the bytes are damaged.
+    """
+    return Received(*(_decoded(sent[name]) for name in ("weights", "extra")))
+
+
+def _decoded(payload: bytes) -> dict[str, torch.Tensor]:
+    return wire.dense().decode(payload) if payload else {}
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One client of a run, with its own reviews.
+
+    Args:
+        job: what was agreed on.
+        client: which client of the run this is; decides, with the run's seed, all that it draws.
+        reviews: its own, encoded with the job's vocabulary.
+    """
+
+    job: Job
+    client: int
+    reviews: EncodedReviews
+
+    @classmethod
+    def owning(cls, job: Job, client: int, path: str | Path) -> "Node":
+        """Return the node that owns the reviews of a CSV file, columns "text" and "label".
+
+        Raises:
+            ValueError: the file cannot be read as meant.
+        """
+        return cls(job, client, encode_reviews(load_reviews(path), job.vocab, job.max_len))
+
+    def train(self, number: int, sent: Mapping[str, bytes], kept: ClientState) -> Reply:
+        """Return what the node answers in round `number`; whatever goes wrong is in it.
+
+        Args:
+            sent: what `pack` returned at the server.
+            kept: what this client kept from earlier rounds.
+        """
+        try:
+            received = unpack(sent)
+            self.job.require_fit(received.weights)
+        except Exception as error:
+            return Reply(self.client, failure=reason(error))
+        asked = Request(number, self.client, received)
+        (reply,) = self._clients().answers([asked], {self.client: kept})
+        return reply
+
+    def evaluate(self, sent: Mapping[str, bytes]) -> dict[str, float]:
+        """Return loss, accuracy and number of examples of the weights on the node's reviews."""
+        model = self.job.new_model()
+        weights = unpack(sent).weights
+        self.job.require_fit(weights)
+        model.load_state_dict(weights)
+        return asdict(evaluate(model, self.reviews))
+
+    def _clients(self) -> Clients:
+        """Return the clients of the simulation, of which only this one has reviews here."""
+        data = [None] * self.client + [self.reviews]
+        return Clients(
+            self.job.new_model(),
+            data,
+            [torch.device("cpu")] * len(data),
+            self.job.plan.local,
+            self.job.plan.seed,
+            dropout_rate=0.0,
+            workers=1,
+            strategy=self.job.new_strategy(),
+            codec=self.job.new_codec(),
+            transforms=(),
+            shared=lambda name: True,
+            stop=None,
+        )

@@ -1,0 +1,77 @@
+"""Runs of a network that is up: handed in, and watched as their rounds end."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from fedlab_helpers import wire
+from fedlab_helpers.history import RoundRecord
+from fedlab_helpers.network.app_folder import write_app
+from fedlab_helpers.network.flower import LINK, NODES, NetworkError, flower
+from fedlab_helpers.network.job import Job
+from fedlab_helpers.state import State
+
+RECORDS, WEIGHTS, METRICS = "records.json", "weights.safetensors", "metrics.json"
+FAILURE = "failure.txt"
+
+
+def submit(folder: str | Path, job: Job, timeout: float = 60.0) -> Path:
+    """Hand a job to the network of a folder; return the folder in which its results will lie.
+
+    Args:
+        folder: of a `machines.Network`.
+        job: the run.
+        timeout: seconds in which a node must answer; who does not is left out of the round.
+
+    Raises:
+        NetworkError: there is no network, or it does not take the job.
+    """
+    folder = Path(folder).resolve()
+    if not (folder / NODES).exists():
+        raise NetworkError(f"{folder}: no network was started there")
+    nodes = json.loads((folder / NODES).read_text("utf-8"))["nodes"]
+    number = 1 + len(list(folder.glob("results*")))
+    app, results = (folder / f"{name}{number}" for name in ("app", "results"))
+    results.mkdir()
+    write_app(app, job, results, nodes, timeout)
+    flower(folder, "run", str(app), LINK)
+    return results
+
+
+def records(results: Path, timeout: float = 300.0) -> Iterator[RoundRecord]:
+    """Yield the record of each round of a submitted job as it comes, until the run ends.
+
+    Args:
+        results: what `submit` returned.
+        timeout: seconds until the run must have ended.
+
+    Raises:
+        NetworkError: it failed, or has not ended in time.
+    """
+    seen, end = 0, time.monotonic() + timeout
+    while True:
+        finished = (results / METRICS).exists()
+        with contextlib.suppress(FileNotFoundError):
+            all_of_them = json.loads((results / RECORDS).read_text("utf-8"))
+            yield from map(RoundRecord.from_json, all_of_them[seen:])
+            seen = len(all_of_them)
+        if finished:
+            return
+        if (results / FAILURE).exists():
+            raise NetworkError((results / FAILURE).read_text("utf-8"))
+        if time.monotonic() > end:
+            raise NetworkError(f"{results}: {seen} rounds, and no end after {timeout:.0f} s")
+        time.sleep(0.1)
+
+
+def weights(results: Path) -> State:
+    """Return the global weights of a run that has ended."""
+    return wire.dense().decode((results / WEIGHTS).read_bytes())
+
+
+def metrics(results: Path) -> dict[int, dict[str, float]]:
+    """Return, for each client that answered at the end, the metrics on its own reviews."""
+    read = json.loads((results / METRICS).read_text("utf-8"))
+    return {int(client): each for client, each in read.items()}

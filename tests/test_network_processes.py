@@ -1,0 +1,102 @@
+"""Real processes: a SuperLink and SuperNodes on this machine. Each test takes about a minute."""
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import psutil
+import pytest
+
+pytest.importorskip("flwr", reason="needs Flower: pip install 'fedlab-helpers[network]'")
+
+from test_network import files, job, simulated  # noqa: F401
+
+from fedlab_helpers.network import runs
+from fedlab_helpers.network.keys import make_key
+from fedlab_helpers.network.machines import Network
+
+pytestmark = [
+    pytest.mark.network,
+    pytest.mark.skipif(sys.platform == "win32", reason="ends process groups"),
+]
+
+
+def left_over(port) -> list[str]:
+    """Return the command lines of Flower's processes that know of a SuperLink's port."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if str(port) in line and ("flwr-" in line or "flower-" in line):
+            found.append(line)
+    return found
+
+
+def wait_for(text, path, seconds=30) -> str:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if path.exists() and text in (read := path.read_text("utf-8", "replace")):
+            return read
+        time.sleep(0.1)
+    raise AssertionError(f"{text!r} is not in {path}: {path.exists() and path.read_text()[-2000:]}")
+
+
+def test_a_secured_network_ends_in_the_weights_of_the_simulation(job, files, tmp_path, bits):  # noqa: F811
+    """SCAFFOLD, whose clients keep what they know between rounds; strangers are turned away."""
+    job = replace(job, strategy="scaffold", codec="dense")
+    stranger = tmp_path / "stranger"
+    make_key(stranger)
+    with Network(tmp_path / "net", files, secure=True, port=18310) as network:
+        network.processes["unknown"] = network.start_node(0, stranger, name="unknown", port=18319)
+        network.processes["plain"] = network.start_node(0, insecure=True, name="plain", port=18318)
+        results = runs.submit(network.folder, job)
+        records = list(runs.records(results))
+        assert network.processes["unknown"].wait(30) != 0
+        assert "2004" in wait_for("2004", network.logs / "unknown.log")
+        assert network.processes["plain"].wait(60) != 0
+    assert not left_over(18310)
+    expected, history = simulated(job, files)
+    assert bits(runs.weights(results)) == bits(expected)
+    assert [record.bytes_up for record in records] == [record.bytes_up for record in history]
+    assert not any(record.left_out for record in records)
+
+
+def test_a_run_survives_its_nodes(job, files, tmp_path):  # noqa: F811
+    """One is killed while it trains; it comes back between two rounds, and is asked again."""
+    job = replace(job, plan=replace(job.plan, rounds=6, clients_per_round=None))
+    with Network(tmp_path / "net", files, port=18330) as network:
+        results = runs.submit(network.folder, job, timeout=20)
+        records = []
+        for record in runs.records(results):
+            records.append(record)
+            if record.round == 1:  # the next round has begun
+                network.kill(1)
+            if record.round == 2:
+                network.start_node(1)
+    assert not left_over(18330)
+    assert records[0].left_out == {}
+    assert set(records[1].left_out) == {1}
+    assert any(word in records[1].left_out[1] for word in ("too late", "node lost", "in time"))
+    assert records[-1].left_out == {}
+    assert [record.round for record in records] == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_command_starts_a_network_and_ends_it(tmp_path):
+    folder = tmp_path / "net"
+    command = [sys.executable, "-m", "fedlab_helpers.network", "--folder", str(folder)]
+    command += ["up", "--nodes", "2", "--port", "18350"]
+    with (tmp_path / "out").open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+    try:
+        said = wait_for("Ctrl-C ends", tmp_path / "out", 60)
+        assert str(folder / "logs") in said
+        assert len(left_over(18350)) >= 3
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+    assert not left_over(18350)
