@@ -1,6 +1,7 @@
 """Federated training over Flower: the same numbers as in one process, and only bytes between."""
 
 import csv
+import json
 import tomllib
 from dataclasses import asdict, replace
 
@@ -48,6 +49,7 @@ def job(files):
 def play(job, files, folder, app=client_app.app, timeout=5.0, change=lambda grid: None):
     """Run the ServerApp over nodes in this process; return the records of its rounds."""
     config = {"job": job.to_json(), "folder": str(folder), "nodes": 3, "timeout": timeout}
+    config["simulated"] = "[]"
     nodes = [{"client": client, "reviews": str(path)} for client, path in enumerate(files)]
     grid = LocalGrid(app, nodes, config)
     change(grid)
@@ -100,7 +102,7 @@ def left_out(records):
 def test_a_node_with_another_vocabulary_refuses_by_name(everyone, files, tmp_path):
     def change(grid):
         other = replace(everyone, words=everyone.words[:-7])
-        grid.contexts[2].run_config = {"job": other.to_json()}
+        grid.contexts[2].run_config = {"job": other.to_json(), "simulated": "[]"}
 
     records = play(everyone, files, tmp_path, change=change)
     assert left_out(records) == [[1], [1]]
@@ -113,7 +115,7 @@ def test_a_node_with_another_model_refuses_by_name(everyone, files, tmp_path):
     def change(grid):
         for number, options in ((1, {"hidden_size": 4}), (3, {"cell": "gru"})):
             other = replace(everyone, model={**everyone.model, **options})
-            grid.contexts[number].run_config = {"job": other.to_json()}
+            grid.contexts[number].run_config = {"job": other.to_json(), "simulated": "[]"}
 
     records = play(everyone, files, tmp_path, change=change)
     assert left_out(records) == [[0, 2], [0, 2]]
@@ -201,6 +203,17 @@ def test_nodes_that_do_not_come_are_waited_for_no_longer_than_asked(job, files, 
         play(job, files, tmp_path, timeout=0.3, change=lambda grid: grid.contexts.pop(3))
 
 
+def test_a_virtual_client_is_the_one_of_its_number(everyone, files, tmp_path):
+    def change(grid):
+        for number, context in grid.contexts.items():
+            context.node_config = {"partition-id": number - 1, "num-partitions": 3}
+            context.run_config["simulated"] = json.dumps(list(map(str, files)))
+
+    records = play(everyone, files, tmp_path, change=change)
+    _, history = simulated(everyone, files)
+    assert [record.client_losses for record in records] == [r.client_losses for r in history]
+
+
 # A job
 
 
@@ -228,6 +241,7 @@ def test_the_configuration_is_toml_that_holds_the_job(job, tmp_path):
     assert Job.from_json(config["job"]) == odd
     assert config["nodes"] == 3
     assert config["timeout"] == 60.0
+    assert config["simulated"] == "[]"
     for path in (tmp_path / "app" / "fedlab_app").glob("*.py"):
         compile(path.read_text("utf-8"), path.name, "exec")
 

@@ -1,5 +1,6 @@
 """Real processes: a SuperLink and SuperNodes on this machine. Each test takes about a minute."""
 
+import importlib.util
 import signal
 import subprocess
 import sys
@@ -24,14 +25,15 @@ pytestmark = [
 
 
 def left_over(port) -> list[str]:
-    """Return the command lines of Flower's processes that know of a SuperLink's port."""
+    """Return the command lines of Flower's processes that know of a SuperLink's port, and Ray's."""
     found = []
     for process in psutil.process_iter():
         try:
             line = " ".join(process.cmdline())
         except psutil.Error:
             continue
-        if str(port) in line and ("flwr-" in line or "flower-" in line):
+        ours = str(port) in line and ("flwr-" in line or "flower-" in line)
+        if ours or line.startswith("ray::") or "/ray/core/" in line:
             found.append(line)
     return found
 
@@ -83,6 +85,20 @@ def test_a_run_survives_its_nodes(job, files, tmp_path):  # noqa: F811
     assert any(word in records[1].left_out[1] for word in ("too late", "node lost", "in time"))
     assert records[-1].left_out == {}
     assert [record.round for record in records] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None,
+    reason="Flower's simulation engine needs Ray: pip install 'fedlab-helpers[simulation]'",
+)
+def test_virtual_clients_end_in_the_weights_of_the_simulation(job, files, tmp_path, bits):  # noqa: F811
+    job = replace(job, plan=replace(job.plan, rounds=2))
+    with Network(tmp_path / "net", files, simulated=True, port=18370) as network:
+        results = runs.submit(network.folder, job)
+        records = list(runs.records(results))
+    assert not left_over(18370)
+    assert not any(record.left_out for record in records)
+    assert bits(runs.weights(results)) == bits(simulated(job, files)[0])
 
 
 def test_the_command_starts_a_network_and_ends_it(tmp_path):

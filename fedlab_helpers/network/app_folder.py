@@ -1,6 +1,7 @@
 """The folder that `flwr run` takes: two apps of one line, and what the run is."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedlab_helpers.network.job import Job
@@ -24,7 +25,14 @@ clientapp = "fedlab_app.client:app"
 """
 
 
-def write_app(folder: Path, job: Job, results: Path, nodes: int, timeout: float) -> None:
+def write_app(
+    folder: Path,
+    job: Job,
+    results: Path,
+    nodes: int,
+    timeout: float,
+    simulated: Sequence[str] = (),
+) -> None:
     """Write where the apps are, and the run's configuration.
 
     Args:
@@ -33,12 +41,18 @@ def write_app(folder: Path, job: Job, results: Path, nodes: int, timeout: float)
         results: where the server writes.
         nodes: how many clients there are.
         timeout: seconds in which a node must answer.
+        simulated: where the reviews of each client lie, if the nodes are simulated; real ones know
+            for themselves.
     """
     package = folder / "fedlab_app"
     package.mkdir(parents=True, exist_ok=True)
     config = {
-        "job": job.to_json(), "folder": str(results), "nodes": nodes, "timeout": float(timeout),
-    }  # fmt: skip
+        "job": job.to_json(),
+        "folder": str(results),
+        "nodes": nodes,
+        "timeout": float(timeout),
+        "simulated": json.dumps(list(simulated)),
+    }
     # A JSON string, number, or escape is one of TOML, too.
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in config.items()]
     (folder / "pyproject.toml").write_text(_APP + "\n".join(lines) + "\n", "utf-8")

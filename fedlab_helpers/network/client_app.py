@@ -1,5 +1,7 @@
 """Flower's ClientApp: what a SuperNode runs for each message."""
 
+import json
+
 import torch
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -12,19 +14,27 @@ KEPT = "kept"  # the record of a node's context that holds what its client keeps
 app = ClientApp()
 
 
-def node_of(context: Context) -> Node:
-    """Return this machine's node: which client it is and where its reviews lie is its own
-    configuration; the job is the run's."""
-    torch.set_num_threads(1)
-    job = Job.from_json(context.run_config["job"])
+def client_of(context: Context) -> int:
+    """Return which client this node is, as its own configuration says; a simulated node has a
+    number."""
     own = context.node_config
-    return Node.owning(job, int(own["client"]), own["reviews"])
+    return int(own["client"] if "client" in own else own["partition-id"])
+
+
+def node_of(context: Context) -> Node:
+    """Return this machine's node. Its own configuration says where its reviews lie; those of
+    simulated nodes lie on one machine, as the run's says. The job is the run's."""
+    torch.set_num_threads(1)
+    config, client = context.run_config, client_of(context)
+    simulated = json.loads(config["simulated"])
+    own = simulated[client] if simulated else context.node_config["reviews"]
+    return Node.owning(Job.from_json(config["job"]), client, own)
 
 
 @app.query()
 def query(message: Message, context: Context) -> Message:
     """Answer which client this node is."""
-    record = ConfigRecord({"client": int(context.node_config["client"])})
+    record = ConfigRecord({"client": client_of(context)})
     return Message(RecordDict({"node": record}), reply_to=message)
 
 

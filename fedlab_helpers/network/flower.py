@@ -15,6 +15,7 @@ _QUIET = {
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
     "OMP_NUM_THREADS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 
 
@@ -27,6 +28,14 @@ def require_flower() -> None:
     if importlib.util.find_spec("flwr") is None:
         raise ModuleNotFoundError(
             "a network needs Flower: pip install 'fedlab-helpers[network]', or flwr"
+        )
+
+
+def require_ray() -> None:
+    """Raise ModuleNotFoundError, saying what to do, where Ray is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise ModuleNotFoundError(
+            "Flower's simulation engine needs Ray: pip install 'fedlab-helpers[simulation]'"
         )
 
 

@@ -22,6 +22,7 @@ from fedlab_helpers.network.flower import (
     environment,
     flower,
     require_flower,
+    require_ray,
 )
 
 
@@ -34,6 +35,8 @@ class Network:
         folder: of logs, keys, configuration and results.
         files: CSV files, columns "text" and "label": what each node owns.
         secure: TLS, and only nodes with a registered key are let in.
+        simulated: no SuperNodes, but as many virtual clients in Flower's simulation engine, which
+            needs Ray.
         host: where the SuperLink listens; the default is reached from this machine only.
         port: of the SuperLink; the nodes take the next ones.
     """
@@ -44,11 +47,12 @@ class Network:
         files: Sequence[str | Path],
         *,
         secure: bool = False,
+        simulated: bool = False,
         host: str = "127.0.0.1",
         port: int = 8000,
     ):
         self.folder, self.files = Path(folder).resolve(), [Path(file).resolve() for file in files]
-        self.secure, self.host, self.port = secure, host, port
+        self.secure, self.simulated, self.host, self.port = secure, simulated, host, port
         self.processes: dict[str, subprocess.Popen] = {}
 
     def __enter__(self) -> "Network":
@@ -57,7 +61,7 @@ class Network:
         try:
             self._prepare()
             self._start_link()
-            for client in range(len(self.files)):
+            for client in range(0 if self.simulated else len(self.files)):
                 if self.secure:
                     self.register(client)
                 self.start_node(client)
@@ -104,7 +108,9 @@ class Network:
 
     def kill(self, client: int) -> None:
         """Kill a client's SuperNode and what it started, at once."""
-        self._end(self.processes.pop(f"node{client}"))
+        process = self.processes.pop(f"node{client}")
+        end_all(family(process.pid))
+        process.wait()
 
     def register(self, client: int) -> None:
         """Make a key for a client, and tell the SuperLink that its owner may come in."""
@@ -122,26 +128,18 @@ class Network:
     def stop(self) -> None:
         """End all processes, gently first."""
         atexit.unregister(self.stop)
+        every = [child for each in self.processes.values() for child in family(each.pid)]
         for process in self.processes.values():
             process.terminate()
         end = time.monotonic() + 8
         while time.monotonic() < end and any(p.poll() is None for p in self.processes.values()):
             time.sleep(0.1)
-        while self.processes:
-            self._end(self.processes.popitem()[1])
-        for process in of_folder(self.folder):  # Flower's server app outlives what started it
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-                process.wait(5)
-
-    def _end(self, process: subprocess.Popen) -> None:
-        """Kill a process with all that it started, and wait for its end."""
-        with contextlib.suppress(psutil.Error):
-            for child in psutil.Process(process.pid).children(recursive=True):
-                with contextlib.suppress(psutil.Error):
-                    child.kill()
-        process.kill()
-        process.wait()
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+        self.processes.clear()
+        # Flower's server app, and Ray's daemons, outlive what started them.
+        end_all([*every, *of_folder(self.folder)])
 
     def _prepare(self) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -154,7 +152,8 @@ class Network:
         (self.folder / "config.toml").write_text(
             f'[superlink.{LINK}]\naddress = "{self.host}:{self.port}"\n{way}\n', "utf-8"
         )
-        nodes = json.dumps({"nodes": len(self.files)})
+        files = list(map(str, self.files)) if self.simulated else []
+        nodes = json.dumps({"nodes": len(self.files), "simulated": files})
         (self.folder / NODES).write_text(nodes, "utf-8")
 
     def _start_link(self) -> None:
@@ -163,6 +162,9 @@ class Network:
             way = ["--ssl-ca-certfile", str(keys / "ca.crt"), "--ssl-certfile"]
             way += [str(keys / "server.pem"), "--ssl-keyfile", str(keys / "server.key")]
             way += ["--enable-supernode-auth"]
+        if self.simulated:
+            require_ray()
+            way += ["--simulation"]
         where = ["--host", self.host, "--port", str(self.port)]
         own = "--disable-runtime-dependency-installation"
         process = self._spawn("superlink", ["flower-superlink", *way, *where, own])
@@ -193,6 +195,22 @@ class Network:
 
     def _tail(self) -> str:
         return (self.logs / "superlink.log").read_text("utf-8", "replace")[-1500:]
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """Return a process and all that it started, directly or not; none where it has ended."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    return []
+
+
+def end_all(processes: Sequence[psutil.Process]) -> None:
+    """Kill processes, and wait until they are gone."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(processes, timeout=5)
 
 
 def of_folder(folder: Path) -> list[psutil.Process]:

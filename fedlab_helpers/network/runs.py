@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedlab_helpers import wire
+from fedlab_helpers.devices import worker_count as cpus
 from fedlab_helpers.history import RoundRecord
 from fedlab_helpers.network.app_folder import write_app
 from fedlab_helpers.network.flower import LINK, NODES, NetworkError, flower
@@ -31,12 +32,15 @@ def submit(folder: str | Path, job: Job, timeout: float = 60.0) -> Path:
     folder = Path(folder).resolve()
     if not (folder / NODES).exists():
         raise NetworkError(f"{folder}: no network was started there")
-    nodes = json.loads((folder / NODES).read_text("utf-8"))["nodes"]
+    network = json.loads((folder / NODES).read_text("utf-8"))
+    nodes, simulated = network["nodes"], network["simulated"]
     number = 1 + len(list(folder.glob("results*")))
     app, results = (folder / f"{name}{number}" for name in ("app", "results"))
     results.mkdir()
-    write_app(app, job, results, nodes, timeout)
-    flower(folder, "run", str(app), LINK)
+    write_app(app, job, results, nodes, timeout, simulated)
+    engine = f"num-supernodes={nodes} client-resources-num-cpus=1 init-args-num-cpus={cpus()}"
+    more = ["--federation-config", engine] if simulated else []
+    flower(folder, "run", str(app), LINK, *more)
     return results
 
 
