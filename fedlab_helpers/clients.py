@@ -212,6 +212,9 @@ class Clients:
             private[table] = private[table][rows.select(self.data[client])[1]]
         return private
 
+    def accepted(self, number: int, clients: Iterable[int]) -> None:
+        """Nothing is done: what these clients keep is handed to them with each request."""
+
     def sparse_parameter(self) -> str | None:
         """Return the parameter of which clients train the touched rows only, if that is exact."""
         name = getattr(self.model, "token_parameter", None)

@@ -141,6 +141,7 @@ def _play(
         except Stopped:
             return
         client_states.update(ledger.kept)
+        crew.accepted(number, ledger.losses)
         model.load_state_dict(link.held, strict=False)
         due = test is not None and plan.evaluates_after(number)
         record = ledger.record(asdict(evaluate(model, test)) if due else {})

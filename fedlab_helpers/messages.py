@@ -64,6 +64,9 @@ class Crew(Protocol):
     ) -> Generator[Reply, None, None]:
         """Yield the reply of each client of round `number`, in cohort order."""
 
+    def accepted(self, number: int, clients: Iterable[int]) -> None:
+        """Be told whose updates of round `number` are in the mean."""
+
     def sparse_parameter(self) -> str | None:
         """Return the parameter of which clients train the touched rows only, if any."""
 

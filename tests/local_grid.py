@@ -1,6 +1,7 @@
 """A Flower grid in this process: it calls the ClientApp itself, so that apps are tested quickly."""
 
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
@@ -19,7 +20,7 @@ class LocalGrid(Grid):
     def __init__(self, app: Callable, configs: Iterable[dict], run_config: dict):
         # Messages ask where they are made.
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
-        self.app, self.replies = app, {}
+        self.app, self.replies, self.names = app, {}, {}
         self.contexts = {
             number: Context(
                 run_id=1,
@@ -43,6 +44,9 @@ class LocalGrid(Grid):
 
     def get_node_ids(self):
         return list(self.contexts)
+
+    def get_nodes(self):
+        return [SimpleNamespace(node_id=n, name=self.names.get(n, "")) for n in self.contexts]
 
     def push_messages(self, messages):
         ids = []

@@ -2,6 +2,10 @@
 
 import csv
 import json
+import os
+import socket
+import ssl
+import time
 import tomllib
 from dataclasses import asdict, replace
 
@@ -9,14 +13,18 @@ import pytest
 
 flwr = pytest.importorskip("flwr", reason="needs Flower: pip install 'fedlab-helpers[network]'")
 
-from flwr.app import Context, RecordDict  # noqa: E402
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict  # noqa: E402
 from local_grid import LocalGrid  # noqa: E402
 
 from fedlab_helpers import federated  # noqa: E402
 from fedlab_helpers.corpus import load_reviews  # noqa: E402
+from fedlab_helpers.ledger import Ledger  # noqa: E402
+from fedlab_helpers.messages import Reply  # noqa: E402
 from fedlab_helpers.network import Job, Node, client_app, runs, server_app  # noqa: E402
 from fedlab_helpers.network.app_folder import write_app  # noqa: E402
-from fedlab_helpers.network.flower import NetworkError  # noqa: E402
+from fedlab_helpers.network.flower import NODES, NetworkError  # noqa: E402
+from fedlab_helpers.network.keys import make_certificates, make_key  # noqa: E402
+from fedlab_helpers.network.machines import Network  # noqa: E402
 from fedlab_helpers.plan import Plan  # noqa: E402
 from fedlab_helpers.state import of_model  # noqa: E402
 from fedlab_helpers.text import Vocabulary, tokenize_all  # noqa: E402
@@ -129,7 +137,6 @@ def test_a_node_whose_reviews_are_gone_costs_only_itself(everyone, files, tmp_pa
 
     records = play(everyone, files, tmp_path, change=change)
     assert left_out(records) == [[2], [2]]
-    assert "its code failed" in records[0].left_out[2]
     assert "gone.csv" in records[0].left_out[2]
     assert set(runs.metrics(tmp_path)) == {0, 1}
 
@@ -177,13 +184,144 @@ def test_who_goes_is_missed_and_who_comes_back_is_asked_again(job, files, tmp_pa
     assert [record.left_out for record in records] == [{}, {1: "no node is there"}, {}]
 
 
-def test_a_run_goes_on_from_where_its_server_was_stopped(job, files, tmp_path, bits):
-    short = replace(job, plan=replace(job.plan, rounds=2))
-    play(short, files, tmp_path)
-    (tmp_path / runs.METRICS).unlink()
-    records = play(job, files, tmp_path)
-    assert [record.round for record in records] == [1, 2, 3]
+def dropping(client, number):
+    """Return an app whose node trains, but whose answer in one round is lost on the way."""
+
+    def app(message, context):
+        answer = client_app.app(message, context)
+        request = message.content.get("request")
+        lost = message.metadata.message_type == "train" and request["round"] == number
+        return None if lost and context.node_config["client"] == client else answer
+
+    return app
+
+
+@pytest.mark.parametrize(("strategy", "codec"), [("scaffold", "dense"), ("fedavg", "signs")])
+def test_who_answers_in_vain_goes_back_to_what_it_kept(
+    job, files, tmp_path, bits, monkeypatch, strategy, codec
+):
+    """As in the simulation, where what a client keeps counts only if its update does."""
+    plan = replace(job.plan, rounds=4, clients_per_round=None)
+    job = replace(job, strategy=strategy, codec=codec, plan=plan)
+    records = play(job, files, tmp_path, app=dropping(1, 2), timeout=1.0)
+    assert left_out(records) == [[], [1], [], []]
+    read = Ledger.read
+
+    def lose(ledger, reply):
+        lost = ledger.round == 2 and reply.client == 1
+        return read(ledger, Reply(1, failure="lost") if lost else reply)
+
+    monkeypatch.setattr(Ledger, "read", lose)
     assert bits(runs.weights(tmp_path)) == bits(simulated(job, files)[0])
+
+
+@pytest.mark.parametrize(("strategy", "refused"), [("scaffold", [1]), ("fedavg", [])])
+def test_a_node_that_lost_what_its_client_keeps_says_so(job, files, tmp_path, strategy, refused):
+    plan = replace(job.plan, rounds=3, clients_per_round=None)
+    job = replace(job, strategy=strategy, plan=plan)
+
+    def forgetful(message, context):
+        if message.metadata.message_type == "train" and message.content["request"]["round"] == 2:
+            context.state = RecordDict() if context.node_config["client"] == 1 else context.state
+        return client_app.app(message, context)
+
+    records = play(job, files, tmp_path, app=forgetful)
+    assert left_out(records) == [[], refused, refused]
+    for record in records[1:] if refused else ():
+        assert "keeps of round 1 is lost: its node was started anew" in record.left_out[1]
+
+
+def answering(client, kind, **records):
+    """Return an app that, for one client and kind of message, answers something else."""
+
+    def app(message, context):
+        if message.metadata.message_type == kind and context.node_config["client"] == client:
+            return Message(RecordDict(records), reply_to=message)
+        return client_app.app(message, context)
+
+    return app
+
+
+BODY = {"payload": b"", "failure": "", "keeps": False}
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        {},
+        {"reply": MetricRecord({"payload": 7})},
+        {"reply": ConfigRecord({})},
+        {"reply": ConfigRecord(BODY | {"payload": 7})},
+        {"reply": ConfigRecord(BODY | {"failure": b"x"})},
+        {"reply": ConfigRecord(BODY | {"keeps": 1})},
+        {"reply": ConfigRecord(BODY | {"failure": "x" * 10_000})},
+    ],
+)
+def test_nonsense_for_an_answer_costs_only_its_sender(everyone, files, tmp_path, records):
+    played = play(everyone, files, tmp_path, app=answering(2, "train", **records))
+    assert left_out(played) == [[2], [2]]
+    assert len(played[0].left_out[2]) <= 500
+
+
+@pytest.mark.parametrize(
+    "records",
+    [{}, {"metrics": ConfigRecord({"loss": b"x"})}, {"metrics": MetricRecord({"loss": 1.0})}],
+)
+def test_nonsense_for_metrics_loses_only_these(everyone, files, tmp_path, records):
+    play(everyone, files, tmp_path, app=answering(2, "evaluate", **records))
+    assert set(runs.metrics(tmp_path)) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    "records",
+    [{}, {"node": ConfigRecord({})}]
+    + [{"node": ConfigRecord({"client": c})} for c in (99, -1, "2", [2], 2.0)],
+)
+def test_who_claims_to_be_no_client_is_not_asked(everyone, files, tmp_path, records):
+    with pytest.raises(TimeoutError, match=r"clients \[0, 1\] came, expected 3"):
+        play(everyone, files, tmp_path, app=answering(2, "query", **records), timeout=0.3)
+
+
+def test_a_node_with_a_key_is_the_client_that_it_was_registered_for(everyone, files, tmp_path):
+    def change(grid):
+        grid.names = {1: "client0", 2: "client1", 3: "client0"}
+
+    with pytest.raises(TimeoutError, match=r"clients \[0, 1\] came, expected 3"):
+        play(everyone, files, tmp_path, timeout=0.3, change=change)
+
+
+def test_a_newcomer_that_says_nothing_is_waited_for_once(everyone, files, tmp_path):
+    def change(grid):
+        grid.contexts[4] = Context(
+            run_id=1, node_id=4, node_config={"client": 9}, state=RecordDict(), run_config={}
+        )
+
+    def mute(message, context):
+        return None if context.node_id == 4 else client_app.app(message, context)
+
+    began = time.monotonic()
+    records = play(everyone, files, tmp_path, app=mute, timeout=3.0, change=change)
+    assert time.monotonic() - began < 6 + sum(record.seconds for record in records)
+    assert left_out(records) == [[], []]
+    assert all(record.seconds < 2.5 for record in records)
+
+
+def test_messages_that_the_server_does_not_take_cost_their_nodes(everyone, files, tmp_path):
+    def change(grid):
+        push = grid.push_messages
+
+        def refusing(messages):
+            messages = list(messages)
+            ids = list(push(messages))
+            if messages[0].metadata.message_type == "train":
+                return ["" if m.metadata.dst_node_id == 2 else i
+                        for m, i in zip(messages, ids, strict=True)]  # fmt: skip
+            return ids
+
+        grid.push_messages = refusing
+
+    records = play(everyone, files, tmp_path, timeout=1.0, change=change)
+    assert [record.left_out for record in records] == [{1: "no answer in time"}] * 2
 
 
 def test_why_a_run_failed_is_told(job, files, tmp_path):
@@ -231,10 +369,12 @@ def test_names_that_are_none_are_refused(job):
         replace(job, strategy="best")
     with pytest.raises(ValueError, match="codec: got 'zip', expected one of"):
         replace(job, codec="zip")
+    with pytest.raises(ValueError, match="rowwise averages row by row: expected 'touched_rows'"):
+        replace(job, strategy="rowwise", codec="dense")
 
 
 def test_the_configuration_is_toml_that_holds_the_job(job, tmp_path):
-    odd = replace(job, words=(*job.words, 'a"b', "c\\d", "\u2028"))
+    odd = replace(job, words=(*job.words, 'a"b', "c\\d", "\u2028", "\x7f", "😀"))
     write_app(tmp_path / "app", odd, tmp_path / "results", 3, 60)
     project = tomllib.loads((tmp_path / "app" / "pyproject.toml").read_text("utf-8"))
     config = project["tool"]["flwr"]["app"]["config"]
@@ -249,3 +389,43 @@ def test_the_configuration_is_toml_that_holds_the_job(job, tmp_path):
 def test_a_folder_without_a_network_is_told(job, tmp_path):
     with pytest.raises(NetworkError, match="no network was started there"):
         runs.submit(tmp_path, job)
+
+
+# A network's folder, keys and ports
+
+
+def test_a_network_listens_on_loopback_unless_told(tmp_path):
+    with pytest.raises(ValueError, match=r"host: got 0\.0\.0\.0; whoever reaches the port"):
+        Network(tmp_path, [], host="0.0.0.0")
+    assert Network(tmp_path, [], host="0.0.0.0", exposed=True).host == "0.0.0.0"
+    with pytest.raises(ValueError, match="no double quote in a path"):
+        Network(tmp_path, ['a"b.csv'])
+
+
+def test_a_busy_port_and_a_folder_in_use_are_told(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with (
+            pytest.raises(NetworkError, match=f"port {port} is in use"),
+            Network(tmp_path / "a", [], port=port),
+        ):
+            pass
+    (tmp_path / NODES).write_text("{}")
+    with pytest.raises(NetworkError, match="a network runs in this folder"), Network(tmp_path, []):
+        pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights of files are POSIX's")
+def test_keys_can_be_read_by_their_owner_only(tmp_path):
+    for _ in range(2):
+        make_certificates(tmp_path)
+        make_key(tmp_path / "client.1")
+        for name in ("server.key", "client.1"):
+            assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+            (tmp_path / name).chmod(0o644)
+    assert (tmp_path / "client.1.pub").read_text().startswith("ecdsa-sha2-nistp384 ")
+    context = ssl.create_default_context(cafile=tmp_path / "ca.crt")
+    (authority,) = context.get_ca_certs()
+    assert authority["subject"][0][0] == ("commonName", "fedlab_helpers authority")

@@ -37,14 +37,14 @@ def write_reviews(task: Task, folder: Path, nodes: int, partition: str = "iid") 
 def up(chosen: argparse.Namespace) -> None:
     """Start a SuperLink and SuperNodes, and wait; all are ended when this is."""
     files = write_reviews(load_task(), chosen.folder / "own", chosen.nodes, chosen.partition)
-    options = {"secure": chosen.secure, "host": chosen.host, "port": chosen.port}
-    with Network(chosen.folder, files, **options) as network:
+    for end in ("SIGINT", "SIGTERM", "SIGHUP"):  # a shell's background jobs ignore the first
+        if hasattr(signal, end):
+            signal.signal(getattr(signal, end), signal.default_int_handler)
+    with Network(chosen.folder, files, secure=chosen.secure, port=chosen.port) as network:
         kind = "TLS, nodes with keys" if chosen.secure else "not secured"
-        print(f"SuperLink on {chosen.host}:{chosen.port} ({kind}), {chosen.nodes} nodes")
+        print(f"SuperLink on {network.host}:{chosen.port} ({kind}), {chosen.nodes} nodes")
         print(f"logs: {network.logs}")
         print("Ctrl-C ends all of them.", flush=True)
-        for end in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore the first
-            signal.signal(end, signal.default_int_handler)
         try:
             network.wait()
         except KeyboardInterrupt:
@@ -79,7 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start.add_argument("--nodes", type=int, default=3)
     start.add_argument("--partition", choices=sorted(DEALS), default="iid")
     start.add_argument("--secure", action="store_true", help="TLS, and nodes with keys")
-    start.add_argument("--host", default="127.0.0.1", help="default: this machine only")
     start.add_argument("--port", type=int, default=8000)
     submit = commands.add_parser("run", help=run.__doc__)
     submit.set_defaults(command=run)
@@ -91,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         chosen.command(chosen)
-    except NetworkError as error:
+    except (NetworkError, ValueError, ModuleNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedlab_helpers.network.flower import toml
 from fedlab_helpers.network.job import Job
 
 _APP = """
@@ -53,8 +54,7 @@ def write_app(
         "timeout": float(timeout),
         "simulated": json.dumps(list(simulated)),
     }
-    # A JSON string, number, or escape is one of TOML, too.
-    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in config.items()]
+    lines = [f"{name} = {toml(value)}" for name, value in config.items()]
     (folder / "pyproject.toml").write_text(_APP + "\n".join(lines) + "\n", "utf-8")
     (package / "__init__.py").touch()
     for side in ("client", "server"):

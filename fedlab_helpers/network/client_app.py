@@ -7,10 +7,13 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedlab_helpers import wire
+from fedlab_helpers.messages import Reply, reason
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.network.node import Node
+from fedlab_helpers.updates import ClientState
 
-KEPT = "kept"  # the record of a node's context that holds what its client keeps between rounds
+KEPT, PENDING = "kept", "pending"  # records of a context: of the last rounds that a client trained
+_ROUND = "round"
 app = ClientApp()
 
 
@@ -42,13 +45,40 @@ def query(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     """Train on the node's own reviews; what its client keeps stays in the node's context."""
     asked = message.content["request"]
-    kept = {owner: wire.dense().decode(part) for owner, part in context.state.get(KEPT, {}).items()}
-    reply = node_of(context).train(asked["round"], asked, kept)
+    try:
+        if asked["client"] != client_of(context):
+            raise ValueError(f"client: got {asked['client']}, expected {client_of(context)}")
+        reply = node_of(context).train(asked["round"], asked, kept(context, asked["latest"]))
+    except Exception as error:
+        reply = Reply(client_of(context), failure=reason(error))
     if reply.failure is None:
         stays = {owner: wire.dense().encode(part) for owner, part in reply.kept.items() if part}
-        context.state[KEPT] = ConfigRecord(stays)
-    body = ConfigRecord({"payload": reply.payload, "failure": reply.failure or ""})
-    return Message(RecordDict({"reply": body}), reply_to=message)
+        context.state[PENDING] = ConfigRecord({_ROUND: asked["round"], **stays})
+    keeps = any(reply.kept.values())
+    body = {"payload": reply.payload, "failure": reply.failure or "", "keeps": keeps}
+    return Message(RecordDict({"reply": ConfigRecord(body)}), reply_to=message)
+
+
+def kept(context: Context, latest: int) -> ClientState:
+    """Return what the client kept of a round: the last one whose update the server could use.
+
+    A node that answered in vain has moved on, but goes back: as if it had not been asked.
+
+    Args:
+        latest: the round; 0: there was none.
+
+    Raises:
+        ValueError: the node does not have it, for it was started anew.
+    """
+    if latest == 0:
+        return {}
+    for name in (PENDING, KEPT):
+        record = context.state.get(name)
+        if record is not None and record[_ROUND] == latest:
+            context.state[KEPT] = record
+            parts = ((owner, part) for owner, part in record.items() if owner != _ROUND)
+            return {owner: wire.dense().decode(part) for owner, part in parts}
+    raise ValueError(f"what this client keeps of round {latest} is lost: its node was started anew")
 
 
 @app.evaluate()

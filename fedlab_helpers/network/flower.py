@@ -1,6 +1,7 @@
 """Flower's programs: where they are, in which environment they run, and what they answer."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,6 @@ from pathlib import Path
 
 LINK = "course"  # what the connection is called in Flower's configuration
 NODES = "nodes.json"  # how many there are
-HOME = "FLWR_HOME"  # the variable that says where Flower keeps what it knows
 PROGRAMS = Path(sys.executable).parent
 _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -39,11 +39,16 @@ def require_ray() -> None:
         )
 
 
+def toml(value: str | float) -> str:
+    """Return a text or number as TOML writes it: as JSON does, but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def environment(folder: Path) -> dict[str, str]:
     """Return the environment of a network's programs; what they keep lies in its folder."""
     # Flower starts its own programs by their names.
     path = f"{PROGRAMS}{os.pathsep}{os.environ.get('PATH', '')}"
-    return os.environ | _QUIET | {"PATH": path, HOME: str(folder)}
+    return os.environ | _QUIET | {"PATH": path, "FLWR_HOME": str(folder)}
 
 
 def flower(folder: Path, *arguments: str) -> str:

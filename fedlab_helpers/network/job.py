@@ -54,6 +54,12 @@ class Job:
     max_len: int = 64
 
     def __post_init__(self):
+        by_row = OFFERS.get(self.strategy) and self.new_strategy().combine.per_row
+        if by_row and self.codec != "touched_rows":
+            raise ValueError(
+                f"codec: got {self.codec!r}, but {self.strategy} averages row by row: expected "
+                "'touched_rows'"
+            )
         for name, known in (("strategy", OFFERS), ("codec", CODECS)):
             if getattr(self, name) not in known:
                 raise ValueError(

@@ -47,7 +47,7 @@ def make_key(path: Path) -> None:
     public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, _private(key, form.PrivateFormat.OpenSSH))
-    _write(path.with_suffix(".pub"), public + b"\n")
+    _write(path.with_name(path.name + ".pub"), public + b"\n")
 
 
 def _name(text: str) -> x509.Name:
@@ -93,7 +93,8 @@ def _private(key: ec.EllipticCurvePrivateKey, kind: form.PrivateFormat) -> bytes
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file that only its owner can read."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """Write a new file that, on POSIX, only its owner can read."""
+    path.unlink(missing_ok=True)  # with whatever rights it had
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)

@@ -2,19 +2,19 @@
 
 import atexit
 import contextlib
+import ipaddress
 import json
+import socket
 import ssl
 import subprocess
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
-
 from fedlab_helpers.network.flower import (
-    HOME,
     LINK,
     NODES,
     PROGRAMS,
@@ -23,7 +23,9 @@ from fedlab_helpers.network.flower import (
     flower,
     require_flower,
     require_ray,
+    toml,
 )
+from fedlab_helpers.network.processes import MARK, end_all, family, marked
 
 
 class Network:
@@ -37,8 +39,13 @@ class Network:
         secure: TLS, and only nodes with a registered key are let in.
         simulated: no SuperNodes, but as many virtual clients in Flower's simulation engine, which
             needs Ray.
-        host: where the SuperLink listens; the default is reached from this machine only.
+        host: the IP address where the SuperLink listens.
         port: of the SuperLink; the nodes take the next ones.
+        exposed: `host` may be another than a loopback address. Whoever reaches the port can hand
+            in a run, that is, code, also where nodes have keys: have a firewall, or a tunnel.
+
+    Raises:
+        ValueError: the host is reached from elsewhere, or a path holds a double quote.
     """
 
     def __init__(
@@ -50,10 +57,19 @@ class Network:
         simulated: bool = False,
         host: str = "127.0.0.1",
         port: int = 8000,
+        exposed: bool = False,
     ):
+        if not (exposed or ipaddress.ip_address(host).is_loopback):
+            raise ValueError(
+                f"host: got {host}; whoever reaches the port can run code here: expected a "
+                "loopback address such as 127.0.0.1, or exposed=True"
+            )
+        if odd := [str(file) for file in files if '"' in str(file)]:
+            raise ValueError(f"files: got {odd}; Flower takes no double quote in a path")
         self.folder, self.files = Path(folder).resolve(), [Path(file).resolve() for file in files]
         self.secure, self.simulated, self.host, self.port = secure, simulated, host, port
         self.processes: dict[str, subprocess.Popen] = {}
+        self._token = uuid.uuid4().hex  # by which its processes are known
 
     def __enter__(self) -> "Network":
         require_flower()
@@ -95,8 +111,14 @@ class Network:
             insecure: without certificate and key, whatever the network asks for.
             name: of the process and its log; None: "node" and the client's number.
             port: its own; None: the SuperLink's, plus one and the client's number.
+
+        Raises:
+            NetworkError: it runs already.
         """
-        own = f"client={client} reviews={json.dumps(str(self.files[client]))}"
+        name = name or f"node{client}"
+        if name in self.processes and self.processes[name].poll() is None:
+            raise NetworkError(f"{name} runs already")
+        own = f'client={client} reviews="{self.files[client]}"'
         way = ["--insecure", "--max-retries", "3"]
         if self.secure and not insecure:
             way = ["--root-certificates", str(self.folder / "keys" / "ca.crt")]
@@ -104,7 +126,7 @@ class Network:
         there = ["--superlink", f"{self.host}:{self.port}"]
         here = ["--host", "127.0.0.1", "--port", str(port or self.port + 1 + client)]
         command = ["flower-supernode", *way, *there, "--node-config", own, *here]
-        return self._spawn(name or f"node{client}", command)
+        return self._spawn(name, command)
 
     def kill(self, client: int) -> None:
         """Kill a client's SuperNode and what it started, at once."""
@@ -117,7 +139,7 @@ class Network:
         from fedlab_helpers.network.keys import make_key
 
         make_key(self._key(client))
-        public = str(self._key(client).with_suffix(".pub"))
+        public = f"{self._key(client)}.pub"
         flower(self.folder, "supernode", "register", public, LINK, "--name", f"client{client}")
 
     def wait(self) -> None:
@@ -127,28 +149,41 @@ class Network:
 
     def stop(self) -> None:
         """End all processes, gently first."""
-        atexit.unregister(self.stop)
-        every = [child for each in self.processes.values() for child in family(each.pid)]
-        for process in self.processes.values():
-            process.terminate()
-        end = time.monotonic() + 8
-        while time.monotonic() < end and any(p.poll() is None for p in self.processes.values()):
-            time.sleep(0.1)
-        for process in self.processes.values():
-            process.kill()
-            process.wait()
-        self.processes.clear()
-        # Flower's server app, and Ray's daemons, outlive what started them.
-        end_all([*every, *of_folder(self.folder)])
+        ours = list(self.processes.values())
+        every = [child for each in ours if each.poll() is None for child in family(each.pid)]
+        try:
+            for process in ours:
+                process.terminate()
+            end = time.monotonic() + 8
+            while time.monotonic() < end and any(each.poll() is None for each in ours):
+                time.sleep(0.1)
+        finally:  # also where somebody loses patience
+            for process in ours:
+                process.kill()
+                process.wait()
+            # Flower's server app, and Ray's daemons, outlive what started them.
+            end_all([*every, *marked(self._token)])
+            self.processes.clear()
+            (self.folder / NODES).unlink(missing_ok=True)
+            atexit.unregister(self.stop)
 
     def _prepare(self) -> None:
+        if (self.folder / NODES).exists():
+            raise NetworkError(
+                f"{self.folder / NODES} is there: a network runs in this folder; if it does not, "
+                "remove the file"
+            )
+        for port in range(self.port, self.port + 1 + len(self.files)):
+            with socket.socket() as probe:
+                if probe.connect_ex((self.host, port)) == 0:
+                    raise NetworkError(f"port {port} is in use; expected {self.port} and more free")
         self.logs.mkdir(parents=True, exist_ok=True)
         way = "insecure = true"
         if self.secure:
             from fedlab_helpers.network.keys import make_certificates
 
             make_certificates(self.folder / "keys", self.host)
-            way = f"root-certificates = {json.dumps(str(self.folder / 'keys' / 'ca.crt'))}"
+            way = f"root-certificates = {toml(str(self.folder / 'keys' / 'ca.crt'))}"
         (self.folder / "config.toml").write_text(
             f'[superlink.{LINK}]\naddress = "{self.host}:{self.port}"\n{way}\n', "utf-8"
         )
@@ -170,10 +205,13 @@ class Network:
         process = self._spawn("superlink", ["flower-superlink", *way, *where, own])
         context = ssl.create_default_context(cafile=keys / "ca.crt") if self.secure else None
         url = f"http{'s' if self.secure else ''}://{self.host}:{self.port}/health"
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
         end = time.monotonic() + 60
         while time.monotonic() < end and process.poll() is None:
             with contextlib.suppress(urllib.error.URLError, OSError):
-                urllib.request.urlopen(url, timeout=1, context=context).close()
+                opener.open(url, timeout=1).close()
                 return
             time.sleep(0.1)
         raise NetworkError(f"the SuperLink did not start on port {self.port}: {self._tail()}")
@@ -182,7 +220,7 @@ class Network:
         with (self.logs / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [str(PROGRAMS / command[0]), *command[1:]],
-                env=environment(self.folder),
+                env=environment(self.folder) | {MARK: self._token},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -195,29 +233,3 @@ class Network:
 
     def _tail(self) -> str:
         return (self.logs / "superlink.log").read_text("utf-8", "replace")[-1500:]
-
-
-def family(pid: int) -> list[psutil.Process]:
-    """Return a process and all that it started, directly or not; none where it has ended."""
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    return []
-
-
-def end_all(processes: Sequence[psutil.Process]) -> None:
-    """Kill processes, and wait until they are gone."""
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(processes, timeout=5)
-
-
-def of_folder(folder: Path) -> list[psutil.Process]:
-    """Return the processes that belong to the network of a folder, whoever started them."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get(HOME) == str(folder):
-                found.append(process)
-    return found

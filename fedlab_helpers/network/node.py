@@ -70,10 +70,10 @@ class Node:
         try:
             received = unpack(sent)
             self.job.require_fit(received.weights)
+            asked = Request(number, self.client, received)
+            (reply,) = self._clients().answers([asked], {self.client: kept})
         except Exception as error:
             return Reply(self.client, failure=reason(error))
-        asked = Request(number, self.client, received)
-        (reply,) = self._clients().answers([asked], {self.client: kept})
         return reply
 
     def evaluate(self, sent: Mapping[str, bytes]) -> dict[str, float]:

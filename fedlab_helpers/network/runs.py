@@ -1,6 +1,7 @@
 """Runs of a network that is up: handed in, and watched as their rounds end."""
 
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ def submit(folder: str | Path, job: Job, timeout: float = 60.0) -> Path:
         raise NetworkError(f"{folder}: no network was started there")
     network = json.loads((folder / NODES).read_text("utf-8"))
     nodes, simulated = network["nodes"], network["simulated"]
-    number = 1 + len(list(folder.glob("results*")))
+    number = next(n for n in itertools.count(1) if not (folder / f"results{n}").exists())
     app, results = (folder / f"{name}{number}" for name in ("app", "results"))
     results.mkdir()
     write_app(app, job, results, nodes, timeout, simulated)

@@ -1,0 +1,191 @@
+"""The clients of a run as machines: asked over Flower's grid, and believed in nothing."""
+
+import time
+from collections.abc import Generator, Iterable, Mapping
+from typing import Any
+
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from fedlab_helpers import state
+from fedlab_helpers.messages import Received, Reply, reason
+from fedlab_helpers.network.job import Job
+from fedlab_helpers.network.node import pack
+from fedlab_helpers.updates import ClientState, Codec
+
+PAUSE = 0.05  # seconds between two looks at what has arrived
+INTRODUCTION = 10.0  # seconds that a round waits for new nodes to say which client they are
+LOST = {2: "its code failed", 3: "too late", 5: "node lost", 8: "its process ended"}
+METRICS = ("loss", "accuracy", "examples")
+
+
+class Nodes:
+    """A crew for `federated.rounds_with`.
+
+    Which client a node is, it says itself; where nodes have keys, the name under which the key was
+    registered must agree. Of two nodes that say the same, the newer is asked: a machine that
+    starts again comes back as another node.
+
+    Args:
+        grid: Flower's connection to the nodes.
+        job: what was agreed on.
+        size: how many clients there are.
+        timeout: seconds in which a node must answer; who does not is left out of the round.
+    """
+
+    def __init__(self, grid: Grid, job: Job, size: int, timeout: float):
+        self.grid, self.job, self.size, self.timeout = grid, job, size, timeout
+        self.codec: Codec = job.new_codec()
+        self._client_of: dict[int, int] = {}  # node -> client
+        self._asked: set[int] = set()  # nodes that were asked who they are
+        self._unheard: dict[str, int] = {}  # message -> node of those that have not said it yet
+        self._keeping: set[int] = set()  # who keeps something of this round
+        self._latest: dict[int, int] = {}  # client -> the last round of which it keeps something
+
+    def shared(self, name: str) -> bool:
+        """Every parameter is."""
+        return True
+
+    def sparse_parameter(self) -> str | None:
+        """None: whole weights are sent down."""
+        return None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for a checkpoint to be of a run with these clients."""
+        return {**self.job.identity(), "nodes": self.size}
+
+    def wait(self) -> None:
+        """Wait until all clients are there.
+
+        Raises:
+            TimeoutError: they are not, after the timeout.
+        """
+        end = time.monotonic() + self.timeout
+        while len(there := self._online()) < self.size:
+            if time.monotonic() > end:
+                raise TimeoutError(f"nodes: clients {sorted(there)} came, expected {self.size}")
+            time.sleep(PAUSE)
+
+    def replies(
+        self,
+        number: int,
+        cohort: Iterable[int],
+        received: Received,
+        states: dict[int, ClientState],
+    ) -> Generator[Reply, None, None]:
+        """Yield the reply of each client of round `number`, in cohort order, once all are there.
+
+        What clients keep is kept by their nodes, which are told of which round it is to be:
+        `states` is not looked at.
+        """
+        nodes, cohort, sent = self._online(), list(cohort), pack(received)
+        requests = {
+            nodes[client]: ConfigRecord(
+                {"round": number, "client": client, "latest": self._latest.get(client, 0), **sent}
+            )
+            for client in cohort
+            if client in nodes
+        }
+        answers = self._ask(requests, MessageType.TRAIN, self.timeout)
+        self._keeping = set()
+        for client in cohort:
+            if client in nodes:
+                yield self._reply(client, answers.get(nodes[client]))
+            else:
+                yield Reply(client, failure="no node is there")
+
+    def accepted(self, number: int, clients: Iterable[int]) -> None:
+        """Take note of whose updates of a round are in the mean: what they keep of it counts."""
+        self._latest |= dict.fromkeys(self._keeping & {*clients}, number)
+
+    def evaluate(self, weights: state.State) -> dict[int, dict[str, float]]:
+        """Return, for each client that answers rightly, the metrics on its own reviews."""
+        nodes, found = self._online(), {}
+        requests = dict.fromkeys(nodes.values(), ConfigRecord(pack(Received(weights))))
+        answers = self._ask(requests, MessageType.EVALUATE, self.timeout)
+        for client, node in sorted(nodes.items()):
+            try:
+                metrics = answers[node].content["metrics"]
+                found[client] = {name: float(metrics[name]) for name in METRICS}
+            except Exception:  # whatever a node may send, or fail to
+                continue
+        return found
+
+    def _reply(self, client: int, answer: Message | None) -> Reply:
+        """Return what became of a request."""
+        if answer is None:
+            return Reply(client, failure="no answer in time")
+        if answer.has_error():
+            why = LOST.get(answer.error.code, f"error {answer.error.code}")
+            return Reply(client, failure=f"{why}: {answer.error.reason}"[:500])
+        try:
+            body = answer.content["reply"]
+            payload, failure, keeps = body["payload"], body["failure"], body["keeps"]
+            if (type(payload), type(failure), type(keeps)) != (bytes, str, bool):
+                raise TypeError(f"reply: got {type(payload)}, {type(failure)}, {type(keeps)}")
+        except Exception as error:
+            return Reply(client, failure=reason(error))
+        if keeps:
+            self._keeping.add(client)
+        return Reply(client, payload, failure=failure[:500] or None)
+
+    def _online(self) -> dict[int, int]:
+        """Return client -> node of all that are there and have said which client they are."""
+        there = list(self.grid.get_node_ids())
+        new = [node for node in there if node not in self._asked]
+        if new:  # each is asked once, and given a moment; who takes longer is heard later
+            self._asked.update(new)
+            self._unheard |= self._push(dict.fromkeys(new, ConfigRecord()), MessageType.QUERY)
+        end = time.monotonic() + min(self.timeout, INTRODUCTION)
+        self._hear()
+        while new and not {*new}.isdisjoint(self._unheard.values()) and time.monotonic() < end:
+            time.sleep(PAUSE)
+            self._hear()
+        return {client: node for node, client in self._client_of.items() if node in there}
+
+    def _hear(self) -> None:
+        """Take note of which client nodes say they are, as far as answers have come."""
+        answers = self._pull(self._unheard) if self._unheard else {}
+        names = {node.node_id: node.name for node in self.grid.get_nodes()} if answers else {}
+        for node, answer in answers.items():
+            client = self._claimed(answer, names.get(node) or "")
+            if client is not None:
+                self._client_of[node] = client
+
+    def _claimed(self, answer: Message | None, name: str) -> int | None:
+        """Return which client a node says it is, if it can be."""
+        try:
+            client = answer.content["node"]["client"]
+        except Exception:
+            return None
+        fine = type(client) is int and 0 <= client < self.size
+        return client if fine and name in ("", f"client{client}") else None
+
+    def _ask(
+        self, requests: Mapping[int, ConfigRecord], kind: str, timeout: float
+    ) -> dict[int, Message]:
+        """Return the answers that came in time, by node."""
+        left, answers, end = self._push(requests, kind), {}, time.monotonic() + timeout
+        while left and time.monotonic() < end:
+            answers |= self._pull(left)
+            time.sleep(PAUSE if left else 0)
+        return answers
+
+    def _push(self, requests: Mapping[int, ConfigRecord], kind: str) -> dict[str, int]:
+        """Send a message to each node; return message -> node of those that were taken."""
+        # Longer than we wait, for machines' clocks differ.
+        messages = [
+            Message(RecordDict({"request": body}), node, kind, ttl=self.timeout + 3600)
+            for node, body in requests.items()
+        ]
+        ids = self.grid.push_messages(messages) if messages else ()
+        return {number: node for number, node in zip(ids, requests, strict=False) if number}
+
+    def _pull(self, left: dict[str, int]) -> dict[int, Message]:
+        """Return the answers that are there, by node; their messages leave `left`."""
+        answers = {}
+        for answer in self.grid.pull_messages(list(left)):
+            node = left.pop(answer.metadata.reply_to_message_id, None)
+            if node is not None:
+                answers[node] = answer
+        return answers
