@@ -123,8 +123,9 @@ def size_speed(table: pd.DataFrame) -> Picture:
     """
     picture, axes = figure(7.0, 3.6)
     rows = table.sort_values("microseconds").iloc[::-1]  # the largest first: none is hidden
-    looks = zip(rows.itertuples(), cycle(COLOURS), cycle((1, -1)), strict=False)
-    for row, colour, above in looks:
+    sides = dict(zip(table.sort_values("kilobytes").index, cycle((1, -1)), strict=False))
+    for row, colour in zip(rows.itertuples(), cycle(COLOURS), strict=False):
+        above = sides[row.Index]  # neighbours have their names on different sides
         area = 4 * row.microseconds
         place = row.kilobytes, row.lost
         axes.scatter(*place, s=area, color=colour, alpha=0.35, linewidths=0)

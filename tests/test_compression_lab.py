@@ -169,6 +169,8 @@ def test_what_is_slow_has_a_large_bubble_and_hides_no_other():
     (axes,) = size_speed(table).axes
     assert [float(each.get_sizes()[0]) for each in axes.collections] == [3600.0, 200.0]
     assert [each.get_text() for each in axes.texts] == ["large: 900 µs", "small: 50 µs"]
+    below, above = (each.xyann[1] for each in axes.texts)
+    assert below < 0 < above
     low, high = axes.get_ylim()
     assert low > high
 
