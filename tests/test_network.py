@@ -184,26 +184,29 @@ def test_who_goes_is_missed_and_who_comes_back_is_asked_again(job, files, tmp_pa
     assert [record.left_out for record in records] == [{}, {1: "no node is there"}, {}]
 
 
-def dropping(client, number):
-    """Return an app whose node trains, but whose answer in one round is lost on the way."""
+def in_vain(client, number, damage):
+    """Return an app whose node trains, but whose answer in one round is lost or damaged."""
 
     def app(message, context):
         answer = client_app.app(message, context)
-        request = message.content.get("request")
-        lost = message.metadata.message_type == "train" and request["round"] == number
-        return None if lost and context.node_config["client"] == client else answer
+        train = message.metadata.message_type == "train" and message.content["request"]
+        if not train or train["round"] != number or context.node_config["client"] != client:
+            return answer
+        answer.content["reply"]["payload"] = b"damaged"
+        return answer if damage else None
 
     return app
 
 
+@pytest.mark.parametrize("damage", [False, True])
 @pytest.mark.parametrize(("strategy", "codec"), [("scaffold", "dense"), ("fedavg", "signs")])
 def test_who_answers_in_vain_goes_back_to_what_it_kept(
-    job, files, tmp_path, bits, monkeypatch, strategy, codec
+    job, files, tmp_path, bits, monkeypatch, strategy, codec, damage
 ):
     """As in the simulation, where what a client keeps counts only if its update does."""
     plan = replace(job.plan, rounds=4, clients_per_round=None)
     job = replace(job, strategy=strategy, codec=codec, plan=plan)
-    records = play(job, files, tmp_path, app=dropping(1, 2), timeout=1.0)
+    records = play(job, files, tmp_path, app=in_vain(1, 2, damage), timeout=1.0)
     assert left_out(records) == [[], [1], [], []]
     read = Ledger.read
 
