@@ -418,6 +418,7 @@ def test_a_busy_port_and_a_folder_in_use_are_told(tmp_path):
     (tmp_path / NODES).write_text("{}")
     with pytest.raises(NetworkError, match="a network runs in this folder"), Network(tmp_path, []):
         pass
+    assert (tmp_path / NODES).exists()  # it is the other's
 
 
 @pytest.mark.skipif(os.name != "posix", reason="rights of files are POSIX's")

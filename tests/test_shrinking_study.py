@@ -238,6 +238,21 @@ def test_federated_distillation_is_measured_round_by_round(monkeypatch):
     assert rows[0].keys() == alone[0].keys() == averaged[0].keys()
 
 
+def test_who_stays_alone_trains_as_often_and_anew_each_round(monkeypatch):
+    study, seen = federated_distillation, []
+    for name, value in {"CLIENTS": 2, "PUBLIC": 40, "ROUNDS": 2, "KINDS": study.KINDS[1:3]}.items():
+        monkeypatch.setattr(study, name, value)
+    few = replace(task(), test=task().test.subset(range(20)), train=task().train.subset(range(100)))
+    monkeypatch.setattr(study, "task", lambda: few)
+    monkeypatch.setattr(
+        study, "train", lambda model, data, config, seed: seen.append((config, seed))
+    )
+    study.measure({"seed": 0, "partition": "iid", "way": "alone"})
+    # 30 reviews each, twice a round, and once the 40 public ones: rounded, a third pass
+    assert {config.epochs for config, _ in seen} == {study.LOCAL.epochs + 1}
+    assert len({seed for _, seed in seen}) == len(seen) == 4
+
+
 def test_public_reviews_are_nobodys_own():
     public, clients = federated_distillation.deal("iid", 0)
     assert len(public) == federated_distillation.PUBLIC

@@ -73,9 +73,9 @@ class Network:
 
     def __enter__(self) -> "Network":
         require_flower()
+        self._prepare()
         atexit.register(self.stop)
         try:
-            self._prepare()
             self._start_link()
             for client in range(0 if self.simulated else len(self.files)):
                 if self.secure:
