@@ -169,16 +169,15 @@ def test_who_goes_is_missed_and_who_comes_back_is_asked_again(job, files, tmp_pa
     job = replace(job, plan=replace(job.plan, rounds=3, clients_per_round=None))
 
     def change(grid):
-        online, rounds = grid.get_node_ids, iter((3, 3, 2, 3, 3))
+        online, looks = grid.get_nodes, iter((3, 3, 2, 3, 3))
 
         def there():
-            count = next(rounds, 3)
-            if count == 2:
+            if next(looks, 3) == 2:
                 grid.contexts[7] = grid.contexts.pop(2)  # comes back under another id
-                return [1, 3]
+                return [node for node in online() if node.node_id != 7]
             return online()
 
-        grid.get_node_ids = there
+        grid.get_nodes = there
 
     records = play(job, files, tmp_path, change=change)
     assert [record.left_out for record in records] == [{}, {1: "no node is there"}, {}]

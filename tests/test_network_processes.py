@@ -14,6 +14,7 @@ pytest.importorskip("flwr", reason="needs Flower: pip install 'fedlab-helpers[ne
 
 from test_network import files, job, simulated  # noqa: F401
 
+from fedlab_helpers import federated
 from fedlab_helpers.network import runs
 from fedlab_helpers.network.keys import make_key
 from fedlab_helpers.network.machines import Network
@@ -70,23 +71,25 @@ def test_a_secured_network_ends_in_the_weights_of_the_simulation(job, files, tmp
 
 
 def test_a_run_survives_its_nodes(job, files, tmp_path):  # noqa: F811
-    """One is killed while it trains; it comes back between two rounds, and is asked again."""
-    job = replace(job, plan=replace(job.plan, rounds=6, clients_per_round=None))
-    with Network(tmp_path / "net", files, port=18330) as network:
-        results = runs.submit(network.folder, job, timeout=20)
+    """One is killed while it trains, and joins again; one is killed while it has nothing to do."""
+    job = replace(job, plan=replace(job.plan, rounds=5, seed=46))
+    cohorts = [{*federated.sample_cohort(job.plan, number, 3)} for number in range(1, 6)]
+    assert cohorts == [{0, 1}, {0, 1}, {1, 2}, {0, 1}, {0, 2}]
+    with Network(tmp_path / "net", files, secure=True, port=18330) as network:
+        results = runs.submit(network.folder, job, timeout=15)
         records = []
         for record in runs.records(results):
             records.append(record)
             if record.round == 1:  # the next round has begun
                 network.kill(1)
-            if record.round == 2:
                 network.start_node(1)
+            if record.round == 3:  # client 2 is asked again in the fifth
+                network.kill(2)
     assert not left_over(18330)
-    assert records[0].left_out == {}
-    assert set(records[1].left_out) == {1}
-    assert any(word in records[1].left_out[1] for word in ("too late", "node lost", "in time"))
-    assert records[-1].left_out == {}
-    assert [record.round for record in records] == [1, 2, 3, 4, 5, 6]
+    assert [set(record.left_out) for record in records] == [set(), {1}, set(), set(), {2}]
+    for why in (records[1].left_out[1], records[4].left_out[2]):
+        assert any(word in why for word in ("too late", "node lost", "in time"))
+    assert set(runs.metrics(results)) == {0, 1}
 
 
 @pytest.mark.skipif(
@@ -104,18 +107,24 @@ def test_virtual_clients_end_in_the_weights_of_the_simulation(job, files, tmp_pa
 
 
 def test_the_command_starts_a_network_and_ends_it(tmp_path):
+    """On Ctrl-C; and what it started ends even if nobody can end it any more."""
     folder = tmp_path / "net"
     command = [sys.executable, "-m", "fedlab_helpers.network", "--folder", str(folder)]
     command += ["up", "--nodes", "2", "--port", "18350"]
-    with (tmp_path / "out").open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out)
-    try:
-        said = wait_for("Ctrl-C ends", tmp_path / "out", 60)
-        assert str(folder / "logs") in said
-        assert len(left_over(18350)) >= 3
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
-    finally:
-        process.terminate()
-        process.wait(30)
-    assert not left_over(18350)
+    for way in (signal.SIGINT, signal.SIGKILL):
+        with (tmp_path / f"out{way}").open("w") as out:
+            process = subprocess.Popen(command, stdout=out, stderr=out)
+        try:
+            said = wait_for("Ctrl-C ends", tmp_path / f"out{way}", 60)
+            assert str(folder / "logs") in said
+            assert len(left_over(18350)) >= 3
+            process.send_signal(way)
+            assert process.wait(30) == (0 if way == signal.SIGINT else -way)
+        finally:
+            process.terminate()
+            process.wait(30)
+        end = time.monotonic() + (20 if way == signal.SIGKILL else 0)
+        while (folder / "nodes.json").exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not left_over(18350)
+        assert not (folder / "nodes.json").exists()

@@ -4,7 +4,6 @@ In another terminal: python -m fedlab_helpers.network run
 """
 
 import argparse
-import csv
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,30 +12,21 @@ from pathlib import Path
 from fedlab_helpers.catalogue import OFFERS
 from fedlab_helpers.devices import numpy_rng
 from fedlab_helpers.network import runs
+from fedlab_helpers.network.files import write_reviews
 from fedlab_helpers.network.flower import NetworkError
 from fedlab_helpers.network.job import CODECS, Job
 from fedlab_helpers.network.machines import Network
 from fedlab_helpers.plan import Plan
-from fedlab_helpers.task import DEALS, Task, load_task
+from fedlab_helpers.task import DEALS, load_task
 from fedlab_helpers.training import LocalConfig
-
-
-def write_reviews(task: Task, folder: Path, nodes: int, partition: str = "iid") -> list[Path]:
-    """Deal the training reviews, write each node's to a CSV file of its own, return the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"reviews{client}.csv" for client in range(nodes)]
-    parts = task.deal(partition, nodes, numpy_rng(0, "partition"))
-    for path, part in zip(files, parts, strict=True):
-        with path.open("w", encoding="utf-8", newline="") as file:
-            own = (task.train_reviews[place] for place in part)
-            rows = ((review.text, review.label) for review in own)
-            csv.writer(file).writerows([("text", "label"), *rows])
-    return files
 
 
 def up(chosen: argparse.Namespace) -> None:
     """Start a SuperLink and SuperNodes, and wait; all are ended when this is."""
-    files = write_reviews(load_task(), chosen.folder / "own", chosen.nodes, chosen.partition)
+    task = load_task()
+    parts = task.deal(chosen.partition, chosen.nodes, numpy_rng(0, "partition"))
+    owned = ([task.train_reviews[place] for place in part] for part in parts)
+    files = write_reviews(chosen.folder / "own", owned)
     for end in ("SIGINT", "SIGTERM", "SIGHUP"):  # a shell's background jobs ignore the first
         if hasattr(signal, end):
             signal.signal(getattr(signal, end), signal.default_int_handler)

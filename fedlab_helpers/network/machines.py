@@ -25,13 +25,14 @@ from fedlab_helpers.network.flower import (
     require_ray,
     toml,
 )
-from fedlab_helpers.network.processes import MARK, end_all, family, marked
+from fedlab_helpers.network.processes import MARK, end_all, family, guard, marked
 
 
 class Network:
     """A SuperLink and a SuperNode for each file of reviews, all on this machine.
 
-    A context manager: whatever happens inside, no process is left. Telemetry is off.
+    A context manager: whatever happens inside, no process is left, even if this one is killed.
+    Telemetry is off.
 
     Args:
         folder: of logs, keys, configuration and results.
@@ -70,16 +71,16 @@ class Network:
         self.secure, self.simulated, self.host, self.port = secure, simulated, host, port
         self.processes: dict[str, subprocess.Popen] = {}
         self._token = uuid.uuid4().hex  # by which its processes are known
+        self._guard: subprocess.Popen | None = None
 
     def __enter__(self) -> "Network":
         require_flower()
         self._prepare()
         atexit.register(self.stop)
+        self._guard = guard(self._token, self.folder / NODES)
         try:
             self._start_link()
             for client in range(0 if self.simulated else len(self.files)):
-                if self.secure:
-                    self.register(client)
                 self.start_node(client)
         except BaseException:
             self.stop()
@@ -107,7 +108,8 @@ class Network:
 
         Args:
             client: which file it owns.
-            key: its private key; None: the one that was registered for it.
+            key: its private key; None: a new one is made and registered, for the SuperLink turns
+                away a key whose last owner it does not know to be dead.
             insecure: without certificate and key, whatever the network asks for.
             name: of the process and its log; None: "node" and the client's number.
             port: its own; None: the SuperLink's, plus one and the client's number.
@@ -118,6 +120,8 @@ class Network:
         name = name or f"node{client}"
         if name in self.processes and self.processes[name].poll() is None:
             raise NetworkError(f"{name} runs already")
+        if self.secure and not (insecure or key):
+            self._register(client)
         own = f'client={client} reviews="{self.files[client]}"'
         way = ["--insecure", "--max-retries", "3"]
         if self.secure and not insecure:
@@ -133,14 +137,6 @@ class Network:
         process = self.processes.pop(f"node{client}")
         end_all(family(process.pid))
         process.wait()
-
-    def register(self, client: int) -> None:
-        """Make a key for a client, and tell the SuperLink that its owner may come in."""
-        from fedlab_helpers.network.keys import make_key
-
-        make_key(self._key(client))
-        public = f"{self._key(client)}.pub"
-        flower(self.folder, "supernode", "register", public, LINK, "--name", f"client{client}")
 
     def wait(self) -> None:
         """Wait until the SuperLink ends. Raises NetworkError when it does."""
@@ -164,7 +160,10 @@ class Network:
             # Flower's server app, and Ray's daemons, outlive what started them.
             end_all([*every, *marked(self._token)])
             self.processes.clear()
-            (self.folder / NODES).unlink(missing_ok=True)
+            if self._guard:
+                self._guard.communicate()  # closes its input
+                self._guard = None
+                (self.folder / NODES).unlink(missing_ok=True)
             atexit.unregister(self.stop)
 
     def _prepare(self) -> None:
@@ -173,7 +172,8 @@ class Network:
                 f"{self.folder / NODES} is there: a network runs in this folder; if it does not, "
                 "remove the file"
             )
-        for port in range(self.port, self.port + 1 + len(self.files)):
+        nodes = 0 if self.simulated else len(self.files)
+        for port in range(self.port, self.port + 1 + nodes):
             with socket.socket() as probe:
                 if probe.connect_ex((self.host, port)) == 0:
                     raise NetworkError(f"port {port} is in use; expected {self.port} and more free")
@@ -227,6 +227,14 @@ class Network:
                 start_new_session=True,
             )
         return self.processes[name]
+
+    def _register(self, client: int) -> None:
+        """Make a key for a client, and tell the SuperLink that its owner may come in."""
+        from fedlab_helpers.network.keys import make_key
+
+        make_key(self._key(client))
+        public = f"{self._key(client)}.pub"
+        flower(self.folder, "supernode", "register", public, LINK, "--name", f"client{client}")
 
     def _key(self, client: int) -> Path:
         return self.folder / "keys" / f"client{client}"

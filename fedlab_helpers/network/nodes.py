@@ -1,5 +1,6 @@
 """The clients of a run as machines: asked over Flower's grid, and believed in nothing."""
 
+import contextlib
 import time
 from collections.abc import Generator, Iterable, Mapping
 from typing import Any
@@ -22,9 +23,9 @@ METRICS = ("loss", "accuracy", "examples")
 class Nodes:
     """A crew for `federated.rounds_with`.
 
-    Which client a node is, it says itself; where nodes have keys, the name under which the key was
-    registered must agree. Of two nodes that say the same, the newer is asked: a machine that
-    starts again comes back as another node.
+    Which client a node is, says the name under which its key was registered; where nodes have no
+    keys, it says so itself. Of two nodes for one client the newer is asked: a machine that starts
+    again comes back as another node.
 
     Args:
         grid: Flower's connection to the nodes.
@@ -37,7 +38,8 @@ class Nodes:
         self.grid, self.job, self.size, self.timeout = grid, job, size, timeout
         self.codec: Codec = job.new_codec()
         self._client_of: dict[int, int] = {}  # node -> client
-        self._asked: set[int] = set()  # nodes that were asked who they are
+        self._named = {f"client{client}": client for client in range(size)}
+        self._met: set[int] = set()  # nodes that were seen
         self._unheard: dict[str, int] = {}  # message -> node of those that have not said it yet
         self._keeping: set[int] = set()  # who keeps something of this round
         self._latest: dict[int, int] = {}  # client -> the last round of which it keeps something
@@ -130,15 +132,17 @@ class Nodes:
         return Reply(client, payload, failure=failure[:500] or None)
 
     def _online(self) -> dict[int, int]:
-        """Return client -> node of all that are there and have said which client they are."""
-        there = list(self.grid.get_node_ids())
-        new = [node for node in there if node not in self._asked]
-        if new:  # each is asked once, and given a moment; who takes longer is heard later
-            self._asked.update(new)
-            self._unheard |= self._push(dict.fromkeys(new, ConfigRecord()), MessageType.QUERY)
+        """Return client -> node of all that are there, as far as it is known which they are."""
+        there = {node.node_id: node.name or "" for node in self.grid.get_nodes()}
+        new = {node: name for node, name in there.items() if node not in self._met}
+        self._met.update(new)
+        self._client_of |= {n: self._named[name] for n, name in new.items() if name in self._named}
+        nameless = [node for node, name in new.items() if not name]
+        if nameless:  # each is asked once, and given a moment; who takes longer is heard later
+            self._unheard |= self._push(dict.fromkeys(nameless, ConfigRecord()), MessageType.QUERY)
         end = time.monotonic() + min(self.timeout, INTRODUCTION)
         self._hear()
-        while new and not {*new}.isdisjoint(self._unheard.values()) and time.monotonic() < end:
+        while not {*nameless}.isdisjoint(self._unheard.values()) and time.monotonic() < end:
             time.sleep(PAUSE)
             self._hear()
         return {client: node for node, client in self._client_of.items() if node in there}
@@ -146,20 +150,11 @@ class Nodes:
     def _hear(self) -> None:
         """Take note of which client nodes say they are, as far as answers have come."""
         answers = self._pull(self._unheard) if self._unheard else {}
-        names = {node.node_id: node.name for node in self.grid.get_nodes()} if answers else {}
         for node, answer in answers.items():
-            client = self._claimed(answer, names.get(node) or "")
-            if client is not None:
-                self._client_of[node] = client
-
-    def _claimed(self, answer: Message | None, name: str) -> int | None:
-        """Return which client a node says it is, if it can be."""
-        try:
-            client = answer.content["node"]["client"]
-        except Exception:
-            return None
-        fine = type(client) is int and 0 <= client < self.size
-        return client if fine and name in ("", f"client{client}") else None
+            with contextlib.suppress(Exception):  # whatever a node may send
+                client = answer.content["node"]["client"]
+                if type(client) is int and 0 <= client < self.size:
+                    self._client_of[node] = client
 
     def _ask(
         self, requests: Mapping[int, ConfigRecord], kind: str, timeout: float

@@ -1,7 +1,10 @@
 """Processes and what they started, found and ended."""
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import psutil
 
@@ -32,3 +35,21 @@ def marked(token: str) -> list[psutil.Process]:
             if process.environ().get(MARK) == token:
                 found.append(process)
     return found
+
+
+def guard(token: str, file: Path) -> subprocess.Popen:
+    """Start a process that, once this one is gone, however it went, ends all with this mark and
+    removes a file. To be let go, it wants its standard input closed."""
+    return subprocess.Popen(
+        [sys.executable, "-I", __file__, token, str(file)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.stdin.read()  # until nobody holds the other end
+    end_all(marked(sys.argv[1]))
+    Path(sys.argv[2]).unlink(missing_ok=True)
