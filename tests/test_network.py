@@ -8,6 +8,7 @@ import ssl
 import time
 import tomllib
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,7 +23,7 @@ from fedlab_helpers.ledger import Ledger  # noqa: E402
 from fedlab_helpers.messages import Reply  # noqa: E402
 from fedlab_helpers.network import Job, Node, client_app, runs, server_app  # noqa: E402
 from fedlab_helpers.network.app_folder import write_app  # noqa: E402
-from fedlab_helpers.network.flower import NODES, NetworkError  # noqa: E402
+from fedlab_helpers.network.flower import LINK, NODES, NetworkError  # noqa: E402
 from fedlab_helpers.network.keys import make_certificates, make_key  # noqa: E402
 from fedlab_helpers.network.machines import Network  # noqa: E402
 from fedlab_helpers.plan import Plan  # noqa: E402
@@ -364,6 +365,32 @@ def test_a_job_travels_as_text(job):
     for text in ("", "[]", "{}", '{"plan": {}}', job.to_json().replace("epochs", "eras")):
         with pytest.raises(ValueError, match="job: not the JSON of one"):
             Job.from_json(text)
+
+
+def test_a_run_whose_server_died_is_not_waited_for(tmp_path, monkeypatch):
+    def said(folder, *arguments):
+        assert (folder, arguments) == (tmp_path, ("ls", LINK))
+        runs_ = [{"run-id": "8", "status": "running"}, {"run-id": "9", "status": state}]
+        return json.dumps({"success": True, "runs": runs_})
+
+    monkeypatch.setattr(runs, "flower", said)
+    monkeypatch.setattr(runs, "PATIENCE", 0.2)
+    results = tmp_path / "results1"
+    results.mkdir()
+    (results / runs.RUN).write_text("9")
+    state = "finished:failed"
+    with pytest.raises(NetworkError, match="0 rounds, and Flower says 'finished:failed'"):
+        list(runs.records(results, timeout=30))
+    state = "running"
+    with pytest.raises(NetworkError, match="0 rounds, and no end after 1 s"):
+        list(runs.records(results, timeout=1.0))
+
+
+def test_a_node_that_runs_is_not_started_again(files, tmp_path):
+    network = Network(tmp_path, files)
+    network.processes["node1"] = SimpleNamespace(poll=lambda: None)
+    with pytest.raises(NetworkError, match="node1 runs already"):
+        network.start_node(1)
 
 
 def test_names_that_are_none_are_refused(job):

@@ -28,6 +28,18 @@ def test_the_figures_of_speed_and_memory_are_those_of_the_tables():
     assert f"by {few} over the rounds with 50 clients, and by {many}" in words
 
 
+def test_the_figures_of_the_engines_are_those_of_the_table():
+    table = pd.read_csv(ROOT / "data" / "results" / "engines.csv")
+    medians = table.groupby(["engine", "clients"])[["seconds_a_round", "peak_mib"]].median()
+    rows = [line for line in README.splitlines() if line.count(" MiB |") == 2]
+    for row, engine in zip(rows, ("here", "flower_nodes", "flower_own", "pfl_own"), strict=True):
+        figures = re.findall(r"([\d.,]+) s\b.*?([\d,]+) MiB", row)
+        for clients, (seconds, peak) in zip((20, 500), figures, strict=True):
+            expected = medians.loc[engine, clients]
+            assert seconds == f"{expected['seconds_a_round']:.2f}", row
+            assert peak == f"{expected['peak_mib']:,.0f}", row
+
+
 def test_the_figures_of_compression_are_those_of_the_tables():
     results = ROOT / "data" / "results"
     table = pd.read_csv(results / "compression.csv")

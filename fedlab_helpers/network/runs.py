@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from fedlab_helpers import wire
 from fedlab_helpers.devices import worker_count as cpus
@@ -16,7 +17,8 @@ from fedlab_helpers.network.job import Job
 from fedlab_helpers.state import State
 
 RECORDS, WEIGHTS, METRICS = "records.json", "weights.safetensors", "metrics.json"
-FAILURE = "failure.txt"
+FAILURE, RUN = "failure.txt", "run.txt"
+PATIENCE = 30.0  # seconds without news after which Flower is asked whether the run is alive
 
 
 def submit(folder: str | Path, job: Job, timeout: float = 60.0) -> Path:
@@ -41,8 +43,20 @@ def submit(folder: str | Path, job: Job, timeout: float = 60.0) -> Path:
     write_app(app, job, results, nodes, timeout, simulated)
     engine = f"num-supernodes={nodes} client-resources-num-cpus=1 init-args-num-cpus={cpus()}"
     more = ["--federation-config", engine] if simulated else []
-    flower(folder, "run", str(app), LINK, *more)
+    answer = json.loads(flower(folder, "run", str(app), LINK, *more))
+    (results / RUN).write_text(answer["run-id"], "utf-8")
     return results
+
+
+def status(results: Path) -> dict[str, Any]:
+    """Return what Flower knows of a submitted job: "status", "network-traffic" and more.
+
+    Raises:
+        NetworkError: the network is not there any more.
+    """
+    run = (results / RUN).read_text("utf-8")
+    every = json.loads(flower(results.parent, "ls", LINK))["runs"]
+    return next(each for each in every if each["run-id"] == run)
 
 
 def records(results: Path, timeout: float = 300.0) -> Iterator[RoundRecord]:
@@ -55,19 +69,24 @@ def records(results: Path, timeout: float = 300.0) -> Iterator[RoundRecord]:
     Raises:
         NetworkError: it failed, or has not ended in time.
     """
-    seen, end = 0, time.monotonic() + timeout
+    seen, news, end = 0, time.monotonic(), time.monotonic() + timeout
     while True:
         finished = (results / METRICS).exists()
         with contextlib.suppress(FileNotFoundError):
             all_of_them = json.loads((results / RECORDS).read_text("utf-8"))
-            yield from map(RoundRecord.from_json, all_of_them[seen:])
-            seen = len(all_of_them)
+            if len(all_of_them) > seen:
+                yield from map(RoundRecord.from_json, all_of_them[seen:])
+                seen, news = len(all_of_them), time.monotonic()
         if finished:
             return
         if (results / FAILURE).exists():
             raise NetworkError((results / FAILURE).read_text("utf-8"))
         if time.monotonic() > end:
             raise NetworkError(f"{results}: {seen} rounds, and no end after {timeout:.0f} s")
+        if time.monotonic() > news + PATIENCE:
+            state, news = status(results)["status"], time.monotonic()
+            if state.startswith("finished") and not (results / METRICS).exists():
+                raise NetworkError(f"{results}: {seen} rounds, and Flower says {state!r}")
         time.sleep(0.1)
 
 

@@ -24,13 +24,14 @@ def main(grid: Grid, context: Context) -> None:
     try:
         job = Job.from_json(config["job"])
         nodes = Nodes(grid, job, int(config["nodes"]), float(config["timeout"]))
-        _play(nodes, job, folder)
+        play(nodes, job, folder)
     except Exception as error:
         _write(folder / FAILURE, f"{type(error).__name__}: {error}".encode())
         raise
 
 
-def _play(nodes: Nodes, job: Job, folder: Path) -> None:
+def play(nodes: Nodes, job: Job, folder: Path) -> None:
+    """Play the rounds of a job once all nodes are there, and write what comes of them."""
     nodes.wait()
     model, records = job.new_model(), []
     for record in federated.rounds_with(nodes, model, job.new_strategy(), job.plan):
