@@ -26,6 +26,7 @@ from fedlab_helpers.network.app_folder import write_app  # noqa: E402
 from fedlab_helpers.network.flower import LINK, NODES, NetworkError  # noqa: E402
 from fedlab_helpers.network.keys import make_certificates, make_key  # noqa: E402
 from fedlab_helpers.network.machines import Network  # noqa: E402
+from fedlab_helpers.network.processes import wait_for  # noqa: E402
 from fedlab_helpers.plan import Plan  # noqa: E402
 from fedlab_helpers.state import of_model  # noqa: E402
 from fedlab_helpers.text import Vocabulary, tokenize_all  # noqa: E402
@@ -384,6 +385,16 @@ def test_a_run_whose_server_died_is_not_waited_for(tmp_path, monkeypatch):
     state = "running"
     with pytest.raises(NetworkError, match="0 rounds, and no end after 1 s"):
         list(runs.records(results, timeout=1.0))
+
+
+def test_words_in_a_log_are_waited_for(tmp_path):
+    log = tmp_path / "log"
+    with pytest.raises(TimeoutError, match="expected 'up' 1 times, got: "):
+        wait_for("up", log, timeout=0.2)
+    log.write_text("up, and up")
+    assert wait_for("up", log, times=2) == "up, and up"
+    with pytest.raises(TimeoutError, match="expected 'up' 3 times, got: up, and up"):
+        wait_for("up", log, times=3, timeout=0.2)
 
 
 def test_a_node_that_runs_is_not_started_again(files, tmp_path):

@@ -18,6 +18,7 @@ from fedlab_helpers import federated
 from fedlab_helpers.network import runs
 from fedlab_helpers.network.keys import make_key
 from fedlab_helpers.network.machines import Network
+from fedlab_helpers.network.processes import wait_for
 
 pytestmark = [
     pytest.mark.network,
@@ -39,15 +40,6 @@ def left_over(port) -> list[str]:
         if ray or (knows and ("flwr-" in line or "flower-" in line)):
             found.append(line)
     return found
-
-
-def wait_for(text, path, seconds=30) -> str:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if path.exists() and text in (read := path.read_text("utf-8", "replace")):
-            return read
-        time.sleep(0.1)
-    raise AssertionError(f"{text!r} is not in {path}: {path.exists() and path.read_text()[-2000:]}")
 
 
 def test_a_secured_network_ends_in_the_weights_of_the_simulation(job, files, tmp_path, bits):  # noqa: F811
@@ -80,7 +72,8 @@ def test_a_run_survives_its_nodes(job, files, tmp_path):  # noqa: F811
         records = []
         for record in runs.records(results):
             records.append(record)
-            if record.round == 1:  # the next round has begun
+            if record.round == 1:
+                wait_for("Receiving: train", network.logs / "node1.log", times=2)
                 network.kill(1)
                 network.start_node(1)
             if record.round == 3:  # client 2 is asked again in the fifth
@@ -115,7 +108,7 @@ def test_the_command_starts_a_network_and_ends_it(tmp_path):
         with (tmp_path / f"out{way}").open("w") as out:
             process = subprocess.Popen(command, stdout=out, stderr=out)
         try:
-            said = wait_for("Ctrl-C ends", tmp_path / f"out{way}", 60)
+            said = wait_for("Ctrl-C ends", tmp_path / f"out{way}")
             assert str(folder / "logs") in said
             assert len(left_over(18350)) >= 3
             process.send_signal(way)

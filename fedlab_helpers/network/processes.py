@@ -3,6 +3,7 @@
 import contextlib
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +36,22 @@ def marked(token: str) -> list[psutil.Process]:
             if process.environ().get(MARK) == token:
                 found.append(process)
     return found
+
+
+def wait_for(words: str, log: Path, times: int = 1, timeout: float = 60.0) -> str:
+    """Wait until a process has written some words so many times; return all that it wrote.
+
+    Raises:
+        TimeoutError: it has not, after so many seconds.
+    """
+    end = time.monotonic() + timeout
+    while True:
+        said = log.read_text("utf-8", "replace") if log.exists() else ""
+        if said.count(words) >= times:
+            return said
+        if time.monotonic() > end:
+            raise TimeoutError(f"{log}: expected {words!r} {times} times, got: {said[-1500:]}")
+        time.sleep(0.1)
 
 
 def guard(token: str, file: Path) -> subprocess.Popen:
