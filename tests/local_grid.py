@@ -46,7 +46,9 @@ class LocalGrid(Grid):
         return list(self.contexts)
 
     def get_nodes(self):
-        return [SimpleNamespace(node_id=n, name=self.names.get(n, "")) for n in self.contexts]
+        nodes = [(n, self.names.get(n, ""), f"{n:03}") for n in self.contexts]
+        fields = ("node_id", "name", "last_activated_at")
+        return [SimpleNamespace(**dict(zip(fields, node, strict=True))) for node in nodes]
 
     def push_messages(self, messages):
         ids = []

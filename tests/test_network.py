@@ -310,22 +310,75 @@ def test_a_newcomer_that_says_nothing_is_waited_for_once(everyone, files, tmp_pa
     assert all(record.seconds < 2.5 for record in records)
 
 
-def test_messages_that_the_server_does_not_take_cost_their_nodes(everyone, files, tmp_path):
+@pytest.mark.parametrize("dropped", [False, True])
+def test_messages_that_the_server_does_not_take_cost_their_nodes(
+    everyone, files, tmp_path, dropped
+):
+    """Flower's grids tell it in two ways: None among the ids, and fewer ids."""
+
     def change(grid):
         push = grid.push_messages
 
         def refusing(messages):
-            messages = list(messages)
-            ids = list(push(messages))
-            if messages[0].metadata.message_type == "train":
-                return ["" if m.metadata.dst_node_id == 2 else i
-                        for m, i in zip(messages, ids, strict=True)]  # fmt: skip
-            return ids
+            ids = dict(zip(messages, push(messages), strict=True))
+            lost = [
+                m for m in ids if m.metadata.dst_node_id == 2 and m.metadata.message_type == "train"
+            ]
+            kept = [None if message in lost else number for message, number in ids.items()]
+            return [number for number in kept if number or not dropped]
 
         grid.push_messages = refusing
 
-    records = play(everyone, files, tmp_path, timeout=1.0, change=change)
-    assert [record.left_out for record in records] == [{1: "no answer in time"}] * 2
+    records = play(everyone, files, tmp_path, timeout=3.0, change=change)
+    assert left_out(records) == [[1], [1]]
+    assert "its message was not taken" in records[0].left_out[1]
+
+
+def test_an_answer_that_cannot_be_read_costs_only_its_sender(everyone, files, tmp_path):
+    def change(grid):
+        pull = grid.pull_messages
+
+        def pulling(numbers):
+            answers = pull(numbers)
+            for answer in answers:
+                train = answer.metadata.message_type == "train"
+                if train and answer.metadata.src_node_id == 2:
+                    raise OSError("no message at all")
+            return answers
+
+        grid.pull_messages = pulling
+
+    records = play(everyone, files, tmp_path, timeout=3.0, change=change)
+    assert [record.left_out for record in records] == [{1: "OSError: no message at all"}] * 2
+
+
+def test_of_two_nodes_for_one_client_the_newer_is_asked(everyone, files, tmp_path):
+    """Also where both are seen for the first time: a run begins after one was killed."""
+
+    def change(grid):
+        grid.contexts[9] = grid.contexts[2]
+        grid.contexts = {number: grid.contexts[number] for number in (9, 1, 2, 3)}
+        grid.names = {1: "client0", 2: "client1", 3: "client2", 9: "client1"}
+
+    def dead(message, context):
+        return None if message.metadata.dst_node_id == 2 else client_app.app(message, context)
+
+    records = play(everyone, files, tmp_path, app=dead, timeout=3.0, change=change)
+    assert left_out(records) == [[], []]
+
+
+def test_a_node_that_could_not_say_who_it_is_is_asked_again(everyone, files, tmp_path):
+    asked = []
+
+    def stumbles(message, context):
+        if message.metadata.message_type == "query" and context.node_config["client"] == 1:
+            asked.append(message)
+            if len(asked) == 1:
+                raise OSError("not yet")
+        return client_app.app(message, context)
+
+    assert left_out(play(everyone, files, tmp_path, app=stumbles)) == [[], []]
+    assert len(asked) == 2
 
 
 def test_why_a_run_failed_is_told(job, files, tmp_path):

@@ -1,5 +1,6 @@
 """Flower's ClientApp: what a SuperNode runs for each message."""
 
+import functools
 import json
 
 import torch
@@ -31,7 +32,13 @@ def node_of(context: Context) -> Node:
     config, client = context.run_config, client_of(context)
     simulated = json.loads(config["simulated"])
     own = simulated[client] if simulated else context.node_config["reviews"]
-    return Node.owning(Job.from_json(config["job"]), client, own)
+    return Node.owning(job_of(config["job"]), client, own)
+
+
+@functools.lru_cache(maxsize=1)
+def job_of(text: str) -> Job:
+    """Return the job in a text; a process that plays many clients reads it once."""
+    return Job.from_json(text)
 
 
 @app.query()

@@ -71,6 +71,11 @@ class Job:
         """The vocabulary."""
         return Vocabulary(self.words)
 
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the model's weights."""
+        return {name: tuple(t.shape) for name, t in of_model(self.new_model()).items()}
+
     def new_model(self) -> SentimentLSTM:
         """Return the model with its first weights, the same wherever it is made."""
         return SentimentLSTM(len(self.vocab), **self.model)
@@ -85,15 +90,14 @@ class Job:
 
     def require_fit(self, weights: State) -> None:
         """Raise ValueError, with the name of the tensor, unless weights are those of the model."""
-        expected = of_model(self.new_model())
-        if weights.keys() != expected.keys():
-            odd = sorted(weights.keys() ^ expected.keys())
+        if weights.keys() != self.shapes.keys():
+            odd = sorted(weights.keys() ^ self.shapes.keys())
             raise ValueError(f"weights: {odd} are in what came or in the model, but not in both")
-        for name, own in expected.items():
-            if weights[name].shape != own.shape:
+        for name, own in self.shapes.items():
+            if (came := tuple(weights[name].shape)) != own:
                 words = f"; this run's vocabulary has {len(self.vocab)} words"
                 raise ValueError(
-                    f"weights: {name} is {tuple(weights[name].shape)}, expected {tuple(own.shape)}"
+                    f"weights: {name} is {came}, expected {own}"
                     + (words if name == SentimentLSTM.token_parameter else "")
                 )
 

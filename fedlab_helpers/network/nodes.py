@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 
 from fedlab_helpers import state
 from fedlab_helpers.messages import Received, Reply, reason
+from fedlab_helpers.network.flower import NetworkError
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.network.node import pack
 from fedlab_helpers.updates import ClientState, Codec
@@ -18,6 +19,7 @@ PAUSE = 0.05  # seconds between two looks at what has arrived
 INTRODUCTION = 10.0  # seconds that a round waits for new nodes to say which client they are
 LOST = {2: "its code failed", 3: "too late", 5: "node lost", 8: "its process ended"}
 METRICS = ("loss", "accuracy", "examples")
+Answer = Message | Exception  # the latter: why it could not be sent, or read
 
 
 class Nodes:
@@ -113,10 +115,12 @@ class Nodes:
                 continue
         return found
 
-    def _reply(self, client: int, answer: Message | None) -> Reply:
+    def _reply(self, client: int, answer: Answer | None) -> Reply:
         """Return what became of a request."""
         if answer is None:
             return Reply(client, failure="no answer in time")
+        if isinstance(answer, Exception):
+            return Reply(client, failure=reason(answer))
         if answer.has_error():
             why = LOST.get(answer.error.code, f"error {answer.error.code}")
             return Reply(client, failure=f"{why}: {answer.error.reason}"[:500])
@@ -133,24 +137,29 @@ class Nodes:
 
     def _online(self) -> dict[int, int]:
         """Return client -> node of all that are there, as far as it is known which they are."""
-        there = {node.node_id: node.name or "" for node in self.grid.get_nodes()}
-        new = {node: name for node, name in there.items() if node not in self._met}
+        nodes = sorted(self.grid.get_nodes(), key=lambda node: node.last_activated_at)
+        new = {node.node_id: node.name for node in nodes if node.node_id not in self._met}
         self._met.update(new)
         self._client_of |= {n: self._named[name] for n, name in new.items() if name in self._named}
-        nameless = [node for node, name in new.items() if not name]
-        if nameless:  # each is asked once, and given a moment; who takes longer is heard later
-            self._unheard |= self._push(dict.fromkeys(nameless, ConfigRecord()), MessageType.QUERY)
+        nameless = {node for node, name in new.items() if not name}
+        sent = self._push(dict.fromkeys(nameless, ConfigRecord()), MessageType.QUERY)
+        self._unheard |= sent
+        self._met -= nameless - {*sent.values()}
+        # Each is given a moment; who takes longer is heard later.
         end = time.monotonic() + min(self.timeout, INTRODUCTION)
         self._hear()
-        while not {*nameless}.isdisjoint(self._unheard.values()) and time.monotonic() < end:
+        while not nameless.isdisjoint(self._unheard.values()) and time.monotonic() < end:
             time.sleep(PAUSE)
             self._hear()
-        return {client: node for node, client in self._client_of.items() if node in there}
+        there = [node.node_id for node in nodes if node.node_id in self._client_of]
+        return {self._client_of[node]: node for node in there}  # of two, the newer
 
     def _hear(self) -> None:
         """Take note of which client nodes say they are, as far as answers have come."""
-        answers = self._pull(self._unheard) if self._unheard else {}
-        for node, answer in answers.items():
+        for node, answer in self._pull(self._unheard).items():
+            if isinstance(answer, Exception) or answer.has_error():
+                self._met.discard(node)  # it is asked again
+                continue
             with contextlib.suppress(Exception):  # whatever a node may send
                 client = answer.content["node"]["client"]
                 if type(client) is int and 0 <= client < self.size:
@@ -158,9 +167,11 @@ class Nodes:
 
     def _ask(
         self, requests: Mapping[int, ConfigRecord], kind: str, timeout: float
-    ) -> dict[int, Message]:
-        """Return the answers that came in time, by node."""
-        left, answers, end = self._push(requests, kind), {}, time.monotonic() + timeout
+    ) -> dict[int, Answer]:
+        """Return what came of each request in time, by node."""
+        left, end = self._push(requests, kind), time.monotonic() + timeout
+        unsent = requests.keys() - left.values()
+        answers = dict.fromkeys(unsent, NetworkError("its message was not taken"))
         while left and time.monotonic() < end:
             answers |= self._pull(left)
             time.sleep(PAUSE if left else 0)
@@ -173,14 +184,21 @@ class Nodes:
             Message(RecordDict({"request": body}), node, kind, ttl=self.timeout + 3600)
             for node, body in requests.items()
         ]
-        ids = self.grid.push_messages(messages) if messages else ()
-        return {number: node for number, node in zip(ids, requests, strict=False) if number}
+        taken = {*self.grid.push_messages(messages)} if messages else set()
+        sent = {message.metadata.message_id: message.metadata for message in messages}
+        return {number: sent[number].dst_node_id for number in sent if number in taken}
 
-    def _pull(self, left: dict[str, int]) -> dict[int, Message]:
-        """Return the answers that are there, by node; their messages leave `left`."""
+    def _pull(self, left: dict[str, int]) -> dict[int, Answer]:
+        """Return what came, by node; its messages leave `left`.
+
+        One at a time, for an answer that cannot be read would take others with it.
+        """
         answers = {}
-        for answer in self.grid.pull_messages(list(left)):
-            node = left.pop(answer.metadata.reply_to_message_id, None)
-            if node is not None:
-                answers[node] = answer
+        for number in list(left):
+            try:
+                found = [*self.grid.pull_messages([number])]
+            except Exception as error:
+                found = [error]
+            if found:
+                answers[left.pop(number)] = found[0]
         return answers
