@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from verdicts import not_yet, refused
 
 from fedlab_helpers.checks import network as checks
@@ -23,6 +24,10 @@ def seconds(down, up, links, bits=8, over=max):
     return over(bits * (down / d + up / u) / 1e6 + s for d, u, s in links.values())
 
 
+def worst_link(down, up, links):
+    return seconds(down, up, dict([min(links.items(), key=lambda item: item[1][1])]))
+
+
 def mean(values):
     values = list(values)
     return sum(values) / len(values)
@@ -35,7 +40,9 @@ def test_round_seconds():
     refused(checks.round_seconds(lambda *a: seconds(*a, over=min)), "slowest")
     refused(checks.round_seconds(lambda *a: seconds(*a, over=mean)), "mean")
     refused(checks.round_seconds(lambda d, u, links: seconds(d, 0, links)), "bytes down")
-    refused(checks.round_seconds(lambda *a: str(seconds(*a))), "number")
+    refused(checks.round_seconds(worst_link), "slowest")
+    refused(checks.round_seconds(lambda *a: math.nan), "nan")
+    assert checks.round_seconds(lambda *a: torch.tensor(seconds(*a))).passed
     refused(checks.round_seconds(lambda d, u, ls: seconds(d, u, ls) if d else 0.0), "0.25")
 
 
@@ -51,10 +58,14 @@ def averaged(answers, weighted=True, over_all=False):
 
 def in_place(answers):
     made = averaged(answers)
-    for answer in answers.values():
-        if answer:
-            answer[1]["w"] += 1
+    last = [answer for answer in answers.values() if answer][-1]
+    last[1]["b"] += 1
     return made
+
+
+def unpacks(answers):
+    sizes, updates = zip(*filter(None, answers.values()), strict=True)
+    return averaged(dict(enumerate(zip(sizes, updates, strict=True))))
 
 
 def divides(answers):
@@ -70,7 +81,10 @@ def test_mean_of_answers():
     refused(checks.mean_of_answers(lambda a: averaged(a, over_all=True)), "[1, 2] of 10")
     refused(checks.mean_of_answers(in_place), "changed")
     refused(checks.mean_of_answers(divides), "nobody answered")
-    refused(checks.mean_of_answers(lambda a: averaged(a) if a[0] else {}), "expected a ValueError")
+    refused(checks.mean_of_answers(lambda a: averaged(a) if any(a.values()) else {}), "got {}")
+    refused(checks.mean_of_answers(lambda a: averaged(a) if a else {}), "got {}")
+    refused(checks.mean_of_answers(unpacks), "says so", "unpack")
+    refused(checks.mean_of_answers(lambda a: {"w": averaged(a)["w"]}), "['w', 'b']")
     refused(checks.mean_of_answers(lambda a: averaged(a)["w"]), "dict")
 
 
@@ -96,6 +110,7 @@ def test_checked():
     refused(checks.checked(lambda b, m: believed(b, m, no_bool=False)), "True")
     refused(checks.checked(lambda b, m: (b["payload"], b["examples"])), "KeyError")
     refused(checks.checked(lambda b, m: believed(b, m - 1)), "raised ValueError")
+    refused(checks.checked(lambda b, m: believed(b, 10)), "raised ValueError")
     refused(checks.checked(lambda b, m: None), "fine")
 
 
@@ -112,6 +127,12 @@ def test_first_answers():
     refused(checks.first_answers(lambda s, w: first(s, w, enough=False)), "never answers")
     refused(checks.first_answers(lambda s, w: first(s, w, take=9)), "2 wanted")
     refused(checks.first_answers(lambda s, w: (first(s, w)[0], 9.0)), "3.0 s")
+    refused(checks.first_answers(until), "three come at 2.0 s")
+
+
+def until(seconds, wanted):
+    _, last = first(seconds, wanted)
+    return {client for client, at in seconds.items() if at is not None and at <= last}, last
 
 
 def shares(records, every=False):
@@ -125,9 +146,10 @@ def shares(records, every=False):
 
 def test_in_the_mean():
     assert checks.in_the_mean(shares).passed
-    refused(checks.in_the_mean(lambda r: shares(r, every=True)), "the other does not count")
+    refused(checks.in_the_mean(lambda r: shares(r, every=True)), "the others do not count")
     refused(checks.in_the_mean(lambda r: dict.fromkeys(shares(r), 1.0)), "client 2")
-    refused(checks.in_the_mean(lambda r: {0: 1.0}), "0, 1 and 2")
+    refused(checks.in_the_mean(lambda r: {0: 1.0}), "0 to 3")
+    refused(checks.in_the_mean(lambda r: {c: s for c, s in shares(r).items() if s}), "in vain")
     refused(checks.in_the_mean(lambda r: dict.fromkeys(shares(r), math.nan)), "nan")
 
 

@@ -3,13 +3,18 @@
 import csv
 import json
 import os
+import signal
 import socket
 import ssl
+import subprocess
+import sys
 import time
 import tomllib
 from dataclasses import asdict, replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 flwr = pytest.importorskip("flwr", reason="needs Flower: pip install 'fedlab-helpers[network]'")
@@ -21,7 +26,14 @@ from fedlab_helpers import federated  # noqa: E402
 from fedlab_helpers.corpus import load_reviews  # noqa: E402
 from fedlab_helpers.ledger import Ledger  # noqa: E402
 from fedlab_helpers.messages import Reply  # noqa: E402
-from fedlab_helpers.network import Job, Node, client_app, runs, server_app  # noqa: E402
+from fedlab_helpers.network import (  # noqa: E402
+    Job,
+    Node,
+    client_app,
+    processes,
+    runs,
+    server_app,
+)
 from fedlab_helpers.network.app_folder import write_app  # noqa: E402
 from fedlab_helpers.network.flower import LINK, NODES, NetworkError  # noqa: E402
 from fedlab_helpers.network.keys import make_certificates, make_key  # noqa: E402
@@ -448,6 +460,45 @@ def test_words_in_a_log_are_waited_for(tmp_path):
     assert wait_for("up", log, times=2) == "up, and up"
     with pytest.raises(TimeoutError, match="expected 'up' 3 times, got: up, and up"):
         wait_for("up", log, times=3, timeout=0.2)
+
+
+GUARDED = """
+import os, subprocess, sys, time
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+import processes
+
+sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+marked = subprocess.Popen(sleep, env=os.environ | {processes.MARK: "token of a test"})
+held = processes.guard("token of a test", Path(sys.argv[2]))
+fork = os.fork()  # has the guard's pipe open, too
+if fork:
+    print(marked.pid, fork, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs fork and SIGKILL")
+def test_what_a_killed_process_started_is_ended(tmp_path):
+    (tmp_path / "file").touch()
+    own = [str(Path(processes.__file__).parent), str(tmp_path / "file")]
+    parent = subprocess.Popen([sys.executable, "-c", GUARDED, *own], stdout=subprocess.PIPE)
+    marked, fork = map(int, parent.stdout.readline().split())
+    assert psutil.pid_exists(marked)
+    parent.kill()
+    parent.stdout.close()
+    parent.wait()
+    try:
+        end = time.monotonic() + 10
+        while (tmp_path / "file").exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not (tmp_path / "file").exists()
+        assert not psutil.pid_exists(marked) or (
+            psutil.Process(marked).status() == psutil.STATUS_ZOMBIE
+        )
+    finally:
+        os.kill(fork, signal.SIGKILL)
 
 
 def test_a_node_that_runs_is_not_started_again(files, tmp_path):

@@ -55,6 +55,11 @@ def test_a_secured_network_ends_in_the_weights_of_the_simulation(job, files, tmp
         assert network.processes["unknown"].wait(30) != 0
         wait_for("[code: 2004]", network.logs / "unknown.log")
         assert network.processes["plain"].wait(60) != 0
+        wait_for("Exit Code: 305", network.logs / "plain.log")
+        said = wait_for(
+            "No SuperNode found with the given public key", network.logs / "superlink.log"
+        )
+        assert said.count("Activated node_id") == 3  # nobody but those with a registered key
     assert not left_over(18310)
     expected, history = simulated(job, files)
     assert bits(runs.weights(results)) == bits(expected)
@@ -68,7 +73,7 @@ def test_a_run_survives_its_nodes(job, files, tmp_path):  # noqa: F811
     cohorts = [{*federated.sample_cohort(job.plan, number, 3)} for number in range(1, 6)]
     assert cohorts == [{0, 1}, {0, 1}, {1, 2}, {0, 1}, {0, 2}]
     with Network(tmp_path / "net", files, secure=True, port=18330) as network:
-        results = runs.submit(network.folder, job, timeout=15)
+        results = runs.submit(network.folder, job, timeout=20)
         records = []
         for record in runs.records(results):
             records.append(record)
@@ -76,6 +81,7 @@ def test_a_run_survives_its_nodes(job, files, tmp_path):  # noqa: F811
                 wait_for("Receiving: train", network.logs / "node1.log", times=2)
                 network.kill(1)
                 network.start_node(1)
+                wait_for("SuperNode ID", network.logs / "node1.log", times=2)
             if record.round == 3:  # client 2 is asked again in the fifth
                 network.kill(2)
     assert not left_over(18330)

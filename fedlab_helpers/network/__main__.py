@@ -13,7 +13,6 @@ from fedlab_helpers.catalogue import OFFERS
 from fedlab_helpers.devices import numpy_rng
 from fedlab_helpers.network import runs
 from fedlab_helpers.network.files import write_reviews
-from fedlab_helpers.network.flower import NetworkError
 from fedlab_helpers.network.job import CODECS, Job
 from fedlab_helpers.network.machines import Network
 from fedlab_helpers.plan import Plan
@@ -28,17 +27,19 @@ def up(chosen: argparse.Namespace) -> None:
     owned = ([task.train_reviews[place] for place in part] for part in parts)
     files = write_reviews(chosen.folder / "own", owned)
     for end in ("SIGINT", "SIGTERM", "SIGHUP"):  # a shell's background jobs ignore the first
-        if hasattr(signal, end):
-            signal.signal(getattr(signal, end), signal.default_int_handler)
-    with Network(chosen.folder, files, secure=chosen.secure, port=chosen.port) as network:
-        kind = "TLS, nodes with keys" if chosen.secure else "not secured"
-        print(f"SuperLink on {network.host}:{chosen.port} ({kind}), {chosen.nodes} nodes")
-        print(f"logs: {network.logs}")
-        print("Ctrl-C ends all of them.", flush=True)
-        try:
+        number = getattr(signal, end, None)
+        nohup = end == "SIGHUP" and number and signal.getsignal(number) is signal.SIG_IGN
+        if number and not nohup:
+            signal.signal(number, signal.default_int_handler)
+    try:
+        with Network(chosen.folder, files, secure=chosen.secure, port=chosen.port) as network:
+            kind = "TLS, nodes with keys" if chosen.secure else "not secured"
+            print(f"SuperLink on {network.host}:{chosen.port} ({kind}), {chosen.nodes} nodes")
+            print(f"logs: {network.logs}")
+            print("Ctrl-C ends all of them.", flush=True)
             network.wait()
-        except KeyboardInterrupt:
-            print("ending", flush=True)
+    except KeyboardInterrupt:
+        print("ended", flush=True)
 
 
 def run(chosen: argparse.Namespace) -> None:
@@ -47,7 +48,7 @@ def run(chosen: argparse.Namespace) -> None:
     plan = Plan(chosen.rounds, local=LocalConfig(lr=chosen.lr))
     job = Job(words, plan, strategy=chosen.strategy, codec=chosen.codec)
     results = runs.submit(chosen.folder, job, chosen.timeout)
-    for record in runs.records(results, chosen.timeout * (chosen.rounds + 2)):
+    for record in runs.records(results, chosen.timeout * (chosen.rounds + 2) + 60):
         print(
             f"round {record.round}: loss {record.train_loss:.3f},"
             f" {record.bytes_up:,} bytes up, {record.seconds:.1f} s",
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         chosen.command(chosen)
-    except (NetworkError, ValueError, ModuleNotFoundError) as error:
+    except (RuntimeError, ValueError, ModuleNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

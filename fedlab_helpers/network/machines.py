@@ -25,7 +25,7 @@ from fedlab_helpers.network.flower import (
     require_ray,
     toml,
 )
-from fedlab_helpers.network.processes import MARK, end_all, family, guard, marked
+from fedlab_helpers.network.processes import MARK, end_all, end_marked, family, guard
 
 
 class Network:
@@ -72,13 +72,15 @@ class Network:
         self.processes: dict[str, subprocess.Popen] = {}
         self._token = uuid.uuid4().hex  # by which its processes are known
         self._guard: subprocess.Popen | None = None
+        self._entered = False
 
     def __enter__(self) -> "Network":
         require_flower()
         self._prepare()
         atexit.register(self.stop)
-        self._guard = guard(self._token, self.folder / NODES)
+        self._entered = True
         try:
+            self._guard = guard(self._token, self.folder / NODES)
             self._start_link()
             for client in range(0 if self.simulated else len(self.files)):
                 self.start_node(client)
@@ -158,11 +160,14 @@ class Network:
                 process.kill()
                 process.wait()
             # Flower's server app, and Ray's daemons, outlive what started them.
-            end_all([*every, *marked(self._token)])
+            end_all(every)
+            end_marked(self._token)
             self.processes.clear()
             if self._guard:
                 self._guard.communicate()  # closes its input
                 self._guard = None
+            if self._entered:
+                self._entered = False
                 (self.folder / NODES).unlink(missing_ok=True)
             atexit.unregister(self.stop)
 
@@ -172,10 +177,10 @@ class Network:
                 f"{self.folder / NODES} is there: a network runs in this folder; if it does not, "
                 "remove the file"
             )
-        nodes = 0 if self.simulated else len(self.files)
-        for port in range(self.port, self.port + 1 + nodes):
+        nodes = [] if self.simulated else self.files
+        for port, host in enumerate([self.host, *("127.0.0.1" for _ in nodes)], self.port):
             with socket.socket() as probe:
-                if probe.connect_ex((self.host, port)) == 0:
+                if probe.connect_ex((host, port)) == 0:
                     raise NetworkError(f"port {port} is in use; expected {self.port} and more free")
         self.logs.mkdir(parents=True, exist_ok=True)
         way = "insecure = true"
@@ -188,8 +193,8 @@ class Network:
             f'[superlink.{LINK}]\naddress = "{self.host}:{self.port}"\n{way}\n', "utf-8"
         )
         files = list(map(str, self.files)) if self.simulated else []
-        nodes = json.dumps({"nodes": len(self.files), "simulated": files})
-        (self.folder / NODES).write_text(nodes, "utf-8")
+        text = json.dumps({"nodes": len(self.files), "simulated": files})
+        (self.folder / NODES).write_text(text, "utf-8")
 
     def _start_link(self) -> None:
         keys, way = self.folder / "keys", ["--insecure"]

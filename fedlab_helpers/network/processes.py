@@ -1,8 +1,10 @@
 """Processes and what they started, found and ended."""
 
 import contextlib
+import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import psutil
 
 MARK = "FEDLAB_NETWORK"  # the variable by which the processes of a network are known
+READY = b"ready\n"
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -54,19 +57,45 @@ def wait_for(words: str, log: Path, times: int = 1, timeout: float = 60.0) -> st
         time.sleep(0.1)
 
 
+def end_marked(token: str) -> None:
+    """Kill all processes with this mark, and what they started, until none is found."""
+    for _ in range(5):  # while one looks, more may be started
+        if not (found := marked(token)):
+            return
+        end_all([member for each in found for member in family(each.pid)])
+
+
 def guard(token: str, file: Path) -> subprocess.Popen:
     """Start a process that, once this one is gone, however it went, ends all with this mark and
-    removes a file. To be let go, it wants its standard input closed."""
-    return subprocess.Popen(
-        [sys.executable, "-I", __file__, token, str(file)],
+    removes a file. To be let go, it wants its standard input closed.
+
+    Raises:
+        RuntimeError: it did not start.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-P", __file__, token, str(file), str(os.getpid())],
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         start_new_session=True,
     )
+    if process.stdout.readline() != READY:
+        process.communicate()
+        raise RuntimeError("the process that would end the network's others did not start")
+    return process
+
+
+def _watch(token: str, file: Path, parent: psutil.Process) -> None:
+    # Either may tell it first: children of a fork hold the other end of the pipe open.
+    closed = threading.Thread(target=os.read, args=(0, 1), daemon=True)
+    closed.start()
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
+    with contextlib.suppress(psutil.Error):
+        while closed.is_alive() and parent.status() != psutil.STATUS_ZOMBIE:
+            closed.join(0.5)
+    end_marked(token)
+    file.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
-    sys.stdin.read()  # until nobody holds the other end
-    end_all(marked(sys.argv[1]))
-    Path(sys.argv[2]).unlink(missing_ok=True)
+    _watch(sys.argv[1], Path(sys.argv[2]), psutil.Process(int(sys.argv[3])))

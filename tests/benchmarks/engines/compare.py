@@ -1,21 +1,24 @@
-"""One workload on four engines, side by side: python tests/benchmarks/engines/compare.py
+"""One workload on several engines, side by side: python tests/benchmarks/engines/compare.py
 
 - here: this package, clients in two threads of one process;
+- here_dense: the same with whole updates, which trains the whole table of words as others do;
 - flower_nodes: Flower's simulation engine with this package's apps, those of notebook 12;
 - flower_own: Flower's simulation engine as its tutorials write it, with its own FedAvg;
 - pfl_own: Apple's pfl on two processes.
 
 Model, clients, batches, optimiser and rounds are the same; so are the cohorts, but for flower_own,
-which draws its own. The engines take turns. Starting, loading, and the first two rounds of each run
-are left out. Memory is measured in runs of its own: the peak, over all processes of an engine, of
-the sum of their proportional set sizes (Linux only).
+which draws its own. First comes a check: one round of all of four clients must end in the same
+weights everywhere. Then the engines take turns, in an order that rotates, on the same two cores.
+Starting, loading, and the first two rounds of each run are left out. Memory is measured in a run of
+its own: the peak, loading included, of the sum of the proportional set sizes of an engine's
+processes (Linux only); the script that starts Flower does not count, for it is ours.
 
 It needs pfl, which needs a Python below 3.13:
 
     pip install -e ".[simulation]" "pfl[pytorch]==0.6.0"
 
-Nothing else should be running. The table goes to data/results/engines.csv, repeat by repeat: the
-same command goes on where it was interrupted.
+Nothing else should be running. The table goes to data/results/engines.csv, run by run: the same
+command goes on where it was interrupted.
 """
 
 import argparse
@@ -27,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,41 +42,46 @@ from fedlab_helpers.network.processes import end_all
 
 HERE = Path(__file__).resolve().parent
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={WORKERS}")
-ENGINES = {
+ENGINES = {  # with what Python starts them
     "here": (),
+    "here_dense": (),
     "flower_nodes": (),
     "flower_own": (),
     "pfl_own": TORCHRUN,
 }
+LAUNCHED = ("flower_nodes", "flower_own")  # by a script of ours that waits while Flower works
 WARMUP = 2  # rounds
+TOLERANCE = 1e-5  # of weights after one round: sums are taken in another order
 MARK = "FEDLAB_ENGINE"
 MIB = 2**20
+KEY = ("clients", "engine", "repeat")
 
 
-def marked(token: str) -> list[psutil.Process]:
-    """Return an engine's processes: its daemons are not its children."""
-    found = []
+def processes(token: str) -> set[psutil.Process]:
+    """Return an engine's processes: those with its mark, and what they started; some of Ray's are
+    no children, others hide their environment."""
+    found = set()
     for process in psutil.process_iter():
         try:
             if process.environ().get(MARK) == token:
-                found.append(process)
+                found |= {process, *process.children(recursive=True)}
         except psutil.Error:
             continue
     return found
 
 
-def resident(token: str) -> float:
-    """Return the MiB of all processes of an engine, what they share counted once."""
+def resident(token: str, without: int | None) -> float:
+    """Return the MiB of all processes of an engine but one, what they share counted once."""
     total = 0
-    for process in marked(token):
+    for process in processes(token):
         try:
-            total += process.memory_full_info().pss
+            total += process.memory_full_info().pss if process.pid != without else 0
         except psutil.Error:
             continue
     return total / MIB
 
 
-def play(engine: str, case: str, rounds: int, folder: Path, weigh: bool) -> dict:
+def play(engine: str, case: str, rounds: int, folder: Path, weigh: bool = False) -> dict:
     """Run an engine in processes of its own; return what it reports, and its peak if asked for."""
     token, out = uuid.uuid4().hex, folder / f"{engine}.json"
     path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
@@ -83,75 +92,99 @@ def play(engine: str, case: str, rounds: int, folder: Path, weigh: bool) -> dict
         process = subprocess.Popen(
             [*command, str(out)], env=os.environ | own, stdout=log, stderr=log
         )
+        without = process.pid if engine in LAUNCHED else None
         try:
             while weigh and process.poll() is None:
-                peak = max(peak, resident(token))
+                peak = max(peak, resident(token, without))
             process.wait()
         finally:
-            end_all(marked(token))
+            end_all([*processes(token)])
     if process.returncode or not out.exists():
         raise RuntimeError(f"{engine}: {(folder / f'{engine}.log').read_text()[-3000:]}")
-    return json.loads(out.read_text()) | {"peak": peak}
+    return json.loads(out.read_text()) | {"peak_mib": round(peak, 1) if weigh else ""}
 
 
-def difference(one: Path, other: Path) -> str:
-    """Return the largest difference between two models' weights; "" for other cohorts."""
-    if other.stem == "flower_own":
-        return ""
+def difference(one: Path, other: Path) -> float:
+    """Return the largest difference between two models' weights."""
     a, b = (wire.dense().decode(path.read_bytes()) for path in (one, other))
-    return f"{max(float((a[name] - b[name]).abs().max()) for name in a):.1e}"
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
 
 
-def measure(case: str, repeat: int, rounds: int, weigh: bool) -> list[dict]:
-    """Return a row for each engine."""
-    rows = []
+def check() -> None:
+    """Require that all engines do the same work.
+
+    Raises:
+        RuntimeError: one ends in other weights.
+    """
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
         for engine in ENGINES:
-            found = play(engine, case, rounds, folder, weigh)
-            seconds = "" if weigh else round(statistics.median(found["seconds"][WARMUP:]), 4)
-            own = folder / f"{engine}.weights"
-            rows.append(
-                {
-                    "clients": CASES[case][0],
-                    "clients_per_round": CASES[case][1],
-                    "engine": engine,
-                    "repeat": repeat,
-                    "rounds": rounds,
-                    "seconds_a_round": seconds,
-                    "peak_mib": round(found["peak"], 1) if weigh else "",
-                    "accuracy": round(found["accuracy"], 4),
-                    "weights_differ_by": difference(folder / "here.weights", own),
-                    "flwr": version("flwr"),
-                    "ray": version("ray"),
-                    "pfl": version("pfl"),
-                    **experiments.versions(),
-                }
-            )
-            print({name: rows[-1][name] for name in list(rows[-1])[:9]}, flush=True)
-    return rows
+            play(engine, "check", 1, Path(name))
+            off = difference(*(Path(name) / f"{each}.weights" for each in ("here", engine)))
+            print(f"check: {engine} differs by {off:.1e}", flush=True)
+            if off > TOLERANCE:
+                raise RuntimeError(f"{engine}: weights differ by {off:.1e} after one round")
+
+
+def row(case: str, engine: str, repeat: str, rounds: int) -> dict:
+    """Measure one run."""
+    with tempfile.TemporaryDirectory() as name:
+        found = play(engine, case, rounds, Path(name), weigh=repeat == "memory")
+    seconds = found["seconds"][WARMUP:]
+    timed = repeat != "memory"
+    return {
+        **dict(zip(KEY, (CASES[case][0], engine, repeat), strict=True)),
+        "clients_per_round": CASES[case][1],
+        "rounds": rounds,
+        "seconds_a_round": round(statistics.median(seconds), 4) if timed else "",
+        "mean_seconds": round(statistics.mean(seconds), 4) if timed else "",
+        "peak_mib": found["peak_mib"],
+        "accuracy": round(found["accuracy"], 4),
+        **{name: version(name) for name in ("flwr", "ray", "pfl")},
+        "cores": len(psutil.Process().cpu_affinity()),
+        **experiments.versions(),
+    }
+
+
+def schedule(repeats: int) -> Iterator[tuple[str, str, str]]:
+    """Yield case, engine and repeat of each run, engines in rotating order."""
+    names = list(ENGINES)
+    for case in ("20", "500"):
+        for number in range(repeats):
+            for place in range(len(names)):
+                yield case, names[(place + number) % len(names)], str(number)
+        yield from ((case, engine, "memory") for engine in names)
+
+
+def summary(rows: list[dict]) -> None:
+    """Print medians over the runs, and from where to where they reach."""
+    for case, engine in itertools.product(("20", "500"), ENGINES):
+        mine = [r for r in rows if (r["engine"], str(r["clients"])) == (engine, case)]
+        seconds = sorted(float(r["seconds_a_round"]) for r in mine if r["seconds_a_round"] != "")
+        (peak,) = (float(r["peak_mib"]) for r in mine if r["peak_mib"] != "")
+        middle, least, most = statistics.median(seconds), seconds[0], seconds[-1]
+        times = f"{middle:.2f} s a round ({least:.2f} to {most:.2f})"
+        print(f"{case} clients, {engine}: {times}, {peak:,.0f} MiB")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=12, help="of each run")
-    parser.add_argument("--repeats", type=int, default=3, help="timed; one more is for memory")
+    parser.add_argument("--rounds", type=int, default=10, help="of each run")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each engine")
     parser.add_argument("--folder", type=Path, default=experiments.RESULTS)
     chosen = parser.parse_args()
+    ours = psutil.Process()
+    ours.cpu_affinity(ours.cpu_affinity()[:WORKERS])  # inherited by all that is started
     path = chosen.folder / "engines.csv"
     rows = experiments.read(path)
-    done = {(int(row["clients"]), int(row["repeat"])) for row in rows}
-    for case, repeat in itertools.product(CASES, range(chosen.repeats + 1)):
-        if (CASES[case][0], repeat) not in done:
-            rows += measure(case, repeat, chosen.rounds, weigh=repeat == chosen.repeats)
+    done = {tuple(str(row[name]) for name in KEY) for row in rows}
+    if not rows:
+        check()
+    for case, engine, repeat in schedule(chosen.repeats):
+        if (str(CASES[case][0]), engine, repeat) not in done:
+            rows.append(row(case, engine, repeat, chosen.rounds))
             experiments.write(path, rows)
-    for case, engine in itertools.product(CASES, ENGINES):
-        mine = [r for r in rows if (r["engine"], int(r["clients"])) == (engine, CASES[case][0])]
-        seconds, peak = (
-            statistics.median(float(row[name]) for row in mine if row[name])
-            for name in ("seconds_a_round", "peak_mib")
-        )
-        print(f"{case} clients, {engine}: {seconds:.2f} s a round, {peak:.0f} MiB")
+            print({name: rows[-1][name] for name in list(rows[-1])[:9]}, flush=True)
+    summary(rows)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,18 @@
 
 from workload import arguments, workload
 
-from fedlab_helpers import aggregation, federated
+from fedlab_helpers import aggregation, federated, wire
+from fedlab_helpers.updates import Codec
 
 
-def main() -> None:
+def main(codec: Codec) -> None:
     case, rounds, out = arguments()
     work = workload(case, rounds)
-    model = work.new_model()
-    records = list(federated.rounds(model, work.clients, aggregation.fedavg(), work.plan))
+    model, strategy = work.new_model(), aggregation.fedavg()
+    records = list(federated.rounds(model, work.clients, strategy, work.plan, codec=codec))
     assert not any(record.left_out for record in records)
     work.report(out, [record.seconds for record in records], model)
 
 
 if __name__ == "__main__":
-    main()
+    main(wire.touched_rows())

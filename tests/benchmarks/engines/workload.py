@@ -18,7 +18,7 @@ from fedlab_helpers.task import Task, load_task
 from fedlab_helpers.text import EncodedReviews
 from fedlab_helpers.training import LocalConfig, evaluate
 
-CASES = {"20": (20, 10), "500": (500, 100)}  # clients, clients a round
+CASES = {"20": (20, 10), "500": (500, 100), "check": (4, 4)}  # clients, clients a round
 WORKERS = 2  # of every engine: processes, threads or actors, each with one thread for PyTorch
 
 

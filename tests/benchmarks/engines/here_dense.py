@@ -1,0 +1,8 @@
+"""The workload in this package as others do it: whole updates, and the whole table trained."""
+
+from here import main
+
+from fedlab_helpers import wire
+
+if __name__ == "__main__":
+    main(wire.dense())
