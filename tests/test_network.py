@@ -35,7 +35,7 @@ from fedlab_helpers.network import (  # noqa: E402
     server_app,
 )
 from fedlab_helpers.network.app_folder import write_app  # noqa: E402
-from fedlab_helpers.network.flower import LINK, NODES, NetworkError  # noqa: E402
+from fedlab_helpers.network.flower import LINK, NODES, NetworkError, flower  # noqa: E402
 from fedlab_helpers.network.keys import make_certificates, make_key  # noqa: E402
 from fedlab_helpers.network.machines import Network  # noqa: E402
 from fedlab_helpers.network.processes import wait_for  # noqa: E402
@@ -506,6 +506,12 @@ def test_a_node_that_runs_is_not_started_again(files, tmp_path):
     network.processes["node1"] = SimpleNamespace(poll=lambda: None)
     with pytest.raises(NetworkError, match="node1 runs already"):
         network.start_node(1)
+
+
+def test_what_flower_says_can_be_read_under_jupyter(tmp_path, monkeypatch):
+    for name in ("FORCE_COLOR", "CLICOLOR_FORCE"):
+        monkeypatch.setenv(name, "1")
+    assert "\x1b" not in flower(tmp_path, "config", "list")
 
 
 def test_names_that_are_none_are_refused(job):

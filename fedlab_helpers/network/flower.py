@@ -16,7 +16,9 @@ _QUIET = {
     "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
     "OMP_NUM_THREADS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "NO_COLOR": "1",
 }
+_COLORS = ("FORCE_COLOR", "CLICOLOR_FORCE")  # Jupyter asks for colours, also in JSON
 
 
 class NetworkError(RuntimeError):
@@ -48,7 +50,8 @@ def environment(folder: Path) -> dict[str, str]:
     """Return the environment of a network's programs; what they keep lies in its folder."""
     # Flower starts its own programs by their names.
     path = f"{PROGRAMS}{os.pathsep}{os.environ.get('PATH', '')}"
-    return os.environ | _QUIET | {"PATH": path, "FLWR_HOME": str(folder)}
+    mine = {name: value for name, value in os.environ.items() if name not in _COLORS}
+    return mine | _QUIET | {"PATH": path, "FLWR_HOME": str(folder)}
 
 
 def flower(folder: Path, *arguments: str) -> str:

@@ -179,9 +179,11 @@ def main() -> None:
     done = {tuple(str(row[name]) for name in KEY) for row in rows}
     if not rows:
         check()
-    for case, engine, repeat in schedule(chosen.repeats):
-        if (str(CASES[case][0]), engine, repeat) not in done:
-            rows.append(row(case, engine, repeat, chosen.rounds))
+    place = {run: number for number, run in enumerate(schedule(chosen.repeats))}
+    for run in place:
+        if run not in done:
+            rows.append(row(*run, chosen.rounds))
+            rows.sort(key=lambda r: place.get(tuple(str(r[name]) for name in KEY), len(place)))
             experiments.write(path, rows)
             print({name: rows[-1][name] for name in list(rows[-1])[:9]}, flush=True)
     summary(rows)
