@@ -138,7 +138,7 @@ def first_answers(function: Callable[[Mapping, int], tuple[set, float]]) -> Verd
     try:
         got = function(dict(seconds), 5)
     except ValueError:
-        return right("as fast as the slowest of the *first*; who is slow is never among them.")
+        return right("as fast as the slowest of the *first*; who is slow is rarely among them.")
     return wrong(f"5 wanted, and one never answers: expected a ValueError, got {got!r}.")
 
 
