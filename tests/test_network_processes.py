@@ -16,6 +16,7 @@ from test_network import files, job, simulated  # noqa: F401
 
 from fedlab_helpers import federated
 from fedlab_helpers.network import runs
+from fedlab_helpers.network.app_folder import write_app
 from fedlab_helpers.network.keys import make_key
 from fedlab_helpers.network.machines import Network
 from fedlab_helpers.network.processes import wait_for
@@ -50,12 +51,18 @@ def test_a_secured_network_ends_in_the_weights_of_the_simulation(job, files, tmp
     with Network(tmp_path / "net", files, secure=True, port=18310) as network:
         network.start_node(0, stranger, name="unknown", port=18319)
         network.start_node(0, insecure=True, name="plain", port=18318)
+        blind = [*network.processes["node0"].args[:-1], "18317"]
+        where = blind.index("--root-certificates")
+        del blind[where : where + 2]  # it cannot tell who the server is
+        network._spawn("blind", blind)
         results = runs.submit(network.folder, job)
         records = list(runs.records(results))
         assert network.processes["unknown"].wait(30) != 0
         wait_for("[code: 2004]", network.logs / "unknown.log")
         assert network.processes["plain"].wait(60) != 0
         wait_for("Exit Code: 305", network.logs / "plain.log")
+        assert network.processes["blind"].wait(60) != 0
+        wait_for("CERTIFICATE_VERIFY_FAILED", network.logs / "blind.log")
         said = wait_for(
             "No SuperNode found with the given public key", network.logs / "superlink.log"
         )
@@ -67,8 +74,34 @@ def test_a_secured_network_ends_in_the_weights_of_the_simulation(job, files, tmp
     assert not any(record.left_out for record in records)
 
 
-def test_a_run_survives_its_nodes(job, files, tmp_path):  # noqa: F811
-    """One is killed while it trains, and joins again; one is killed while it has nothing to do."""
+DAMAGING = """
+from flwr.clientapp import ClientApp
+
+from fedlab_helpers.network import client_app
+
+
+class Damaging(ClientApp):
+    def __call__(self, message, context):
+        answer = client_app.app(message, context)
+        asked = message.content.get("request", {})
+        if (asked.get("round"), asked.get("client")) == (3, 2):
+            answer.content["reply"]["payload"] = b"damaged"
+        return answer
+
+
+app = Damaging()
+"""
+
+
+def test_a_run_survives_its_nodes(job, files, tmp_path, monkeypatch):  # noqa: F811
+    """One is killed while it trains, and joins again; one sends a damaged payload, and is killed
+    later, while it has nothing to do."""
+
+    def with_damage(folder, *more):
+        write_app(folder, *more)
+        (folder / "fedlab_app" / "client.py").write_text(DAMAGING)
+
+    monkeypatch.setattr(runs, "write_app", with_damage)
     job = replace(job, plan=replace(job.plan, rounds=5, seed=46))
     cohorts = [{*federated.sample_cohort(job.plan, number, 3)} for number in range(1, 6)]
     assert cohorts == [{0, 1}, {0, 1}, {1, 2}, {0, 1}, {0, 2}]
@@ -85,7 +118,8 @@ def test_a_run_survives_its_nodes(job, files, tmp_path):  # noqa: F811
             if record.round == 3:  # client 2 is asked again in the fifth
                 network.kill(2)
     assert not left_over(18330)
-    assert [set(record.left_out) for record in records] == [set(), {1}, set(), set(), {2}]
+    assert [set(record.left_out) for record in records] == [set(), {1}, {2}, set(), {2}]
+    assert "damaged" in records[2].left_out[2] or "WireError" in records[2].left_out[2]
     for why in (records[1].left_out[1], records[4].left_out[2]):
         assert any(word in why for word in ("too late", "node lost", "in time"))
     assert set(runs.metrics(results)) == {0, 1}
