@@ -23,6 +23,7 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict  #
 from local_grid import LocalGrid  # noqa: E402
 
 from fedlab_helpers import federated  # noqa: E402
+from fedlab_helpers.checks import network as checks  # noqa: E402
 from fedlab_helpers.corpus import load_reviews  # noqa: E402
 from fedlab_helpers.ledger import Ledger  # noqa: E402
 from fedlab_helpers.messages import Reply  # noqa: E402
@@ -245,6 +246,12 @@ def test_a_node_that_lost_what_its_client_keeps_says_so(job, files, tmp_path, st
     assert left_out(records) == [[], refused, refused]
     for record in records[1:] if refused else ():
         assert "keeps of round 1 is lost: its node was started anew" in record.left_out[1]
+
+
+def test_the_exercise_about_it_knows_these_words():
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+    with pytest.raises(ValueError, match=checks.LOST):
+        client_app.kept(context, 1)
 
 
 def answering(client, kind, **records):

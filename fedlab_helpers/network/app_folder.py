@@ -1,7 +1,7 @@
 """The folder that `flwr run` takes: two apps of one line, and what the run is."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedlab_helpers.network.flower import toml
@@ -19,11 +19,17 @@ dependencies = []
 publisher = "course"
 
 [tool.flwr.app.components]
-serverapp = "fedlab_app.server:app"
-clientapp = "fedlab_app.client:app"
+serverapp = "{server}"
+clientapp = "{client}"
 
 [tool.flwr.app.config]
 """
+
+
+def project(server: str, client: str, config: Mapping[str, str | float]) -> str:
+    """Return the pyproject.toml of an app: where its two sides are, and a run's configuration."""
+    lines = [f"{name} = {toml(value)}" for name, value in config.items()]
+    return _APP.format(server=server, client=client) + "\n".join(lines) + "\n"
 
 
 def write_app(
@@ -54,8 +60,8 @@ def write_app(
         "timeout": float(timeout),
         "simulated": json.dumps(list(simulated)),
     }
-    lines = [f"{name} = {toml(value)}" for name, value in config.items()]
-    (folder / "pyproject.toml").write_text(_APP + "\n".join(lines) + "\n", "utf-8")
+    text = project("fedlab_app.server:app", "fedlab_app.client:app", config)
+    (folder / "pyproject.toml").write_text(text, "utf-8")
     (package / "__init__.py").touch()
     for side in ("client", "server"):
         source = f"from fedlab_helpers.network import {side}_app\n\napp = {side}_app.app\n"

@@ -13,29 +13,10 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from workload import CASES, WORKERS, Workload, arguments, workload
 
+from fedlab_helpers.network.app_folder import project
 from fedlab_helpers.network.flower import LINK, flower
 from fedlab_helpers.network.machines import Network
 
-APP = """
-[project]
-name = "flower-own"
-version = "1.0.0"
-description = "The workload, as Flower's tutorials write it"
-license = "MIT"
-dependencies = []
-
-[tool.flwr.app]
-publisher = "course"
-
-[tool.flwr.app.components]
-serverapp = "apps.apps:server_app"
-clientapp = "apps.apps:client_app"
-
-[tool.flwr.app.config]
-case = "{case}"
-rounds = {rounds}
-out = "{out}"
-"""
 client_app, server_app = ClientApp(), ServerApp()
 
 
@@ -87,7 +68,9 @@ def main() -> None:
     (package / "__init__.py").touch()
     names = (f"{side}_app = flower_own.{side}_app\n" for side in ("client", "server"))
     (package / "apps.py").write_text("import flower_own\n" + "".join(names))
-    (package.parent / "pyproject.toml").write_text(APP.format(case=case, rounds=rounds, out=out))
+    sides = (f"apps.apps:{side}_app" for side in ("server", "client"))
+    config = {"case": case, "rounds": rounds, "out": str(out)}
+    (package.parent / "pyproject.toml").write_text(project(*sides, config), "utf-8")
     engine = f"num-supernodes={clients} client-resources-num-cpus=1 init-args-num-cpus={WORKERS}"
     with Network(folder, [], simulated=True, port=18500) as network:
         flower(network.folder, "run", str(package.parent), LINK, "--federation-config", engine)
