@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
 
 flwr = pytest.importorskip("flwr", reason="needs Flower: pip install 'fedlab-helpers[network]'")
 
@@ -81,10 +82,11 @@ def play(job, files, folder, app=client_app.app, timeout=5.0, change=lambda grid
     return list(runs.records(folder))
 
 
-def simulated(job, files):
-    model = job.new_model()
+def simulated(job, files, transforms=()):
+    model, codec = job.new_model(), job.new_codec()
     data = [Node.owning(job, client, path).reviews for client, path in enumerate(files)]
-    history = federated.run(model, data, job.new_strategy(), job.plan, codec=job.new_codec())
+    strategy = job.new_strategy()
+    history = federated.run(model, data, strategy, job.plan, codec=codec, transforms=transforms)
     return of_model(model), history
 
 
@@ -110,6 +112,25 @@ def test_a_network_ends_in_the_weights_of_the_simulation(
     for client, path in enumerate(files):
         own = evaluate(model, Node.owning(job, client, path).reviews)
         assert metrics[client] == pytest.approx(asdict(own))
+
+
+def test_updates_pass_the_same_transforms(job, files, tmp_path, bits, monkeypatch):
+    def shaken(update, kept, rng):
+        """More in each round: what a transform keeps stays at the node."""
+        times = kept.get("times", torch.zeros(1)) + 1
+        delta = {
+            name: tensor + times * 1e-3 * torch.randn(tensor.shape, generator=rng)
+            for name, tensor in update.delta.items()
+        }
+        return replace(update, delta=delta), {"times": times}
+
+    job, own = replace(job, codec="dense"), client_app.node_of
+    monkeypatch.setattr(
+        client_app, "node_of", lambda context: replace(own(context), transforms=(shaken,))
+    )
+    play(job, files, tmp_path)
+    assert bits(runs.weights(tmp_path)) == bits(simulated(job, files, [shaken])[0])
+    assert bits(runs.weights(tmp_path)) != bits(simulated(job, files)[0])
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What one machine does: train, and evaluate, on the reviews that it owns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from fedlab_helpers.messages import Received, Reply, Request, reason
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.text import EncodedReviews, encode_reviews
 from fedlab_helpers.training import evaluate
-from fedlab_helpers.updates import ClientState
+from fedlab_helpers.updates import ClientState, Transform
 
 
 def pack(received: Received) -> dict[str, bytes]:
@@ -45,11 +45,13 @@ class Node:
         job: what was agreed on.
         client: which client of the run this is; decides, with the run's seed, all that it draws.
         reviews: its own, encoded with the job's vocabulary.
+        transforms: what its updates pass before they are encoded; the machine's own affair.
     """
 
     job: Job
     client: int
     reviews: EncodedReviews
+    transforms: Sequence[Transform] = ()
 
     @classmethod
     def owning(cls, job: Job, client: int, path: str | Path) -> "Node":
@@ -97,7 +99,7 @@ class Node:
             workers=1,
             strategy=self.job.new_strategy(),
             codec=self.job.new_codec(),
-            transforms=(),
+            transforms=self.transforms,
             shared=lambda name: True,
             stop=None,
         )
