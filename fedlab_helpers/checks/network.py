@@ -54,10 +54,7 @@ def mean_of_answers(function: Callable[[Mapping], State]) -> Verdict:
     """Judge a function of client -> (reviews, update), or None for who was lost -> the mean."""
     updates = (
         {"w": torch.tensor([1.0, 2.0]), "b": torch.tensor([[0.0], [6.0]])},
-        {
-            "w": torch.tensor([4.0, -1.0]),
-            "b": torch.tensor([[3.0], [0.0]]),
-        },
+        {"w": torch.tensor([4.0, -1.0]), "b": torch.tensor([[3.0], [0.0]])},
     )
     given = [{name: tensor.clone() for name, tensor in update.items()} for update in updates]
     got = function({0: (10, given[0]), 1: (20, given[1]), 2: None})

@@ -16,7 +16,6 @@ _QUIET = {
     "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
     "OMP_NUM_THREADS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "NO_COLOR": "1",
 }
 _COLORS = ("FORCE_COLOR", "CLICOLOR_FORCE")  # Jupyter asks for colours, also in JSON
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 import psutil
@@ -23,7 +23,7 @@ def family(pid: int) -> list[psutil.Process]:
     return []
 
 
-def end_all(processes: Sequence[psutil.Process]) -> None:
+def end_all(processes: Collection[psutil.Process]) -> None:
     """Kill processes, and wait until they are gone."""
     for process in processes:
         with contextlib.suppress(psutil.Error):
@@ -31,13 +31,14 @@ def end_all(processes: Sequence[psutil.Process]) -> None:
     psutil.wait_procs(processes, timeout=5)
 
 
-def marked(token: str) -> list[psutil.Process]:
-    """Return the processes that were started with this mark, by whomever."""
-    found = []
+def marked(token: str, variable: str = MARK) -> set[psutil.Process]:
+    """Return the processes that were started with this mark, by whomever, and what they started:
+    some of Ray's are no children, and others hide their environment."""
+    found = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) == token:
-                found.append(process)
+            if process.environ().get(variable) == token:
+                found.update(family(process.pid))
     return found
 
 
@@ -57,12 +58,12 @@ def wait_for(words: str, log: Path, times: int = 1, timeout: float = 60.0) -> st
         time.sleep(0.1)
 
 
-def end_marked(token: str) -> None:
+def end_marked(token: str, variable: str = MARK) -> None:
     """Kill all processes with this mark, and what they started, until none is found."""
     for _ in range(5):  # while one looks, more may be started
-        if not (found := marked(token)):
+        if not (found := marked(token, variable)):
             return
-        end_all([member for each in found for member in family(each.pid)])
+        end_all(found)
 
 
 def guard(token: str, file: Path) -> subprocess.Popen:

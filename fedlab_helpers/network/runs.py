@@ -41,11 +41,16 @@ def submit(folder: str | Path, job: Job, timeout: float = 60.0) -> Path:
     app, results = (folder / f"{name}{number}" for name in ("app", "results"))
     results.mkdir()
     write_app(app, job, results, nodes, timeout, simulated)
-    engine = f"num-supernodes={nodes} client-resources-num-cpus=1 init-args-num-cpus={cpus()}"
-    more = ["--federation-config", engine] if simulated else []
+    more = engine(nodes) if simulated else []
     answer = json.loads(flower(folder, "run", str(app), LINK, *more))
     (results / RUN).write_text(answer["run-id"], "utf-8")
     return results
+
+
+def engine(clients: int) -> list[str]:
+    """Return how `flwr run` is told to play so many virtual clients, one on each CPU at a time."""
+    cores = f"client-resources-num-cpus=1 init-args-num-cpus={cpus()}"
+    return ["--federation-config", f"num-supernodes={clients} {cores}"]
 
 
 def status(results: Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ import psutil
 from workload import CASES, WORKERS
 
 from fedlab_helpers import experiments, wire
-from fedlab_helpers.network.processes import end_all
+from fedlab_helpers.network.processes import end_marked, marked
 
 HERE = Path(__file__).resolve().parent
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={WORKERS}")
@@ -57,23 +57,10 @@ MIB = 2**20
 KEY = ("clients", "engine", "repeat")
 
 
-def processes(token: str) -> set[psutil.Process]:
-    """Return an engine's processes: those with its mark, and what they started; some of Ray's are
-    no children, others hide their environment."""
-    found = set()
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == token:
-                found |= {process, *process.children(recursive=True)}
-        except psutil.Error:
-            continue
-    return found
-
-
 def resident(token: str, without: int | None) -> float:
     """Return the MiB of all processes of an engine but one, what they share counted once."""
     total = 0
-    for process in processes(token):
+    for process in marked(token, MARK):
         try:
             total += process.memory_full_info().pss if process.pid != without else 0
         except psutil.Error:
@@ -98,7 +85,7 @@ def play(engine: str, case: str, rounds: int, folder: Path, weigh: bool = False)
                 peak = max(peak, resident(token, without))
             process.wait()
         finally:
-            end_all([*processes(token)])
+            end_marked(token, MARK)
     if process.returncode or not out.exists():
         raise RuntimeError(f"{engine}: {(folder / f'{engine}.log').read_text()[-3000:]}")
     return json.loads(out.read_text()) | {"peak_mib": round(peak, 1) if weigh else ""}

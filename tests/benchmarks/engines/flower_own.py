@@ -11,11 +11,12 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
-from workload import CASES, WORKERS, Workload, arguments, workload
+from workload import CASES, Workload, arguments, workload
 
 from fedlab_helpers.network.app_folder import project
 from fedlab_helpers.network.flower import LINK, flower
 from fedlab_helpers.network.machines import Network
+from fedlab_helpers.network.runs import engine
 
 client_app, server_app = ClientApp(), ServerApp()
 
@@ -71,9 +72,8 @@ def main() -> None:
     sides = (f"apps.apps:{side}_app" for side in ("server", "client"))
     config = {"case": case, "rounds": rounds, "out": str(out)}
     (package.parent / "pyproject.toml").write_text(project(*sides, config), "utf-8")
-    engine = f"num-supernodes={clients} client-resources-num-cpus=1 init-args-num-cpus={WORKERS}"
     with Network(folder, [], simulated=True, port=18500) as network:
-        flower(network.folder, "run", str(package.parent), LINK, "--federation-config", engine)
+        flower(network.folder, "run", str(package.parent), LINK, *engine(clients))
         ended = False
         while not out.exists():
             assert not ended, (network.logs / "superlink.log").read_text()[-3000:]
