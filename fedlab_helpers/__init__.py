@@ -1,3 +1,27 @@
-"""Helpers for a course on federated learning of recurrent networks."""
+"""Helpers for a course on federated learning of recurrent networks.
+
+What a run needs is here by name, each loaded when it is first used; the rooms behind these names
+are `core`, `tasks`, `compression`, `strategies`, `shrinking`, `personal`, `network`, `studies`
+and `lessons`. A room imports only from those before it.
+"""
+
+import lazy_loader
 
 __version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules={"compression", "network", "personal", "shrinking", "strategies"},
+    submod_attrs={
+        "core": ["compute", "state", "wire"],
+        "core.history": ["History", "RoundRecord"],
+        "core.plan": ["Plan"],
+        "core.rounds": ["rounds", "run"],
+        "core.training": ["LocalConfig", "evaluate", "predict", "train"],
+        "tasks": ["partition"],
+        "tasks.reviews.corpus": ["Review", "load_reviews"],
+        "tasks.reviews.model": ["SentimentLSTM"],
+        "tasks.reviews.task": ["load_task"],
+        "tasks.reviews.words": ["EncodedReviews", "Vocabulary", "encode_reviews"],
+    },
+)

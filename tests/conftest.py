@@ -4,10 +4,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from fedlab_helpers.corpus import Review
-from fedlab_helpers.models import SentimentLSTM
-from fedlab_helpers.task import Task
-from fedlab_helpers.text import EncodedReviews, Vocabulary
+from fedlab_helpers.tasks.reviews.corpus import Review
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
+from fedlab_helpers.tasks.reviews.task import Task
+from fedlab_helpers.tasks.reviews.words import EncodedReviews, Vocabulary
 
 VOCABULARY = 50
 SIZES = (12, 7, 20, 9)

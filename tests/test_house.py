@@ -1,4 +1,4 @@
-"""The house rules: which module stands on which floor, how long things may be, and docstrings."""
+"""The house rules: which room imports from which, how long functions may be, and docstrings."""
 
 import ast
 from pathlib import Path
@@ -8,75 +8,22 @@ import pytest
 import fedlab_helpers
 
 PACKAGE = Path(fedlab_helpers.__file__).parent
-LONGEST_MODULE, LONGEST_FUNCTION = 250, 40  # lines; a function's docstring is not counted
+LONGEST_FUNCTION = 40  # lines; a function's docstring is not counted
 
-# A module imports only from lower floors. A folder is one module.
-FLOORS = {
-    "devices": 0,
-    "pace": 0,
-    "state": 0,
-    "strings": 0,
-    "csv_reviews": 0,
-    "token_cache": 0,
-    "classify": 0,
-    "rnn": 0,
-    "corpus": 1,
-    "partition": 1,
-    "models": 1,
-    "updates": 1,
-    "history": 1,
-    "divergence": 1,
-    "parallel": 1,
-    "audit": 2,
-    "per_client": 2,
-    "text": 2,
-    "wire": 2,
-    "conventions": 2,
-    "task": 3,
-    "rows": 3,
-    "training": 3,
-    "checkpoint": 3,
-    "compression": 3,
-    "messages": 3,
-    "strategy": 4,
-    "plan": 4,
-    "members": 4,
-    "means": 5,
-    "server_steps": 5,
-    "clients": 5,
-    "downlink": 5,
-    "attacks": 5,
-    "drift": 6,
-    "fairness": 6,
-    "robust": 6,
-    "ledger": 6,
-    "personal_strategies": 6,
-    "personalization": 7,
-    "aggregation": 7,
-    "federated": 7,
-    "asynchronous": 7,
-    "plots": 8,
-    "catalogue": 8,
-    "clusters": 8,
-    "shrinking": 8,
-    "compression_run": 8,
-    "course": 8,
-    "lab": 9,
-    "network": 9,
-    "compression_plots": 9,
-    "methods": 9,
-    "partition_plots": 9,
-    "seed_plots": 9,
-    "studies": 10,
-    "race": 10,
-    "personal_run": 10,
-    "personal_plots": 11,
-    "experiments": 11,
-    "comparison": 12,
-    "race_plot": 13,
-    "checks": 13,
-    "widgets": 14,
-}
+# A room imports only from rooms that stand before it.
+ROOMS = (
+    "core",
+    "tasks",
+    "compression",
+    "privacy",
+    "strategies",
+    "shrinking",
+    "personal",
+    "recipe",
+    "network",
+    "studies",
+    "lessons",
+)
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -132,25 +79,16 @@ def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def test_every_module_has_its_floor_and_the_table_no_other():
-    assert {module_of(path) for path in FILES} - {"__init__"} == FLOORS.keys()
-
-
-def test_the_table_is_written_from_the_ground_up():
-    assert list(FLOORS.values()) == sorted(FLOORS.values())
+def test_the_rooms_are_those_of_the_plan():
+    assert {module_of(path) for path in FILES} - {"__init__"} <= set(ROOMS)
 
 
 @each_file
-def test_imports_come_from_lower_floors(path):
+def test_a_room_imports_only_from_rooms_before_it(path):
     here = module_of(path)
-    others = imported(parse(path)) - {here}
-    higher = {name for name in others if FLOORS[name] >= FLOORS.get(here, 0)}
-    assert not higher, f"{here} stands on floor {FLOORS.get(here, 0)} and imports {higher}"
-
-
-@each_file
-def test_no_module_is_too_long(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE
+    if here != "__init__":
+        later = set(ROOMS[ROOMS.index(here) + 1 :])
+        assert not imported(parse(path)) & later
 
 
 @each_file
@@ -169,11 +107,11 @@ def test_public_names_have_docstrings(path):
 
 def test_imports_are_found_wherever_they_stand():
     source = (
-        "import fedlab_helpers.wire, os\n"
+        "import fedlab_helpers.core.wire, os\n"
         "from fedlab_helpers import rows as r, state, __version__\n"
-        "def f():\n    from fedlab_helpers.checks.verdict import x\n"
+        "def f():\n    from fedlab_helpers.lessons.checks.verdict import x\n"
     )
-    assert imported(ast.parse(source)) == {"wire", "rows", "state", "checks"}
+    assert imported(ast.parse(source)) == {"core", "rows", "state", "lessons"}
     with pytest.raises(AssertionError, match="line 1: relative import"):
         imported(ast.parse("from . import wire"))
 

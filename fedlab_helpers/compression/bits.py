@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedlab_helpers.wire import WireError
+from fedlab_helpers.core.wire import WireError
 
 _LONGEST = 5  # bytes of a varint: 35 bits, enough for any position in a tensor we accept
 _BLOCK = 1 << 16  # integers decoded at a time, so that little memory is needed beside the result

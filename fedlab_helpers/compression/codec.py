@@ -30,8 +30,8 @@ from torch import Tensor
 from fedlab_helpers.compression.bits import Reader, gaps, varints
 from fedlab_helpers.compression.keep import Everything, Keep, Shape
 from fedlab_helpers.compression.values import Float32, Format
-from fedlab_helpers.state import State
-from fedlab_helpers.wire import WireError
+from fedlab_helpers.core.state import State
+from fedlab_helpers.core.wire import WireError
 
 _MAGIC = b"FLC1"
 _HEADER = struct.Struct("<4sIIB")

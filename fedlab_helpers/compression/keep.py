@@ -15,8 +15,8 @@ from torch import Tensor
 
 from fedlab_helpers.compression import bits
 from fedlab_helpers.compression.bits import Reader
-from fedlab_helpers.state import State
-from fedlab_helpers.wire import WireError
+from fedlab_helpers.core.state import State
+from fedlab_helpers.core.wire import WireError
 
 Shape = tuple[int, ...]
 ReadValues = Callable[[int], Tensor]  # how many -> the next values

@@ -11,7 +11,7 @@ from torch import Tensor
 from fedlab_helpers.compression import bits
 from fedlab_helpers.compression.bits import Reader
 from fedlab_helpers.compression.keep import Keep, ReadValues, Shape
-from fedlab_helpers.state import State
+from fedlab_helpers.core.state import State
 
 _LARGEST = torch.finfo(torch.float32).max
 

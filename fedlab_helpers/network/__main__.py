@@ -9,15 +9,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedlab_helpers.catalogue import OFFERS
-from fedlab_helpers.devices import numpy_rng
+from fedlab_helpers.core.compute import numpy_rng
+from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.network import runs
 from fedlab_helpers.network.files import write_reviews
 from fedlab_helpers.network.job import CODECS, Job
 from fedlab_helpers.network.machines import Network
-from fedlab_helpers.plan import Plan
-from fedlab_helpers.task import DEALS, load_task
-from fedlab_helpers.training import LocalConfig
+from fedlab_helpers.strategies.registry import OFFERS
+from fedlab_helpers.tasks.reviews.task import DEALS, load_task
 
 
 def up(chosen: argparse.Namespace) -> None:

@@ -7,11 +7,11 @@ import torch
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedlab_helpers import wire
-from fedlab_helpers.messages import Reply, reason
+from fedlab_helpers.core import wire
+from fedlab_helpers.core.messages import Reply, reason
+from fedlab_helpers.core.updates import ClientState
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.network.node import Node
-from fedlab_helpers.updates import ClientState
 
 KEPT, PENDING = "kept", "pending"  # records of a context: of the last rounds that a client trained
 _ROUND = "round"

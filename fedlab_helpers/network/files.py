@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fedlab_helpers.corpus import Review
+from fedlab_helpers.tasks.reviews.corpus import Review
 
 
 def write_reviews(folder: Path, owned: Iterable[Sequence[Review]]) -> list[Path]:

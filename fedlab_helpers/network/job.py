@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from fedlab_helpers import wire
-from fedlab_helpers.catalogue import OFFERS
 from fedlab_helpers.compression import Compressed, Everything, Sign, Ternary, TopK, WithFeedback
-from fedlab_helpers.models import SentimentLSTM
-from fedlab_helpers.plan import Plan
-from fedlab_helpers.state import State, of_model
-from fedlab_helpers.strategy import Strategy
-from fedlab_helpers.text import Vocabulary
-from fedlab_helpers.training import LocalConfig
-from fedlab_helpers.updates import Codec
+from fedlab_helpers.core import wire
+from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.state import State, of_model
+from fedlab_helpers.core.strategy import Strategy
+from fedlab_helpers.core.training import LocalConfig
+from fedlab_helpers.core.updates import Codec
+from fedlab_helpers.strategies.registry import OFFERS
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
+from fedlab_helpers.tasks.reviews.words import Vocabulary
 
 CODECS: dict[str, Callable[[], Codec]] = {
     "dense": wire.dense,

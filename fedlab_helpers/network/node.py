@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
-from fedlab_helpers import wire
-from fedlab_helpers.clients import Clients
-from fedlab_helpers.corpus import load_reviews
-from fedlab_helpers.messages import Received, Reply, Request, reason
+from fedlab_helpers.core import wire
+from fedlab_helpers.core.client import Clients
+from fedlab_helpers.core.messages import Received, Reply, Request, reason
+from fedlab_helpers.core.training import evaluate
+from fedlab_helpers.core.updates import ClientState, Transform
 from fedlab_helpers.network.job import Job
-from fedlab_helpers.text import EncodedReviews, encode_reviews
-from fedlab_helpers.training import evaluate
-from fedlab_helpers.updates import ClientState, Transform
+from fedlab_helpers.tasks.reviews.corpus import load_reviews
+from fedlab_helpers.tasks.reviews.words import EncodedReviews, encode_reviews
 
 
 def pack(received: Received) -> dict[str, bytes]:

@@ -8,12 +8,12 @@ from typing import Any
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from fedlab_helpers import state
-from fedlab_helpers.messages import Received, Reply, reason
+from fedlab_helpers.core import state
+from fedlab_helpers.core.messages import Received, Reply, reason
+from fedlab_helpers.core.updates import ClientState, Codec
 from fedlab_helpers.network.flower import NetworkError
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.network.node import pack
-from fedlab_helpers.updates import ClientState, Codec
 
 PAUSE = 0.05  # seconds between two looks at what has arrived
 INTRODUCTION = 10.0  # seconds that a round waits for new nodes to say which client they are

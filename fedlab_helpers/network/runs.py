@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fedlab_helpers import wire
-from fedlab_helpers.devices import worker_count as cpus
-from fedlab_helpers.history import RoundRecord
+from fedlab_helpers.core import wire
+from fedlab_helpers.core.compute import worker_count as cpus
+from fedlab_helpers.core.history import RoundRecord
+from fedlab_helpers.core.state import State
 from fedlab_helpers.network.app_folder import write_app
 from fedlab_helpers.network.flower import LINK, NODES, NetworkError, flower
 from fedlab_helpers.network.job import Job
-from fedlab_helpers.state import State
 
 RECORDS, WEIGHTS, METRICS = "records.json", "weights.safetensors", "metrics.json"
 FAILURE, RUN = "failure.txt", "run.txt"

@@ -7,7 +7,8 @@ import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedlab_helpers import federated, state, wire
+from fedlab_helpers.core import state, wire
+from fedlab_helpers.core.rounds import rounds_with
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.network.nodes import Nodes
 from fedlab_helpers.network.runs import FAILURE, METRICS, RECORDS, WEIGHTS
@@ -34,7 +35,7 @@ def play(nodes: Nodes, job: Job, folder: Path) -> None:
     """Play the rounds of a job once all nodes are there, and write what comes of them."""
     nodes.wait()
     model, records = job.new_model(), []
-    for record in federated.rounds_with(nodes, model, job.new_strategy(), job.plan):
+    for record in rounds_with(nodes, model, job.new_strategy(), job.plan):
         records.append(record.to_json())
         _write(folder / RECORDS, json.dumps(records).encode())
     weights = state.of_model(model)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from fedlab_helpers.text import EncodedReviews
-from fedlab_helpers.training import Hooks, predict
+from fedlab_helpers.core.training import Hooks, predict
+from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 
 def softened(logits: Tensor, temperature: float) -> Tensor:

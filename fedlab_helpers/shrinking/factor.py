@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.core.state import of_model
 from fedlab_helpers.shrinking.prune import resized
-from fedlab_helpers.state import of_model
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 
 def best_factors(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from fedlab_helpers.models import SentimentLSTM
-from fedlab_helpers.state import State, of_model
-from fedlab_helpers.strategy import require_share
-from fedlab_helpers.training import Hooks
+from fedlab_helpers.core.state import State, of_model
+from fedlab_helpers.core.strategy import require_share
+from fedlab_helpers.core.training import Hooks
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 
 def smallest_masks(model: nn.Module, share: float) -> State:

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import torch
 
-from fedlab_helpers.devices import child_seed
-from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.core.compute import child_seed
+from fedlab_helpers.core.state import of_model
+from fedlab_helpers.core.strategy import require_share
 from fedlab_helpers.shrinking.prune import resized
-from fedlab_helpers.state import of_model
-from fedlab_helpers.strategy import require_share
-from fedlab_helpers.text import EncodedReviews, Vocabulary
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
+from fedlab_helpers.tasks.reviews.words import EncodedReviews, Vocabulary
 
 UNKNOWN = 1
 

@@ -1,10 +1,6 @@
 """The measured studies of the series, by name."""
 
-from fedlab_helpers.studies.aggregation import (
-    AGGREGATION,
-    AGGREGATION_AGAIN,
-    AGGREGATION_RATES,
-)
+from fedlab_helpers.studies.aggregation import AGGREGATION, AGGREGATION_AGAIN, AGGREGATION_RATES
 from fedlab_helpers.studies.article_loop import ARTICLE_LOOP
 from fedlab_helpers.studies.baselines import BASELINES
 from fedlab_helpers.studies.compression import COMPRESSION

@@ -6,17 +6,11 @@ from functools import cache
 import numpy as np
 from torch.nn.functional import cross_entropy
 
-from fedlab_helpers import federated
-from fedlab_helpers.devices import child_seed, intra_op_threads
-from fedlab_helpers.ledger import NoUpdateLeft
-from fedlab_helpers.models import SentimentLSTM
-from fedlab_helpers.partition import Parts
-from fedlab_helpers.studies.contenders import (
-    CENTRALISED,
-    CENTRALISED_RATES,
-    CONTENDERS,
-    Tuning,
-)
+from fedlab_helpers.core import rounds as federated
+from fedlab_helpers.core.compute import child_seed, intra_op_threads
+from fedlab_helpers.core.ledger import NoUpdateLeft
+from fedlab_helpers.core.training import LocalConfig, evaluate, predict, train
+from fedlab_helpers.studies.contenders import CENTRALISED, CENTRALISED_RATES, CONTENDERS, Tuning
 from fedlab_helpers.studies.study import (
     Row,
     Settings,
@@ -26,7 +20,8 @@ from fedlab_helpers.studies.study import (
     parts_of,
     task,
 )
-from fedlab_helpers.training import LocalConfig, evaluate, predict, train
+from fedlab_helpers.tasks.partition import Parts
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 Runs = tuple[Settings, ...]
 

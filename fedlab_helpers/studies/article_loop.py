@@ -12,13 +12,15 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from fedlab_helpers import aggregation, federated, partition
-from fedlab_helpers.devices import child_seed, intra_op_threads, numpy_rng, torch_rng
-from fedlab_helpers.models import SentimentLSTM
-from fedlab_helpers.state import weighted_mean
+from fedlab_helpers import strategies
+from fedlab_helpers.core import rounds as federated
+from fedlab_helpers.core.compute import child_seed, intra_op_threads, numpy_rng, torch_rng
+from fedlab_helpers.core.state import weighted_mean
+from fedlab_helpers.core.training import LocalConfig, clip_gradients, evaluate, predict
 from fedlab_helpers.studies.study import Row, Settings, Study, grid, task
-from fedlab_helpers.text import EncodedReviews
-from fedlab_helpers.training import LocalConfig, clip_gradients, evaluate, predict
+from fedlab_helpers.tasks import partition
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
+from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 CLIENTS, REVIEWS, ROUNDS = 8, 320, 8
 
@@ -108,7 +110,7 @@ def measure_loop(settings: Settings) -> list[Row]:
     model = SentimentLSTM(len(data.vocab), seed=seed)
     plan = federated.Plan(settings["rounds"], seed=seed)
     if loop == "fedavg":
-        strategy = aggregation.fedavg()
+        strategy = strategies.fedavg()
         played = (record.round for record in federated.rounds(model, clients, strategy, plan))
     else:
         options = {"rounds": plan.rounds, "seed": seed, "own_adam": loop == "own_adam"}

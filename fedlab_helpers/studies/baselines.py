@@ -9,12 +9,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from fedlab_helpers.devices import child_seed, intra_op_threads
-from fedlab_helpers.models import SentimentLSTM
-from fedlab_helpers.state import of_model
+from fedlab_helpers.core.compute import child_seed, intra_op_threads
+from fedlab_helpers.core.state import of_model
+from fedlab_helpers.core.training import LocalConfig, Metrics, evaluate, train
 from fedlab_helpers.studies.study import Row, Settings, Study, grid, task
-from fedlab_helpers.text import tokenize_all
-from fedlab_helpers.training import LocalConfig, Metrics, evaluate, train
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
+from fedlab_helpers.tasks.reviews.words import tokenize_all
 
 
 def measure_baseline(settings: Settings) -> list[Row]:

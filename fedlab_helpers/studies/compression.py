@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from fedlab_helpers import aggregation, federated, wire
+from fedlab_helpers import strategies
 from fedlab_helpers.compression import (
     Compressed,
     CountSketch,
@@ -18,20 +18,14 @@ from fedlab_helpers.compression import (
     WithFeedback,
     dgc,
 )
-from fedlab_helpers.compression_run import dense_size
-from fedlab_helpers.devices import intra_op_threads
-from fedlab_helpers.downlink import Changes
-from fedlab_helpers.studies.study import (
-    Row,
-    Settings,
-    Study,
-    clients_of,
-    grid,
-    new_model,
-    task,
-)
-from fedlab_helpers.training import LocalConfig, evaluate, predict
-from fedlab_helpers.updates import Codec
+from fedlab_helpers.compression.downlink import Changes
+from fedlab_helpers.core import wire
+from fedlab_helpers.core.compute import intra_op_threads
+from fedlab_helpers.core.rounds import Plan, rounds
+from fedlab_helpers.core.training import LocalConfig, evaluate, predict
+from fedlab_helpers.core.updates import Codec
+from fedlab_helpers.core.wire import dense_size
+from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, grid, new_model, task
 
 CLIENTS, COHORT, ROUNDS = 20, 10, 20
 LOCAL = LocalConfig(lr=2e-2)  # as tuned for the lossless run: `aggregation.CHOSEN["rowwise"]`
@@ -124,9 +118,9 @@ def _play(settings: Settings):
     """Yield round, model, and bytes up and down so far, every five rounds and in the last ones."""
     model, up, down = new_model(settings["seed"]), 0, 0
     deal = {"partition": settings["partition"], "clients": CLIENTS, "seed": settings["seed"]}
-    plan = federated.Plan(ROUNDS, COHORT, LOCAL, settings["seed"], workers=1)
+    plan = Plan(ROUNDS, COHORT, LOCAL, settings["seed"], workers=1)
     options = {"codec": CODECS[settings["codec"]], "downlink": DOWN[settings["downlink"]]}
-    for record in federated.rounds(model, clients_of(deal), aggregation.rowwise(), plan, **options):
+    for record in rounds(model, clients_of(deal), strategies.rowwise(), plan, **options):
         up, down = up + record.bytes_up, down + record.bytes_down
         if record.round % 5 == 0 or record.round > ROUNDS - LAST:
             yield record.round, model, up, down

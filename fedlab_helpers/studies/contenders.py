@@ -9,11 +9,11 @@ other settings.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fedlab_helpers import aggregation as by_name
-from fedlab_helpers.drift import Calibrated
-from fedlab_helpers.means import Mean
-from fedlab_helpers.server_steps import Momentum
-from fedlab_helpers.strategy import Strategy
+from fedlab_helpers import strategies as by_name
+from fedlab_helpers.core.means import Mean
+from fedlab_helpers.core.strategy import Strategy
+from fedlab_helpers.strategies.drift import Calibrated
+from fedlab_helpers.strategies.server_steps import Momentum
 
 ROWWISE, UNIFORM_ROWWISE = Mean(per_row=True), Mean("uniform", per_row=True)
 

@@ -6,14 +6,15 @@ from functools import partial
 
 import numpy as np
 
-from fedlab_helpers import aggregation, federated
-from fedlab_helpers.devices import child_seed, intra_op_threads, numpy_rng
-from fedlab_helpers.models import SentimentLSTM
-from fedlab_helpers.plan import Plan
+from fedlab_helpers import strategies
+from fedlab_helpers.core import rounds
+from fedlab_helpers.core.compute import child_seed, intra_op_threads, numpy_rng
+from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.training import LocalConfig, evaluate, train
 from fedlab_helpers.shrinking import distillation_rounds, trim_reviews
 from fedlab_helpers.studies.study import Row, Settings, Study, grid, task
-from fedlab_helpers.text import EncodedReviews
-from fedlab_helpers.training import LocalConfig, evaluate, train
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
+from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 Clients = list[EncodedReviews]
 
@@ -60,7 +61,7 @@ def measure(settings: Settings) -> list[Row]:
     same reviews and rounds with one model, the largest, averaged row by row.
     """
     public, clients = deal(settings["partition"], settings["seed"])
-    plan = federated.Plan(ROUNDS, None, LOCAL, settings["seed"], workers=1)
+    plan = rounds.Plan(ROUNDS, None, LOCAL, settings["seed"], workers=1)
     ways = {"alone": _alone, "exchange": _exchange, "averaged": _averaged}
     with intra_op_threads(1):
         return list(ways[settings["way"]](plan, clients, public))
@@ -86,7 +87,7 @@ def _exchange(plan: Plan, clients: Clients, public: EncodedReviews) -> Iterator[
 def _averaged(plan: Plan, clients: Clients, public: EncodedReviews) -> Iterator[Row]:
     (models, views), sent = players(plan.seed), 0
     seen = [views[0](own) for own in clients]
-    for record in federated.rounds(models[0], seen, aggregation.rowwise(), plan):
+    for record in rounds.rounds(models[0], seen, strategies.rowwise(), plan):
         sent += record.bytes_up + record.bytes_down
         yield _row(record.round, models[:1] * len(KINDS), views[:1] * len(KINDS), sent)
 

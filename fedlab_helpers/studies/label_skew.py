@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from fedlab_helpers import aggregation, federated, partition
-from fedlab_helpers.devices import intra_op_threads
+from fedlab_helpers import strategies
+from fedlab_helpers.core.compute import intra_op_threads
+from fedlab_helpers.core.rounds import Plan, rounds
+from fedlab_helpers.core.training import LocalConfig, predict
 from fedlab_helpers.studies.study import (
     Row,
     Settings,
@@ -14,7 +16,7 @@ from fedlab_helpers.studies.study import (
     parts_of,
     task,
 )
-from fedlab_helpers.training import LocalConfig, predict
+from fedlab_helpers.tasks import partition
 
 
 def measure_skew(settings: Settings) -> list[Row]:
@@ -27,10 +29,10 @@ def measure_skew(settings: Settings) -> list[Row]:
     table = partition.describe(parts, data.train.labels)
     model = new_model(seed)
     local = LocalConfig(settings["epochs"])
-    plan = federated.Plan(settings["rounds"], settings["cohort"], local, seed, workers=1)
+    plan = Plan(settings["rounds"], settings["cohort"], local, seed, workers=1)
     rows = []
     with intra_op_threads(1):  # the same sums on a machine with more cores
-        run = federated.rounds(model, data.clients(parts), aggregation.fedavg(), plan)
+        run = rounds(model, data.clients(parts), strategies.fedavg(), plan)
         for record in run:
             answers = predict(model, data.test).argmax(1)
             right = (answers == data.test.labels).numpy()

@@ -1,17 +1,18 @@
 """How local training shapes FedAvg: epochs, batch size, and averaging row by row."""
 
-from fedlab_helpers import aggregation, federated
-from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers import strategies
+from fedlab_helpers.core.rounds import Plan, run
+from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, grid, task
-from fedlab_helpers.training import LocalConfig
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
-STRATEGIES = {"fedavg": aggregation.fedavg, "rowwise": aggregation.rowwise}
+STRATEGIES = {"fedavg": strategies.fedavg, "rowwise": strategies.rowwise}
 
 
 def measure_federated(settings: Settings) -> list[Row]:
     """Return accuracy, loss and bytes after every round of one federated run."""
     data, seed = task(), settings["seed"]
-    plan = federated.Plan(
+    plan = Plan(
         settings["rounds"],
         settings["cohort"],
         LocalConfig(settings["epochs"], settings["batch_size"], settings["lr"]),
@@ -20,7 +21,7 @@ def measure_federated(settings: Settings) -> list[Row]:
     model = SentimentLSTM(len(data.vocab), seed=seed)
     strategy = STRATEGIES[settings["strategy"]]()
     clients = clients_of(settings)
-    history = federated.run(model, clients, strategy, plan, test=data.test)
+    history = run(model, clients, strategy, plan, test=data.test)
     columns = ["accuracy", "loss", "train_loss", "bytes_up", "total_bytes", "seconds"]
     frame = history.to_frame()[columns].round({"seconds": 3})
     return frame.reset_index().to_dict("records")

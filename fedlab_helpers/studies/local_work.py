@@ -7,13 +7,14 @@ each cell of the grid the learning rate that served it best beforehand, on anoth
 from collections.abc import Iterable
 from itertools import product
 
-from fedlab_helpers import aggregation, federated
-from fedlab_helpers.devices import intra_op_threads
-from fedlab_helpers.history import RoundRecord
-from fedlab_helpers.ledger import NoUpdateLeft
-from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers import strategies
+from fedlab_helpers.core.compute import intra_op_threads
+from fedlab_helpers.core.history import RoundRecord
+from fedlab_helpers.core.ledger import NoUpdateLeft
+from fedlab_helpers.core.rounds import Plan, rounds
+from fedlab_helpers.core.training import LocalConfig, evaluate
 from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, task
-from fedlab_helpers.training import LocalConfig, evaluate
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 Cell = tuple[str, int, int | None]  # partition, local epochs E, batch size B
 
@@ -47,7 +48,7 @@ def measure_rounds_to_target(settings: Settings) -> list[Row]:
     local = LocalConfig(
         settings["epochs"], settings["batch_size"], settings["lr"], "sgd", max_grad_norm=None
     )
-    plan = federated.Plan(settings["cap"], settings["cohort"], local, seed)
+    plan = Plan(settings["cap"], settings["cohort"], local, seed)
     with intra_op_threads(1):  # the same sums on a machine with more cores
         records = _until_target(model, plan, settings)
         accuracy = evaluate(model, data.test).accuracy
@@ -65,14 +66,10 @@ def measure_rounds_to_target(settings: Settings) -> list[Row]:
     ]
 
 
-def _until_target(
-    model: SentimentLSTM, plan: federated.Plan, settings: Settings
-) -> list[RoundRecord]:
+def _until_target(model: SentimentLSTM, plan: Plan, settings: Settings) -> list[RoundRecord]:
     """Return the records of the rounds up to the target, or up to where training broke down."""
     clients, records = clients_of(settings), []
-    federation = federated.rounds(
-        model, clients, aggregation.fedavg(), plan, test=task().validation
-    )
+    federation = rounds(model, clients, strategies.fedavg(), plan, test=task().validation)
     try:
         for record in federation:
             records.append(record)

@@ -6,12 +6,12 @@ from functools import cache, lru_cache
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
-from fedlab_helpers import conventions
-from fedlab_helpers.course import Course, Moment, usual_plan
-from fedlab_helpers.devices import intra_op_threads, numpy_rng
-from fedlab_helpers.members import PARTITIONS, Member, deal
-from fedlab_helpers.methods import METHODS
+from fedlab_helpers.core.compute import intra_op_threads, numpy_rng
+from fedlab_helpers.personal.federation import Course, Moment, usual_plan
+from fedlab_helpers.personal.members import PARTITIONS, Member, deal
+from fedlab_helpers.personal.methods import METHODS
 from fedlab_helpers.studies.study import Row, Settings, Study, task
+from fedlab_helpers.tasks.reviews import conventions
 
 ROUNDS, TUNING_ROUNDS, TUNING_SEED = 20, 12, 100
 TUNED_ON = ("by_domain", "strictness")

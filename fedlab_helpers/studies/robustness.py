@@ -1,22 +1,24 @@
 """What strategies stand: attacks by some of the clients, and combinations made against them."""
 
-from fedlab_helpers import aggregation, attacks, federated
-from fedlab_helpers.devices import intra_op_threads, numpy_rng
-from fedlab_helpers.ledger import NoUpdateLeft
+from fedlab_helpers import strategies
+from fedlab_helpers.core.compute import intra_op_threads, numpy_rng
+from fedlab_helpers.core.ledger import NoUpdateLeft
+from fedlab_helpers.core.rounds import Plan, rounds
+from fedlab_helpers.core.training import LocalConfig
+from fedlab_helpers.strategies import attacks
 from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, grid, new_model, task
-from fedlab_helpers.training import LocalConfig
 
 HALF_AS_LONG = 20.0  # an honest client's first change is some 40 long at this rate
 # Each cohort of 10 may hold up to 4 of the hostile clients; more than 3 are seldom drawn.
 COMBINATIONS = {
-    "fedavg": aggregation.fedavg,
-    "uniform": aggregation.uniform,
-    "norm_clipping": lambda: aggregation.norm_clipping(HALF_AS_LONG),
-    "median": aggregation.median,
-    "trimmed_mean": lambda: aggregation.trimmed_mean(0.3),
-    "krum": lambda: aggregation.krum(3),
-    "multi_krum": lambda: aggregation.krum(3, keep=5),
-    "geometric_median": aggregation.geometric_median,
+    "fedavg": strategies.fedavg,
+    "uniform": strategies.uniform,
+    "norm_clipping": lambda: strategies.norm_clipping(HALF_AS_LONG),
+    "median": strategies.median,
+    "trimmed_mean": lambda: strategies.trimmed_mean(0.3),
+    "krum": lambda: strategies.krum(3),
+    "multi_krum": lambda: strategies.krum(3, keep=5),
+    "geometric_median": strategies.geometric_median,
 }
 ATTACKS = ("none", *attacks.STRENGTHS)
 
@@ -29,12 +31,12 @@ def measure_attack(settings: Settings) -> list[Row]:
     clients, transforms = attacks.attacked(clients_of(settings), hostile, settings["attack"])
     model = new_model(seed)
     local = LocalConfig(lr=settings["lr"])
-    plan = federated.Plan(settings["rounds"], settings["cohort"], local, seed, workers=1)
+    plan = Plan(settings["rounds"], settings["cohort"], local, seed, workers=1)
     strategy, rows = COMBINATIONS[settings["strategy"]](), []
     options = {"test": data.test, "transforms": transforms}
     try:
         with intra_op_threads(1):  # the same sums on a machine with more cores
-            for record in federated.rounds(model, clients, strategy, plan, **options):
+            for record in rounds(model, clients, strategy, plan, **options):
                 rows.append(
                     {
                         "round": record.round,

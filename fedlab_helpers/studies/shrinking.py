@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from fedlab_helpers.compression import Compressed, Float16, TopK
-from fedlab_helpers.devices import intra_op_threads
+from fedlab_helpers.core.compute import intra_op_threads
+from fedlab_helpers.core.state import of_model
+from fedlab_helpers.core.training import predict
 from fedlab_helpers.shrinking import factor_recurrent, keep_units, narrow_embedding, trim_model
 from fedlab_helpers.shrinking.onnx_model import quantize_dynamically, run_onnx, to_onnx
-from fedlab_helpers.state import of_model
 from fedlab_helpers.studies.small_models import (
     DISTILLED,
     FITS,
@@ -36,8 +37,7 @@ from fedlab_helpers.studies.small_models import (
     whole,
 )
 from fedlab_helpers.studies.study import Row, Settings, Study, grid, task
-from fedlab_helpers.text import Vocabulary
-from fedlab_helpers.training import predict
+from fedlab_helpers.tasks.reviews.words import Vocabulary
 
 _FEWER_WORDS = {words: cut(lambda model: model, words) for words in (8000, 4000, 2000, 1000)}
 _CUT = {

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
-from fedlab_helpers.devices import child_seed, torch_rng
-from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.core.compute import child_seed, torch_rng
+from fedlab_helpers.core.training import Hooks, LocalConfig, predict, train
 from fedlab_helpers.shrinking import (
     Rounded,
     apply_masks,
@@ -21,8 +21,8 @@ from fedlab_helpers.shrinking import (
     unit_sizes,
 )
 from fedlab_helpers.studies.study import task
-from fedlab_helpers.text import EncodedReviews
-from fedlab_helpers.training import Hooks, LocalConfig, predict, train
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
+from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 WIDTH, TEMPERATURE = 64, 2.0
 Shape = tuple[int, int, int]  # words, numbers a word, hidden units

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from fedlab_helpers import per_client
-from fedlab_helpers.devices import numpy_rng
-from fedlab_helpers.models import SentimentLSTM
-from fedlab_helpers.partition import Parts
-from fedlab_helpers.task import Task, load_task
-from fedlab_helpers.text import EncodedReviews
+from fedlab_helpers.core.compute import numpy_rng
+from fedlab_helpers.personal import per_client
+from fedlab_helpers.tasks.partition import Parts
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
+from fedlab_helpers.tasks.reviews.task import Task, load_task
+from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 Settings = dict[str, Any]
 Row = dict[str, Any]

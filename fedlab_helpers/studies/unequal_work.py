@@ -7,14 +7,15 @@ slow. Everybody else has time to finish before the deadline, as a rule.
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from fedlab_helpers import aggregation, federated
-from fedlab_helpers.asynchronous import buffered_rounds
-from fedlab_helpers.devices import intra_op_threads, numpy_rng
-from fedlab_helpers.history import History, RoundRecord
-from fedlab_helpers.models import SentimentLSTM
-from fedlab_helpers.pace import Pace, speeds
-from fedlab_helpers.plan import Plan
-from fedlab_helpers.strategy import Strategy
+from fedlab_helpers import strategies
+from fedlab_helpers.core.compute import intra_op_threads, numpy_rng
+from fedlab_helpers.core.history import History, RoundRecord
+from fedlab_helpers.core.pace import Pace, speeds
+from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.rounds import rounds
+from fedlab_helpers.core.strategy import Strategy
+from fedlab_helpers.core.training import LocalConfig, evaluate
+from fedlab_helpers.strategies.asynchronous import buffered_rounds
 from fedlab_helpers.studies.study import (
     Row,
     Settings,
@@ -25,8 +26,8 @@ from fedlab_helpers.studies.study import (
     parts_of,
     task,
 )
-from fedlab_helpers.text import EncodedReviews
-from fedlab_helpers.training import LocalConfig, evaluate
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
+from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 SLOW, FACTOR = "hotel", 0.25
 SPREAD = 0.5  # of the logarithm of the speeds, whose median is one step a second
@@ -34,10 +35,10 @@ DEADLINE = 60.0  # seconds; two epochs of a client are some 38 steps
 BUFFER = 5
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
-    "fedavg": aggregation.fedavg,
-    "fedprox": lambda: aggregation.fedprox(0.01),
-    "fednova": aggregation.fednova,
-    "fedbuff": aggregation.uniform,
+    "fedavg": strategies.fedavg,
+    "fedprox": lambda: strategies.fedprox(0.01),
+    "fednova": strategies.fednova,
+    "fedbuff": strategies.uniform,
 }
 # (strategy, what becomes of those who are late)
 CASES = (
@@ -108,7 +109,7 @@ def _run(
     deadline = float("inf") if settings["late"] == "waited for" else DEADLINE
     pace = Pace(speed, deadline, partial=settings["late"] != "dropped")
     plan = replace(plan, clients_per_round=cohort, pace=pace)
-    for record in federated.rounds(model, clients, strategy, plan, test=test):
+    for record in rounds(model, clients, strategy, plan, test=test):
         clock += pace.seconds({c: local.steps(len(clients[c])) for c in record.cohort})
         yield record, clock
 

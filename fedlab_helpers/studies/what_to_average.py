@@ -8,12 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fedlab_helpers import aggregation, federated
-from fedlab_helpers.devices import intra_op_threads
-from fedlab_helpers.divergence import block_of, divergence, gates
-from fedlab_helpers.models import SentimentLSTM
-from fedlab_helpers.state import State, of_model
-from fedlab_helpers.strategy import Strategy
+from fedlab_helpers import strategies
+from fedlab_helpers.core.compute import intra_op_threads
+from fedlab_helpers.core.rounds import Plan, rounds, run
+from fedlab_helpers.core.state import State, of_model
+from fedlab_helpers.core.strategy import Strategy
+from fedlab_helpers.core.training import predict
+from fedlab_helpers.core.updates import Update
+from fedlab_helpers.core.wire import make_whole
+from fedlab_helpers.strategies.divergence import block_of, divergence, gates
 from fedlab_helpers.studies.study import (
     Row,
     Settings,
@@ -24,9 +27,7 @@ from fedlab_helpers.studies.study import (
     parts_of,
     task,
 )
-from fedlab_helpers.training import predict
-from fedlab_helpers.updates import Update
-from fedlab_helpers.wire import make_whole
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 GATES = {"i": "input gate", "f": "forget gate", "g": "candidate", "o": "output gate"}
 PRIVATE = {
@@ -82,11 +83,11 @@ def measure_private(settings: Settings) -> list[Row]:
     """
     seed, private = settings["seed"], PRIVATE[settings["private"]]
     # Row by row concerns the embedding only: where that is private, nothing else changes.
-    strategy = aggregation.fedavg() if "e" in private else aggregation.rowwise()
+    strategy = strategies.fedavg() if "e" in private else strategies.rowwise()
     model, states = gated_model(seed), {}
-    plan = federated.Plan(settings["rounds"], settings["cohort"], seed=seed, workers=1)
+    plan = Plan(settings["rounds"], settings["cohort"], seed=seed, workers=1)
     with intra_op_threads(1):  # the same sums on a machine with more cores
-        history = federated.run(
+        history = run(
             model,
             clients_of(settings),
             strategy,
@@ -129,7 +130,7 @@ def _own_scores(model: SentimentLSTM, weights: State, domain: str) -> tuple[floa
 class Watched(Strategy):
     """Row-wise FedAvg that keeps a copy of the changes of the last round, whole."""
 
-    combine: object = field(default_factory=lambda: aggregation.rowwise().combine)
+    combine: object = field(default_factory=lambda: strategies.rowwise().combine)
     seen: list[State] = field(default_factory=list)
 
     def aggregate(self, server, updates: Iterable[Update]):
@@ -143,10 +144,10 @@ def measure_drift(settings: Settings) -> list[Row]:
     """Return length and agreement of the clients' changes, for each part, round by round."""
     seed, rows = settings["seed"], []
     model = new_model(seed)
-    plan = federated.Plan(settings["rounds"], settings["cohort"], seed=seed, workers=1)
+    plan = Plan(settings["rounds"], settings["cohort"], seed=seed, workers=1)
     watched = Watched()
     with intra_op_threads(1):
-        for record in federated.rounds(model, clients_of(settings), watched, plan):
+        for record in rounds(model, clients_of(settings), watched, plan):
             changes = [gates(change) for change in watched.seen]
             for block in ("embedding", *GATES, "head"):
                 measured = divergence(changes, lambda name, block=block: block_of(name) == block)

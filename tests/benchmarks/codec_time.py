@@ -14,11 +14,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fedlab_helpers import aggregation, experiments, federated
-from fedlab_helpers.devices import intra_op_threads
+from fedlab_helpers import strategies
+from fedlab_helpers.core import rounds as federated
+from fedlab_helpers.core.compute import intra_op_threads
+from fedlab_helpers.core.updates import Codec
+from fedlab_helpers.studies import experiments
 from fedlab_helpers.studies.compression import CODECS, LOCAL
 from fedlab_helpers.studies.study import clients_of, new_model
-from fedlab_helpers.updates import Codec
 
 TIMED = (
     "touched rows",
@@ -76,7 +78,7 @@ def rounds(codec: Codec, count: int) -> Iterator[tuple[float, float]]:
     plan = federated.Plan(count + 1, 10, LOCAL, seed=0, workers=1)
     clients = clients_of({"partition": "iid", "clients": 20, "seed": 0})
     options = {"codec": timed_codec(codec, watch)}
-    for record in federated.rounds(new_model(0), clients, aggregation.rowwise(), plan, **options):
+    for record in federated.rounds(new_model(0), clients, strategies.rowwise(), plan, **options):
         spent = watch.read()
         if record.round > 1:  # the first warms up
             yield record.seconds, spent

@@ -22,11 +22,11 @@ import onnxruntime
 import torch
 from tqdm import tqdm
 
-from fedlab_helpers import experiments
-from fedlab_helpers.models import SentimentLSTM
 from fedlab_helpers.shrinking.onnx_model import to_onnx
+from fedlab_helpers.studies import experiments
 from fedlab_helpers.studies.shrinking import RECIPES, stored
 from fedlab_helpers.studies.study import task
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 CONTENDERS = (
     "whole, PyTorch",

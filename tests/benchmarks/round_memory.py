@@ -16,8 +16,10 @@ from pathlib import Path
 import psutil
 from round_speed import federation
 
-from fedlab_helpers import aggregation, experiments, federated
-from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers import strategies
+from fedlab_helpers.core import rounds as federated
+from fedlab_helpers.studies import experiments
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 CLIENTS = (50, 1000)
 REVIEWS = 14_000
@@ -41,7 +43,7 @@ def peak_growth(n_clients: int, rounds: int) -> float:
     watcher = threading.Thread(target=watch)
     watcher.start()
     model = SentimentLSTM(words, seed=0)
-    for record in federated.rounds(model, clients, aggregation.fedavg(), plan):
+    for record in federated.rounds(model, clients, strategies.fedavg(), plan):
         assert not record.left_out
     finished.set()
     watcher.join()

@@ -22,11 +22,19 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from fedlab_helpers import aggregation, experiments, federated, partition
-from fedlab_helpers.corpus import load_reviews
-from fedlab_helpers.devices import child_seed, numpy_rng, torch_rng
-from fedlab_helpers.models import SentimentLSTM
-from fedlab_helpers.text import EncodedReviews, Vocabulary, encode_reviews, tokenize_all
+from fedlab_helpers import strategies
+from fedlab_helpers.core import rounds as federated
+from fedlab_helpers.core.compute import child_seed, numpy_rng, torch_rng
+from fedlab_helpers.studies import experiments
+from fedlab_helpers.tasks import partition
+from fedlab_helpers.tasks.reviews.corpus import load_reviews
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
+from fedlab_helpers.tasks.reviews.words import (
+    EncodedReviews,
+    Vocabulary,
+    encode_reviews,
+    tokenize_all,
+)
 
 CASES = {  # clients, reviews of each, clients a round
     "20 x 320": (20, 320, 10),
@@ -83,7 +91,7 @@ def measure(case: str, rounds: int, pipes: list[Connection]) -> Iterator[tuple[f
     for pipe in pipes:
         pipe.recv()
     model = SentimentLSTM(words, seed=0)
-    for record in federated.rounds(model, clients, aggregation.fedavg(), plan):
+    for record in federated.rounds(model, clients, strategies.fedavg(), plan):
         assert record.examples == cohort * size, record.left_out
         plain = seconds_of_plain(pipes, record.round, record.cohort)
         if record.round > 1:  # the first warms both up

@@ -1,4 +1,4 @@
-"""The compression lab of notebook 08, driven in JupyterLab as a reader drives it."""
+"""The compression lab of notebook 09, driven in JupyterLab as a reader drives it."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from conftest import choose, pixels, says, wait_for
 
 pytestmark = pytest.mark.browser
-NOTEBOOK = "08_sending_less.ipynb"
+NOTEBOOK = "09_sending_less.ipynb"
 
 
 def test_two_points_on_the_frontier(open_and_run, page):

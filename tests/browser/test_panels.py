@@ -71,7 +71,7 @@ def test_the_gradient_panel_follows_its_controls(open_and_run, page):
 
 
 def test_the_partition_explorer_follows_its_controls(open_and_run, page):
-    open_and_run("05_when_clients_differ.ipynb")
+    open_and_run("06_when_clients_differ.ipynb")
     errors = page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']")
     assert errors.count() == 0
     page.locator(".fl-readout").first.scroll_into_view_if_needed()

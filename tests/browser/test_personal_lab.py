@@ -1,4 +1,4 @@
-"""The personal lab of notebook 07, driven in JupyterLab as a reader drives it."""
+"""The personal lab of notebook 08, driven in JupyterLab as a reader drives it."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from conftest import choose, pixels, says, wait_for
 
 pytestmark = pytest.mark.browser
-NOTEBOOK = "07_personalization.ipynb"
+NOTEBOOK = "08_personalization.ipynb"
 
 
 def test_two_runs_of_the_personal_lab(open_and_run, page):

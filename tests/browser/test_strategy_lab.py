@@ -1,4 +1,4 @@
-"""The strategy lab of notebook 06, driven in JupyterLab as a reader drives it."""
+"""The strategy lab of notebook 07, driven in JupyterLab as a reader drives it."""
 
 import os
 import re
@@ -8,7 +8,7 @@ import pytest
 from conftest import choose, pixels, says, wait_for
 
 pytestmark = pytest.mark.browser
-NOTEBOOK = "06_aggregation_strategies.ipynb"
+NOTEBOOK = "07_aggregation_strategies.ipynb"
 
 
 def table(page) -> list[str]:

@@ -2,7 +2,7 @@
 
 - here: this package, clients in two threads of one process;
 - here_dense: the same with whole updates, which trains the whole table of words as others do;
-- flower_nodes: Flower's simulation engine with this package's apps, those of notebook 12;
+- flower_nodes: Flower's simulation engine with this package's apps, those of notebook 14;
 - flower_own: Flower's simulation engine as its tutorials write it, with its own FedAvg;
 - pfl_own: Apple's pfl on two processes.
 
@@ -37,8 +37,9 @@ from pathlib import Path
 import psutil
 from workload import CASES, WORKERS
 
-from fedlab_helpers import experiments, wire
+from fedlab_helpers.core import wire
 from fedlab_helpers.network.processes import end_marked, marked
+from fedlab_helpers.studies import experiments
 
 HERE = Path(__file__).resolve().parent
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={WORKERS}")

@@ -2,14 +2,16 @@
 
 from workload import arguments, workload
 
-from fedlab_helpers import aggregation, federated, wire
-from fedlab_helpers.updates import Codec
+from fedlab_helpers import strategies
+from fedlab_helpers.core import rounds as federated
+from fedlab_helpers.core import wire
+from fedlab_helpers.core.updates import Codec
 
 
 def main(codec: Codec) -> None:
     case, rounds, out = arguments()
     work = workload(case, rounds)
-    model, strategy = work.new_model(), aggregation.fedavg()
+    model, strategy = work.new_model(), strategies.fedavg()
     records = list(federated.rounds(model, work.clients, strategy, work.plan, codec=codec))
     assert not any(record.left_out for record in records)
     work.report(out, [record.seconds for record in records], model)

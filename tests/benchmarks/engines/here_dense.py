@@ -2,7 +2,7 @@
 
 from here import main
 
-from fedlab_helpers import wire
+from fedlab_helpers.core import wire
 
 if __name__ == "__main__":
     main(wire.dense())

@@ -18,8 +18,8 @@ from pfl.model.pytorch import PyTorchModel
 from torch.nn.functional import cross_entropy
 from workload import Workload, arguments, workload
 
-from fedlab_helpers.federated import sample_cohort
-from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.core.rounds import sample_cohort
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 
 class WithLoss(SentimentLSTM):

@@ -1,0 +1,158 @@
+"""Checks of notebook 02: from Chinese text to tensors."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, wrong
+from fedlab_helpers.tasks.reviews.words import Vocabulary
+
+_SENTENCE = [6, 1, 1, 3, 0, 0]  # 房间 不 干净 。 and two columns of padding
+# Whether test data leaks in each of the five stories, and what to think about.
+_LEAKS = (
+    (False, "each text is there once when the split is drawn, so it is on one side only."),
+    (True, "TF-IDF weights a word by how many texts hold it: whose texts were counted?"),
+    (False, "validation reviews are there to choose by; has anything looked at the test set?"),
+    (True, "the best of five test scores was chosen by the test set: it is no longer a test."),
+    (False, "which texts were counted: those of training clients, or test texts, too?"),
+)
+
+
+@exercise("put six ids into my_ids.")
+def padded_ids(answer: Sequence[int]) -> Verdict:
+    """Mark the ids of 房间 / 不 / 干净 / 。 in the toy vocabulary, padded to length 6."""
+    ids = [int(id_) for id_ in answer]
+    if ids == _SENTENCE:
+        return right(
+            "“The room is not clean” lost two of its four words, and with them its meaning. The "
+            "network reads: room, something, something, full stop."
+        )
+    hints = (
+        (len(ids) < 6, f"{len(ids)} ids; pad to 6."),
+        (len(ids) > 6, f"{len(ids)} ids; there are 4 words and 2 columns of padding."),
+        (ids == [0, 0, 6, 1, 1, 3], "this is padded on the left; here zeros stand on the right."),
+        (ids[4:] != [0, 0], "the last two columns hold no word at all: which id says so?"),
+        (0 in ids[:4], "0 says that there is no word. 不 and 干净 are words, if unknown ones."),
+        (ids[1] != 1, "不 is not among the five known words."),
+        (ids[2] != 1, "干净 occurs once in the toy reviews, too rarely to be known."),
+    )
+    general = "look up 房间 and 。 among the five ids; the other two words are not there."
+    return wrong(next((hint for seen, hint in hints if seen), general))
+
+
+@exercise("write masked_mean, which so far returns nothing.")
+def masked_mean(function: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
+    """Mark a function of (B, T, H) outputs and (B,) lengths that returns (B, H) means of words."""
+    outputs = torch.tensor(
+        [
+            [[2.0, 1.0], [4.0, 3.0], [6.0, -9.0], [8.0, 8.0]],
+            [[1.0, -1.0], [3.0, 5.0], [100.0, 50.0], [-70.0, 20.0]],
+            [[5.0, 0.0], [100.0, 40.0], [30.0, 70.0], [10.0, 90.0]],
+        ]
+    )
+    lengths = torch.tensor([4, 2, 1])
+    expected = torch.tensor([[5.0, 0.75], [2.0, 2.0], [5.0, 0.0]])
+    got = function(outputs.clone(), lengths.clone())
+    if got is None or got is ...:
+        raise NotImplementedError
+    if not isinstance(got, Tensor) or got.shape != expected.shape:
+        return wrong(f"expected a tensor of shape (3, 2), got {getattr(got, 'shape', got)!r}.")
+    if not torch.allclose(got, expected):
+        return wrong(_mean_hint(got, expected, outputs, lengths))
+    outputs[1, 2:] = torch.nan  # what stands in the padding must not matter, even this
+    if function(outputs, lengths).isnan().any():
+        return right(
+            "the mean is right. One thought: NaN in the padding would reach your result, because "
+            "0 times NaN is NaN. `torch.where` or `masked_fill` would leave it out."
+        )
+    return right("zeros, nonsense, even NaN in the padding: nothing of it reaches the mean.")
+
+
+def _mean_hint(got: Tensor, expected: Tensor, outputs: Tensor, lengths: Tensor) -> str:
+    inside = torch.arange(outputs.shape[1]) < lengths[:, None]
+    total = (outputs * inside.unsqueeze(-1)).sum(1)
+    last = outputs[torch.arange(len(lengths)), lengths - 1]
+    for guess, hint in (
+        (outputs.mean(1), "the padding is in this mean. Multiply by a mask before you sum."),
+        (total, "this is the sum over the words; divide by how many there are."),
+        (total / outputs.shape[1], "you divided by the number of columns, not of words."),
+        (last, "this is the output at the last word; the mean takes all words in."),
+        (
+            outputs.sum(1) / lengths[:, None],
+            "you divide by the words, but the padding is still in the sum.",
+        ),
+    ):
+        if torch.allclose(got, guess):
+            return hint
+    unlike = int((got - expected).abs().nan_to_num(1.0).sum(1).argmax())
+    return (
+        f"the review of length {int(lengths[unlike])} gives {got[unlike].tolist()}. Its outputs "
+        f"are {outputs[unlike].tolist()}: which of them are words?"
+    )
+
+
+@exercise("build the vocabulary of what cautious clients send, and put it into careful.")
+def withheld(vocab: Vocabulary, counts: Sequence[Counter[str]]) -> Verdict:
+    """Mark the vocabulary from counts of which each client withheld the words it used once.
+
+    Args:
+        vocab: the reader's.
+        counts: what each client counted, nothing withheld.
+    """
+    if not isinstance(vocab, Vocabulary):
+        return wrong(f"expected a Vocabulary, got a {type(vocab).__name__}.")
+    sent = [_at_least(client, 2) for client in counts]
+    expected = Vocabulary.from_counts(sent)
+    if vocab.words == expected.words:
+        before, after = _alone(counts), _alone(sent)
+        return right(
+            f"{len(vocab):,} words instead of {len(Vocabulary.from_counts(counts)):,}, and the "
+            f"server sees {after:,} words that one client alone names, not {before:,}. A word "
+            "that a client used twice is still sent, and still names its owner."
+        )
+    hints = {
+        Vocabulary.from_counts(counts).words: "this is the full vocabulary: nothing was withheld "
+        "at the clients. Dropping rare words from the sum comes too late: the server saw them.",
+        Vocabulary.from_counts([_at_least(c, 3) for c in counts]).words: "clients kept back words "
+        "that they used twice, too; only those used once stay at home.",
+        Vocabulary.from_counts([Counter(s.keys()) for s in sent]).words: "the right words were "
+        "sent, but each with a count of 1; send the counts as they are.",
+        Vocabulary.from_counts([c - Counter(c.keys()) for c in counts]).words: "every count is one "
+        "too low; words used once are withheld, the other counts stay as they are.",
+        Vocabulary.from_counts(sent, min_count=1).words: "the right counts, but another min_count "
+        "than the notebook's.",
+    }
+    general = f"{len(vocab):,} words, expected {len(expected):,}: filter each client's Counter."
+    return wrong(hints.get(vocab.words, general))
+
+
+def _at_least(counts: Counter[str], least: int) -> Counter[str]:
+    return Counter({word: count for word, count in counts.items() if count >= least})
+
+
+def _alone(counts: Sequence[Counter[str]]) -> int:
+    """Return how many words are at one client only."""
+    holders = Counter(word for client in counts for word in client)
+    return sum(number == 1 for number in holders.values())
+
+
+@exercise("decide on each of the five: True for a leak, False for none.")
+def leaks(verdicts: Sequence[bool]) -> Verdict:
+    """Mark the reader's verdicts on the five stories, in the notebook's order."""
+    if len(verdicts) != len(_LEAKS):
+        return wrong(f"{len(verdicts)} verdicts came, expected {len(_LEAKS)}.")
+    if any(verdict is None for verdict in verdicts):
+        raise NotImplementedError
+    for number, (verdict, (leak, thought)) in enumerate(
+        zip(verdicts, _LEAKS, strict=True), start=1
+    ):
+        if not isinstance(verdict, bool):
+            return wrong(f"number {number}: {verdict!r}; write True or False.")
+        if verdict != leak:
+            return wrong(f"number {number}: {thought}")
+    return right(
+        "the second and the fourth. The fourth is the one that careful people commit: no text was "
+        "copied, and yet the score was chosen, not measured."
+    )

@@ -1,0 +1,135 @@
+"""Checks of notebook 09: sending less."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, wrong
+from fedlab_helpers.lessons.panels.compression_run import CompressionSetup, Spot
+
+FACTOR, ACCURACY, ROUNDS = 300, 0.78, 10  # of the open exercise
+
+
+@exercise("say from which share on 8-bit values with 32-bit positions are larger than all values")
+def breaks_even(answer: float) -> Verdict:
+    """Judge the share at which pairs of value and position cost as much as all values."""
+    if isinstance(answer, float) and math.isclose(answer, 0.2, abs_tol=0.005):
+        return right(
+            "a pair takes 1 + 4 bytes, a value 1. The better values are compressed, the more their "
+            "positions weigh: with 1-bit values and 32-bit positions it is one in 33."
+        )
+    if not isinstance(answer, int | float) or not 0 <= answer <= 1:
+        return wrong(f"a share is a number between 0 and 1, such as 0.4; got {answer!r}.")
+    if math.isclose(answer, 0.25, abs_tol=0.005):
+        return wrong("the value itself is sent beside its position.")
+    if math.isclose(answer, 1 / 3, abs_tol=0.005):
+        return wrong("that was for 64-bit positions and 32-bit values.")
+    return wrong(f"got {answer}; how many bytes is a pair, and how many is a value alone?")
+
+
+@exercise("write `stochastic_round`: to one of two neighbouring integers, right on average")
+def stochastic_round(function: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
+    """Judge a function of (values, draws) -> whole numbers."""
+    values = torch.tensor([0.25, -0.25, 3.0, -2.0, 2.75])
+    many = values.repeat_interleave(4000)
+    draws = torch.rand(len(many), generator=torch.Generator().manual_seed(0))
+    got = torch.as_tensor(function(many, draws))
+    if got.shape != many.shape:
+        return wrong(f"expected a whole number for each value, {tuple(many.shape)}.")
+    if not torch.equal(got, got.round()):
+        return wrong("some results are no whole numbers.")
+    got = got.view(5, 4000)
+    means = got.double().mean(1)
+    if torch.allclose(got, (many + draws).trunc().view(5, 4000)):
+        return wrong("`trunc` and `int` cut towards zero. What does `floor` do below zero?")
+    if torch.allclose(means, values.round().double()):
+        return wrong("this rounds to the nearest, always the same way. Use the draws.")
+    if not torch.equal(got[2:4], values[2:4, None].expand(2, 4000)):
+        return wrong(
+            f"0.25 becomes {means[0]:.2f} on average, and 3, which is whole, {means[2]:.2f}: the "
+            "probability of going up should be the part behind the point."
+        )
+    off = (means - values).abs()
+    if (off > 0.05).any():
+        worst = int(off.argmax())
+        return wrong(f"{values[worst]:g} becomes {means[worst]:.2f} on average of 4,000 draws.")
+    if ((got - values[:, None]).abs() >= 1).any():
+        return wrong("right on average, but a result is a whole step away: take a neighbour.")
+    return right("unbiased, on both sides of zero: `floor(values + draws)` is all it takes.")
+
+
+@exercise("write `pack_nibbles`: two codes of 4 bits to a byte")
+def pack_nibbles(function: Callable[[Sequence[int]], bytes]) -> Verdict:
+    """Judge a function of codes -> bytes."""
+    got = function([1, 2, 15, 0, 7])
+    if not isinstance(got, bytes | bytearray):
+        return wrong(f"expected bytes, got {type(got).__name__}.")
+    if len(got) == 5:
+        return wrong("five codes in five bytes: half of each byte is wasted.")
+    if len(got) != 3:
+        return wrong(f"five codes are three bytes, the last half empty; got {len(got)}.")
+    if bytes(got) == bytes([0x12, 0xF0, 0x70]):
+        return wrong("the first of two goes into the *low* four bits: 1 and 2 make 0x21.")
+    if bytes(got)[:2] == bytes([0x21, 0x0F]) and got[2] != 7:
+        return wrong(f"the last byte should be 07, four zeros above the 7; got {got[-1]:02x}.")
+    if bytes(got) != bytes([0x21, 0x0F, 0x07]):
+        return wrong(f"1, 2, 15, 0, 7 should make 21 0f 07; got {bytes(got).hex(' ')}.")
+    if bytes(function([])) != b"":
+        return wrong("no codes are no bytes.")
+    return right("21 0f 07: an eighth of what float32 takes.")
+
+
+@exercise("write `one_turn`: a client's turn with top-k and error feedback")
+def one_turn(function: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]) -> Verdict:
+    """Judge a function of (update, residual, k) -> (sent, new residual)."""
+    update, residual = torch.tensor([3.0, 2.0, 0.0, -1.0]), torch.tensor([-2.5, 2.0, -5.0, 4.0])
+    given = update.clone(), residual.clone()
+    got = function(*given, 2)
+    if got is None or len(got) != 2:
+        return wrong("expected two tensors: what is sent, and the new residual.")
+    if not (torch.equal(given[0], update) and torch.equal(given[1], residual)):
+        return wrong("a tensor that came in was changed: make new ones.")
+    sent, kept = got
+    if sent.shape != update.shape or kept.shape != update.shape:
+        return wrong("both have the shape of the update, with zeros where nothing is.")
+    right_sent = torch.tensor([0.0, 4.0, -5.0, 0.0])
+    right_kept = torch.tensor([0.5, 0.0, 0.0, 3.0])
+    if torch.equal(sent, right_kept) and torch.equal(kept, right_sent):
+        return wrong("these are the two, the other way round: first what is sent.")
+    if sent[0] != 0:
+        return wrong("add the residual *before* choosing the largest.")
+    if int((sent != 0).sum()) != 2:
+        return wrong(f"k is 2, but {int((sent != 0).sum())} values are sent.")
+    if not torch.equal(sent, right_sent):
+        return wrong(f"sent {sent.tolist()}; the largest in *size* of update + residual.")
+    if torch.equal(kept, update - sent):
+        return wrong("the residual is update + old residual - sent: the old one must not vanish.")
+    if not torch.equal(kept, right_kept):
+        return wrong(f"kept {kept.tolist()}, expected update + residual - sent.")
+    return right("sent and kept are together all there was.")
+
+
+@exercise(
+    f"find settings without low rank with {FACTOR} times fewer bytes up and "
+    f"{100 * ACCURACY:.0f}% accuracy"
+)
+def frugal(setup: CompressionSetup, spots: Sequence[Spot]) -> Verdict:
+    """Judge the settings and the spots of one run of `compression_run.play`."""
+    spots = list(spots)
+    if not isinstance(setup, CompressionSetup) or not spots or not isinstance(spots[-1], Spot):
+        return wrong("expected the settings, and the list of what `play` yields.")
+    last = spots[-1]
+    told = f"{last.factor:.0f} times fewer bytes, {last.accuracy:.1%} after {last.round} rounds"
+    if setup.keep == "lowrank":
+        return wrong(f"{told}; but this time without low rank.")
+    if setup.partition != "iid":
+        return wrong(f"{told}; but clients are dealt {setup.partition!r}, not at random, 'iid'.")
+    if last.round > ROUNDS:
+        return wrong(f"{told}; {ROUNDS} rounds are allowed.")
+    if last.factor < FACTOR:
+        return wrong(f"{told}. Fewer bits a value, fewer values, or both?")
+    if last.accuracy < ACCURACY:
+        return wrong(f"{told}. Is anything lost for good? And what makes up for waiting?")
+    return right(f"{told}.")

@@ -1,0 +1,178 @@
+"""Checks of notebook 14: from notebook to network."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from fedlab_helpers.core.history import RoundRecord
+from fedlab_helpers.core.state import State
+from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, wrong
+
+LOST = "started anew"  # in the words of a node that has forgotten
+
+
+@exercise("write `round_seconds`: how long a round takes when clients have links and speeds")
+def round_seconds(function: Callable[[int, int, Mapping], float]) -> Verdict:
+    """Judge a function of (bytes down, bytes up, client -> (Mbit/s down, Mbit/s up, seconds of
+    training)) -> seconds until the last answer is there."""
+    down, up = 3_000_000, 250_000
+    for links in (
+        {0: (100.0, 40.0, 2.0), 1: (8.0, 1.0, 0.5), 2: (50.0, 10.0, 1.0)},
+        {0: (8.0, 4.0, 0.5), 1: (100.0, 40.0, 9.0)},
+    ):
+        told = _round_seconds(function(down, up, links), down, up, links)
+        if told:
+            return wrong(told)
+    alone = float(function(0, 0, {5: (1.0, 1.0, 0.25)}))
+    if not abs(alone - 0.25) <= 1e-9:
+        return wrong(f"without a byte, training remains: 0.25 s; got {alone!r}.")
+    return right("the slowest client decides, be it by its link or by its speed.")
+
+
+def _round_seconds(got: float, down: int, up: int, links: Mapping) -> str | None:
+    """Return what is wrong with the seconds of a round; None: nothing."""
+
+    def each(bits: int) -> list[float]:
+        return [bits * 1e-6 * (down / d + up / u) + s for d, u, s in links.values()]
+
+    hints = {
+        max(each(8)): None,
+        max(each(1)): "a byte has eight bits.",
+        sum(each(8)): "clients work at the same time.",
+        sum(each(8)) / len(links): "the server waits for the slowest, not for the mean.",
+        min(each(8)): "the server waits for the slowest.",
+    }
+    for value, hint in hints.items():
+        if abs(float(got) - value) <= 1e-5 * value:
+            return hint and f"got {got:.3f} s; {hint}"
+    return f"got {got!r} s for {down:,} bytes down, {up:,} up and {links}."
+
+
+@exercise("write `mean_of_answers`: the mean over who is still there")
+def mean_of_answers(function: Callable[[Mapping], State]) -> Verdict:
+    """Judge a function of client -> (reviews, update), or None for who was lost -> the mean."""
+    updates = (
+        {"w": torch.tensor([1.0, 2.0]), "b": torch.tensor([[0.0], [6.0]])},
+        {"w": torch.tensor([4.0, -1.0]), "b": torch.tensor([[3.0], [0.0]])},
+    )
+    given = [{name: tensor.clone() for name, tensor in update.items()} for update in updates]
+    got = function({0: (10, given[0]), 1: (20, given[1]), 2: None})
+    if not isinstance(got, dict) or got.keys() != updates[0].keys():
+        return wrong(f"expected a dict of the updates' names, ['w', 'b']; got {got!r}.")
+    for update, kept in zip(given, updates, strict=True):
+        if any(not torch.equal(update[name], kept[name]) for name in kept):
+            return wrong("the updates that came in were changed.")
+    plain = {name: sum(update[name] for update in updates) / 2 for name in got}
+    mean = {name: (10 * updates[0][name] + 20 * updates[1][name]) / 30 for name in got}
+    if all(torch.allclose(got[name], plain[name]) for name in got):
+        return wrong("clients weigh as many as they have reviews.")
+    if not all(torch.allclose(got[name], mean[name]) for name in got):
+        return wrong(f"w: [1, 2] of 10 reviews and [4, -1] of 20: got {got['w'].tolist()}.")
+    return _without_answers(function)
+
+
+def _without_answers(function: Callable[[Mapping], State]) -> Verdict:
+    """Judge what a mean of nobody says."""
+    for answers in ({0: None, 1: None}, {}):
+        try:
+            got = function(answers)
+        except Exception as error:
+            by_itself = any(word in str(error) for word in ("unpack", "empty"))
+            if isinstance(error, ValueError) and not by_itself:
+                continue
+            return wrong(f"nobody answered: raise a ValueError that says so; got {error!r}.")
+        return wrong(f"nobody answered: expected a ValueError, got {got!r}.")
+    return right("weights are shared among those who are there, and nobody is no mean.")
+
+
+@exercise("write `checked`: believe a node nothing")
+def checked(function: Callable[[Any, int], tuple[bytes, int]]) -> Verdict:
+    """Judge a function of (body of an answer, most bytes) -> (payload, reviews), or ValueError."""
+    for length, most in ((10, 10), (10, 11), (0, 1), (99, 100)):
+        fine = {"payload": b"\x00" * length, "examples": 3}
+        if function(dict(fine), most) != (fine["payload"], 3):
+            return wrong(f"{length} bytes and 3 reviews are fine, for {most} bytes at most.")
+    nonsense = {
+        "no payload": {"examples": 3},
+        "no number of reviews": {"payload": b"ab"},
+        "a text for a payload": {"payload": "ab", "examples": 3},
+        "11 bytes where 10 are allowed": {"payload": b"\x00" * 11, "examples": 3},
+        "a text for a number": {"payload": b"ab", "examples": "3"},
+        "no reviews": {"payload": b"ab", "examples": 0},
+        "less than none, which would turn the update round": {"payload": b"ab", "examples": -5},
+        "half a review": {"payload": b"ab", "examples": 2.5},
+        "not a number of reviews": {"payload": b"ab", "examples": float("nan")},
+        "True, which is an int in Python": {"payload": b"ab", "examples": True},
+        "None for an answer": None,
+        "a list for an answer": [b"ab", 3],
+    }
+    for what, body in nonsense.items():
+        try:
+            got = function(body, 10)
+        except ValueError:
+            continue
+        except Exception as error:
+            return wrong(f"{what}: expected a ValueError, your function raised {error!r}.")
+        return wrong(f"{what}: got {got!r}, expected a ValueError.")
+    return right("and the update inside is still to be decoded, and looked at for NaN.")
+
+
+@exercise("write `first_answers`: ask more clients than you need, and take who is first")
+def first_answers(function: Callable[[Mapping, int], tuple[set, float]]) -> Verdict:
+    """Judge a function of (client -> seconds, or None for who never answers; how many are wanted)
+    -> (clients that are taken, seconds of the round)."""
+    seconds = {4: 3.0, 7: None, 1: 9.0, 2: 0.5, 9: 5.0}
+    for wanted, clients, until in ((2, {2, 4}, 3.0), (4, {1, 2, 4, 9}, 9.0), (1, {2}, 0.5)):
+        taken, took = function(dict(seconds), wanted)
+        if set(taken) != clients:
+            return wrong(f"{seconds}, {wanted} wanted: got {taken}, expected {clients}.")
+        if took != until:
+            return wrong(f"{wanted} wanted: the last of them came at {until} s; got {took!r}.")
+    taken, took = function({0: 2.0, 1: 2.0, 2: 2.0}, 2)
+    if len(set(taken)) != 2 or took != 2.0:
+        return wrong(f"three come at 2.0 s, 2 are wanted: got {taken}, {took!r}.")
+    try:
+        got = function(dict(seconds), 5)
+    except ValueError:
+        return right("as fast as the slowest of the *first*; who is slow is rarely among them.")
+    return wrong(f"5 wanted, and one never answers: expected a ValueError, got {got!r}.")
+
+
+@exercise("write `in_the_mean`: how often each client that was asked was heard")
+def in_the_mean(function: Callable[[Sequence[RoundRecord]], dict[int, float]]) -> Verdict:
+    """Judge a function of records -> client -> share of the rounds in which it was asked and its
+    update counted."""
+    asked = [((0, 1, 2), {}), ((0, 2), {2: "too late"}), ((2, 1), {2: "node lost"})]
+    asked += [((0, 1), {}), ((3, 1), {3: "no answer in time"})]
+    records = [
+        RoundRecord(number, cohort, 0, 0, {}, left_out, 0, 0, 0.0)
+        for number, (cohort, left_out) in enumerate(asked, start=1)
+    ]
+    got = function(records)
+    expected = {0: 1.0, 1: 1.0, 2: 1 / 3, 3: 0.0}
+    if not isinstance(got, dict) or got.keys() != expected.keys():
+        return wrong(f"clients 0 to 3 were asked, one of them in vain; got {got!r}.")
+    if abs(got[2] - 1 / 5) < 1e-9:
+        return wrong("client 2 was asked in three rounds of five; the others do not count.")
+    for client, share in expected.items():
+        if not abs(got[client] - share) <= 1e-9:
+            return wrong(f"client {client}: got {got[client]:.3f}, expected {share:.3f}.")
+    return right("a table to look at before believing the mean: whom does it not contain?")
+
+
+@exercise("run SCAFFOLD on a network, and start a node anew; keep the records in `my_records`")
+def forgotten(records: Sequence[RoundRecord]) -> Verdict:
+    """Judge the records of a run in which a node that was started anew had forgotten its state."""
+    records = list(records)
+    if not records or not all(isinstance(record, RoundRecord) for record in records):
+        return wrong("expected the list of records that `runs.records` yields.")
+    lost = [(r.round, c) for r in records for c, why in r.left_out.items() if LOST in why]
+    if not lost:
+        reasons = {why for record in records for why in record.left_out.values()}
+        return wrong(
+            f"nobody was left out because its memory was gone; reasons: {sorted(reasons) or None}. "
+            "Kill a node after round 1, start it again, and have enough rounds for it to be asked."
+        )
+    number, client = lost[0]
+    return right(f"client {client} had to say in round {number} that it remembers nothing.")

@@ -1,0 +1,122 @@
+"""Checks for notebook 00: the work, the cost and one experiment of a first federated run."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from fedlab_helpers.core.history import RoundRecord
+from fedlab_helpers.core.training import LocalConfig
+from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, wrong
+
+# (accuracy, bytes down, bytes up) of the rounds on which a reader's function is tried.
+_TRIED = ((0.50, 100, 10), (0.70, 100, 20), (0.65, 100, 30), (0.80, 100, 40))
+
+
+@exercise("put the number of steps into my_steps.")
+def local_steps(steps: int, reviews: int, local: LocalConfig) -> Verdict:
+    """Mark how many optimiser steps a client with so many reviews takes in one round."""
+    batches = math.ceil(reviews / local.batch_size)
+    expected = batches * local.epochs
+    if steps == expected:
+        return right(
+            f"{batches} batches, {local.epochs} times over: {expected} steps before the client "
+            "talks to the server again."
+        )
+    whole = reviews // local.batch_size
+    hints = {
+        batches: f"that is one pass over the reviews; a client makes {local.epochs} in a round.",
+        whole * local.epochs: "the reviews left over make a last, smaller batch, and a step.",
+        whole: "the left-over reviews make a batch too, and there is more than one local epoch.",
+        reviews: "that is the number of reviews; one step takes a whole batch of them.",
+        reviews * local.epochs: "so many reviews pass by; one step takes a whole batch of them.",
+    }
+    general = "how many batches make one pass over the client's reviews, and how many passes?"
+    return wrong(f"{steps}: {hints.get(steps, general)}")
+
+
+@exercise("write cost_to_reach, which so far returns nothing.")
+def cost_to_reach(function: Callable[[Sequence[RoundRecord], float], int | None]) -> Verdict:
+    """Mark a function that counts the bytes sent until an accuracy was first reached."""
+    records = [
+        RoundRecord(number, (0,), 1, 1, {0: 1.0}, {}, down, up, 1.0, {"accuracy": accuracy})
+        for number, (accuracy, down, up) in enumerate(_TRIED, start=1)
+    ]
+    found = {target: function(records, target) for target in (0.5, 0.6, 0.7, 0.8, 0.9)}
+    if all(cost is None for cost in found.values()):
+        raise NotImplementedError
+    if strange := [cost for cost in found.values() if not isinstance(cost, int | None)]:
+        return wrong(f"you returned {strange[0]!r}; return a whole number of bytes, or None.")
+    if found[0.9] is not None:
+        return wrong(f"no round reached 0.9, and you returned {found[0.9]!r}; return None there.")
+    if found[0.6] != 230:
+        return wrong(_cost_hint(found[0.6]))
+    if (found[0.5], found[0.7], found[0.8]) != (110, 230, 500):
+        return wrong("an accuracy equal to the target has reached it; count up to that round.")
+    return right(
+        "bytes both ways, up to the first round that is good enough. Comparing methods at equal "
+        "accuracy by what they sent is fairer than comparing them at equal rounds."
+    )
+
+
+def _cost_hint(found: int | None) -> str:
+    """Say what was probably forgotten on the way to 0.6, which round 2 is the first to reach."""
+    shown = "; ".join(f"{accuracy}: {down} down, {up} up" for accuracy, down, up in _TRIED)
+    guesses = {
+        20: "one direction of one round; add the other, and the round before.",
+        30: "that is what clients sent; they were also sent something.",
+        200: "that is what clients were sent; they also sent something.",
+        120: "that is the second round alone; the first was paid for, too.",
+        110: "the round that reaches it was also paid for.",
+        500: "stop at the first round that reaches it.",
+        None: "round 2 reaches it.",
+    }
+    thought = guesses.get(found, "add both directions, round by round, up to round 2.")
+    return f"in rounds with accuracy and bytes {shown}; up to 0.6 you say {found}: {thought}"
+
+
+@exercise("run six rounds with half the cohort and keep their records in my_records.")
+def half_cohort(mine: Sequence[RoundRecord], full: Sequence[RoundRecord]) -> Verdict:
+    """Mark a run that differs from the notebook's in one thing: half as many clients a round."""
+    wanted = len(full[0].cohort) // 2
+    asked = {len(record.cohort) for record in mine}
+    if len(mine) != 6:
+        return wrong(f"{len(mine)} rounds came back; run 6.")
+    if asked != {wanted}:
+        return wrong(f"{sorted(asked)} clients were asked in a round; ask {wanted}.")
+    if not all(record.metrics for record in mine):
+        return wrong("there is no accuracy in the records: give test=task.test.")
+    first, last = mine[0].metrics["accuracy"], mine[-1].metrics["accuracy"]
+    if first > full[0].metrics["accuracy"] + 0.1:
+        return wrong(
+            f"the first round is at {first:.1%} already: this model had been trained before. "
+            "Begin with a new one, or two things differ between the runs."
+        )
+    sent, sent_full = (sum(r.bytes_down + r.bytes_up for r in run) for run in (mine, full[:6]))
+    return right(
+        f"after 6 rounds {last:.1%} for {sent / 1e6:.0f} MB with {wanted} clients a round, "
+        f"{full[5].metrics['accuracy']:.1%} for {sent_full / 1e6:.0f} MB with "
+        f"{len(full[0].cohort)}. One run each is a first look, no proof."
+    )
+
+
+@exercise("find a review that the model gets wrong, and put it into my_review.")
+def misjudged(text: str, label: int, positive: float) -> Verdict:
+    """Mark a review of the reader's own that the model misjudges.
+
+    Args:
+        text: in Chinese.
+        label: the reader's judgement, 1 positive or 0 negative.
+        positive: the model's probability that it is positive.
+    """
+    if not any("\u4e00" <= character <= "\u9fff" for character in text):
+        return wrong("there is no Chinese character in it, so every word is unknown to the model.")
+    if label not in (0, 1):
+        return wrong(f"the label is {label!r}; say 1 for positive or 0 for negative.")
+    if (positive > 0.5) == bool(label):
+        return wrong(
+            f"the model gives {positive:.0%} for positive and agrees with you. Try words that "
+            "point one way in a sentence that goes the other."
+        )
+    return right(
+        f"{positive:.0%} for positive, and you know better. Which word misled it? Leave words out "
+        "one by one and look again."
+    )

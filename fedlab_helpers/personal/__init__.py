@@ -1,0 +1,1 @@
+"""A model for each client: people, methods, and how these are compared."""

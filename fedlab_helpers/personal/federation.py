@@ -1,0 +1,161 @@
+"""The common ground on which personal methods are compared: one deal, one budget, one start."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from fedlab_helpers import strategies
+from fedlab_helpers.core import rounds as federated
+from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.state import State, of_model
+from fedlab_helpers.core.strategy import Strategy
+from fedlab_helpers.core.training import LocalConfig, Stopped, predict
+from fedlab_helpers.personal.members import Member
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
+from fedlab_helpers.tasks.reviews.words import EncodedReviews
+
+Weights = tuple[State, int, int]  # global weights, bytes up so far, bytes both ways
+Answer = Callable[[EncodedReviews], Tensor]  # reviews -> logits (N, C)
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """What a method has made of all clients after a round.
+
+    Args:
+        round: counted from 1.
+        answer: client -> its model.
+        welcome: labelled reviews of a newcomer, or None where it has none yet -> its model.
+        bytes_up: sent by clients so far.
+        total_bytes: sent both ways so far.
+        groups: which of several models each client uses, for a method that has several.
+    """
+
+    round: int
+    answer: Callable[[int], Answer]
+    welcome: Callable[[EncodedReviews | None], Answer]
+    bytes_up: int = 0
+    total_bytes: int = 0
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """A federation whose clients are to end with models of their own.
+
+    Args:
+        members: the clients.
+        vocab_size: words that the models know.
+        plan: rounds, cohort, local training of the common part, seed.
+        every: rounds between two moments at which the models are looked at; the last is one.
+        strategy: what the server does with what is common.
+        stop: once set, training raises `Stopped`.
+        memory: shared runs that have been made with these members, by what decides them.
+    """
+
+    members: list[Member]
+    vocab_size: int
+    plan: Plan
+    every: int = 4
+    strategy: Strategy = field(default_factory=strategies.rowwise)
+    stop: threading.Event | None = None
+    memory: dict[tuple, dict[int, Weights]] = field(default_factory=dict)
+
+    @property
+    def clients(self) -> list[EncodedReviews]:
+        """The training reviews of each client."""
+        return [member.train for member in self.members]
+
+    def new_model(self, kind: type[SentimentLSTM] = SentimentLSTM, **options) -> SentimentLSTM:
+        """Return the untrained model; the same each time, but for its options."""
+        usual = {"pooling": "mean", "dropout": 0.3, "seed": self.plan.seed}
+        return kind(self.vocab_size, **(usual | options))
+
+    def due(self, number: int) -> bool:
+        """Return whether the models are looked at after this round."""
+        return number % self.every == 0 or number == self.plan.rounds
+
+    def train_together(
+        self, strategy: Strategy | None = None, epochs: int | None = None
+    ) -> Iterator[tuple[int, State, int, int]]:
+        """Yield round, global weights, bytes up and bytes both ways, whenever they are due."""
+        model, up, down = self.new_model(), 0, 0
+        local = replace(self.plan.local, epochs=epochs or self.plan.local.epochs)
+        plan = replace(self.plan, local=local)
+        strategy = strategy or self.strategy
+        for record in federated.rounds(model, self.clients, strategy, plan, stop=self.stop):
+            up, down = up + record.bytes_up, down + record.bytes_down
+            if self.due(record.round):
+                yield record.round, of_model(model), up, up + down
+        self.require_going_on()
+
+    def require_going_on(self) -> None:
+        """Raise Stopped if `stop` has been set."""
+        if self.stop is not None and self.stop.is_set():
+            raise Stopped
+
+    @property
+    def known(self) -> dict[int, Weights] | None:
+        """The shared run if it has been made."""
+        return self.memory.get((self.plan, self.strategy, self.every))
+
+    @property
+    def shared(self) -> dict[int, Weights]:
+        """The run in which all clients share one model; made when it is first asked for."""
+        if self.known is None:
+            for _ in self.make_shared():
+                pass
+        return self.known
+
+    def make_shared(self) -> Iterator[tuple[int, State]]:
+        """Make the shared run, and yield round and weights whenever they are due."""
+        run = {}
+        for number, weights, up, total in self.train_together():
+            run[number] = weights, up, total
+            yield number, weights
+        self.memory[self.plan, self.strategy, self.every] = run
+
+    @cached_property
+    def best_shared_round(self) -> int:
+        """The round whose shared model does best on the clients' own validation reviews."""
+        scores = {}
+        for number, (weights, *_) in self.shared.items():
+            answer = self.answer_of(weights)
+            scores[number] = self.validation_accuracy(lambda client, answer=answer: answer)
+        return max(scores, key=scores.get)
+
+    def answer_of(self, weights: State, kind: type[SentimentLSTM] = SentimentLSTM) -> Answer:
+        """Return a model with these weights, as a function of reviews."""
+        model = self.new_model(kind)
+        model.load_state_dict(weights)
+        return lambda reviews: predict(model, reviews)
+
+    def validation_accuracy(self, answer: Callable[[int], Answer]) -> float:
+        """Return the mean over the clients of their accuracy on their own validation reviews."""
+        return float(
+            np.mean(
+                [
+                    (answer(client)(m.validation).argmax(1) == m.validation.labels).double().mean()
+                    for client, m in enumerate(self.members)
+                ]
+            )
+        )
+
+
+class Method(Protocol):
+    """One way to a model for each client; a frozen value."""
+
+    tries: tuple[float, ...]  # values of its number that are worth trying; none: it has none
+
+    def moments(self, course: Course, number: float) -> Iterator[Moment]:
+        """Yield what it has made of the clients whenever that is to be looked at."""
+
+
+def usual_plan(rounds: int, seed: int, lr: float = 2e-2) -> Plan:
+    """Return the plan of the studies: cohorts of 10, one epoch of Adam, row-wise FedAvg's rate."""
+    return Plan(rounds, 10, LocalConfig(lr=lr), seed, workers=1)

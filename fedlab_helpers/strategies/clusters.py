@@ -1,0 +1,209 @@
+"""Clustered federation: several global models, and each client trains the one that fits it best."""
+
+import copy
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import nn
+
+from fedlab_helpers.core import compute, state, wire
+from fedlab_helpers.core.client import Clients
+from fedlab_helpers.core.history import RoundRecord
+from fedlab_helpers.core.ledger import Ledger, NoUpdateLeft
+from fedlab_helpers.core.means import Mean
+from fedlab_helpers.core.messages import Request
+from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.rounds import run, sample_cohort
+from fedlab_helpers.core.state import State
+from fedlab_helpers.core.strategy import ServerState, Strategy, require_cohort
+from fedlab_helpers.core.training import Stopped, evaluate
+from fedlab_helpers.core.updates import ClientState, Codec, Update
+from fedlab_helpers.tasks.reviews.words import EncodedReviews
+
+
+def ifca_rounds(
+    models: Sequence[nn.Module],
+    clients: Sequence[EncodedReviews],
+    strategy: Strategy,
+    plan: Plan,
+    *,
+    codec: Codec | None = None,
+    chosen: dict[int, int] | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[RoundRecord]:
+    """Train several models with IFCA, and yield a record after each round.
+
+    Ghosh et al. 2020, arXiv:2006.04088, Algorithm 1: the server sends all models; each client of
+    the cohort trains the one whose loss on its own training reviews is lowest, and sends that
+    change with the model's number; the server aggregates for each model by itself. With one model
+    it is `federated.rounds`. A record's metrics say how many clients took each model.
+
+    Args:
+        models: of one architecture, called as `model(tokens, lengths)`; changed in place. They
+            must differ, or every client takes the first.
+        clients: the reviews of each client.
+        strategy: what the server does with the updates of one model.
+        plan: rounds, cohort, local training, seed; no pace.
+        codec: how updates become bytes; None: `wire.touched_rows()`.
+        chosen: client -> the model it took last; changed in place.
+        stop: once set, training ends between two batches, and the unfinished round is dropped.
+
+    Raises:
+        ValueError: the arguments do not fit each other.
+        NoUpdateLeft: no client of a round sent an update that could be used.
+    """
+    if not models:
+        raise ValueError("models: got none, expected at least one")
+    require_cohort(strategy.combine, 1)  # all that a model may get in a round
+    crew = Clients(
+        models[0],
+        clients,
+        compute.place(len(clients), [next(models[0].parameters()).device]),
+        plan.local,
+        plan.seed,
+        plan.dropout_rate,
+        compute.worker_count(plan.workers),
+        strategy,
+        codec or wire.touched_rows(),
+        (),
+        lambda name: True,
+        stop,
+    )
+    servers = [
+        strategy.init(state.to_device(state.of_model(model), "cpu"), len(clients))
+        for model in models
+    ]
+    return _play(models, servers, strategy, plan, crew, {} if chosen is None else chosen)
+
+
+def best_model(models: Sequence[nn.Module], data: EncodedReviews) -> int:
+    """Return the place of the model with the lowest loss on these reviews, the first of equals."""
+    losses = [evaluate(model, data).loss for model in models]
+    return losses.index(min(losses))
+
+
+def _play(
+    models: Sequence[nn.Module],
+    servers: list[ServerState],
+    strategy: Strategy,
+    plan: Plan,
+    crew: Clients,
+    chosen: dict[int, int],
+) -> Iterator[RoundRecord]:
+    states: list[dict[int, ClientState]] = [{} for _ in servers]  # a memory for each model
+    for number in range(1, plan.rounds + 1):
+        cohort = sample_cohort(plan, number, len(crew.data))
+        with compute.intra_op_threads(1):  # the same choice on a machine with more cores
+            picks = {client: best_model(models, crew.data[client]) for client in cohort}
+        try:
+            books = [
+                _train_one(number, place, servers, strategy, crew, picks, states[place])
+                for place in range(len(servers))
+            ]
+        except Stopped:
+            return
+        if not any(book.losses for book in books):
+            raise NoUpdateLeft(f"round {number}: every client was left out: {books[0].left_out}")
+        for model, server in zip(models, servers, strict=True):
+            model.load_state_dict(server.params)
+        chosen.update(picks)
+        yield _record(cohort, books)
+
+
+def _train_one(
+    number: int,
+    place: int,
+    servers: list[ServerState],
+    strategy: Strategy,
+    crew: Clients,
+    picks: dict[int, int],
+    states: dict[int, ClientState],
+) -> Ledger:
+    """Send one model to the whole cohort, and aggregate what those send back who took it."""
+    server, takers = servers[place], [client for client, pick in picks.items() if pick == place]
+    extra_like = strategy.extra_like(server.params)
+    ledger = Ledger(number, tuple(takers), crew.codec, server.params, extra_like)
+    received = ledger.send(strategy.broadcast(server), copies=len(picks))
+    requests = (Request(number, client, received) for client in takers)
+    # Where nobody took it, or nobody's update can be used, it stays as it is.
+    with closing(crew.answers(requests, states)) as replies, suppress(NoUpdateLeft):
+        servers[place] = strategy.aggregate(server, ledger.accept(replies))
+    states.update(ledger.kept)
+    return ledger
+
+
+def _record(cohort: tuple[int, ...], books: Sequence[Ledger]) -> RoundRecord:
+    """Return the books of all models as one record."""
+    records = [book.record({}) for book in books]
+    return RoundRecord(
+        records[0].round,
+        cohort,
+        sum(record.examples for record in records),
+        sum(record.steps for record in records),
+        {c: loss for record in records for c, loss in sorted(record.client_losses.items())},
+        {c: why for record in records for c, why in record.left_out.items()},
+        sum(record.bytes_down for record in records),
+        sum(record.bytes_up for record in records),
+        records[0].seconds,
+        {f"model {place}": len(record.cohort) for place, record in enumerate(records)},
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Collecting(Strategy):
+    """A strategy that keeps every change, whole, beside what it does with them."""
+
+    seen: list[Update] = field(default_factory=list)
+
+    def aggregate(self, server: ServerState, updates: Iterable[Update]) -> ServerState:
+        """Return the state after a round."""
+        self.seen[:] = [wire.make_whole(update, server.params) for update in updates]
+        return super().aggregate(server, self.seen)
+
+
+def unlike_starts(
+    model: nn.Module,
+    clients: Sequence[EncodedReviews],
+    plan: Plan,
+    count: int,
+    stop: threading.Event | None = None,
+) -> tuple[list[State], RoundRecord]:
+    """Return weights to begin several models with: those of clients that are least alike.
+
+    Every client trains once from the model's weights, for one round of the plan's local training.
+    The two whose changes have the smallest cosine are taken, then again and again the one that is
+    farthest from all taken (the seeding of k-means by farthest first: Gonzalez 1985,
+    doi:10.1016/0304-3975(85)90224-5).
+
+    Args:
+        model: the common start; not changed.
+        clients: the reviews of each client.
+        plan: local training and seed.
+        count: how many, from 1 to the number of clients.
+        stop: looked at between batches.
+
+    Returns:
+        The weights, and the record of that round, for its bytes.
+
+    Raises:
+        Stopped: `stop` was set.
+        ValueError: `count` is out of range.
+    """
+    if not 1 <= count <= len(clients):
+        raise ValueError(f"count: got {count!r}, expected 1 to {len(clients)}, the clients")
+    before, collecting = state.of_model(model), _Collecting(Mean())
+    once = replace(plan, rounds=1, clients_per_round=None)
+    records = run(copy.deepcopy(model), clients, collecting, once, stop=stop)
+    if not records:
+        raise Stopped
+    changes = [update.delta for update in collecting.seen]
+    flat = torch.stack([state.flatten(change) for change in changes])
+    flat /= flat.norm(dim=1, keepdim=True)
+    alike = flat @ flat.T
+    taken = [int(alike.min(dim=1).values.argmin())]  # it has the most unlike partner of all
+    while len(taken) < count:
+        taken.append(int(alike[:, taken].max(dim=1).values.argmin()))
+    return [state.add(before, changes[place]) for place in taken], records[0]

@@ -1,0 +1,217 @@
+"""Strategies that hold clients together which would each drift to an optimum of their own."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from fedlab_helpers.core.means import Mean
+from fedlab_helpers.core.state import RunningMean, State, add, subtract, zeros_like
+from fedlab_helpers.core.strategy import Combine, ServerState, Strategy, Turn, require_positive
+from fedlab_helpers.core.training import Hooks
+from fedlab_helpers.core.updates import Update
+
+
+@dataclass(frozen=True)
+class FedProx(Strategy):
+    """FedAvg whose clients are held near the global weights by (mu/2)·‖w - w_global‖².
+
+    Li et al. 2020, arXiv:1812.06127, equation 2.
+
+    Under Adam even a small mu holds an embedding hard: in a batch without a word, the pull is all
+    the gradient that its row has, and Adam makes a step of full size of any gradient.
+    """
+
+    combine: Combine = field(default_factory=Mean)
+    mu: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.mu < float("inf"):
+            raise ValueError(f"mu: got {self.mu!r}, expected a finite number not below 0")
+
+    def begin(self, turn: Turn) -> Hooks:
+        """Return the hook that adds the proximal term to the loss."""
+        start = turn.on_device(turn.weights)
+
+        def add_pull(model: nn.Module, loss: Tensor) -> Tensor:
+            return loss + self.mu / 2 * _squared_distance(model, start)
+
+        return Hooks(loss=add_pull)
+
+
+@dataclass(frozen=True)
+class Calibrated(Strategy):
+    """FedAvg whose clients do not learn how often each label occurs with them.
+
+    The logits that a client's loss is taken of are raised by tau times the log of the client's
+    own share of each label (a count of 1 added to each): what its labels alone tell is given to
+    it, and only what tells them apart is left to learn (logit adjustment: Menon et al. 2021,
+    arXiv:2007.07314, equation 10; among clients, with another calibration: Zhang et al. 2022,
+    arXiv:2209.00189). With tau 0 it is FedAvg.
+    """
+
+    combine: Combine = field(default_factory=Mean)
+    tau: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.tau < float("inf"):
+            raise ValueError(f"tau: got {self.tau!r}, expected a finite number not below 0")
+
+    def begin(self, turn: Turn) -> Hooks:
+        """Return the hook that raises the logits by what the client's labels alone tell."""
+        labels, tau = turn.data.labels, self.tau
+
+        def calibrate(logits: Tensor) -> Tensor:
+            counts = torch.bincount(labels, minlength=logits.shape[1]) + 1
+            return logits + tau * (counts / counts.sum()).log()
+
+        return Hooks(logits=calibrate)
+
+
+@dataclass(frozen=True)
+class Scaffold(Strategy):
+    """SCAFFOLD: each gradient is corrected by how the client's gradients differ from all clients'.
+
+    Karimireddy et al. 2020, arXiv:1910.06378, Algorithm 1 with option II. A client adds c - c_i to
+    its gradients; after K steps at rate η that moved it from x to y it sets
+    c_i+ = c_i - c + (x - y) / (K η), sends c_i+ - c_i and keeps c_i+. The server moves c by the sum
+    of what it received over the number of all clients, so that c stays the mean of all c_i.
+
+    That is a theory of plain SGD without clipping. Under Adam, or where clipping is active,
+    (x - y) / (K η) is a mean of steps, no longer of gradients, and the correction has another
+    scale than what it is added to. The variates also move rows of words that a client never saw,
+    so every embedding row is trained and sent, and each message is twice as long, both ways.
+    """
+
+    combine: Combine = field(default_factory=lambda: Mean("uniform"))
+
+    dense = True
+    settles = True
+
+    def init(self, params: State, clients: int = 1) -> ServerState:
+        """Return the state before the first round: all variates are zero."""
+        return ServerState(params, clients=clients, memory={"variate": _variate(params)})
+
+    def broadcast(self, server: ServerState) -> State:
+        """Return the server's control variate c."""
+        return server.memory["variate"]
+
+    def begin(self, turn: Turn) -> Hooks:
+        """Return the hook that adds c - c_i to the gradients, before any clipping."""
+        own = turn.kept or zeros_like(turn.extra)
+        correction = turn.on_device(subtract(turn.extra, own))
+
+        def correct(model: nn.Module) -> None:
+            for name, parameter in model.named_parameters():
+                if name in correction and parameter.grad is not None:
+                    parameter.grad += correction[name]
+
+        return Hooks(gradients=correct)
+
+    def report(self, turn: Turn, update: Update) -> tuple[State, State]:
+        """Return c_i+ - c_i to send, and c_i+ to keep."""
+        own = turn.kept or zeros_like(turn.extra)
+        scale = max(1, update.steps) * turn.config.lr
+        new = {n: own[n] - c - update.delta[n] / scale for n, c in turn.extra.items()}
+        return subtract(new, own), new
+
+    def settle(self, memory: State, trained: Update, arrived: Update) -> State:
+        """Return c_i as the server has moved c by it, so that c stays the mean of all c_i."""
+        return add(memory, subtract(arrived.extra, trained.extra))
+
+    def extra_like(self, params: State) -> State:
+        """Return tensors like the control variate, which each update carries."""
+        return _variate(params)
+
+    def aggregate(self, server: ServerState, updates: Iterable[Update]) -> ServerState:
+        """Return the state with new weights and a new control variate."""
+        variate = server.memory["variate"]
+        moves, count = RunningMean(variate), 0
+
+        def watched() -> Iterator[Update]:
+            nonlocal count
+            for update in updates:
+                moves.add(update.extra, 1)
+                count += 1
+                yield update
+
+        moved = super().aggregate(server, watched())
+        variate = add(variate, moves.result(), count / server.clients)
+        return replace(moved, memory=moved.memory | {"variate": variate})
+
+
+@dataclass(frozen=True)
+class FedDyn(Strategy):
+    """FedDyn: each client's loss is bent so that its optimum comes to be that of all clients.
+
+    Acar et al. 2021, arXiv:2111.04263, Algorithm 1. From the received weights θ_t a client
+    minimises L_k(θ) - <g_k, θ> + (α/2)‖θ - θ_t‖² and then keeps g_k - α (θ_k - θ_t). The server
+    subtracts from h the α/m-fold of the sum of the changes, m being the number of all clients, and
+    sets its weights to the mean of the θ_k minus h/α. Clients keep as much as the model has
+    weights, and every embedding row is trained and sent.
+    """
+
+    combine: Combine = field(default_factory=lambda: Mean("uniform"))
+    alpha: float = 0.01
+
+    dense = True
+    settles = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_positive(alpha=self.alpha)
+
+    def init(self, params: State, clients: int = 1) -> ServerState:
+        """Return the state before the first round: h is zero."""
+        return ServerState(params, clients=clients, memory={"h": _variate(params)})
+
+    def begin(self, turn: Turn) -> Hooks:
+        """Return the hook that adds the linear and the quadratic term to the loss."""
+        start, linear = turn.on_device(turn.weights), turn.on_device(turn.kept)
+
+        def bend(model: nn.Module, loss: Tensor) -> Tensor:
+            pairs = [(linear[n], p) for n, p in model.named_parameters() if n in linear]
+            pull = self.alpha / 2 * _squared_distance(model, start)
+            return loss + pull - sum((gradient * now).sum() for gradient, now in pairs)
+
+        return Hooks(loss=bend)
+
+    def report(self, turn: Turn, update: Update) -> tuple[State, State]:
+        """Return nothing to send, and the new g_k to keep."""
+        change = {n: d for n, d in update.delta.items() if d.is_floating_point()}
+        return {}, add(turn.kept or zeros_like(change), change, -self.alpha)
+
+    def settle(self, memory: State, trained: Update, arrived: Update) -> State:
+        """Return g_k as the server has moved h by it."""
+        lost = {name: arrived.delta[name] - trained.delta[name] for name in memory}
+        return add(memory, lost, -self.alpha)
+
+    def aggregate(self, server: ServerState, updates: Iterable[Update]) -> ServerState:
+        """Return the state with new weights and a new h."""
+        changes, count = RunningMean(server.memory["h"]), 0
+
+        def watched() -> Iterator[Update]:
+            nonlocal count
+            for update in updates:
+                floats = {n: update.delta[n] for n in server.memory["h"]}
+                changes.add(floats, 1)
+                count += 1
+                yield update
+
+        moved = super().aggregate(server, watched())
+        h = add(server.memory["h"], changes.result(), -self.alpha * count / server.clients)
+        params = {n: p - h[n] / self.alpha if n in h else p for n, p in moved.params.items()}
+        return replace(moved, params=params, memory=moved.memory | {"h": h})
+
+
+def _squared_distance(model: nn.Module, start: State) -> Tensor:
+    """Return ‖w - w_start‖² over the parameters that are shared."""
+    pairs = [(now, start[name]) for name, now in model.named_parameters() if name in start]
+    return sum(((now - then) ** 2).sum() for now, then in pairs)
+
+
+def _variate(params: State) -> State:
+    return {n: torch.zeros_like(p) for n, p in params.items() if p.is_floating_point()}

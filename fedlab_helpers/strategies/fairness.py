@@ -1,0 +1,109 @@
+"""Strategies that give more weight to the clients for whom the global model does badly.
+
+Each client first evaluates the received weights on its own reviews, and sends that loss.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from fedlab_helpers.core.means import Mean
+from fedlab_helpers.core.state import RunningMean, State, norm, zeros_like
+from fedlab_helpers.core.strategy import Combine, ServerState, Strategy, Turn, require_positive
+from fedlab_helpers.core.updates import Update
+
+
+@dataclass(frozen=True)
+class TellsLoss(Strategy):
+    """A strategy whose clients send the loss of the weights they received, as "loss"."""
+
+    asks_loss = True
+
+    def report(self, turn: Turn, update: Update) -> tuple[State, State]:
+        """Return the loss to send; nothing to keep."""
+        return {"loss": torch.tensor([turn.loss])}, {}
+
+    def extra_like(self, params: State) -> State:
+        """Return a tensor like the loss that each update carries."""
+        return {"loss": torch.zeros(1)}
+
+
+def _loss(update: Update) -> float:
+    return max(update.extra["loss"].item(), 1e-10)
+
+
+@dataclass(frozen=True)
+class QMean:
+    """The combination of q-FedAvg: Li et al. 2020, arXiv:1905.10497, Algorithm 2.
+
+    With F_k the loss before training and L = 1 / lr, the change is sum_k F_k^q L Δ_k over
+    sum_k (q F_k^(q-1) ‖L Δ_k‖² + L F_k^q): a weighted sum, with a step size that needs no tuning
+    as q grows. With q = 0 it is the plain mean.
+
+    Args:
+        q: how much fairness counts, not below 0.
+        lr: the clients' learning rate.
+    """
+
+    q: float
+    lr: float
+    per_row = False
+
+    def __post_init__(self):
+        if not 0 <= self.q < float("inf"):
+            raise ValueError(f"q: got {self.q!r}, expected a finite number not below 0")
+        require_positive(lr=self.lr)
+
+    def __call__(self, base: State, updates: Iterable[Update]) -> State:
+        """Return the weighted sum; updates are taken one at a time."""
+        mean, curvature = RunningMean(base), 0.0
+        for update in updates:
+            loss = _loss(update)
+            length = norm(update.delta) / self.lr
+            mean.add(update.delta, loss**self.q / self.lr, update.touched_rows)
+            curvature += self.q * loss ** (self.q - 1) * length**2 + loss**self.q / self.lr
+        scale = mean.weight / curvature
+        return {
+            name: t * scale if t.is_floating_point() else t for name, t in mean.result().items()
+        }
+
+
+@dataclass(frozen=True)
+class WorstGroup(TellsLoss):
+    """A mean whose weights move towards the clients with the largest losses.
+
+    In the spirit of agnostic federated learning (Mohri et al. 2019, arXiv:1902.00146): minimise
+    the worst mixture of the clients. After each round λ_k is multiplied by exp(rate · F_k), for
+    the clients that took part, and all are scaled to sum to 1 (the update of Sagawa et al. 2020,
+    arXiv:1911.08731, Algorithm 1, which keeps every weight above 0).
+
+    Args:
+        rate: how fast; 0 stays at the plain mean.
+    """
+
+    combine: Combine = field(default_factory=lambda: Mean("uniform"))
+    rate: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.rate < float("inf"):
+            raise ValueError(f"rate: got {self.rate!r}, expected a finite number not below 0")
+        if self.combine != Mean("uniform"):
+            raise ValueError(f"combine: got {self.combine!r}, but the weights are this strategy's")
+
+    def init(self, params: State, clients: int = 1) -> ServerState:
+        """Return the state before the first round: every client weighs the same."""
+        weights = torch.full((clients,), 1 / clients, dtype=torch.float64)
+        return ServerState(params, clients=clients, memory={"groups": {"weights": weights}})
+
+    def aggregate(self, server: ServerState, updates: Iterable[Update]) -> ServerState:
+        """Return the state with new weights, of the model and of the clients."""
+        weights = server.memory["groups"]["weights"].clone()
+        mean = RunningMean(zeros_like(server.params))
+        for update in updates:
+            mean.add(update.delta, weights[update.client].item(), update.touched_rows)
+            weights[update.client] *= torch.exp(torch.tensor(self.rate * _loss(update)))
+        moved = self.step(server, mean.result())
+        memory = moved.memory | {"groups": {"weights": weights / weights.sum()}}
+        return replace(moved, memory=memory, round=server.round + 1)

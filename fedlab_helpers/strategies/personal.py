@@ -1,0 +1,248 @@
+"""Federated training in which every client comes out with a model of its own.
+
+FedPer needs no strategy: it is any of them with `shared=keep_private("head")`, so that the other
+parameters are averaged and these stay where they are. What a client keeps beside that is its
+"strategy" memory, which travels by client id.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fedlab_helpers.core import rows
+from fedlab_helpers.core.compute import child_seed
+from fedlab_helpers.core.means import Mean
+from fedlab_helpers.core.state import State, of_model, to_device
+from fedlab_helpers.core.strategy import Combine, Strategy, Turn, require_positive
+from fedlab_helpers.core.training import Hooks, LocalConfig, train
+from fedlab_helpers.core.updates import Update
+from fedlab_helpers.tasks.reviews.words import EncodedReviews
+
+
+def keep_private(*blocks: str) -> Callable[[str], bool]:
+    """Return the mask `shared` under which all parameters but those of these blocks are sent.
+
+    Arivazhagan et al. 2019, arXiv:1912.00818 (FedPer), keep the last layers.
+
+    Args:
+        blocks: modules of the model, such as "head", "recurrent", "embedding" or "own".
+    """
+    return lambda name: name.split(".")[0] not in blocks
+
+
+@dataclass(frozen=True)
+class FedRep(Strategy):
+    """Each client first fits its private part to the received one, and only then trains that.
+
+    Collins et al. 2021, arXiv:2102.07078, Algorithm 1. Of a client's local epochs, the first
+    `head_epochs` move what is private (see `federated.rounds`, `shared`), the others what is not.
+    """
+
+    combine: Combine = field(default_factory=Mean)
+    head_epochs: int = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_positive(head_epochs=self.head_epochs)
+
+    def begin(self, turn: Turn) -> Hooks:
+        """Return the hook that keeps one of the two parts still."""
+        if turn.config.epochs <= self.head_epochs:
+            raise ValueError(
+                f"epochs: got {turn.config.epochs} of which the first {self.head_epochs} train the "
+                "private part, expected at least one more"
+            )
+        each = turn.config.steps(len(turn.data)) // turn.config.epochs
+        steps, first = 0, self.head_epochs * each
+
+        def keep_still(model: nn.Module) -> None:
+            nonlocal steps
+            for name, parameter in model.named_parameters():
+                if (name in turn.weights) == (steps < first):
+                    parameter.grad = None
+            steps += 1
+
+        return Hooks(gradients=keep_still)
+
+
+@dataclass(frozen=True)
+class PerFedAvg(Strategy):
+    """FedAvg that looks for weights from which one step of a client's own goes far.
+
+    Fallah et al. 2020, arXiv:2002.07948, Algorithm 1, the first-order variant: of each two
+    batches, the first takes a trial step of plain SGD at rate `alpha`; the gradient of the second
+    is taken there, and applied to the weights before the trial. The trial's gradient is not
+    clipped. A last batch without a partner takes a usual step.
+    """
+
+    combine: Combine = field(default_factory=Mean)
+    alpha: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_positive(alpha=self.alpha)
+
+    def begin(self, turn: Turn) -> Hooks:
+        """Return the hook that makes every first step of two a trial."""
+        whole = turn.steps or turn.config.steps(len(turn.data))
+        step, before = 0, []
+
+        @torch.no_grad()
+        def look_ahead(model: nn.Module) -> None:
+            nonlocal step
+            step += 1
+            parameters = list(model.parameters())
+            if step % 2 == 0:
+                for parameter, value in zip(parameters, before, strict=True):
+                    parameter.copy_(value)
+            elif step < whole:
+                before[:] = [parameter.clone() for parameter in parameters]
+                for parameter in parameters:
+                    parameter -= self.alpha * parameter.grad
+                    parameter.grad = None  # the optimiser leaves it alone
+
+        return Hooks(gradients=look_ahead)
+
+
+@dataclass(frozen=True)
+class Ditto(Strategy):
+    """FedAvg, and beside it a model of each client's own that is pulled towards the global one.
+
+    Li et al. 2021, arXiv:2012.04221, Algorithm 1: a client that takes part also trains its own
+    model v on F_k(v) + (λ/2)·‖v - w‖², where w are the weights it received. The pull is taken as a
+    proximal step, v ← (v + ηλw) / (1 + ηλ) after each step at rate η: its explicit gradient would
+    diverge once ηλ > 2. With λ = 0 the own model is trained alone; with λ = ∞ it is the w of the
+    last round in which the client took part. Under Adam, whose steps do not shrink with the
+    gradient, a λ means another thing than under the paper's SGD.
+
+    A client's own model begins as the first weights it receives. It is kept in the "strategy"
+    memory; of word tables the rows of the client's own words.
+    """
+
+    combine: Combine = field(default_factory=Mean)
+    lam: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.lam >= 0:
+            raise ValueError(f"lam: got {self.lam!r}, expected a number not below 0, or inf")
+
+    def report(self, turn: Turn, update: Update) -> tuple[State, State]:
+        """Train the client's own model, and return it to be kept; nothing to send."""
+        rows.load(turn.model, turn.kept or turn.weights)
+        pull = pull_towards(turn.on_device(turn.weights), self.lam, turn.config.lr)
+        seed = child_seed(turn.seed, "own")
+        train(
+            turn.model, turn.data, turn.config, seed=seed, hooks=Hooks(after=pull), stop=turn.stop
+        )
+        return {}, to_device(of_model(turn.model), "cpu")
+
+
+def pull_towards(goal: State, lam: float, lr: float) -> Callable[[nn.Module], None]:
+    """Return the proximal step of (lam/2)·‖v - goal‖² at rate `lr`, to follow each other step.
+
+    Args:
+        goal: tensors on the model's device, of its shapes.
+        lam: not negative; infinite: the model becomes the goal.
+        lr: learning rate of the steps that it follows.
+    """
+    share = lr * lam / (1 + lr * lam) if lam < float("inf") else 1.0
+
+    @torch.no_grad()
+    def pull(model: nn.Module) -> None:
+        for name, parameter in model.named_parameters():
+            parameter.lerp_(goal[name], share)
+
+    return pull
+
+
+class Mixture(nn.Module):
+    """The model with weights α·own + (1-α)·shared, of which own and α can be trained.
+
+    Args:
+        model: holds the own weights, and is trained in place.
+        shared: weights of the same shapes, on its device; they stay as they are.
+        alpha: share of the own weights, in [0, 1].
+    """
+
+    def __init__(self, model: nn.Module, shared: State, alpha: float):
+        super().__init__()
+        self.own, self.shared = model, shared
+        # Not a parameter: an optimiser such as Adam would move it by full steps.
+        device = next(model.parameters()).device
+        self.alpha = torch.tensor(alpha, device=device, requires_grad=True)
+
+    def mixed(self) -> State:
+        """Return the mixed weights, through which gradients flow."""
+        own = self.own.named_parameters()
+        return {n: self.alpha * p + (1 - self.alpha) * self.shared[n] for n, p in own}
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Return logits (B, C) for tokens (B, T) and lengths (B,)."""
+        return functional_call(self.own, self.mixed(), (tokens, lengths))
+
+    @torch.no_grad()
+    def move_share(self, lr: float) -> None:
+        """Take one plain gradient step with α, from what `backward` left, and stay in [0, 1]."""
+        self.alpha -= lr * self.alpha.grad
+        self.alpha.clamp_(0, 1)
+        self.alpha.grad = None
+
+
+@dataclass(frozen=True)
+class APFL(Strategy):
+    """FedAvg, and beside it weights v of each client's own, used as the mixture α·v + (1-α)·w.
+
+    Deng et al. 2020, arXiv:2003.13461, Algorithm 1. v is trained through the mixture with w as
+    this client's training left it, after that (the paper alternates the two step by step), but a
+    client answers with the global w; α follows its gradient (equation 5) by plain steps of the
+    clients' rate. Both are kept in the "strategy" memory. v begins as the first weights received.
+    """
+
+    combine: Combine = field(default_factory=Mean)
+    alpha: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha: got {self.alpha!r}, expected a number from 0 to 1")
+
+    def report(self, turn: Turn, update: Update) -> tuple[State, State]:
+        """Train own weights and α, and return them to be kept; nothing to send."""
+        trained, own = of_model(turn.model), dict(turn.kept or turn.weights)
+        alpha = float(own.pop("alpha", self.alpha))
+        rows.load(turn.model, own)
+        seed = child_seed(turn.seed, "own")
+        mixture = train_mixture(turn.model, trained, alpha, turn.data, turn.config, seed, turn.stop)
+        share = mixture.alpha.detach()
+        return {}, to_device(of_model(turn.model) | {"alpha": share.clone()}, "cpu")
+
+
+def train_mixture(
+    model: nn.Module,
+    shared: State,
+    alpha: float,
+    data: EncodedReviews,
+    config: LocalConfig,
+    seed: int,
+    stop: threading.Event | None = None,
+) -> Mixture:
+    """Train the model's weights, and α, through their mixture with shared ones; return that.
+
+    Args:
+        model: holds the own weights; trained in place.
+        shared: weights of the same shapes, on its device.
+        alpha: share of the own weights to begin with.
+        data: the client's reviews.
+        config: how it trains; α moves at the same rate.
+        seed: decides order and dropout.
+        stop: looked at between batches.
+    """
+    mixture = Mixture(model, shared, alpha)
+    hooks = Hooks(after=lambda _: mixture.move_share(config.lr))
+    train(mixture, data, config, seed=seed, hooks=hooks, stop=stop)
+    return mixture

@@ -1,0 +1,99 @@
+"""What the server does with a combined change: momentum and adaptive server optimisers.
+
+The change is taken as the negative of a gradient: Reddi et al. 2021, arXiv:2003.00295,
+Algorithm 2. As there, no bias is corrected.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fedlab_helpers.core.state import State
+from fedlab_helpers.core.strategy import ServerState, require_positive, require_share
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """FedAvgM: m ← β m + Δ, w ← w + lr m (Hsu et al. 2019, arXiv:1909.06335, section 4.3)."""
+
+    lr: float = 1.0
+    beta: float = 0.9
+
+    def __post_init__(self):
+        require_positive(lr=self.lr)
+        require_share(beta=self.beta)
+
+    def __call__(self, server: ServerState, change: State) -> ServerState:
+        """Return the state after a step; the momentum is in its memory."""
+        momentum = {name: delta for name, delta in change.items() if delta.is_floating_point()}
+        for name, before in server.memory.get("momentum", {}).items():
+            momentum[name] = self.beta * before + momentum[name]
+        return _moved(server, change | momentum, {"momentum": momentum}, self.lr)
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """FedAdagrad, FedAdam and FedYogi: each weight has a step size of its own.
+
+    m ← β1 m + (1 - β1) Δ; v by the rule below; w ← w + lr m / (sqrt(v) + τ); v starts at τ².
+
+    Args:
+        rule: "adagrad": v + Δ²; "adam": β2 v + (1 - β2) Δ²; "yogi": v - (1 - β2) Δ² sign(v - Δ²).
+        lr: server learning rate.
+        beta1: of the momentum.
+        beta2: of the squares; "adagrad" has none.
+        tau: adaptivity; the smaller, the more equal the steps of all weights become.
+    """
+
+    rule: Literal["adagrad", "adam", "yogi"]
+    lr: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.99
+    tau: float = 1e-3
+
+    def __post_init__(self):
+        if self.rule not in _SQUARES:
+            raise ValueError(f"rule: got {self.rule!r}, expected one of {sorted(_SQUARES)}")
+        require_positive(lr=self.lr, tau=self.tau)
+        require_share(beta1=self.beta1, beta2=self.beta2)
+
+    def __call__(self, server: ServerState, change: State) -> ServerState:
+        """Return the state after a step; momentum and squares are in its memory."""
+        floats = {name: delta for name, delta in change.items() if delta.is_floating_point()}
+        before = server.memory or {
+            "momentum": {n: torch.zeros_like(d) for n, d in floats.items()},
+            "squares": {n: torch.full_like(d, self.tau**2) for n, d in floats.items()},
+        }
+        momentum, squares, steps = {}, {}, dict(change)
+        for name, delta in floats.items():
+            m, v = before["momentum"][name], before["squares"][name]
+            momentum[name] = self.beta1 * m + (1 - self.beta1) * delta
+            squares[name] = _SQUARES[self.rule](v, delta.square(), self.beta2)
+            steps[name] = momentum[name] / (squares[name].sqrt() + self.tau)
+        return _moved(server, steps, {"momentum": momentum, "squares": squares}, self.lr)
+
+
+def _adagrad(v: Tensor, square: Tensor, beta2: float) -> Tensor:
+    return v + square
+
+
+def _adam(v: Tensor, square: Tensor, beta2: float) -> Tensor:
+    return beta2 * v + (1 - beta2) * square
+
+
+def _yogi(v: Tensor, square: Tensor, beta2: float) -> Tensor:
+    return v - (1 - beta2) * square * torch.sign(v - square)
+
+
+_SQUARES = {"adagrad": _adagrad, "adam": _adam, "yogi": _yogi}
+
+
+def _moved(server: ServerState, steps: State, memory: dict[str, State], lr: float) -> ServerState:
+    """Return the state after these steps, `lr` times; a counter follows the mean as it is."""
+    params = {
+        name: param + (lr * steps[name] if param.is_floating_point() else steps[name])
+        for name, param in server.params.items()
+    }
+    return replace(server, params=params, memory=server.memory | memory)

@@ -1,0 +1,1 @@
+"""Chinese reviews: corpus, words, the model that reads them."""

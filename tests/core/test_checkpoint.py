@@ -1,0 +1,562 @@
+"""A run on disk: killed at any moment it goes on from its last round, and no bit is lost."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedlab_helpers import strategies
+from fedlab_helpers.core import checkpoint, state, wire
+from fedlab_helpers.core import rounds as federated
+from fedlab_helpers.core.checkpoint import Checkpoint, CheckpointError, described, digest
+from fedlab_helpers.core.history import RoundRecord
+from fedlab_helpers.core.training import LocalConfig
+
+IDENTITY = {"seed": 1, "local": {"lr": 0.1, "epochs": 2}, "shared": ["w", "b"]}
+WEIGHTS = {"w": torch.tensor([[1.5, -2.5]]), "n": torch.tensor(3)}
+SERVER = {"params": WEIGHTS, "momentum": {"w": torch.tensor([[0.5, 2**-40]])}}
+KEPT = {
+    "private": {"head.weight": torch.tensor([1e-8, torch.pi]), "head.bias": torch.tensor(1.0)},
+    "transform1": {"residual": torch.tensor([0.1])},
+}
+
+
+def a_record(number: int, **changes) -> RoundRecord:
+    record = RoundRecord(
+        number, (0, 2), 9, 4, {0: 0.1 + number}, {2: "错: lost"}, 100, 50, 0.25, {"accuracy": 1 / 3}
+    )
+    return replace(record, **changes)
+
+
+def written(folder: Path, rounds: int = 1) -> Path:
+    """Write rounds in which client 0 keeps something new each time, client 2 only in the first."""
+    store = Checkpoint(folder, IDENTITY)
+    for number in range(1, rounds + 1):
+        changed = {0: KEPT, 2: KEPT} if number == 1 else {0: {"private": WEIGHTS}}
+        store.save(
+            {**SERVER, "params": {**WEIGHTS, "n": torch.tensor(number)}}, changed, a_record(number)
+        )
+    return folder
+
+
+def the_file(folder: Path, pattern: str) -> Path:
+    (path,) = folder.glob(pattern)
+    return path
+
+
+def test_a_run_comes_back_bit_for_bit(tmp_path, bits):
+    saved = Checkpoint(written(tmp_path, 3), IDENTITY).load()
+    assert bits(saved.server) == bits({**SERVER, "params": {**WEIGHTS, "n": torch.tensor(3)}})
+    assert bits(saved.clients) == bits({0: {"private": WEIGHTS}, 2: KEPT})
+    assert saved.records == (a_record(1), a_record(2), a_record(3))
+
+
+def test_a_folder_without_a_finished_round_is_a_fresh_start(tmp_path):
+    assert Checkpoint(tmp_path / "new" / "deep", IDENTITY).load() is None
+    (tmp_path / "server-000001.bin").write_bytes(b"half a fi")
+    (tmp_path / "records.jsonl").write_bytes(b'{"round": 1, "coh')
+    assert Checkpoint(tmp_path, IDENTITY).load() is None
+    written(tmp_path)
+    assert Checkpoint(tmp_path, IDENTITY).load().records == (a_record(1),)
+
+
+def test_only_what_changed_is_written(tmp_path):
+    written(tmp_path, 1)
+    untouched = the_file(tmp_path, "client-2-*.bin")
+    before = untouched.stat()
+    records = (tmp_path / "records.jsonl").stat().st_ino
+    written_again = Checkpoint(tmp_path, IDENTITY)
+    written_again.load()
+    opened = []
+    original = written_again._write
+    written_again._write = lambda name, content: (opened.append(name), original(name, content))
+    written_again.save(SERVER, {0: KEPT}, a_record(2))
+    assert opened == ["server-000002.bin", "client-0-000002.bin", "run.tmp"]
+    after = untouched.stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert (tmp_path / "records.jsonl").stat().st_ino == records, "appended to, not written anew"
+
+
+def test_loading_writes_nothing(tmp_path):
+    def look():
+        return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in folder.iterdir()}
+
+    folder = written(tmp_path, 2)
+    before = look()
+    Checkpoint(folder, IDENTITY).load()
+    assert look() == before
+
+
+def test_files_that_no_round_needs_are_removed_and_no_others(tmp_path):
+    mine = tmp_path / "my weights.bin"
+    mine.write_bytes(b"not part of the run")
+    written(tmp_path, 3)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "run.json",
+        "records.jsonl",
+        "server-000003.bin",
+        "client-0-000003.bin",
+        "client-2-000001.bin",
+        "my weights.bin",
+    }
+
+
+def test_each_write_is_on_disk_before_what_names_it(tmp_path, monkeypatch):
+    """Contents, then the folder's names, then the manifest by one replace, then the clearing up."""
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("needs Linux's /proc to tell what is synced")
+    written(tmp_path, 1)
+    store, steps = Checkpoint(tmp_path, IDENTITY), []
+    store.load()
+    fsync, swap, unlink = os.fsync, os.replace, Path.unlink
+
+    def log_fsync(descriptor):
+        steps.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+        fsync(descriptor)
+
+    def log_replace(source, target):
+        steps.append(("replace", Path(target).name))
+        swap(source, target)
+
+    def log_unlink(path):
+        steps.append(("remove", path.name))
+        unlink(path)
+
+    monkeypatch.setattr(os, "fsync", log_fsync)
+    monkeypatch.setattr(os, "replace", log_replace)
+    monkeypatch.setattr(Path, "unlink", log_unlink)
+    store.save(SERVER, {0: KEPT}, a_record(2))
+    assert steps[:-2] == [
+        ("sync", "server-000002.bin"),
+        ("sync", "client-0-000002.bin"),
+        ("sync", "records.jsonl"),
+        ("sync", "run.tmp"),
+        ("sync", tmp_path.name),
+        ("replace", "run.json"),
+        ("sync", tmp_path.name),
+    ]
+    assert set(steps[-2:]) == {("remove", "server-000001.bin"), ("remove", "client-0-000001.bin")}
+
+
+def test_another_runs_folder_is_refused_naming_what_differs(tmp_path):
+    written(tmp_path)
+    for change, message in (
+        ({"seed": 2}, r"holds another run: seed is 1 there and 2 here; choose another folder"),
+        ({"local": {"lr": 0.2, "epochs": 2}}, r"local is \{'lr': 0.1, .* there and \{'lr': 0.2"),
+        ({"codec": "new"}, "codec is None there and 'new' here"),
+    ):
+        with pytest.raises(CheckpointError, match=message) as caught:
+            Checkpoint(tmp_path, IDENTITY | change).load()
+        assert str(tmp_path) in str(caught.value)
+
+
+def test_an_identity_may_hold_tuples_and_numpys_numbers(tmp_path):
+    import numpy as np
+
+    numbers = {"a": (1, 2), "b": np.int64(3), "c": np.float32(0.75)}
+    Checkpoint(tmp_path, numbers).save(SERVER, {}, a_record(1))
+    plain = {"a": [1, 2], "b": 3, "c": 0.75}
+    assert Checkpoint(tmp_path, plain).load().records == (a_record(1),)
+    with pytest.raises(CheckpointError):
+        Checkpoint(tmp_path, plain | {"c": 0}).load()
+
+
+@pytest.mark.parametrize(
+    "pattern", ["server-*.bin", "client-0-*.bin", "client-2-*.bin", "records.jsonl"]
+)
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped", "pickle", "folder"])
+def test_a_damaged_or_missing_file_is_named(tmp_path, pattern, damage):
+    path = the_file(written(tmp_path, 3), pattern)
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage != "missing":
+        flipped = content[:50] + bytes([content[50] ^ 1]) + content[51:]
+        as_pickle = pickle.dumps(SERVER)
+        path.write_bytes(
+            {"empty": b"", "cut": content[:-9], "flipped": flipped, "pickle": as_pickle}[damage]
+        )
+    with pytest.raises(CheckpointError) as caught:
+        Checkpoint(tmp_path, IDENTITY).load()
+    assert str(path) in str(caught.value)
+
+
+class Bomb:
+    def __reduce__(self):
+        return os._exit, (86,)
+
+
+def test_nothing_is_unpickled(tmp_path):
+    for name in ("run.json", "records.jsonl", "server-000001.bin"):
+        folder = written(tmp_path / name)
+        (folder / name).write_bytes(pickle.dumps(Bomb()))
+        with pytest.raises(CheckpointError, match=name):
+            Checkpoint(folder, IDENTITY).load()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"7",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"{}",
+        b'{"format": 2}',
+        b'{"format": 2, "identity": 3}',
+    ],
+    ids=repr,
+)
+def test_a_damaged_manifest_is_named(tmp_path, content):
+    (written(tmp_path) / "run.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"run\.json"):
+        Checkpoint(tmp_path, IDENTITY).load()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("server", None),
+        ("server", 5),
+        ("clients", ["client-0-000001.bin"]),
+        ("clients", {"zero": "client-0-000001.bin"}),
+        ("records_size", "all"),
+        ("records_size", 10),
+        ("records_crc", 1),
+    ],
+)
+def test_a_manifest_with_a_wrong_field_is_refused(tmp_path, field, value):
+    path = written(tmp_path) / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.raises(CheckpointError, match=r"run\.json|records\.jsonl"):
+        Checkpoint(tmp_path, IDENTITY).load()
+
+
+def test_another_format_is_named(tmp_path):
+    path = written(tmp_path) / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
+    with pytest.raises(CheckpointError, match="format 1, expected 2"):
+        Checkpoint(tmp_path, IDENTITY).load()
+
+
+def test_described_is_the_same_in_every_process():
+    class Clip:
+        pass
+
+    def clip(update):
+        return update
+
+    for value in (Clip(), clip, lambda update: update):
+        assert " at 0x" in repr(value)
+        assert described(value) == repr(value).split(" at 0x")[0] + ">"
+    assert described(strategies.fedprox(0.1)) != described(strategies.fedprox(0.2))
+
+
+def test_a_digest_tells_data_apart(reviews):
+    one, two = reviews(5, seed=1), reviews(5, seed=2)
+    assert digest([one, two]) == digest([one.subset(range(5)), two])
+    others = [[two, one], [one], [one, two.subset([1, 0, 2, 3, 4])], []]
+    others.append([replace(one, labels=1 - one.labels), two])
+    others.append([one.subset([0, 1]), replace(two, lengths=two.lengths.clamp(max=2))])
+    assert len({digest(data) for data in [[one, two], *others]}) == 7
+
+
+# A run of several rounds with personal heads, in which one client of three sits out each round.
+
+PLAN = federated.Plan(
+    4, 2, LocalConfig(1, None, 0.1, "sgd"), seed=3, workers=1, evaluate_every=2, dropout_rate=0.1
+)
+
+
+def is_shared(name: str) -> bool:
+    return not name.startswith("head.")
+
+
+def noise(update, kept, rng):
+    """Add noise, tensor by tensor in the order of what was kept: that order has to come back."""
+    names = list(kept) or list(update.delta)
+    drawn = {n: 0.01 * torch.randn(update.delta[n].shape, generator=rng) for n in names}
+    noisy = {n: tensor + drawn[n] for n, tensor in update.delta.items()}
+    return replace(update, delta=noisy), dict(reversed(drawn.items()))
+
+
+@pytest.fixture
+def play(clients, reviews, small_model):
+    """Return a function that plays the run, or goes on with it, and returns how it ended."""
+
+    def run(folder=None, plan=PLAN, **options):
+        model, states = small_model(), {}
+        options = {"shared": is_shared, "transforms": [noise], "test": reviews(10, 5)} | options
+        records = federated.run(
+            model,
+            clients[:3],
+            strategies.fedavg(),
+            plan,
+            client_states=states,
+            checkpoint=folder,
+            **options,
+        )
+        return state.of_model(model), states, [replace(record, seconds=0) for record in records]
+
+    return run
+
+
+def test_a_checkpoint_changes_nothing_in_the_run(play, tmp_path, bits):
+    plain, stored = play(), play(tmp_path)
+    assert bits(plain[0]) == bits(stored[0])
+    assert bits(plain[1]) == bits(stored[1])
+    assert plain[2] == stored[2]
+
+
+def test_a_finished_run_is_read_not_played_again(play, tmp_path, bits, monkeypatch):
+    played = play(tmp_path)
+    monkeypatch.setattr(federated, "_round", None)
+    again = play(tmp_path)
+    assert bits(again[0]) == bits(played[0])
+    assert bits(again[1]) == bits(played[1])
+    assert again[2] == played[2]
+
+
+def test_more_rounds_are_welcome(play, tmp_path, bits):
+    through, parted = play(), None
+    for rounds in (2, 4):
+        parted = play(tmp_path, replace(PLAN, rounds=rounds, workers=rounds))
+    assert bits(parted[0]) == bits(through[0])
+    assert bits(parted[1]) == bits(through[1])
+    assert parted[2] == through[2]
+
+
+def test_fewer_rounds_than_are_there_are_refused(play, tmp_path):
+    play(tmp_path)
+    with pytest.raises(CheckpointError, match="holds 4 rounds, expected at most 3"):
+        play(tmp_path, replace(PLAN, rounds=3))
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"plan": replace(PLAN, seed=4)}, "seed is 3 there and 4 here"),
+        ({"plan": replace(PLAN, local=LocalConfig(lr=0.2))}, "local is"),
+        ({"plan": replace(PLAN, clients_per_round=3)}, "clients_per_round is 2 there and 3 here"),
+        ({"plan": replace(PLAN, dropout_rate=0.0)}, "dropout_rate is 0.1 there and 0.0 here"),
+        ({"codec": wire.dense()}, r"codec is 'Tensors\(keeps_rows=True\)' there"),
+        ({"transforms": []}, r"transforms is \['<function noise>'\] there and \[\] here"),
+        ({"shared": lambda name: name != "head.bias"}, "shared is"),
+        ({"test": None}, "test is"),
+    ],
+)
+def test_a_run_that_differs_is_refused_by_name(play, tmp_path, change, name):
+    play(tmp_path)
+    with pytest.raises(CheckpointError, match=name):
+        play(tmp_path, **change)
+
+
+def test_another_model_or_other_data_are_refused_by_name(clients, small_model, tmp_path):
+    def run(model, data):
+        plan = federated.Plan(1, local=PLAN.local)
+        federated.run(model, data, strategies.fedavg(), plan, checkpoint=tmp_path)
+
+    run(small_model(), clients)
+    for model, data, name in (
+        (small_model(cell="gru"), clients, "model|shapes"),
+        (small_model(dropout=0.5), clients, "model"),
+        (small_model(), clients[:3], "clients"),
+        (small_model(), clients[::-1], "clients"),
+    ):
+        with pytest.raises(CheckpointError, match=f"holds another run: ({name}) is"):
+            run(model, data)
+
+
+class Crash(BaseException):
+    """Stands for the power cord: nothing in the package may catch it."""
+
+
+class Crashes:
+    """Lets a number of steps on the file system pass, and stops the run at the next one."""
+
+    def __init__(self, monkeypatch, allowed: int):
+        self.left = allowed
+        self.reached = False
+        for owner, name in ((os, "fsync"), (os, "replace"), (os, "open"), (Path, "unlink")):
+            monkeypatch.setattr(owner, name, self.counted(getattr(owner, name)))
+        monkeypatch.setattr(checkpoint, "open", self.opened, raising=False)
+
+    def step(self) -> bool:
+        self.left -= 1
+        self.reached |= self.left < 0
+        return self.reached
+
+    def counted(self, function):
+        def call(*arguments, **options):
+            if self.step():
+                raise Crash
+            return function(*arguments, **options)
+
+        return call
+
+    def opened(self, path, mode):
+        file = open(path, mode)  # noqa: SIM115
+        write = file.write
+
+        def torn(content):
+            if self.step():
+                write(content[: len(content) // 2])
+                file.close()
+                raise Crash
+            return write(content)
+
+        return Torn(file, torn)
+
+
+class Torn:
+    """A file whose writes can stop half way."""
+
+    def __init__(self, file, write):
+        self.file, self.write = file, write
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.file.close()
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+def test_a_crash_at_any_step_of_any_write_loses_no_bit(play, tmp_path, bits):
+    """Every write, sync, replace and removal of the run is once the last thing it does."""
+    plan = replace(PLAN, rounds=2)
+    through = play(plan=plan, test=None)
+    crashes = 0
+    for allowed in range(1000):
+        folder = tmp_path / str(allowed)
+        with pytest.MonkeyPatch.context() as patched:
+            crash = Crashes(patched, allowed)
+            try:
+                play(folder, plan, test=None)
+            except Crash:
+                crashes += 1
+        for how in ("resumed", "read once more"):
+            end = play(folder, plan, test=None)
+            assert bits(end[0]) == bits(through[0]), f"{how} after {allowed} steps"
+            assert bits(end[1]) == bits(through[1]), f"{how} after {allowed} steps"
+            assert end[2] == through[2], f"{how} after {allowed} steps"
+        if not crash.reached:
+            break
+    assert crashes >= 2 * 10
+
+
+KILLED_RUN = """
+    import faulthandler, json, os, random, signal, sys, time
+    from dataclasses import replace
+    from pathlib import Path
+
+    import torch
+
+    torch.set_num_threads(1)
+    faulthandler.enable()  # a child that stands still is aborted, and tells where it stood
+    sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
+    from conftest import make_model, make_reviews
+    from test_checkpoint import is_shared, noise
+    from fedlab_helpers import aggregation, federated, state, wire
+    from fedlab_helpers.training import LocalConfig, train
+
+    KILLS, folder = 12, Path(sys.argv[2])
+    data = [make_reviews(size, seed) for seed, size in enumerate((6, 9, 7, 8))]
+    plan = federated.Plan(32, 3, LocalConfig(1, None, 0.1, "sgd"), seed=5, workers=2)
+
+    def play(where):
+        model, states = make_model(dropout=0.2), {}
+        records = federated.run(
+            model, data, aggregation.fedavg(), plan, test=make_reviews(9, 9), client_states=states,
+            transforms=[noise], shared=is_shared, checkpoint=where,
+        )
+        kept = {f"{c}/{o}/{n}": t for c, s in states.items() for o, k in s.items()
+                for n, t in k.items()}
+        Path(f"{where}.end").write_bytes(wire.dense().encode(state.of_model(model) | kept))
+        text = json.dumps([replace(record, seconds=0).to_json() for record in records])
+        Path(f"{where}.records").write_text(text)
+
+    def begin(where):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                play(where)
+                code = 0
+            finally:
+                os._exit(code)
+        return child
+
+    def names(where):
+        return sorted(path.name for path in where.glob("server-*"))
+
+    def finished(where):
+        manifest = where / "run.json"
+        return json.loads(manifest.read_text())["rounds"] if manifest.exists() else 0
+
+    train(make_model(), data[0], plan.local)  # imports what optimisers need, before the forks
+    began = time.monotonic()
+    assert os.waitpid(begin(folder / "through"), 0)[1] == 0
+    a_round = (time.monotonic() - began) / plan.rounds
+    dice, kills = random.Random(), 0
+    while True:
+        before = names(folder / "killed")
+        child = begin(folder / "killed")
+        if kills < KILLS and finished(folder / "killed") < plan.rounds - 2:
+            asked = time.monotonic()
+            while names(folder / "killed") == before:  # until it writes a round of its own
+                ended, status = os.waitpid(child, os.WNOHANG)
+                if ended:  # it came to the end while this process was not looked at
+                    sys.exit(status) if status else print(kills)
+                    sys.exit()
+                if time.monotonic() > asked + 60:
+                    os.kill(child, signal.SIGABRT)
+                    os.waitpid(child, 0)
+                    sys.exit("the child wrote nothing for a minute")
+                time.sleep(a_round / 50)
+            time.sleep(dice.choice([0, 0.01, 1]) * dice.random() * a_round)
+            os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+        if not os.WIFSIGNALED(status):
+            assert status == 0, status
+            break
+        kills += 1
+    print(kills)
+    """
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork")
+def test_killed_at_random_moments_it_ends_bit_for_bit_like_an_uninterrupted_run(tmp_path):
+    """SIGKILL at least eight times: in the middle of a write, or anywhere in the round after."""
+    script = tmp_path / "killed_run.py"
+    script.write_text(textwrap.dedent(KILLED_RUN))
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, str(script), str(here), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 8, "the run ended before it was killed often enough"
+    through, killed = tmp_path / "through", tmp_path / "killed"
+    assert Path(f"{killed}.records").read_bytes() == Path(f"{through}.records").read_bytes()
+    assert Path(f"{killed}.end").read_bytes() == Path(f"{through}.end").read_bytes()
+    assert len(json.loads(Path(f"{killed}.records").read_text())) == 32
+    final = {path.name: path.read_bytes() for path in through.glob("*.bin")}
+    assert {path.name: path.read_bytes() for path in killed.glob("*.bin")} == final
+    assert len(final) == 1 + 4, "the server's weights and what four clients keep"

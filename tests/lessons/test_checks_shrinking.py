@@ -1,0 +1,146 @@
+"""Checks of notebook 10: right answers pass, likely mistakes get their own hint."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from verdicts import not_yet, refused
+
+from fedlab_helpers.lessons.checks import shrinking as checks
+from fedlab_helpers.shrinking import to_integers
+from fedlab_helpers.shrinking.onnx_model import helper, onnx, to_onnx
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
+from fedlab_helpers.tasks.reviews.task import load_task
+
+
+def test_nothing_is_judged_before_it_is_begun():
+    functions = (checks.weight_bytes, checks.keep_gru_units, checks.straight_through)
+    not_yet(*functions, checks.student_loss, functions=(*functions, checks.student_loss))
+    assert not checks.pocket_model(None, None).started
+
+
+def size(words, width, hidden, scales=True, wide=True, both=True):
+    numbers = words * width + 4 * hidden * (width + hidden) + 2 * hidden
+    biases = (8 if both else 4) * hidden + 2
+    columns = width + width + hidden + hidden
+    return numbers + (4 if wide else 1) * biases + (4 * columns if scales else 0)
+
+
+def test_weight_bytes():
+    assert checks.weight_bytes(size).passed
+    refused(checks.weight_bytes(lambda *s: size(*s, scales=False)), "each column")
+    refused(checks.weight_bytes(lambda *s: size(*s, wide=False)), "biases")
+    refused(checks.weight_bytes(lambda *s: size(*s, both=False)), "two biases")
+    refused(checks.weight_bytes(lambda *s: size(*s) - 8), "head has a bias")
+    refused(checks.weight_bytes(lambda *s: size(*s) + 5), "shapes")
+    refused(checks.weight_bytes(lambda *s: float(size(*s))), "int")
+
+
+def smaller(state, units, gates=3, columns=True, hidden=None):
+    hidden = hidden or state["head.weight"].shape[1]
+    rows = torch.cat([units + hidden * gate for gate in range(gates)])
+    rows = rows % len(state["recurrent.bias_hh_l0"])
+    made = {
+        name: tensor[rows] if name.startswith("recurrent") else tensor.clone()
+        for name, tensor in state.items()
+    }
+    if columns:
+        hh = "recurrent.weight_hh_l0"
+        made[hh] = made[hh][:, units]
+        made["head.weight"] = made["head.weight"][:, units]
+    return made
+
+
+def in_place(state, units):
+    made = smaller(state, units)
+    state["head.bias"] += 1
+    return made
+
+
+def test_keep_gru_units():
+    assert checks.keep_gru_units(smaller).passed
+    refused(checks.keep_gru_units(lambda s, u: smaller(s, u, gates=4)), "three gates")
+    refused(checks.keep_gru_units(lambda s, u: smaller(s, u, columns=False)), "expected (9, 3)")
+    refused(checks.keep_gru_units(lambda s, u: smaller(s, torch.arange(3))), "rows or columns")
+    refused(checks.keep_gru_units(in_place), "make a new one")
+    refused(checks.keep_gru_units(lambda s, u: None), "a dict")
+    refused(checks.keep_gru_units(lambda s, u: smaller(s, u, hidden=6)))
+
+
+def near(matrix, bits):
+    whole, scale = to_integers(matrix.detach(), bits)
+    return whole * scale
+
+
+class Killed(torch.autograd.Function):
+    """Rounding as it is: its gradient is zero."""
+
+    @staticmethod
+    def forward(ctx, matrix):
+        return near(matrix, 4)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.zeros_like(gradient)
+
+
+def test_straight_through():
+    through = lambda m, bits: m + (near(m, bits) - m).detach()  # noqa: E731
+    assert checks.straight_through(through).passed
+    refused(checks.straight_through(lambda m, bits: m * 1), "nothing is rounded")
+    refused(checks.straight_through(near), "no gradient")
+    refused(checks.straight_through(lambda m, bits: through(m, 3)), "not those of")
+    refused(checks.straight_through(lambda m, bits: Killed.apply(m)), "0 everywhere")
+    twice = lambda m, bits: 2 * m + (near(m, bits) - 2 * m).detach()  # noqa: E731
+    refused(checks.straight_through(twice), "not the one that went in")
+    refused(checks.straight_through(lambda m, bits: m.sum()))
+    refused(checks.straight_through(lambda m, bits: through(m, 4)), "number of bits")
+
+
+def loss(student, teacher, labels, T, alpha, *, square=True, cool=True):
+    soft = (teacher.detach() / (T if cool else 1)).softmax(1)
+    value = alpha * cross_entropy(student / T, soft)
+    value = value + (1 - alpha) * cross_entropy(student / T, labels)
+    return value * T**2 if square else value
+
+
+def undetached(student, teacher, labels, T, alpha):
+    return loss(student, teacher, labels, T, alpha) + 0 * teacher.sum() + 1e-9 * teacher.norm()
+
+
+def test_student_loss():
+    assert checks.student_loss(loss).passed
+    refused(checks.student_loss(lambda *a: loss(*a, square=False)), "T²")
+    refused(checks.student_loss(lambda *a: loss(*a, cool=False)), "divided by T, too")
+    refused(checks.student_loss(lambda *a: loss(*a[:4], 1 - a[4])), "share of the teacher")
+    refused(checks.student_loss(lambda *a: loss(*a) + 1), "expected")
+    hinton = lambda s, t, y, T, a: loss(s, t, y, T, 1.0) * a + (1 - a) * cross_entropy(s, y)  # noqa: E731
+    refused(checks.student_loss(hinton), "Hinton's")
+    refused(checks.student_loss(undetached), "detach it")
+    refused(checks.student_loss(lambda s, *a: s), "one number")
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return load_task("data/sample_reviews.csv", domain="domain", min_count=1)
+
+
+def test_pocket_model(sample, monkeypatch):
+    model = SentimentLSTM(len(sample.vocab), 4, 3, pooling="mean", seed=0)
+    with torch.no_grad():
+        model.head.bias.copy_(torch.tensor([-9.0, 9.0]))  # all are positive
+    made = to_onnx(model, sample.vocab, bits=8)
+    content = made.SerializeToString()
+    reviews = tuple(replace(r, label=1) for r in sample.validation_reviews)
+    assert checks.pocket_model(replace(sample, validation_reviews=reviews), content).passed
+    reviews = (replace(reviews[0], label=0), *reviews[1:3])
+    refused(checks.pocket_model(replace(sample, validation_reviews=reviews), content), "66.7%")
+    refused(checks.pocket_model(sample, made), "bytes of the file")
+    monkeypatch.setattr(checks, "KILOBYTES", 1)
+    refused(checks.pocket_model(sample, content), "too large")
+    bare = onnx.ModelProto()
+    bare.CopyFrom(made)
+    del bare.metadata_props[:]
+    helper.set_model_props(bare, {"author": "me"})
+    refused(checks.pocket_model(sample, bare.SerializeToString()), "without its words")

@@ -1,0 +1,142 @@
+"""Each check of notebook 07 passes the right answer and has a hint for typical wrong ones."""
+
+import math
+
+import torch
+from verdicts import not_yet, refused
+
+from fedlab_helpers import strategies
+from fedlab_helpers.core.updates import Update
+from fedlab_helpers.lessons.checks import strategies as checks
+from fedlab_helpers.lessons.panels.comparison import Run
+from fedlab_helpers.lessons.panels.lab import Setup
+from fedlab_helpers.lessons.panels.race import Point
+from fedlab_helpers.strategies import robust
+
+
+def test_the_stub_is_not_yet():
+    not_yet(
+        checks.overrun,
+        checks.stands_attack,
+        functions=(checks.fednova, checks.trimmed_mean, checks.paired),
+    )
+
+
+def test_overrun():
+    share = math.prod((10 - i) / (20 - i) for i in range(4))  # each in turn gets a seat
+    assert checks.overrun(share).passed
+    refused(checks.overrun(100 * share), "percent")
+    refused(checks.overrun(0.0625), "independently")
+    refused(checks.overrun(0.121), "anew")
+    refused(checks.overrun(0.5), "0.5", "cohorts")
+
+
+def nova(updates, steps, examples):
+    n = sum(examples)
+    per_step = sum(e / n * u / s for u, s, e in zip(updates, steps, examples, strict=True))
+    return per_step * sum(e / n * s for s, e in zip(steps, examples, strict=True))
+
+
+def average(updates, examples):
+    return sum(e * u for u, e in zip(updates, examples, strict=True)) / sum(examples)
+
+
+def test_fednova():
+    assert checks.fednova(nova).passed
+
+    def by_helper(updates, steps, examples):
+        sent = (
+            Update(k, {"w": u}, {}, e, s, (1.0,))
+            for k, (u, s, e) in enumerate(zip(updates, steps, examples, strict=True))
+        )
+        return strategies.fednova().combine({"w": torch.zeros(2)}, sent)["w"]
+
+    assert checks.fednova(by_helper).passed
+    refused(checks.fednova(lambda u, s, e: average(u, e)), "FedAvg's mean")
+    plain = lambda u, s, e: nova(u, s, e) / average(s, e) * sum(s) / len(s)  # noqa: E731
+    refused(checks.fednova(plain), "mean by examples")
+    refused(checks.fednova(lambda u, s, e: nova(u, s, e) / average(s, e)), "How many steps")
+    common = lambda u, s, e: average(u, e) * average(s, e) / (sum(s) / len(s))  # noqa: E731
+    refused(checks.fednova(common), "its own steps")
+    refused(checks.fednova(lambda u, s, e: None), "return")
+    refused(checks.fednova(lambda u, s, e: u[0]), "by examples")
+    wild = lambda u, s, e: average(u, e) * s[0] / s[1]  # noqa: E731
+    refused(checks.fednova(wild), "2 and 8 steps")
+
+
+def trimmed(updates, share):
+    cut = int(share * len(updates))
+    return updates.sort(dim=0).values[cut : len(updates) - cut].mean(0)
+
+
+def test_trimmed_mean():
+    assert checks.trimmed_mean(trimmed).passed
+
+    def by_helper(updates, share):
+        sent = (Update(k, {"w": u}, {}, 1, 1, (1.0,)) for k, u in enumerate(updates))
+        return robust.TrimmedMean(share)({"w": torch.zeros(2)}, sent)["w"]
+
+    assert checks.trimmed_mean(by_helper).passed
+    refused(checks.trimmed_mean(lambda u, s: u.mean(0)), "plain mean")
+    refused(checks.trimmed_mean(lambda u, s: u[1:-1].mean(0)), "client")
+    refused(checks.trimmed_mean(lambda u, s: u.sort(dim=0).values[1:].mean(0)), "too far up")
+    refused(checks.trimmed_mean(lambda u, s: u.median(0).values), "median")
+    refused(checks.trimmed_mean(lambda u, s: u.mean()), "shape")
+    refused(checks.trimmed_mean(lambda u, s: None), "return")
+    refused(checks.trimmed_mean(lambda u, s: torch.zeros(2)), "expected")
+    refused(checks.trimmed_mean(lambda u, s: trimmed(u, 0.2)), "share of 0")
+    refused(
+        checks.trimmed_mean(lambda u, s: trimmed(u, math.ceil(s * 5) / 5 + 1e-9)), "round it down"
+    )
+
+
+def by_seed(table, name):
+    return table[table["strategy"] == name].set_index("seed")["accuracy"]
+
+
+def paired(table, a, b):
+    difference = by_seed(table, a) - by_seed(table, b)
+    return difference.mean(), difference.sem()
+
+
+def test_paired():
+    assert checks.paired(paired).passed
+    refused(checks.paired(lambda t, a, b: paired(t, b, a)), "sign")
+    refused(checks.paired(lambda t, a, b: (0.5, 0.1)), "0.5000")
+    refused(checks.paired(lambda t, a, b: None), "return")
+
+    def error(of):
+        def wrongly(table, a, b):
+            difference = by_seed(table, a) - by_seed(table, b)
+            return difference.mean(), of(difference, by_seed(table, a))
+
+        return checks.paired(wrongly)
+
+    refused(error(lambda d, a: d.std()), "surer")
+    refused(error(lambda d, a: d.std(ddof=0)), "n - 1")
+    refused(error(lambda d, a: d.std(ddof=0) / 3**0.5), "n - 1")
+    refused(error(lambda d, a: a.sem()), "same seed")
+    refused(error(lambda d, a: 0.001), "over √3")
+
+    def by_place(table, a, b):  # rows that are not of the same seed
+        a, b = (table[table["strategy"] == name]["accuracy"].to_numpy() for name in (a, b))
+        return (a - b).mean(), (a - b).std(ddof=1) / 3**0.5
+
+    refused(checks.paired(by_place), "same seed")
+
+
+def run(*accuracies, state="finished", **settings) -> Run:
+    chosen = {"partition": "iid", "attack": "sign", "attackers": 0.3, "rounds": 8} | settings
+    points = tuple(Point(i, a, 0.5, 1, 1.0) for i, a in enumerate(accuracies))
+    return Run(1, Setup(**chosen), points, state)
+
+
+def test_stands_attack():
+    assert checks.stands_attack(run(0.5, 0.77, 0.72, 0.78)).passed
+    refused(checks.stands_attack(run(0.9, 0.5, 0.5, 0.5)), "decide")
+    refused(checks.stands_attack(run(0.9, 0.9, 0.9, attackers=0.1)), "0.1")
+    refused(checks.stands_attack(run(0.9, 0.9, 0.9, attack="nan")), "nan")
+    refused(checks.stands_attack(run(0.9, 0.9, 0.9, partition="quantity")), "quantity")
+    refused(checks.stands_attack(run(0.9, 0.9, 0.9, rounds=9)), "8 rounds")
+    refused(checks.stands_attack(run(0.9, 0.9, 0.9, state="stopped")), "stopped")
+    refused(checks.stands_attack("run"), "str")

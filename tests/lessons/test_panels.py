@@ -1,0 +1,55 @@
+"""Panels: a moved control changes the figure and the line below it. The browser is not here."""
+
+import numpy as np
+import pytest
+
+from fedlab_helpers.core import compute
+from fedlab_helpers.lessons import numpy_rnn, panels
+from fedlab_helpers.lessons.plots import basic
+
+
+@pytest.fixture(scope="module")
+def panel():
+    return panels.GradientPanel()
+
+
+def test_the_panel_opens_with_a_figure_and_its_value(panel):
+    assert bytes(panel.image.value[:4]) == b"\x89PNG"
+    assert f"{panel.length:.1e}" in panel.readout.value
+
+
+@pytest.mark.parametrize("control", ["radius", "steps", "scale"])
+def test_each_control_draws_anew(panel, control):
+    widget = getattr(panel, control)
+    other = {"radius": panels.RADII.tolist()[20], "steps": 33, "scale": "0.3"}[control]
+    before = bytes(panel.image.value), panel.readout.value
+    widget.value = other
+    assert bytes(panel.image.value) != before[0]
+    assert panel.readout.value != before[1]
+    assert f"{panel.length:.1e}" in panel.readout.value
+
+
+def test_the_value_is_that_of_the_map(panel):
+    panel.radius.value, panel.steps.value = panels.RADII.tolist()[7], 12
+    for scale in panels.SCALES:
+        panel.scale.value = f"{scale:g}"
+        rng = compute.numpy_rng(0, "map")
+        lengths = numpy_rnn.gradient_map(panels.RADII, panels.LONGEST, rng, scale=scale)
+        assert panel.length == lengths[7, 12]
+
+
+def test_every_control_is_described_in_words_and_named_for_a_driver(panel):
+    for control in (panel.radius, panel.steps, panel.scale):
+        assert control.description
+        assert control._dom_classes[0].startswith("fl-")
+
+
+def test_the_heat_map_draws_each_value_and_the_mark():
+    radii = np.array([0.5, 1.0, 2.0])
+    lengths = radii[:, None] ** np.arange(30)
+    axes = basic.gradient_map(lengths, radii, mark=(10, 1.0)).axes[0]
+    drawn = np.asarray(axes.collections[0].get_array()).reshape(3, 30)
+    assert np.allclose(drawn, np.log10(lengths))
+    (point,) = axes.lines
+    assert (point.get_xdata()[0], point.get_ydata()[0]) == (10, 1.0)
+    assert axes.get_xlabel() == "steps back in time"

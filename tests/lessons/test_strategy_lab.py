@@ -1,0 +1,265 @@
+"""The strategy lab without a browser: its controls are set, its buttons pressed by calls."""
+
+import threading
+
+import pandas as pd
+import pytest
+
+from fedlab_helpers.lessons.panels import StrategyLab, strategy_lab
+from fedlab_helpers.lessons.panels.comparison import compare
+from fedlab_helpers.lessons.panels.lab import Setup
+from fedlab_helpers.lessons.panels.settings_form import SettingsForm
+from fedlab_helpers.strategies.registry import OFFERS
+
+LONG = 100  # rounds of a race that a test will stop
+
+
+@pytest.fixture
+def panel(small_task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = StrategyLab(small_task)
+    set_to(made, partition="iid", clients=6, cohort=4, rounds=2)
+    yield made
+    made.close()
+    made.wait(60)
+    assert not made._busy
+
+
+def set_to(panel, **values):
+    for name, value in values.items():
+        getattr(panel.form, name).value = value
+
+
+def shown(panel):
+    """Return the names and states of the runs in the table."""
+    return [(run.name, run.state) for run in panel.comparison.runs]
+
+
+def race(panel):
+    panel.run.click()
+    panel.wait(60)
+
+
+def until_a_client_trains(panel, monkeypatch):
+    """Press Run, and return once a client has trained."""
+    began, tick = threading.Event(), panel._tick
+
+    def watched(setup, client):
+        tick(setup, client)
+        began.set()
+
+    monkeypatch.setattr(panel, "_tick", watched)
+    panel.run.click()
+    assert began.wait(60)
+
+
+# The form
+
+
+def test_the_form_begins_at_the_defaults_and_says_them():
+    assert SettingsForm().setup == Setup()
+
+
+@pytest.mark.parametrize("name", OFFERS)
+def test_each_strategy_brings_its_own_sliders_at_their_defaults(name):
+    form = SettingsForm()
+    form.strategy.value = name
+    assert list(form.parameters) == [parameter.name for parameter in OFFERS[name].parameters]
+    assert form.setup == Setup(name)
+    assert form.setup.make() == Setup(name).make()  # a count is a whole number
+    for control in form.parameters.values():
+        assert control.description.startswith("its ")
+        assert control._dom_classes[0].startswith("fl-parameter-")
+
+
+def test_every_control_moves_its_setting():
+    form = SettingsForm()
+    moved = {
+        "strategy": "fedavgm", "server_rate": 0.5, "optimizer": "sgd", "lr": 0.5, "epochs": 3,
+        "rounds": 8, "seed": 5, "partition": "mixture", "alpha": 0.1, "clients": 30, "cohort": 7,
+        "attackers": 0.2, "attack": "noise",
+    }  # fmt: skip
+    for name, value in moved.items():
+        control = getattr(form, name)
+        control.value = value
+        assert control.description
+        assert control._dom_classes[0] == "fl-" + name.replace("_", "-")
+    form.parameters["beta"].value = 0.7
+    assert form.setup == Setup(parameters={"beta": 0.7}, **moved)
+
+
+def test_another_optimiser_brings_its_own_rate():
+    form = SettingsForm()
+    form.lr.value = 0.05
+    form.optimizer.value = "sgd"
+    assert form.setup == Setup(optimizer="sgd")
+
+
+def test_what_does_not_apply_is_off_and_says_so():
+    form = SettingsForm()
+    for name, partner, without, needed in (
+        ("server_rate", "strategy", "feddyn", "fedadam"),
+        ("alpha", "partition", "iid", "mixture"),
+        ("attack", "attackers", 0.0, 0.2),
+    ):
+        control = getattr(form, name)
+        getattr(form, partner).value = without
+        assert control.disabled
+        assert control.description.endswith("(not used)")
+        getattr(form, partner).value = needed
+        assert not control.disabled
+        assert not control.description.endswith("(not used)")
+
+
+# The panel
+
+
+def test_the_panel_opens_with_a_picture_and_a_table_of_what_it_was_given(small_task):
+    made = compare([Setup(partition="iid", clients=6, cohort=4, rounds=1)], small_task)
+    panel = StrategyLab(small_task, made)
+    assert panel.image.value[:4] == b"\x89PNG"
+    assert "1 FedAvg" in panel.table.value
+    assert panel.runs.options == (("1 FedAvg", 1),)
+
+
+def test_a_run_is_drawn_and_stays_in_the_table(panel):
+    before = panel.image.value
+    race(panel)
+    assert shown(panel) == [("1 FedAvg", "finished")]
+    assert panel.image.value != before
+    assert "1 FedAvg" in panel.table.value
+    assert "1 FedAvg, finished" in panel.status.value
+    assert not panel.run.disabled
+    assert panel.stop.disabled
+    assert not panel.drop.disabled
+    set_to(panel, strategy="median")
+    race(panel)
+    assert shown(panel) == [("1 FedAvg", "finished"), ("2 median", "finished")]
+
+
+def test_settings_that_are_lined_up_race_together(panel, monkeypatch):
+    raced = []
+    real = strategy_lab.race
+    monkeypatch.setattr(
+        strategy_lab,
+        "race",
+        lambda setups, *rest: raced.append(list(setups)) or real(setups, *rest),
+    )
+    for name in ("fedavg", "median", "krum", "median", "fedprox"):  # the second median takes it out
+        set_to(panel, strategy=name)
+        if name == "krum":
+            assert "larger cohort" in panel.note.value
+            assert panel.line_up.disabled
+        panel.line_up.click()
+    assert "FedAvg; FedProx (mu=0.0001)" in panel.status.value
+    race(panel)
+    assert [[setup.strategy for setup in setups] for setups in raced] == [["fedavg", "fedprox"]]
+    assert panel.lined_up == []
+
+
+def test_a_run_made_before_comes_back_without_training(panel, monkeypatch):
+    race(panel)
+    monkeypatch.setattr(strategy_lab, "race", None)
+    panel.drop.click()
+    assert shown(panel) == []
+    assert "1 FedAvg" not in panel.table.value
+    panel.run.click()
+    assert shown(panel) == [("1 FedAvg", "finished")]
+    assert "shown at once: 1 FedAvg" in panel.status.value
+
+
+def test_stop_ends_the_race_and_the_run_can_be_made_anew(panel, monkeypatch):
+    set_to(panel, rounds=LONG)
+    until_a_client_trains(panel, monkeypatch)
+    assert panel.run.disabled
+    assert not panel.stop.disabled
+    panel.run.click()
+    assert "press Stop first" in panel.status.value
+    panel.stop.click()
+    panel.wait(60)
+    assert shown(panel) == [("1 FedAvg", "stopped")]
+    assert "1 FedAvg, stopped" in panel.status.value
+    set_to(panel, rounds=2, seed=1)
+    race(panel)
+    assert shown(panel) == [("1 FedAvg", "stopped"), ("2 FedAvg", "finished")]
+
+
+def test_values_are_those_of_the_moment_of_the_click(panel, monkeypatch):
+    until_a_client_trains(panel, monkeypatch)
+    set_to(panel, strategy="median", rounds=LONG)
+    panel.wait(60)
+    assert shown(panel) == [("1 FedAvg", "finished")]
+    assert panel.comparison.runs[0].points[-1].round == 2
+
+
+def test_a_closed_panel_ends_its_race(panel, monkeypatch):
+    set_to(panel, rounds=LONG)
+    until_a_client_trains(panel, monkeypatch)
+    panel.close()
+    panel.wait(60)
+    assert shown(panel) == [("1 FedAvg", "stopped")]
+
+
+def test_a_race_in_one_panel_stops_that_of_another(panel, small_task, monkeypatch):
+    set_to(panel, rounds=LONG)
+    until_a_client_trains(panel, monkeypatch)
+    other = StrategyLab(small_task)
+    set_to(other, partition="iid", clients=6, cohort=4, rounds=1)
+    race(other)
+    assert shown(panel) == [("1 FedAvg", "stopped")]
+    assert shown(other) == [("1 FedAvg", "finished")]
+
+
+@pytest.mark.parametrize("broken", ["race", "race_plot"])
+def test_an_error_is_shown_and_run_works_again(panel, monkeypatch, broken):
+    def fail(*arguments):
+        raise RuntimeError("no luck <today>")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(strategy_lab, broken, fail)
+        race(panel)
+        assert "RuntimeError: no luck &lt;today&gt;" in panel.status.value
+        assert shown(panel) == [("1 FedAvg", "stopped")]
+        assert not panel.run.disabled
+    race(panel)
+    assert shown(panel) == [("1 FedAvg", "finished")]
+
+
+def test_a_bad_combination_is_explained_and_not_run(panel):
+    set_to(panel, cohort=7)
+    assert "at most all of them" in panel.note.value
+    race(panel)
+    assert "Not run." in panel.status.value
+    assert shown(panel) == []
+    set_to(panel, cohort=4)
+    assert panel.note.value == ""
+
+
+def test_advice_does_not_hinder(panel):
+    set_to(panel, strategy="scaffold")
+    assert "plain SGD" in panel.note.value
+    race(panel)
+    assert shown(panel) == [("1 SCAFFOLD", "finished")]
+
+
+def test_the_target_changes_the_table(panel):
+    race(panel)
+    (run,) = panel.comparison.runs
+    best = max(point.accuracy for point in run.points)
+    assert best < 0.95
+    panel.target.value = 0.95
+    assert panel.table.value.count("–") == 2
+    panel.target.value = 0.5
+    assert panel.table.value.count("–") == (0 if best >= 0.5 else 2)
+
+
+def test_runs_are_saved_and_what_hinders_that_is_said(panel, tmp_path):
+    panel.save.click()
+    assert "no run to save" in panel.status.value
+    race(panel)
+    panel.save.click()
+    assert panel.status.value == "1 runs saved as strategy_lab.csv."
+    assert len(pd.read_csv(tmp_path / "strategy_lab.csv")) == 3
+    panel.file.value = "nowhere/runs.csv"
+    panel.save.click()
+    assert "Something went wrong" in panel.status.value

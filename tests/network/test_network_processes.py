@@ -1,0 +1,163 @@
+"""Real processes: a SuperLink and SuperNodes on this machine. Each test takes about a minute."""
+
+import importlib.util
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import psutil
+import pytest
+
+pytest.importorskip("flwr", reason="needs Flower: pip install 'fedlab-helpers[network]'")
+
+from test_nodes import files, job, simulated  # noqa: F401
+
+from fedlab_helpers.core.rounds import sample_cohort
+from fedlab_helpers.network import runs
+from fedlab_helpers.network.app_folder import write_app
+from fedlab_helpers.network.keys import make_key
+from fedlab_helpers.network.machines import Network
+from fedlab_helpers.network.processes import wait_for
+
+pytestmark = [
+    pytest.mark.network,
+    pytest.mark.skipif(sys.platform == "win32", reason="ends process groups"),
+]
+
+
+def left_over(port) -> list[str]:
+    """Return the command lines of Flower's processes that know of one of ten ports, and Ray's that
+    are not younger than this one."""
+    found, here = [], psutil.Process().create_time()
+    for process in psutil.process_iter():
+        try:
+            line, young = " ".join(process.cmdline()), process.create_time() > here
+        except psutil.Error:
+            continue
+        knows = any(str(port + more) in line for more in range(10))
+        ray = young and (line.startswith("ray::") or "/ray/core/" in line)
+        if ray or (knows and ("flwr-" in line or "flower-" in line)):
+            found.append(line)
+    return found
+
+
+def test_a_secured_network_ends_in_the_weights_of_the_simulation(job, files, tmp_path, bits):  # noqa: F811
+    """SCAFFOLD, whose clients keep what they know between rounds; strangers are turned away."""
+    job = replace(job, strategy="scaffold", codec="dense")
+    stranger = tmp_path / "stranger"
+    make_key(stranger)
+    with Network(tmp_path / "net", files, secure=True, port=18310) as network:
+        network.start_node(0, stranger, name="unknown", port=18319)
+        network.start_node(0, insecure=True, name="plain", port=18318)
+        blind = [*network.processes["node0"].args[:-1], "18317"]
+        where = blind.index("--root-certificates")
+        del blind[where : where + 2]  # it cannot tell who the server is
+        network._spawn("blind", blind)
+        results = runs.submit(network.folder, job)
+        records = list(runs.records(results))
+        assert network.processes["unknown"].wait(30) != 0
+        wait_for("[code: 2004]", network.logs / "unknown.log")
+        assert network.processes["plain"].wait(60) != 0
+        wait_for("Exit Code: 305", network.logs / "plain.log")
+        assert network.processes["blind"].wait(60) != 0
+        wait_for("CERTIFICATE_VERIFY_FAILED", network.logs / "blind.log")
+        said = wait_for(
+            "No SuperNode found with the given public key", network.logs / "superlink.log"
+        )
+        assert said.count("Activated node_id") == 3  # nobody but those with a registered key
+    assert not left_over(18310)
+    expected, history = simulated(job, files)
+    assert bits(runs.weights(results)) == bits(expected)
+    assert [record.bytes_up for record in records] == [record.bytes_up for record in history]
+    assert not any(record.left_out for record in records)
+
+
+DAMAGING = """
+from flwr.clientapp import ClientApp
+
+from fedlab_helpers.network import client_app
+
+
+class Damaging(ClientApp):
+    def __call__(self, message, context):
+        answer = client_app.app(message, context)
+        asked = message.content.get("request", {})
+        if (asked.get("round"), asked.get("client")) == (3, 2):
+            answer.content["reply"]["payload"] = b"damaged"
+        return answer
+
+
+app = Damaging()
+"""
+
+
+def test_a_run_survives_its_nodes(job, files, tmp_path, monkeypatch):  # noqa: F811
+    """One is killed while it trains, and joins again; one sends a damaged payload, and is killed
+    later, while it has nothing to do."""
+
+    def with_damage(folder, *more):
+        write_app(folder, *more)
+        (folder / "fedlab_app" / "client.py").write_text(DAMAGING)
+
+    monkeypatch.setattr(runs, "write_app", with_damage)
+    job = replace(job, plan=replace(job.plan, rounds=5, seed=46))
+    cohorts = [{*sample_cohort(job.plan, number, 3)} for number in range(1, 6)]
+    assert cohorts == [{0, 1}, {0, 1}, {1, 2}, {0, 1}, {0, 2}]
+    with Network(tmp_path / "net", files, secure=True, port=18330) as network:
+        results = runs.submit(network.folder, job, timeout=20)
+        records = []
+        for record in runs.records(results):
+            records.append(record)
+            if record.round == 1:
+                wait_for("Receiving: train", network.logs / "node1.log", times=2)
+                network.kill(1)
+                network.start_node(1)
+                wait_for("SuperNode ID", network.logs / "node1.log", times=2)
+            if record.round == 3:  # client 2 is asked again in the fifth
+                network.kill(2)
+    assert not left_over(18330)
+    assert [set(record.left_out) for record in records] == [set(), {1}, {2}, set(), {2}]
+    assert "7 bytes are no payload" in records[2].left_out[2]
+    for why in (records[1].left_out[1], records[4].left_out[2]):
+        assert any(word in why for word in ("too late", "node lost", "in time"))
+    assert set(runs.metrics(results)) == {0, 1}
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None,
+    reason="Flower's simulation engine needs Ray: pip install 'fedlab-helpers[simulation]'",
+)
+def test_virtual_clients_end_in_the_weights_of_the_simulation(job, files, tmp_path, bits):  # noqa: F811
+    job = replace(job, plan=replace(job.plan, rounds=2))
+    with Network(tmp_path / "net", files, simulated=True, port=18370) as network:
+        results = runs.submit(network.folder, job)
+        records = list(runs.records(results))
+    assert not left_over(18370)
+    assert not any(record.left_out for record in records)
+    assert bits(runs.weights(results)) == bits(simulated(job, files)[0])
+
+
+def test_the_command_starts_a_network_and_ends_it(tmp_path):
+    """On Ctrl-C; and what it started ends even if nobody can end it any more."""
+    folder = tmp_path / "net"
+    command = [sys.executable, "-m", "fedlab_helpers.network", "--folder", str(folder)]
+    command += ["up", "--nodes", "2", "--port", "18350"]
+    for way in (signal.SIGINT, signal.SIGKILL):
+        with (tmp_path / f"out{way}").open("w") as out:
+            process = subprocess.Popen(command, stdout=out, stderr=out)
+        try:
+            said = wait_for("Ctrl-C ends", tmp_path / f"out{way}")
+            assert str(folder / "logs") in said
+            assert len(left_over(18350)) >= 3
+            process.send_signal(way)
+            assert process.wait(30) == (0 if way == signal.SIGINT else -way)
+        finally:
+            process.terminate()
+            process.wait(30)
+        end = time.monotonic() + (20 if way == signal.SIGKILL else 0)
+        while (folder / "nodes.json").exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not left_over(18350)
+        assert not (folder / "nodes.json").exists()

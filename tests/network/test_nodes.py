@@ -1,0 +1,603 @@
+"""Federated training over Flower: the same numbers as in one process, and only bytes between."""
+
+import csv
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+
+flwr = pytest.importorskip("flwr", reason="needs Flower: pip install 'fedlab-helpers[network]'")
+
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict  # noqa: E402
+from local_grid import LocalGrid  # noqa: E402
+
+from fedlab_helpers.core.ledger import Ledger  # noqa: E402
+from fedlab_helpers.core.messages import Reply  # noqa: E402
+from fedlab_helpers.core.plan import Plan  # noqa: E402
+from fedlab_helpers.core.rounds import run  # noqa: E402
+from fedlab_helpers.core.state import of_model  # noqa: E402
+from fedlab_helpers.core.training import LocalConfig, evaluate  # noqa: E402
+from fedlab_helpers.lessons.checks import network as checks  # noqa: E402
+from fedlab_helpers.network import Job, Node, client_app, processes, runs, server_app  # noqa: E402
+from fedlab_helpers.network.app_folder import write_app  # noqa: E402
+from fedlab_helpers.network.flower import LINK, NODES, NetworkError, flower  # noqa: E402
+from fedlab_helpers.network.keys import make_certificates, make_key  # noqa: E402
+from fedlab_helpers.network.machines import Network  # noqa: E402
+from fedlab_helpers.network.processes import wait_for  # noqa: E402
+from fedlab_helpers.tasks.reviews.corpus import load_reviews  # noqa: E402
+from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize_all  # noqa: E402
+
+MODEL = {"embedding_dim": 6, "hidden_size": 5, "pooling": "mean", "dropout": 0.2, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Three files of 30 reviews, as three machines would own them."""
+    folder, every = tmp_path_factory.mktemp("own"), load_reviews()
+    paths = []
+    for client in range(3):
+        mine = every[client::600][:15] + every[-1 - client :: -600][:15]
+        paths.append(folder / f"reviews{client}.csv")
+        with paths[-1].open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("text", "label"), *((r.text, r.label) for r in mine)])
+    return paths
+
+
+@pytest.fixture(scope="module")
+def job(files):
+    texts = [review.text for path in files for review in load_reviews(path)]
+    words = Vocabulary.build(tokenize_all(texts), min_count=2).words[2:]
+    plan = Plan(3, 2, LocalConfig(batch_size=8, lr=0.05), seed=5)
+    return Job(words, plan, model=MODEL)
+
+
+def play(job, files, folder, app=client_app.app, timeout=5.0, change=lambda grid: None):
+    """Run the ServerApp over nodes in this process; return the records of its rounds."""
+    config = {"job": job.to_json(), "folder": str(folder), "nodes": 3, "timeout": timeout}
+    config["simulated"] = "[]"
+    nodes = [{"client": client, "reviews": str(path)} for client, path in enumerate(files)]
+    grid = LocalGrid(app, nodes, config)
+    change(grid)
+    context = Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config=config)
+    server_app.main(grid, context)
+    return list(runs.records(folder))
+
+
+def simulated(job, files, transforms=()):
+    model, codec = job.new_model(), job.new_codec()
+    data = [Node.owning(job, client, path).reviews for client, path in enumerate(files)]
+    strategy = job.new_strategy()
+    history = run(model, data, strategy, job.plan, codec=codec, transforms=transforms)
+    return of_model(model), history
+
+
+@pytest.mark.parametrize(
+    ("strategy", "codec"),
+    [("fedavg", "dense"), ("fedprox", "dense"), ("scaffold", "dense"), ("rowwise", "touched_rows"),
+     ("fedavg", "signs")],
+)  # fmt: skip
+def test_a_network_ends_in_the_weights_of_the_simulation(
+    job, files, tmp_path, bits, strategy, codec
+):
+    options = {"mu": 0.1} if strategy == "fedprox" else {}
+    job = replace(job, strategy=strategy, options=options, codec=codec)
+    records, weights = play(job, files, tmp_path), runs.weights(tmp_path)
+    expected, history = simulated(job, files)
+    assert bits(weights) == bits(expected)
+    assert bits(weights) != bits(of_model(job.new_model()))
+    for record, other in zip(records, history, strict=True):
+        assert replace(record, seconds=other.seconds) == other
+    metrics = runs.metrics(tmp_path)
+    model = job.new_model()
+    model.load_state_dict(weights)
+    for client, path in enumerate(files):
+        own = evaluate(model, Node.owning(job, client, path).reviews)
+        assert metrics[client] == pytest.approx(asdict(own))
+
+
+def test_updates_pass_the_same_transforms(job, files, tmp_path, bits, monkeypatch):
+    def shaken(update, kept, rng):
+        """More in each round: what a transform keeps stays at the node."""
+        times = kept.get("times", torch.zeros(1)) + 1
+        delta = {
+            name: tensor + times * 1e-3 * torch.randn(tensor.shape, generator=rng)
+            for name, tensor in update.delta.items()
+        }
+        return replace(update, delta=delta), {"times": times}
+
+    job, own = replace(job, codec="dense"), client_app.node_of
+    monkeypatch.setattr(
+        client_app, "node_of", lambda context: replace(own(context), transforms=(shaken,))
+    )
+    play(job, files, tmp_path)
+    assert bits(runs.weights(tmp_path)) == bits(simulated(job, files, [shaken])[0])
+    assert bits(runs.weights(tmp_path)) != bits(simulated(job, files)[0])
+
+
+@pytest.fixture
+def everyone(job):
+    """A job in which all three train, in each of two rounds."""
+    return replace(job, plan=replace(job.plan, rounds=2, clients_per_round=None))
+
+
+def left_out(records):
+    return [sorted(record.left_out) for record in records]
+
+
+def test_a_node_with_another_vocabulary_refuses_by_name(everyone, files, tmp_path):
+    def change(grid):
+        other = replace(everyone, words=everyone.words[:-7])
+        grid.contexts[2].run_config = {"job": other.to_json(), "simulated": "[]"}
+
+    records = play(everyone, files, tmp_path, change=change)
+    assert left_out(records) == [[1], [1]]
+    size = len(everyone.vocab)
+    assert f"embedding.weight is ({size}, 6), expected ({size - 7}, 6)" in records[0].left_out[1]
+    assert f"vocabulary has {size - 7} words" in records[0].left_out[1]
+
+
+def test_a_node_with_another_model_refuses_by_name(everyone, files, tmp_path):
+    def change(grid):
+        for number, options in ((1, {"hidden_size": 4}), (3, {"cell": "gru"})):
+            other = replace(everyone, model={**everyone.model, **options})
+            grid.contexts[number].run_config = {"job": other.to_json(), "simulated": "[]"}
+
+    records = play(everyone, files, tmp_path, change=change)
+    assert left_out(records) == [[0, 2], [0, 2]]
+    assert "recurrent.weight_ih_l0 is (20, 6), expected (16, 6)" in records[0].left_out[0]
+    assert "recurrent.weight_ih_l0 is (20, 6), expected (15, 6)" in records[0].left_out[2]
+
+
+def test_a_node_whose_reviews_are_gone_costs_only_itself(everyone, files, tmp_path):
+    def change(grid):
+        grid.contexts[3].node_config["reviews"] = str(tmp_path / "gone.csv")
+
+    records = play(everyone, files, tmp_path, change=change)
+    assert left_out(records) == [[2], [2]]
+    assert "gone.csv" in records[0].left_out[2]
+    assert set(runs.metrics(tmp_path)) == {0, 1}
+
+
+def test_a_damaged_payload_costs_only_its_sender(everyone, files, tmp_path):
+    def damage(message, context):
+        answer = client_app.app(message, context)
+        if "reply" in answer.content and context.node_config["client"] == 1:
+            body = answer.content["reply"]
+            body["payload"] = body["payload"][:-40] + bytes(40)
+        return answer
+
+    job = replace(everyone, codec="ternary")
+    records = play(job, files, tmp_path, app=damage)
+    assert left_out(records) == [[1], [1]]
+    assert "WireError" in records[0].left_out[1]
+
+
+def test_who_does_not_answer_in_time_is_left_out(everyone, files, tmp_path):
+    def silent(message, context):
+        if message.metadata.message_type == "train" and context.node_config["client"] == 0:
+            return None
+        return client_app.app(message, context)
+
+    records = play(everyone, files, tmp_path, app=silent, timeout=1.0)
+    assert [record.left_out for record in records] == [{0: "no answer in time"}] * 2
+
+
+def test_who_goes_is_missed_and_who_comes_back_is_asked_again(job, files, tmp_path):
+    job = replace(job, plan=replace(job.plan, rounds=3, clients_per_round=None))
+
+    def change(grid):
+        online, looks = grid.get_nodes, iter((3, 3, 2, 3, 3))
+
+        def there():
+            if next(looks, 3) == 2:
+                grid.contexts[7] = grid.contexts.pop(2)  # comes back under another id
+                return [node for node in online() if node.node_id != 7]
+            return online()
+
+        grid.get_nodes = there
+
+    records = play(job, files, tmp_path, change=change)
+    assert [record.left_out for record in records] == [{}, {1: "no node is there"}, {}]
+
+
+def in_vain(client, number, damage):
+    """Return an app whose node trains, but whose answer in one round is lost or damaged."""
+
+    def app(message, context):
+        answer = client_app.app(message, context)
+        train = message.metadata.message_type == "train" and message.content["request"]
+        if not train or train["round"] != number or context.node_config["client"] != client:
+            return answer
+        answer.content["reply"]["payload"] = b"damaged"
+        return answer if damage else None
+
+    return app
+
+
+@pytest.mark.parametrize("damage", [False, True])
+@pytest.mark.parametrize(("strategy", "codec"), [("scaffold", "dense"), ("fedavg", "signs")])
+def test_who_answers_in_vain_goes_back_to_what_it_kept(
+    job, files, tmp_path, bits, monkeypatch, strategy, codec, damage
+):
+    """As in the simulation, where what a client keeps counts only if its update does."""
+    plan = replace(job.plan, rounds=4, clients_per_round=None)
+    job = replace(job, strategy=strategy, codec=codec, plan=plan)
+    records = play(job, files, tmp_path, app=in_vain(1, 2, damage), timeout=1.0)
+    assert left_out(records) == [[], [1], [], []]
+    read = Ledger.read
+
+    def lose(ledger, reply):
+        lost = ledger.round == 2 and reply.client == 1
+        return read(ledger, Reply(1, failure="lost") if lost else reply)
+
+    monkeypatch.setattr(Ledger, "read", lose)
+    assert bits(runs.weights(tmp_path)) == bits(simulated(job, files)[0])
+
+
+@pytest.mark.parametrize(("strategy", "refused"), [("scaffold", [1]), ("fedavg", [])])
+def test_a_node_that_lost_what_its_client_keeps_says_so(job, files, tmp_path, strategy, refused):
+    plan = replace(job.plan, rounds=3, clients_per_round=None)
+    job = replace(job, strategy=strategy, plan=plan)
+
+    def forgetful(message, context):
+        if message.metadata.message_type == "train" and message.content["request"]["round"] == 2:
+            context.state = RecordDict() if context.node_config["client"] == 1 else context.state
+        return client_app.app(message, context)
+
+    records = play(job, files, tmp_path, app=forgetful)
+    assert left_out(records) == [[], refused, refused]
+    for record in records[1:] if refused else ():
+        assert "keeps of round 1 is lost: its node was started anew" in record.left_out[1]
+
+
+def test_the_exercise_about_it_knows_these_words():
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+    with pytest.raises(ValueError, match=checks.LOST):
+        client_app.kept(context, 1)
+
+
+def answering(client, kind, **records):
+    """Return an app that, for one client and kind of message, answers something else."""
+
+    def app(message, context):
+        if message.metadata.message_type == kind and context.node_config["client"] == client:
+            return Message(RecordDict(records), reply_to=message)
+        return client_app.app(message, context)
+
+    return app
+
+
+BODY = {"payload": b"", "failure": "", "keeps": False}
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        {},
+        {"reply": MetricRecord({"payload": 7})},
+        {"reply": ConfigRecord({})},
+        {"reply": ConfigRecord(BODY | {"payload": 7})},
+        {"reply": ConfigRecord(BODY | {"failure": b"x"})},
+        {"reply": ConfigRecord(BODY | {"keeps": 1})},
+        {"reply": ConfigRecord(BODY | {"failure": "x" * 10_000})},
+    ],
+)
+def test_nonsense_for_an_answer_costs_only_its_sender(everyone, files, tmp_path, records):
+    played = play(everyone, files, tmp_path, app=answering(2, "train", **records))
+    assert left_out(played) == [[2], [2]]
+    assert len(played[0].left_out[2]) <= 500
+
+
+@pytest.mark.parametrize(
+    "records",
+    [{}, {"metrics": ConfigRecord({"loss": b"x"})}, {"metrics": MetricRecord({"loss": 1.0})}],
+)
+def test_nonsense_for_metrics_loses_only_these(everyone, files, tmp_path, records):
+    play(everyone, files, tmp_path, app=answering(2, "evaluate", **records))
+    assert set(runs.metrics(tmp_path)) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    "records",
+    [{}, {"node": ConfigRecord({})}]
+    + [{"node": ConfigRecord({"client": c})} for c in (99, -1, "2", [2], 2.0)],
+)
+def test_who_claims_to_be_no_client_is_not_asked(everyone, files, tmp_path, records):
+    with pytest.raises(TimeoutError, match=r"clients \[0, 1\] came, expected 3"):
+        play(everyone, files, tmp_path, app=answering(2, "query", **records), timeout=0.3)
+
+
+def test_a_node_with_a_key_is_the_client_that_it_was_registered_for(everyone, files, tmp_path):
+    def change(grid):
+        grid.names = {1: "client0", 2: "client1", 3: "client0"}
+
+    with pytest.raises(TimeoutError, match=r"clients \[0, 1\] came, expected 3"):
+        play(everyone, files, tmp_path, timeout=0.3, change=change)
+
+
+def test_a_newcomer_that_says_nothing_is_waited_for_once(everyone, files, tmp_path):
+    def change(grid):
+        grid.contexts[4] = Context(
+            run_id=1, node_id=4, node_config={"client": 9}, state=RecordDict(), run_config={}
+        )
+
+    def mute(message, context):
+        return None if context.node_id == 4 else client_app.app(message, context)
+
+    began = time.monotonic()
+    records = play(everyone, files, tmp_path, app=mute, timeout=3.0, change=change)
+    assert time.monotonic() - began < 6 + sum(record.seconds for record in records)
+    assert left_out(records) == [[], []]
+    assert all(record.seconds < 2.5 for record in records)
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_messages_that_the_server_does_not_take_cost_their_nodes(
+    everyone, files, tmp_path, dropped
+):
+    """Flower's grids tell it in two ways: None among the ids, and fewer ids."""
+
+    def change(grid):
+        push = grid.push_messages
+
+        def refusing(messages):
+            ids = dict(zip(messages, push(messages), strict=True))
+            lost = [
+                m for m in ids if m.metadata.dst_node_id == 2 and m.metadata.message_type == "train"
+            ]
+            kept = [None if message in lost else number for message, number in ids.items()]
+            return [number for number in kept if number or not dropped]
+
+        grid.push_messages = refusing
+
+    records = play(everyone, files, tmp_path, timeout=3.0, change=change)
+    assert left_out(records) == [[1], [1]]
+    assert "its message was not taken" in records[0].left_out[1]
+
+
+def test_an_answer_that_cannot_be_read_costs_only_its_sender(everyone, files, tmp_path):
+    def change(grid):
+        pull = grid.pull_messages
+
+        def pulling(numbers):
+            answers = pull(numbers)
+            for answer in answers:
+                train = answer.metadata.message_type == "train"
+                if train and answer.metadata.src_node_id == 2:
+                    raise OSError("no message at all")
+            return answers
+
+        grid.pull_messages = pulling
+
+    records = play(everyone, files, tmp_path, timeout=3.0, change=change)
+    assert [record.left_out for record in records] == [{1: "OSError: no message at all"}] * 2
+
+
+def test_of_two_nodes_for_one_client_the_newer_is_asked(everyone, files, tmp_path):
+    """Also where both are seen for the first time: a run begins after one was killed."""
+
+    def change(grid):
+        grid.contexts[9] = grid.contexts[2]
+        grid.contexts = {number: grid.contexts[number] for number in (9, 1, 2, 3)}
+        grid.names = {1: "client0", 2: "client1", 3: "client2", 9: "client1"}
+
+    def dead(message, context):
+        return None if message.metadata.dst_node_id == 2 else client_app.app(message, context)
+
+    records = play(everyone, files, tmp_path, app=dead, timeout=3.0, change=change)
+    assert left_out(records) == [[], []]
+
+
+def test_a_node_that_could_not_say_who_it_is_is_asked_again(everyone, files, tmp_path):
+    asked = []
+
+    def stumbles(message, context):
+        if message.metadata.message_type == "query" and context.node_config["client"] == 1:
+            asked.append(message)
+            if len(asked) == 1:
+                raise OSError("not yet")
+        return client_app.app(message, context)
+
+    assert left_out(play(everyone, files, tmp_path, app=stumbles)) == [[], []]
+    assert len(asked) == 2
+
+
+def test_why_a_run_failed_is_told(job, files, tmp_path):
+    def silent(message, context):
+        return (
+            None if message.metadata.message_type == "train" else client_app.app(message, context)
+        )
+
+    with pytest.raises(Exception, match="every client was left out"):
+        play(job, files, tmp_path, app=silent, timeout=0.3)
+    with pytest.raises(NetworkError, match="NoUpdateLeft: round 1: every client was left out"):
+        list(runs.records(tmp_path))
+
+
+def test_nodes_that_do_not_come_are_waited_for_no_longer_than_asked(job, files, tmp_path):
+    with pytest.raises(TimeoutError, match=r"clients \[0, 1\] came, expected 3"):
+        play(job, files, tmp_path, timeout=0.3, change=lambda grid: grid.contexts.pop(3))
+
+
+def test_a_virtual_client_is_the_one_of_its_number(everyone, files, tmp_path):
+    def change(grid):
+        for number, context in grid.contexts.items():
+            context.node_config = {"partition-id": number - 1, "num-partitions": 3}
+            context.run_config["simulated"] = json.dumps(list(map(str, files)))
+
+    records = play(everyone, files, tmp_path, change=change)
+    _, history = simulated(everyone, files)
+    assert [record.client_losses for record in records] == [r.client_losses for r in history]
+
+
+# A job
+
+
+def test_a_job_travels_as_text(job):
+    again = Job.from_json(replace(job, strategy="fedprox", options={"mu": 0.5}).to_json())
+    assert again == replace(job, strategy="fedprox", options={"mu": 0.5})
+    assert again.vocab.words == job.vocab.words
+    for text in ("", "[]", "{}", '{"plan": {}}', job.to_json().replace("epochs", "eras")):
+        with pytest.raises(ValueError, match="job: not the JSON of one"):
+            Job.from_json(text)
+
+
+def test_a_run_whose_server_died_is_not_waited_for(tmp_path, monkeypatch):
+    def said(folder, *arguments):
+        assert (folder, arguments) == (tmp_path, ("ls", LINK))
+        runs_ = [{"run-id": "8", "status": "running"}, {"run-id": "9", "status": state}]
+        return json.dumps({"success": True, "runs": runs_})
+
+    monkeypatch.setattr(runs, "flower", said)
+    monkeypatch.setattr(runs, "PATIENCE", 0.2)
+    results = tmp_path / "results1"
+    results.mkdir()
+    (results / runs.RUN).write_text("9")
+    state = "finished:failed"
+    with pytest.raises(NetworkError, match="0 rounds, and Flower says 'finished:failed'"):
+        list(runs.records(results, timeout=30))
+    state = "running"
+    with pytest.raises(NetworkError, match="0 rounds, and no end after 1 s"):
+        list(runs.records(results, timeout=1.0))
+
+
+def test_words_in_a_log_are_waited_for(tmp_path):
+    log = tmp_path / "log"
+    with pytest.raises(TimeoutError, match="expected 'up' 1 times, got: "):
+        wait_for("up", log, timeout=0.2)
+    log.write_text("up, and up")
+    assert wait_for("up", log, times=2) == "up, and up"
+    with pytest.raises(TimeoutError, match="expected 'up' 3 times, got: up, and up"):
+        wait_for("up", log, times=3, timeout=0.2)
+
+
+GUARDED = """
+import os, subprocess, sys, time
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+import processes
+
+sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+marked = subprocess.Popen(sleep, env=os.environ | {processes.MARK: "token of a test"})
+held = processes.guard("token of a test", Path(sys.argv[2]))
+fork = os.fork()  # has the guard's pipe open, too
+if fork:
+    print(marked.pid, fork, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs fork and SIGKILL")
+def test_what_a_killed_process_started_is_ended(tmp_path):
+    (tmp_path / "file").touch()
+    own = [str(Path(processes.__file__).parent), str(tmp_path / "file")]
+    parent = subprocess.Popen([sys.executable, "-c", GUARDED, *own], stdout=subprocess.PIPE)
+    marked, fork = map(int, parent.stdout.readline().split())
+    assert psutil.pid_exists(marked)
+    parent.kill()
+    parent.stdout.close()
+    parent.wait()
+    try:
+        end = time.monotonic() + 10
+        while (tmp_path / "file").exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not (tmp_path / "file").exists()
+        assert not psutil.pid_exists(marked) or (
+            psutil.Process(marked).status() == psutil.STATUS_ZOMBIE
+        )
+    finally:
+        os.kill(fork, signal.SIGKILL)
+
+
+def test_a_node_that_runs_is_not_started_again(files, tmp_path):
+    network = Network(tmp_path, files)
+    network.processes["node1"] = SimpleNamespace(poll=lambda: None)
+    with pytest.raises(NetworkError, match="node1 runs already"):
+        network.start_node(1)
+
+
+def test_what_flower_says_can_be_read_under_jupyter(tmp_path, monkeypatch):
+    for name in ("FORCE_COLOR", "CLICOLOR_FORCE"):
+        monkeypatch.setenv(name, "1")
+    assert "\x1b" not in flower(tmp_path, "config", "list")
+
+
+def test_names_that_are_none_are_refused(job):
+    with pytest.raises(ValueError, match="strategy: got 'best', expected one of"):
+        replace(job, strategy="best")
+    with pytest.raises(ValueError, match="codec: got 'zip', expected one of"):
+        replace(job, codec="zip")
+    with pytest.raises(ValueError, match="rowwise averages row by row: expected 'touched_rows'"):
+        replace(job, strategy="rowwise", codec="dense")
+
+
+def test_the_configuration_is_toml_that_holds_the_job(job, tmp_path):
+    odd = replace(job, words=(*job.words, 'a"b', "c\\d", "\u2028", "\x7f", "😀"))
+    write_app(tmp_path / "app", odd, tmp_path / "results", 3, 60)
+    project = tomllib.loads((tmp_path / "app" / "pyproject.toml").read_text("utf-8"))
+    config = project["tool"]["flwr"]["app"]["config"]
+    assert Job.from_json(config["job"]) == odd
+    assert config["nodes"] == 3
+    assert config["timeout"] == 60.0
+    assert config["simulated"] == "[]"
+    for path in (tmp_path / "app" / "fedlab_app").glob("*.py"):
+        compile(path.read_text("utf-8"), path.name, "exec")
+
+
+def test_a_folder_without_a_network_is_told(job, tmp_path):
+    with pytest.raises(NetworkError, match="no network was started there"):
+        runs.submit(tmp_path, job)
+
+
+# A network's folder, keys and ports
+
+
+def test_a_network_listens_on_loopback_unless_told(tmp_path):
+    with pytest.raises(ValueError, match=r"host: got 0\.0\.0\.0; whoever reaches the port"):
+        Network(tmp_path, [], host="0.0.0.0")
+    assert Network(tmp_path, [], host="0.0.0.0", exposed=True).host == "0.0.0.0"
+    with pytest.raises(ValueError, match="no double quote in a path"):
+        Network(tmp_path, ['a"b.csv'])
+
+
+def test_a_busy_port_and_a_folder_in_use_are_told(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with (
+            pytest.raises(NetworkError, match=f"port {port} is in use"),
+            Network(tmp_path / "a", [], port=port),
+        ):
+            pass
+    (tmp_path / NODES).write_text("{}")
+    with pytest.raises(NetworkError, match="a network runs in this folder"), Network(tmp_path, []):
+        pass
+    assert (tmp_path / NODES).exists()  # it is the other's
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights of files are POSIX's")
+def test_keys_can_be_read_by_their_owner_only(tmp_path):
+    for _ in range(2):
+        make_certificates(tmp_path)
+        make_key(tmp_path / "client.1")
+        for name in ("server.key", "client.1"):
+            assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+            (tmp_path / name).chmod(0o644)
+    assert (tmp_path / "client.1.pub").read_text().startswith("ecdsa-sha2-nistp384 ")
+    context = ssl.create_default_context(cafile=tmp_path / "ca.crt")
+    (authority,) = context.get_ca_certs()
+    assert authority["subject"][0][0] == ("commonName", "fedlab_helpers authority")

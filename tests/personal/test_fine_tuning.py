@@ -1,0 +1,181 @@
+"""Fine-tuning, mixing and leaning: by hand, and their ends."""
+
+import math
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedlab_helpers.core import state
+from fedlab_helpers.core.compute import child_seed
+from fedlab_helpers.core.training import LocalConfig, Stopped, evaluate, train
+from fedlab_helpers.personal.fine_tuning import (
+    SHARES,
+    fine_tune,
+    lean,
+    loss_of_mix,
+    mix,
+    own_weights,
+)
+
+LOCAL = LocalConfig(1, 4, 0.02)
+
+
+@pytest.fixture
+def start(small_model):
+    return state.of_model(small_model(seed=3))
+
+
+def tuned(small_model, start, data, epochs=2, **options):
+    model = small_model(dropout=0.2)
+    return fine_tune(model, start, data, LOCAL, epochs, **options)
+
+
+def test_no_epoch_is_the_global_model(small_model, start, clients, bits):
+    result = tuned(small_model, start, clients[0], 0, validation=clients[1])
+    assert bits(result.weights) == bits(start)
+    assert result.epochs == 0
+
+
+def test_it_is_local_training_epoch_by_epoch(small_model, start, clients, bits):
+    model = small_model(dropout=0.2)
+    model.load_state_dict(start)
+    for epoch in (1, 2):
+        train(model, clients[0], LOCAL, seed=child_seed(9, "epoch", epoch))
+    result = tuned(small_model, start, clients[0], seed=9)
+    assert bits(result.weights) == bits(state.of_model(model))
+    assert result.epochs == 2
+
+
+def test_an_infinite_pull_is_the_global_model_and_a_finite_one_lies_between(
+    small_model, start, clients, bits
+):
+    at = {
+        lam: state.norm(
+            state.subtract(tuned(small_model, start, clients[0], lam=lam).weights, start)
+        )
+        for lam in (0.0, 10.0, 1e3, math.inf)
+    }
+    assert list(at.values()) == sorted(at.values(), reverse=True)
+    assert at[0.0] > at[10.0] > 0
+    assert at[math.inf] == 0
+
+
+def test_only_what_is_named_is_trained_and_all_can_be_trained_again(small_model, start, clients):
+    model = small_model()
+    result = fine_tune(
+        model, start, clients[0], LOCAL, 2, trains=lambda name: name.startswith("head")
+    )
+    moved = {n for n in start if not torch.equal(result.weights[n], start[n])}
+    assert moved == {"head.weight", "head.bias"}
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_epoch_that_is_best_on_validation_is_kept(small_model, start, clients):
+    """Labels turned round in validation: every epoch makes that worse, so the start is kept."""
+    opposed = replace(clients[2], labels=1 - clients[2].labels)
+    assert tuned(small_model, start, clients[2], 4, validation=opposed).epochs == 0
+    result = tuned(small_model, start, clients[2], 4, validation=clients[2])
+    assert result.epochs > 0
+    model = small_model()
+    losses = []
+    for epochs in range(5):
+        model.load_state_dict(tuned(small_model, start, clients[2], epochs).weights)
+        losses.append(evaluate(model, clients[2]).loss)
+    assert result.epochs == losses.index(min(losses))
+
+
+def test_bad_numbers_are_refused_by_name(small_model, start, clients):
+    for options in ({"epochs": -1}, {"lam": -1.0}, {"lam": math.nan}):
+        with pytest.raises(ValueError, match="epochs, lam: got"):
+            tuned(small_model, start, clients[0], **options)
+    with pytest.raises(ValueError, match="trains: no parameter is"):
+        tuned(small_model, start, clients[0], trains=lambda name: False)
+
+
+def test_it_can_be_stopped(small_model, start, clients):
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        tuned(small_model, start, clients[0], stop=stop)
+
+
+# Mixing
+
+
+LOGITS = torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.tensor([[1.0, 0.0], [3.0, 1.0]])
+
+
+def test_the_ends_of_a_mix_are_the_two_models():
+    for share, logits in zip((0.0, 1.0), LOGITS, strict=True):
+        assert torch.allclose(mix(*LOGITS, share), logits.softmax(1))
+
+
+@given(st.floats(0, 1))
+def test_a_mix_is_a_probability_between_the_two(share):
+    mixed, ends = mix(*LOGITS, share), [logits.softmax(1) for logits in LOGITS]
+    assert torch.allclose(mixed.sum(1), torch.ones(2))
+    assert (mixed >= torch.minimum(*ends) - 1e-6).all()
+    assert (mixed <= torch.maximum(*ends) + 1e-6).all()
+
+
+def test_the_loss_of_a_mix_by_hand():
+    """Two answers with probabilities 1/4 and 3/4 of the right class, half of each: 1/2."""
+    shared, own = torch.tensor([[0.25, 0.75]]).log(), torch.tensor([[0.75, 0.25]]).log()
+    assert loss_of_mix(shared, own, torch.tensor([0]), 0.5) == pytest.approx(math.log(2))
+    assert loss_of_mix(shared, own, torch.tensor([0]), 0.0) == pytest.approx(-math.log(0.25))
+    assert SHARES[0] == 0
+    assert SHARES[-1] == 1
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
+def test_a_share_out_of_range_is_refused(share):
+    with pytest.raises(ValueError, match="share: got"):
+        mix(*LOGITS, share)
+
+
+# Leaning
+
+
+def test_leaning_by_hand():
+    """Own labels 1, 1, 0 and one more of each: 3/5 and 2/5; all together: 1/2 each."""
+    own, everybody = torch.tensor([1, 1, 0]), torch.tensor([0, 1, 0, 1])
+    moved = lean(torch.zeros(1, 2), own, everybody)
+    assert torch.allclose(moved, torch.tensor([[math.log(4 / 5), math.log(6 / 5)]]))
+
+
+def test_who_meets_what_all_meet_does_not_lean():
+    labels = torch.tensor([0, 1, 1, 0])
+    assert torch.allclose(lean(LOGITS[0], labels, labels), LOGITS[0])
+
+
+def test_leaning_is_bayes_rule():
+    """P(1|x) of a shared model at even odds, for a client that meets 1 nine times in ten: the
+    odds are multiplied by nine."""
+    own = torch.tensor([1] * 899 + [0] * 99)  # with one more of each, 900 to 100
+    everybody = torch.tensor([0, 1] * 500)
+    shared = torch.tensor([[0.6, 0.4]]).log()
+    odds = lean(shared, own, everybody).softmax(1)
+    assert odds[0, 1] / odds[0, 0] == pytest.approx(9 * 0.4 / 0.6, rel=1e-5)
+
+
+# What a client answers with
+
+
+def test_own_weights_by_hand(clients, small_model):
+    shared = state.of_model(small_model())
+    data = clients[0]
+    words = torch.cat([torch.zeros(1, dtype=torch.int64), data.tokens.flatten()]).unique()
+    assert own_weights(shared, {}, data).keys() == shared.keys()
+    head = {"head.bias": torch.tensor([5.0, 6.0])}
+    assert own_weights(shared, {"private": head}, data)["head.bias"].tolist() == [5, 6]
+    table = torch.ones(len(words), 6)
+    mixed = own_weights(
+        shared, {"strategy": {"embedding.weight": table, "alpha": torch.tensor(0.25)}}, data
+    )["embedding.weight"]
+    expected = shared["embedding.weight"].clone()
+    expected[words] = 0.25 + 0.75 * expected[words]
+    assert torch.allclose(mixed, expected)

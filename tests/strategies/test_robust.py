@@ -1,0 +1,202 @@
+"""Robust combinations, by hand on two numbers, and against liars in whole runs."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedlab_helpers.core import state
+from fedlab_helpers.core.means import Mean
+from fedlab_helpers.core.rounds import Plan, rounds, run
+from fedlab_helpers.core.training import LocalConfig
+from fedlab_helpers.core.updates import Update
+from fedlab_helpers.strategies import (
+    fedavg,
+    geometric_median,
+    krum,
+    median,
+    norm_clipping,
+    trimmed_mean,
+)
+from fedlab_helpers.strategies.attacks import Hostile
+from fedlab_helpers.strategies.robust import Clipped, GeometricMedian, Krum, Median, TrimmedMean
+
+ZERO = {"w": torch.zeros(2)}
+
+
+def sent(*values: float, examples: int = 1) -> Update:
+    return Update(0, {"w": torch.tensor(values, dtype=torch.float32)}, {}, examples, 1, (1.0,))
+
+
+def combined(combine, *points) -> list[float]:
+    return combine(ZERO, [sent(*point) for point in points])["w"].tolist()
+
+
+def test_the_median_of_each_weight():
+    assert combined(Median(), (1, 9), (2, 8), (99, 7)) == [2, 8]
+    assert combined(Median(), (1, 9), (2, 8), (99, 7), (4, 0)) == [3, 7.5]
+
+
+def test_a_trimmed_mean_by_hand():
+    """0.25 of four is one at either end: (2 + 4)/2 and (7 + 8)/2."""
+    points = (1, 9), (2, 8), (99, 7), (4, 0)
+    assert combined(TrimmedMean(0.25), *points) == [3, 7.5]
+    assert combined(TrimmedMean(0.24), *points) == [106 / 4, 6]
+
+
+def test_krum_picks_the_crowd():
+    """f = 1 of 5: two neighbours count. (1, 0) has 1 + 1, its neighbours 1 + 4, the liar most."""
+    points = (0, 0), (1, 0), (2, 0), (50, 50), (0, 3)
+    assert combined(Krum(1), *points) == [1, 0]
+    assert combined(Krum(1, keep=3), *points) == [1, 0]  # the mean of the first three
+
+
+def test_krum_goes_on_with_those_who_are_left():
+    """Of a cohort of seven for f = 2, three were refused: f = 0, so all but one neighbour count."""
+    points = (0, 0), (1, 0), (2, 0), (50, 50)
+    assert combined(Krum(2), *points) == combined(Krum(0), *points) == [1, 0]
+    assert combined(Krum(2, keep=4), (1, 0), (3, 0)) == [2, 0]
+    assert combined(Krum(2), (1, 0)) == [1, 0]
+    assert combined(Krum(2), (-99, 0), (1, 0)) == [-49, 0]  # no crowd, so the mean
+
+
+def test_the_geometric_median_of_a_triangle_and_of_a_line():
+    """Of three points on a line, the middle one; of an equilateral triangle, its centre."""
+    assert combined(GeometricMedian(), (0, 0), (1, 0), (90, 0)) == pytest.approx([1, 0], abs=1e-3)
+    height = math.sqrt(3) / 2
+    centre = combined(GeometricMedian(), (0, 0), (1, 0), (0.5, height))
+    assert centre == pytest.approx([0.5, height / 3], abs=1e-6)
+
+
+def test_the_geometric_median_has_the_least_sum_of_distances():
+    points = np.random.default_rng(0).normal(size=(7, 2))
+    best = np.array(combined(GeometricMedian(), *points))
+
+    def total(centre):
+        return np.linalg.norm(points - centre, axis=1).sum()
+
+    for angle in np.linspace(0, 2 * np.pi, 16):
+        assert total(best) <= total(best + 0.01 * np.array([np.cos(angle), np.sin(angle)])) + 1e-6
+
+
+def test_clipping_by_hand():
+    """(3, 4) is shortened to norm 1, (0, 0.5) and (0, 0) stay."""
+    assert combined(Clipped(1.0), (3, 4), (0, 0.5), (0, 0)) == pytest.approx([0.2, 1.3 / 3])
+    updates = [sent(3, 4, examples=3), sent(0, 0.5)]
+    assert Clipped(100.0)(ZERO, updates)["w"].tolist() == Mean()(ZERO, updates)["w"].tolist()
+
+
+POINTS = st.lists(
+    st.tuples(*[st.floats(-100, 100, width=32)] * 2), min_size=5, max_size=9, unique=True
+)
+
+
+@given(POINTS)
+def test_without_trimming_it_is_the_uniform_mean(points):
+    plain = combined(Mean("uniform"), *points)
+    assert combined(TrimmedMean(0), *points) == pytest.approx(plain, rel=1e-6, abs=1e-6)
+
+
+@given(POINTS, st.floats(-(2.0**120), 2.0**120, width=32))
+def test_one_liar_moves_no_median_out_of_the_honest(points, lie):
+    for combine in (Median(), TrimmedMean(0.2)):
+        for weight, value in enumerate(combined(combine, *points, (lie, -lie))):
+            honest = [point[weight] for point in points]
+            assert min(honest) - 1e-4 <= value <= max(honest) + 1e-4
+    assert (
+        min(map(math.dist, [combined(Krum(1), *points, (1e6, 1e6))] * len(points), points)) < 1e-3
+    )
+
+
+def test_a_mean_does_not_survive_one_liar():
+    assert combined(Mean(), *[(1, 1)] * 9, (1e6, 0))[0] > 1e5
+    assert combined(GeometricMedian(), *[(1, 1)] * 9, (1e6, 0)) == pytest.approx([1, 1], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "combine", [Median(), TrimmedMean(), Krum(0), GeometricMedian()], ids=lambda c: type(c).__name__
+)
+def test_rows_are_written_out_and_counters_stay_counters(combine):
+    base = {"table": torch.zeros(3, 1), "n": torch.tensor(0)}
+    updates = [
+        Update(
+            0,
+            {"table": torch.tensor([[4.0]]), "n": torch.tensor(2)},
+            {"table": torch.tensor([1])},
+            1,
+            1,
+            (1.0,),
+        )
+    ] * 3
+    result = combine(base, updates)
+    assert result["table"][:, 0].tolist() == [0, 4, 0]
+    assert result["n"].dtype is torch.int64
+    assert int(result["n"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TrimmedMean(0.5), r"share: got 0.5, expected a number in \[0, 0.5\)"),
+        (lambda: TrimmedMean(-0.1), "share: got -0.1"),
+        (lambda: Krum(-1), "f: got -1, expected an integer of at least 0"),
+        (lambda: Krum(1, 0), "keep: got 0, expected an integer of at least 1"),
+        (lambda: Krum(2).require_cohort(6), "f: got 2 for a cohort of 6; it takes 7"),
+        (lambda: Krum(1, 5).require_cohort(5), "keep: got 5, expected at most 4"),
+        (lambda: Clipped(1, Krum(1)).require_cohort(4), "f: got 1 for a cohort of 4"),
+        (lambda: Clipped(0), "max_norm: got 0, expected a finite number above 0"),
+        (lambda: GeometricMedian(0), "iterations: got 0"),
+        (lambda: Median()(ZERO, []), "updates: got none"),
+    ],
+)
+def test_bad_parameters_are_refused_by_name(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+ROBUST = [median(), trimmed_mean(0.25), krum(1, 4), geometric_median(), norm_clipping(0.05)]
+
+
+def lies(strategy, clients, model, attack) -> float:
+    """Return how far one liar of seven moves the end of a run, in lengths of the honest way."""
+    plan = Plan(4, local=LocalConfig(1, 8, 0.05, "sgd"))
+    ends = []
+    for transforms in ([], [Hostile([1], attack, 50.0)]):
+        mine = copy.deepcopy(model)
+        run(mine, clients, strategy, plan, transforms=transforms)
+        ends.append(state.of_model(mine))
+    honest = state.norm(state.subtract(ends[0], state.of_model(model)))
+    return state.norm(state.subtract(ends[1], ends[0])) / honest
+
+
+@pytest.mark.parametrize("attack", ["sign", "scale", "noise"])
+def test_a_liar_carries_a_mean_away_and_not_the_robust(reviews, small_model, attack):
+    clients = [reviews(24, seed) for seed in range(7)]
+    assert lies(fedavg(), clients, small_model(), attack) > 5
+    for strategy in ROBUST:
+        assert lies(strategy, clients, small_model(), attack) < 1.5, strategy
+
+
+def test_a_cohort_too_small_is_refused_before_anybody_trains(reviews, small_model):
+    clients = [reviews(8, seed) for seed in range(7)]
+    plan = Plan(1, clients_per_round=4)
+    with pytest.raises(ValueError, match="f: got 1 for a cohort of 4"):
+        rounds(small_model(), clients, krum(1), plan)
+    with pytest.raises(ValueError, match="f: got 3 for a cohort of 7"):
+        rounds(small_model(), clients, krum(3), Plan(1))
+
+
+def test_clients_that_send_no_numbers_cannot_stop_krum(reviews, small_model):
+    clients = [reviews(8, seed) for seed in range(7)]
+    liars = [Hostile([0, 1], "nan", 1.0)]
+    model, alone = small_model(), small_model()
+    history = run(model, clients, krum(2), Plan(2), transforms=liars)
+    assert [len(record.left_out) for record in history] == [2, 2]
+    # What is left is Krum among the five others, who allow f = 1.
+    others = Plan(2, seed=0)
+    run(alone, clients, krum(1), others, transforms=liars)
+    assert state.norm(state.subtract(state.of_model(model), state.of_model(alone))) == 0

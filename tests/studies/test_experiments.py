@@ -1,0 +1,214 @@
+"""Studies: each run once, whatever interrupts them, and no row lost."""
+
+import os
+import time
+
+import pandas as pd
+import pytest
+
+from fedlab_helpers import studies
+from fedlab_helpers.studies import Study, baselines, experiments, grid, local_training, local_work
+from fedlab_helpers.studies.study import task
+
+
+def study(measure, seeds=3):
+    return Study("tiny", grid(model=["a", "b"], seed=range(seeds)), measure)
+
+
+def test_grid_has_every_combination_once():
+    assert grid(x=[1, 2], y=["a"]) == ({"x": 1, "y": "a"}, {"x": 2, "y": "a"})
+
+
+def test_a_table_has_settings_measurements_and_versions(tmp_path, capsys):
+    path = experiments.run_study(study(lambda s: [{"value": s["seed"] / 2}]), tmp_path)
+    table = pd.read_csv(path)
+    assert table["value"].tolist() == [0.0, 0.5, 1.0] * 2
+    assert {"study", "model", "seed", "torch", "python", "fedlab_helpers"} <= set(table.columns)
+
+
+def test_interrupted_runs_go_on_without_losing_or_repeating_one(tmp_path, capsys):
+    seen = []
+
+    def measure(settings):
+        if len(seen) in (2, 5):
+            seen.append(None)
+            raise KeyboardInterrupt
+        seen.append((settings["model"], settings["seed"]))
+        return [{"round": 1}, {"round": 2}]
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            experiments.run_study(study(measure), tmp_path)
+    path = experiments.run_study(study(measure), tmp_path)
+    finished = [run for run in seen if run]
+    assert len(finished) == len(set(finished)) == 6
+    assert len(experiments.read(path)) == 12
+    before = path.read_bytes()
+    experiments.run_study(study(measure), tmp_path)
+    assert path.read_bytes() == before
+
+
+def slow_first(settings):
+    """Measure a run; the first takes longest, so that they finish in another order."""
+    time.sleep(1.0 if settings["seed"] == 0 else 0.0)
+    return [{"value": 10 * settings["seed"], "process": os.getpid()}]
+
+
+def test_runs_side_by_side_make_the_table_in_the_order_of_the_study(tmp_path, capsys):
+    runs = Study("tiny", grid(seed=range(4)), slow_first)
+    rows = experiments.read(experiments.run_study(runs, tmp_path, jobs=2))
+    assert [(row["seed"], row["value"]) for row in rows] == [
+        (str(s), str(10 * s)) for s in range(4)
+    ]
+    processes = {row["process"] for row in rows}
+    assert len(processes) == 2
+    assert str(os.getpid()) not in processes
+
+
+def test_more_seeds_are_added_to_a_table(tmp_path, capsys):
+    measure = lambda settings: [{"value": 1}]  # noqa: E731
+    experiments.run_study(study(measure, seeds=1), tmp_path)
+    path = experiments.run_study(study(measure, seeds=2), tmp_path)
+    assert len(experiments.read(path)) == 4
+
+
+def test_a_setting_of_none_is_found_again(tmp_path, capsys):
+    seen = []
+    once = Study("tiny", grid(size=[None, 8]), lambda s: seen.append(s) or [{"value": 1}])
+    for _ in range(2):
+        experiments.run_study(once, tmp_path)
+    assert seen == [{"size": None}, {"size": 8}]
+
+
+def test_other_columns_are_refused_and_the_table_stays(tmp_path, capsys):
+    path = experiments.run_study(study(lambda s: [{"value": 1}], 1), tmp_path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"value.*other"):
+        experiments.run_study(study(lambda s: [{"other": 1}], 2), tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_the_command_names_its_studies(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(experiments.STUDIES, "tiny", study(lambda s: [{"value": 1}]))
+    assert experiments.main(["tiny", "--folder", str(tmp_path)]) == 0
+    assert (tmp_path / "tiny.csv").exists()
+    with pytest.raises(SystemExit):
+        experiments.main(["unheard-of"])
+    assert "unheard-of" in capsys.readouterr().err
+
+
+def test_an_interrupt_at_the_command_line_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def interrupt(settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(experiments.STUDIES, "tiny", study(interrupt))
+    assert experiments.main(["tiny", "--folder", str(tmp_path)]) == 130
+    assert "same command goes on" in capsys.readouterr().out
+
+
+each_study = pytest.mark.parametrize("name", sorted(studies.STUDIES))
+
+
+@each_study
+def test_every_run_of_a_study_differs(name):
+    runs = studies.STUDIES[name].runs
+    assert len({tuple(run.values()) for run in runs}) == len(runs)
+    assert all(run.keys() == runs[0].keys() for run in runs)
+
+
+TUNINGS = {"local_work_rates", "aggregation_rates", "personalization_rates", "shrinking_rates"}
+
+
+AGAIN = {"aggregation_again": {3, 4, 5}, "shrinking_again": {3, 4, 5, 6, 7}}
+
+
+@pytest.mark.parametrize("name", sorted(studies.STUDIES.keys() - TUNINGS - AGAIN.keys()))
+def test_what_is_claimed_stands_on_three_seeds(name):
+    assert {run["seed"] for run in studies.STUDIES[name].runs} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_what_was_found_is_confirmed_on_other_seeds(name):
+    assert {run["seed"] for run in studies.STUDIES[name].runs} == AGAIN[name]
+
+
+@each_study
+def test_the_committed_table_is_of_these_runs(name, tmp_path, monkeypatch, capsys):
+    def must_not_run(settings):
+        raise AssertionError(f"not in the table: {settings}")
+
+    committed = experiments.RESULTS / f"{name}.csv"
+    copy = tmp_path / committed.name
+    copy.write_bytes(committed.read_bytes())
+    runs = studies.STUDIES[name].runs
+    experiments.run_study(Study(name, runs, must_not_run), tmp_path)
+    rows = experiments.read(copy)
+    assert {tuple(row[key] for key in runs[0]) for row in rows} == {
+        tuple("" if value is None else str(value) for value in run.values()) for run in runs
+    }
+
+
+def test_a_federated_measurement_is_the_run_it_names(monkeypatch):
+    settings = {**studies.STUDIES["local_training"].runs[0], "rounds": 1, "cohort": 1}
+    row = local_training.measure_federated({**settings, "clients": 200})[0]
+    assert row["round"] == 1
+    assert 0.4 < row["accuracy"] < 0.7  # one client of 60 reviews, one round
+    assert row["total_bytes"] > row["bytes_up"] > 0
+
+
+SHORT = {"seed": 0, "partition": "iid", "clients": 200, "cohort": 2, "epochs": 1, "batch_size": 8}
+
+
+def test_a_run_ends_at_its_target():
+    (row,) = local_work.measure_rounds_to_target(SHORT | {"lr": 1.0, "cap": 3, "target": 0.3})
+    assert row["reached"]
+    assert row["rounds"] == 1
+    assert row["total_bytes"] > row["bytes_up"] > 0
+    assert 0.3 < row["accuracy"] < 0.7
+
+
+def test_a_run_that_misses_its_target_ends_at_the_cap():
+    settings = SHORT | {"partition": "by_domain", "lr": 0.01, "cap": 2, "target": 0.99}
+    (row,) = local_work.measure_rounds_to_target(settings)
+    assert not row["reached"]
+    assert row["rounds"] == 2
+    assert row["late_validation_accuracy"] <= row["best_validation_accuracy"] < 0.99
+
+
+def test_a_rate_that_ruins_the_weights_is_a_miss():
+    (row,) = local_work.measure_rounds_to_target(SHORT | {"lr": 1e39, "cap": 9, "target": 0.99})
+    assert not row["reached"]
+    assert row["rounds"] < 9
+
+
+def rate(lr, reached, rounds, late):
+    return {
+        "lr": lr, "reached": reached, "rounds": rounds, "late_validation_accuracy": late,
+    }  # fmt: skip
+
+
+def test_the_best_rate_is_the_first_to_reach_the_target_or_the_most_accurate_late():
+    missed = [rate("0.3", "False", "150", "0.6"), rate("1.0", "False", "150", "0.7")]
+    reached = [rate("0.3", "True", "90", "0.7"), rate("3.0", "True", "40", "0.6")]
+    diverged = [rate("10.0", "False", "2", "0.5")]
+    rows = [
+        {"partition": partition, "epochs": str(epochs), "batch_size": str(size or ""), **row}
+        for partition, epochs, size in local_work.CELLS
+        for row in missed + diverged + (reached if (partition, epochs) == ("iid", 5) else [])
+    ]
+    assert local_work.best_rates(rows) == {
+        cell: 3.0 if cell[:2] == ("iid", 5) else 1.0 for cell in local_work.CELLS
+    }
+
+
+def test_the_rates_of_the_study_are_those_that_its_table_chose():
+    rows = experiments.read(experiments.RESULTS / "local_work_rates.csv")
+    assert local_work.best_rates(rows) == local_work.RATES
+    chosen_on = {row["seed"] for row in rows}
+    assert chosen_on.isdisjoint(str(run["seed"]) for run in local_work.LOCAL_WORK.runs)
+
+
+def test_the_majority_baseline_is_the_larger_class():
+    row = baselines.measure_baseline({"model": "majority", "seed": 0})[0]
+    labels = task().test.labels
+    assert row["accuracy"] == pytest.approx(float((labels == 0).double().mean()))

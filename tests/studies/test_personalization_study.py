@@ -1,0 +1,115 @@
+"""The comparison of personal methods: what one run measures, and that no exam was chosen by."""
+
+import numpy as np
+import pytest
+import torch
+
+from fedlab_helpers.core.training import predict
+from fedlab_helpers.personal.federation import Moment
+from fedlab_helpers.personal.members import PARTITIONS
+from fedlab_helpers.personal.methods import METHODS
+from fedlab_helpers.studies import experiments
+from fedlab_helpers.studies import personalization as study
+
+SHORT = {"seed": 0, "partition": "strictness", "rounds": 1, "method": "shared", "number": None}
+TABLE = experiments.RESULTS / "personalization.csv"
+
+
+def test_every_method_is_played_on_every_partition_with_three_seeds():
+    runs = {(r["method"], r["partition"], r["seed"]) for r in study.PERSONALIZATION.runs}
+    assert runs == {
+        (m, p, s)
+        for s in range(3)
+        for p in PARTITIONS
+        for m in (study.SECOND_PAIR if p == "two_desks" else METHODS)
+    }
+    assert study.TUNING_SEED not in range(3)
+
+
+def test_every_number_was_chosen_on_validation_reviews_as_the_table_says():
+    rows = experiments.read(experiments.RESULTS / "personalization_rates.csv")
+    assert study.best_numbers(rows) == study.CHOSEN
+    assert not {"accuracy", "gain"} & rows[0].keys()
+    for run in study.PERSONALIZATION.runs:
+        kind = study.LIKE.get(run["partition"], run["partition"])
+        tuned = METHODS[run["method"]].tries
+        assert run["number"] == (study.CHOSEN[kind][run["method"]] if tuned else None)
+
+
+def row(method, number, accuracy, at=study.TUNING_ROUNDS):
+    return {
+        "partition": "by_domain",
+        "method": method,
+        "number": str(number),
+        "round": str(at),
+        "validation_accuracy": str(accuracy),
+    }
+
+
+def test_the_number_with_the_best_last_round_is_chosen_the_first_of_equals():
+    rows = [
+        row("ditto", 1.0, 0.9, at=4),
+        row("ditto", 1.0, 0.7),
+        row("ditto", 10.0, 0.8),
+        row("ditto", 100.0, 0.8),
+        row("apfl", 0.5, 0.6),
+    ]
+    assert study.best_numbers(rows) == {"by_domain": {"ditto": 10.0, "apfl": 0.5}}
+
+
+def test_the_shared_model_gains_nothing_and_loses_nobody():
+    last, best = study.measure_method(SHORT)
+    assert (last["moment"], best["moment"]) == ("last", "best")
+    for key in ("gain", "below", "lost", "gained"):
+        assert last[key] == best[key] == 0
+    assert last["newcomers_0"] == last["newcomers_128"]
+    assert best["newcomers_0"] == ""
+
+
+def test_figures_are_those_of_the_clients_exams(monkeypatch):
+    """Half of the clients answer everything rightly, the others everything wrongly."""
+    course = study.course_of("strictness", 0, 1)
+
+    def knowing(client):
+        def answer(reviews):
+            known = np.eye(2)[reviews.labels.numpy()]
+            return torch.tensor(known if client % 2 == 0 else 1 - known)
+
+        return answer
+
+    method = type("Knowing", (), {})()
+    method.moments = lambda course, number: iter(
+        [Moment(1, knowing, lambda data: knowing(0), groups=tuple(range(20)))]
+    )
+    monkeypatch.setitem(study.METHODS, "knowing", method)
+    last, _ = study.measure_method({**SHORT, "method": "knowing"})
+    assert last["accuracy"] == last["balanced_accuracy"] == last["validation_accuracy"] == 0.5
+    assert (last["worst_client"], last["p10_client"]) == (0, 0)
+    assert last["below"] == last["lost"] == last["gained"] == 0.5
+    assert last["newcomers_0"] == 1
+    assert last["found_groups"] == 0
+    own = [float(v) for v in last["clients_accuracy"].split()]
+    assert own == [1.0, 0.0] * 10
+    plain = course.answer_of(course.shared[1][0])
+    shared = np.mean([m.exam.accuracy(m.exam.right(plain(m.exam.reviews))) for m in course.members])
+    assert last["gain"] == pytest.approx(0.5 - shared, abs=1e-4)
+
+
+def test_a_short_run_of_ifca_is_scored_on_the_groups_it_finds():
+    settings = {**SHORT, "partition": "by_domain", "rounds": 3, "method": "ifca", "number": 2.0}
+    last = study.measure_method(settings)[0]
+    assert -0.2 <= last["found_groups"] <= 1
+    assert last["total_bytes"] > last["bytes_up"] > 0
+
+
+def test_the_tables_shared_model_is_the_federated_run():
+    """One row of the table, measured once more: that of a run which was best after 12 rounds."""
+    wanted = {"method": "shared", "partition": "by_domain", "moment": "best", "seed": "2"}
+    rows = experiments.read(TABLE)
+    told = next(r for r in rows if all(r[key] == value for key, value in wanted.items()))
+    rounds = int(told["round"])
+    course = study.course_of("by_domain", 2, rounds)
+    model = course.new_model()
+    model.load_state_dict(course.shared[rounds][0])
+    own = [m.exam.accuracy(m.exam.right(predict(model, m.exam.reviews))) for m in course.members]
+    assert float(told["accuracy"]) == pytest.approx(np.mean(own), abs=0.02)

@@ -1,0 +1,174 @@
+"""The studies of label skew, of what to average, and of attacks: what one run measures."""
+
+import numpy as np
+import pytest
+import torch
+
+from fedlab_helpers import strategies
+from fedlab_helpers.core import rounds, state
+from fedlab_helpers.core.compute import numpy_rng
+from fedlab_helpers.core.training import LocalConfig, evaluate, predict, train
+from fedlab_helpers.personal import per_client
+from fedlab_helpers.strategies.divergence import block_of
+from fedlab_helpers.strategies.robust import Krum
+from fedlab_helpers.studies import experiments, label_skew, robustness, study, what_to_average
+
+SMALL = {"seed": 0, "partition": "by_domain", "clients": 200, "cohort": 3, "rounds": 2}
+
+
+@pytest.mark.parametrize("name", ["label_skew", "block_drift", "what_to_average"])
+def test_a_short_run_begins_like_the_table(name):
+    """A run of one round is the first round of the table; of what takes all its rounds, the bytes
+    of a round fit into those of the run."""
+    chosen = {"label_skew": 4, "block_drift": 1, "what_to_average": 0}[name]
+    ours = experiments.STUDIES[name]
+    settings = ours.runs[chosen]
+    rows = [
+        row
+        for row in experiments.read(experiments.RESULTS / f"{name}.csv")
+        if all(row[key] == str(value) for key, value in settings.items())
+    ]
+    measured = ours.measure({**settings, "rounds": 1})
+    if name == "what_to_average":
+        assert 14 < int(rows[0]["bytes_up"]) / measured[0]["bytes_up"] < 16
+        return
+    for row, expected in zip(measured, rows, strict=False):
+        for key, value in row.items():
+            told = expected[key]
+            assert told == value or float(told) == pytest.approx(value, abs=0.02), key
+
+
+def test_own_accuracies_are_those_of_the_task():
+    data = study.task()
+    parts = data.deal("by_domain", 4, numpy_rng(0))
+    right = numpy_rng(1).random(len(data.test)) < 0.7
+    kinds = [per_client.kinds(reviews) for reviews in (data.test_reviews, data.train_reviews)]
+    expected = per_client.own_accuracy(right, kinds[0], parts, kinds[1])
+    assert study.own_accuracy(right, parts).tolist() == expected.tolist()
+
+
+def test_the_skew_study_counts_what_it_says():
+    settings = {**SMALL, "partition": "dirichlet", "alpha": 0.1, "epochs": 1, "clients": 50}
+    rows = label_skew.measure_skew(settings)
+    assert [row["round"] for row in rows] == [1, 2]
+    model = study.new_model(0)
+    plan = rounds.Plan(2, 3)
+    rounds.run(model, study.clients_of(settings), strategies.fedavg(), plan)
+    answers = predict(model, study.task().test).argmax(1)
+    right = (answers == study.task().test.labels).numpy()
+    own = study.own_accuracy(right, study.parts_of(settings))
+    assert rows[-1]["accuracy"] == pytest.approx(right.mean(), abs=1e-4)
+    assert rows[-1]["positive_answers"] == pytest.approx(float(answers.double().mean()), abs=1e-4)
+    ends = [own.min(), np.quantile(own, 0.1), own.mean(), own.max()]
+    named = ["worst_client", "p10_client", "mean_client", "best_client"]
+    assert [rows[-1][name] for name in named] == pytest.approx(ends, abs=1e-4)
+
+
+def test_gates_apart_compute_what_the_lstm_computes():
+    plain, apart = study.new_model(3).eval(), what_to_average.gated_model(3).eval()
+    some = study.task().test.subset(range(40))
+    assert torch.equal(predict(plain, some), predict(apart, some))
+    names = [name for name, _ in apart.named_parameters()]
+    letters = {what_to_average.letter_of(name) for name in names}
+    assert letters == set("eifgoh")
+    sizes = {
+        letter: sum(
+            p.numel()
+            for name, p in apart.named_parameters()
+            if what_to_average.letter_of(name) == letter
+        )
+        for letter in "ifgo"
+    }
+    assert len(set(sizes.values())) == 1
+    assert 4 * sizes["i"] == sum(p.numel() for p in plain.recurrent.parameters())
+
+
+def test_a_gate_is_the_one_that_pytorch_calls_so():
+    """With the forget gate shut the memory is lost: only the last word counts."""
+    model = what_to_average.gated_model(0).eval()
+    with torch.no_grad():
+        for name, parameter in model.recurrent.named_parameters():
+            if name.startswith("f_"):
+                parameter.fill_(-100.0 if "bias" in name else 0.0)
+            if "weight_hh" in name:
+                parameter.zero_()
+    vectors = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(0))
+    last, _ = model.recurrent(vectors)
+    alone, _ = model.recurrent(vectors[:, -1:])
+    assert torch.allclose(last[:, -1], alone[:, 0], atol=1e-6)
+
+
+def test_what_is_private_is_not_sent_and_each_client_is_judged_with_its_own(monkeypatch):
+    sent, seen = {}, []
+    (row,) = what_to_average.measure_private({**SMALL, "clients": 20, "private": "head"})
+    assert 0.4 < row["own_domain_accuracy"] < 0.8
+
+    def judged(model, weights, domain):
+        seen.append((domain, weights["head.weight"]))
+        return 0.5, 0.5
+
+    monkeypatch.setattr(what_to_average, "_own_scores", judged)
+    for private in ("nothing", "head", "forget gate", "embedding"):
+        (row,) = what_to_average.measure_private({**SMALL, "clients": 20, "private": private})
+        sent[private] = row["bytes_up"]
+    seen.clear()
+    assert sent["nothing"] > sent["head"] > sent["forget gate"] > sent["embedding"]
+    what_to_average.measure_private({**SMALL, "private": "head", "cohort": 2, "rounds": 1})
+    heads = {tuple(head.flatten().tolist()) for _, head in seen}
+    assert len(seen) == 200
+    assert len(heads) == 3  # two that trained, and the untrained one of all others
+    assert {domain for domain, _ in seen} == {"book", "hotel", "laptop", "other"}
+
+
+def test_drift_is_measured_for_each_part():
+    rows = what_to_average.measure_drift({**SMALL, "alpha": 0.1, "rounds": 1})
+    assert [row["block"] for row in rows] == [
+        "embedding", "input gate", "forget gate", "candidate", "output gate", "head",
+    ]  # fmt: skip
+    watched, plan = what_to_average.Watched(), rounds.Plan(1, 3)
+    rounds.run(study.new_model(0), study.clients_of(SMALL), watched, plan)
+    head = [
+        torch.cat([t.flatten() for name, t in change.items() if block_of(name) == "head"])
+        for change in watched.seen
+    ]
+    expected = float(torch.stack(head).norm(dim=1).mean())
+    assert rows[-1]["norm"] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("attack", robustness.ATTACKS)
+def test_an_attack_changes_the_run_and_its_clients_are_counted(attack):
+    settings = {**SMALL, "clients": 20, "cohort": 10, "hostile": 0.2, "rounds": 1, "lr": 5e-3}
+    (row,) = robustness.measure_attack({**settings, "attack": attack, "strategy": "fedavg"})
+    hostile = row["hostile_in_cohort"]
+    assert (hostile > 0) == (attack != "none")
+    assert row["left_out"] == (hostile if attack == "nan" else 0)
+    (honest,) = robustness.measure_attack({**settings, "attack": "none", "strategy": "fedavg"})
+    assert (row["loss"] == honest["loss"]) == (attack == "none")
+
+
+def test_without_attack_the_run_is_the_plain_one():
+    settings = {**SMALL, "hostile": 0.2, "attack": "none", "strategy": "uniform", "lr": 1e-2}
+    rows = robustness.measure_attack(settings)
+    model, plan = study.new_model(0), rounds.Plan(2, 3, LocalConfig(lr=1e-2))
+    rounds.run(model, study.clients_of(SMALL), strategies.uniform(), plan)
+    assert rows[-1]["accuracy"] == round(evaluate(model, study.task().test).accuracy, 5)
+
+
+def test_krums_cohort_is_large_enough():
+    for make in robustness.COMBINATIONS.values():
+        combine = make().combine
+        if isinstance(combine, Krum):
+            assert 2 * combine.f + 3 <= 10
+            assert combine.keep <= 10 - combine.f
+
+
+def test_clipping_shortens_an_honest_change_to_about_half():
+    model, client = (
+        study.new_model(0),
+        study.clients_of({**SMALL, "partition": "iid", "clients": 20})[0],
+    )
+    (lr,) = {run["lr"] for run in robustness.ROBUSTNESS.runs}
+    before = state.of_model(model)
+    train(model, client, LocalConfig(lr=lr), seed=0)
+    length = state.norm(state.subtract(state.of_model(model), before))
+    assert length == pytest.approx(2 * robustness.HALF_AS_LONG, rel=0.25)
