@@ -2,7 +2,7 @@
 
 from fedlab_helpers.compression import bits
 from fedlab_helpers.compression.bits import Reader
-from fedlab_helpers.compression.codec import Compressed
+from fedlab_helpers.compression.codec import Compressed, dense_size
 from fedlab_helpers.compression.feedback import (
     WithFeedback,
     dgc,
@@ -28,6 +28,7 @@ __all__ = [
     "TopK",
     "WithFeedback",
     "bits",
+    "dense_size",
     "dgc",
     "require_change",
     "require_contraction",

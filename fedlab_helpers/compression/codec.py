@@ -25,12 +25,14 @@ from math import prod
 import numpy as np
 import torch
 import zstandard
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedlab_helpers.compression.bits import Reader, gaps, varints
 from fedlab_helpers.compression.keep import Everything, Keep, Shape
 from fedlab_helpers.compression.values import Float32, Format
-from fedlab_helpers.core.state import State
+from fedlab_helpers.core import wire
+from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.wire import WireError
 
 _MAGIC = b"FLC1"
@@ -239,3 +241,9 @@ def _expand(body: bytes, most: int) -> bytes:
         return zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise WireError(f"not what Zstandard wrote: {error}") from error
+
+
+def dense_size(model: nn.Module) -> int:
+    """Return the bytes of one update of this model, every value of it as it is."""
+    change = of_model(model)
+    return len(wire.pack(Update(0, change, {}, 1, 1, (0.0,)), wire.dense(), change))

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from fedlab_helpers.compression import require_contraction
-from fedlab_helpers.core import wire
-from fedlab_helpers.core.messages import Received
+from fedlab_helpers.core import rows, wire
+from fedlab_helpers.core.messages import Codec, Received, Update
 from fedlab_helpers.core.state import State, add, subtract
-from fedlab_helpers.core.updates import Codec, Update
 
 _HELD, _BESIDE, _PAYLOAD, _SEEN = "held.", "beside.", "payload.", "seen"
 
@@ -36,48 +35,52 @@ class Changes:
     def __post_init__(self):
         require_contraction(self.codec)
 
+    def begin(self, params: State, extra: State, table: str | None) -> "ChangesDownlink":
+        """Return the link before the first round.
+
+        Args:
+            params: the first weights.
+            extra: what a strategy sends beside them.
+            table: the parameter of which rows that did not change are left out, if any.
+        """
+        return ChangesDownlink(params, extra, self, table)
+
 
 @dataclass(frozen=True, eq=False)
-class Link:
+class ChangesDownlink(wire.Downlink):
     """What the server knows of its clients.
 
     Args:
-        held: the weights that clients hold once they are up to date.
-        beside: what a strategy sends beside them, as those clients hold it.
-        changes: how changes are sent; None: everything is sent whole, each time.
+        changes: how changes are sent.
         table: the parameter of which rows that did not change are left out, if any.
         version: how many changes there were so far, one a round.
         payloads: the last changes as they are sent, by version.
         seen: client -> the version that it was last brought up to.
     """
 
-    held: State
-    beside: State = field(default_factory=dict)
     changes: Changes | None = None
     table: str | None = None
     version: int = 0
     payloads: Mapping[int, bytes] = field(default_factory=dict)
     seen: Mapping[int, int] = field(default_factory=dict)
 
-    def deliver(self, cohort: Iterable[int]) -> "tuple[Received, Link, int]":
+    def deliver(self, cohort: Iterable[int]) -> "tuple[Received, ChangesDownlink, int]":
         """Return what clients hold once they are up to date, the link, and the bytes it took."""
-        received, most = whole(self.held, self.beside)
+        most = _size(self.held, self.beside)
         costs = {client: self._cost(client, most) for client in cohort}
         seen = {**self.seen, **dict.fromkeys(costs, self.version)}
-        if self.changes is None:
-            return received, self, sum(costs.values())
         return Received(self.held, self.beside), replace(self, seen=seen), sum(costs.values())
 
     def _cost(self, client: int, most: int) -> int:
         """Return the bytes that bring a client up to date; `most` for the weights whole."""
-        start = 0 if self.changes and self.changes.known_start else None
+        start = 0 if self.changes.known_start else None
         last = self.seen.get(client, start)
         missed = set() if last is None else set(range(last + 1, self.version + 1))
         if last is None or not self.payloads.keys() >= missed:
             return most
         return sum(len(self.payloads[each]) for each in missed)  # all are less than `most`
 
-    def advance(self, params: State, extra: State, rng: torch.Generator) -> "Link":
+    def advance(self, params: State, extra: State, rng: torch.Generator) -> "ChangesDownlink":
         """Return the link after a round.
 
         Args:
@@ -85,15 +88,13 @@ class Link:
             extra: what goes beside them now.
             rng: of a codec that draws at random.
         """
-        if self.changes is None:
-            return replace(self, held=params, beside=extra)
         payload = self._pack(subtract(params, self.held), subtract(extra, self.beside), rng)
         update = wire.unpack(payload, self.changes.codec, 0)
         update.require_fit(self.held, self.beside)
-        version, most = self.version + 1, sum(map(len, _dense(params, extra)))
+        version, most = self.version + 1, _size(params, extra)
         return replace(
             self,
-            held=add(self.held, wire.make_whole(update, self.held).delta),
+            held=add(self.held, rows.make_whole(update, self.held).delta),
             beside=add(self.beside, update.extra),
             version=version,
             payloads=_worth_keeping({**self.payloads, version: payload}, most),
@@ -101,17 +102,12 @@ class Link:
 
     def _pack(self, change: State, more: State, rng: torch.Generator) -> bytes:
         """Return a change as bytes, in the form of an update."""
-        full, rows = change, {}
-        if self.table in change:
-            moved = change[self.table].flatten(1).any(1).nonzero()[:, 0]
-            rows[self.table], change = moved, {**change, self.table: change[self.table][moved]}
-        update = Update(0, change, rows, examples=1, losses=(0.0,), extra=more)
-        return wire.pack(update, self.changes.codec, full, rng)
+        part, touched = rows.changed(change, self.table)
+        update = Update(0, part, touched, examples=1, losses=(0.0,), extra=more)
+        return wire.pack(update, self.changes.codec, change, rng)
 
     def to_state(self) -> State:
-        """Return what a checkpoint needs beside the server's weights: nothing without changes."""
-        if self.changes is None:
-            return {}
+        """Return what a checkpoint needs beside the server's weights."""
         state = {_HELD + name: tensor for name, tensor in self.held.items()}
         state |= {_BESIDE + name: tensor for name, tensor in self.beside.items()}
         for number, payload in self.payloads.items():
@@ -119,11 +115,10 @@ class Link:
         state[_SEEN] = torch.tensor(sorted(self.seen.items())).reshape(-1, 2)
         return state
 
-    def restored(self, state: State, params: State, extra: State, version: int) -> "Link":
-        """Return the link after so many rounds: what `to_state` returned then, or, without
-        changes, the server's weights and what goes beside them."""
-        if self.changes is None:
-            return replace(self, held=params, beside=extra)
+    def restored(
+        self, state: State, params: State, extra: State, version: int
+    ) -> "ChangesDownlink":
+        """Return the link after so many rounds: from what `to_state` returned then."""
         # In the order of the weights, which a checkpoint does not keep.
         held = {name: state[_HELD + name] for name in params}
         beside = {name: state[_BESIDE + name] for name in extra}
@@ -138,15 +133,8 @@ class Link:
         )
 
 
-def whole(params: State, extra: State) -> tuple[Received, int]:
-    """Return the weights, and what goes beside them, as a client decodes them; and their bytes."""
-    payloads = _dense(params, extra)
-    parts = [wire.dense().decode(payload) if payload else {} for payload in payloads]
-    return Received(*parts), sum(map(len, payloads))
-
-
-def _dense(*parts: State) -> list[bytes]:
-    return [wire.dense().encode(part) if part else b"" for part in parts]
+def _size(params: State, extra: State) -> int:
+    return sum(map(len, wire.encode_parts(Received(params, extra))))
 
 
 def _worth_keeping(payloads: Mapping[int, bytes], most: int) -> dict[int, bytes]:

@@ -6,25 +6,22 @@ writes new files first and then replaces `run.json` in one step: before that ste
 whole, after it the new one is. Nothing is unpickled.
 """
 
-import hashlib
 import json
 import os
-import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import methodcaller
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fedlab_helpers.core.history import RoundRecord
+from fedlab_helpers.core.messages import ClientState
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.updates import ClientState
 from fedlab_helpers.core.wire import Tensors
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
-_FORMAT = 2
+_FORMAT = 3
 _TENSORS = Tensors(keeps_rows=True)
 
 
@@ -39,6 +36,22 @@ class Snapshot:
     server: dict[str, State]
     clients: dict[int, ClientState]
     records: tuple[RoundRecord, ...]
+
+
+class Observed(Protocol):
+    """A run as a checkpoint sees it: it yields records, tells what to write, and can go back."""
+
+    def records(self) -> Iterator[RoundRecord]:
+        """Yield a record after each round that is left."""
+
+    def to_state(self) -> dict[str, State]:
+        """Return what the server holds after the last round, by owner."""
+
+    def changed(self) -> dict[int, ClientState]:
+        """Return what clients keep of the last round."""
+
+    def restore(self, saved: Snapshot) -> None:
+        """Go to where the snapshot was taken."""
 
 
 class Checkpoint:
@@ -56,6 +69,27 @@ class Checkpoint:
         self.identity = json.loads(plain)
         self._clients: dict[str, str] = {}
         self._records_size = self._records_crc = 0
+
+    def follow(self, run: Observed, rounds: int) -> Iterator[RoundRecord]:
+        """Yield the records that are stored, then those of the run, written as they come.
+
+        Args:
+            run: begins, or goes on from what is stored.
+            rounds: how many it is to have.
+
+        Raises:
+            CheckpointError: the folder is damaged, or holds another run or more rounds.
+        """
+        if saved := self.load():
+            if len(saved.records) > rounds:
+                raise CheckpointError(
+                    f"{self.folder}: holds {len(saved.records)} rounds, expected at most {rounds}"
+                )
+            run.restore(saved)
+            yield from saved.records
+        for record in run.records():
+            self.save(run.to_state(), run.changed(), record)
+            yield record
 
     def load(self) -> Snapshot | None:
         """Return the last finished round, or None where no round was finished.
@@ -175,7 +209,7 @@ class Checkpoint:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Path]:
-    """Turn what goes wrong while a file is read into a CheckpointError that names the file."""
+    """LocalRun what goes wrong while a file is read into a CheckpointError that names the file."""
     try:
         yield path
     except CheckpointError:
@@ -184,21 +218,6 @@ def _reading(path: Path) -> Iterator[Path]:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged: {type(error).__name__}: {error}") from error
-
-
-def described(value: object) -> str:
-    """Return the value's `repr` without addresses in memory, which differ from run to run."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
-
-
-def digest(data: Sequence[EncodedReviews]) -> str:
-    """Return a fingerprint of the clients' reviews, the same for the same ids, order and labels."""
-    total = hashlib.blake2b(digest_size=16)
-    for reviews in data:
-        total.update(len(reviews).to_bytes(8, "little"))
-        for tensor in (reviews.tokens, reviews.lengths, reviews.labels):
-            total.update(tensor.cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()
 
 
 def _flat(kept: dict[str, State]) -> State:

@@ -1,7 +1,6 @@
 """What clients do in one round: load the global weights, train, transform, pack."""
 
 import copy
-import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,19 +8,29 @@ from typing import Any
 import torch
 from torch import nn
 
-from fedlab_helpers.compression import WithFeedback, require_change
-from fedlab_helpers.core import rows, state, wire
-from fedlab_helpers.core.checkpoint import described, digest
-from fedlab_helpers.core.compute import child_seed, numpy_rng, torch_rng
-from fedlab_helpers.core.messages import Received, Reply, Request, reason
-from fedlab_helpers.core.pace import Pace, require_speeds
-from fedlab_helpers.core.parallel import ordered_map
+from fedlab_helpers.core import compute, rows, state, wire
+from fedlab_helpers.core.examples import Examples
+from fedlab_helpers.core.identity import digest, known_as
+from fedlab_helpers.core.messages import (
+    ClientState,
+    Codec,
+    Received,
+    Reply,
+    Request,
+    Transform,
+    Update,
+    reason,
+)
+from fedlab_helpers.core.model import require_repeatable, use_own_randomness
+from fedlab_helpers.core.plan import Plan, require_speeds
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.strategy import Strategy, Turn
-from fedlab_helpers.core.training import LocalConfig, Stopped, evaluate, train
-from fedlab_helpers.core.updates import ClientState, Codec, Transform, Update
-from fedlab_helpers.tasks.reviews.model import use_own_randomness
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.core.strategy import LocalRun, Strategy
+from fedlab_helpers.core.training import Stopped, evaluate, train
+
+
+def everything(name: str) -> bool:
+    """Return True: the parameter of this name is shared."""
+    return True
 
 
 @dataclass(eq=False)
@@ -30,73 +39,108 @@ class Clients:
 
     Args:
         model: gives the architecture, and the first values of what is not shared; not changed.
-        data: the reviews of each client.
-        devices: where each client trains.
-        local: how each client trains.
-        seed: the run's seed.
-        dropout_rate: probability that a client receives the weights and never answers.
-        workers: how many clients train side by side.
+        data: the examples of each client.
         strategy: what it changes in local training, and what clients send and keep for it.
-        codec: how updates become bytes.
-        transforms: what an update passes before it is encoded.
+        plan: how a client trains, seed, simulated dropouts and speeds.
+        codec: how updates become bytes; None: `wire.touched_rows()`.
+        transforms: what an update passes, in order, before it is encoded.
         shared: whether the parameter of this name is sent and averaged.
+        client_devices: devices that the clients are dealt to in turn; None: the model's.
         stop: looked at between batches.
-        pace: simulated speeds and a deadline; None: every client does all its work.
 
     Raises:
-        ValueError: the model draws random numbers that cannot be seeded, or names a
-            `token_parameter` that it does not have; the strategy averages row by row, which
-            these clients do not allow, or sends whole weights of which the codec would send a
-            part; or there is not one speed for each client.
+        ValueError: the model draws random numbers that cannot be seeded, or uses its
+            `token_parameter` for more than looking up ids; the strategy averages row by row, which
+            these clients do not allow, sends whole weights of which the codec would send a part,
+            or sends something beside the change that a transform does not cover; or there is not
+            one speed for each client.
     """
 
     model: nn.Module
-    data: Sequence[EncodedReviews]
-    devices: Sequence[torch.device]
-    local: LocalConfig
-    seed: int
-    dropout_rate: float
-    workers: int
+    data: Sequence[Examples]
     strategy: Strategy
-    codec: Codec
-    transforms: Sequence[Transform]
-    shared: Callable[[str], bool]
-    stop: threading.Event | None
-    pace: Pace | None = None
+    plan: Plan
+    codec: Codec | None = None
+    transforms: Sequence[Transform] = ()
+    shared: Callable[[str], bool] = everything
+    client_devices: Sequence[str | torch.device] | None = None
+    stop: compute.Stop | None = None
 
     def __post_init__(self):
+        self.codec = self.codec or wire.touched_rows()
+        places = self.client_devices or [next(self.model.parameters()).device]
+        self.devices = compute.place(len(self.data), places)
         self.model = use_own_randomness(copy.deepcopy(self.model).cpu())
+        self.buffers = state.buffer_names(self.model)
         self._idle: dict[torch.device, list[nn.Module]] = {d: [] for d in self.devices}
-        name = getattr(self.model, "token_parameter", None)
-        known = [known for known, _ in self.model.named_parameters()]
-        if name and name not in known:
-            raise ValueError(
-                f"model: its token_parameter is {name!r}, expected one of {known}, or None"
-            )
-        if self.strategy.combine.per_row and not self.sparse_parameter():
-            raise ValueError(
-                "strategy: averaging row by row needs to know which rows a client touched: use "
-                "codec=wire.touched_rows(), a shared `token_parameter`, and no weight decay"
-            )
-        if self.strategy.sends != "change":
-            require_change(self.codec)
-        if self.pace:
-            require_speeds("pace", self.pace.steps_per_second, len(self.data))
+        self._table = rows.sparse_table(
+            self.model,
+            shared=self.shared,
+            codec=self.codec,
+            weight_decay=self.plan.local.weight_decay,
+            dense=self.strategy.dense,
+        )
+        self._require_fit()
 
     @property
     def size(self) -> int:
         """How many clients there are."""
         return len(self.data)
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same seed gives the same run again."""
+        return not any(getattr(transform, "secret", False) for transform in self.transforms)
+
+    def sparse_parameter(self) -> str | None:
+        """Return the parameter of which clients train the touched rows only, if that is exact."""
+        return self._table
+
+    def _require_fit(self) -> None:
+        strategy, some = self.strategy, next((data for data in self.data if data), None)
+        if some is not None:
+            self._require_model_fits(some.subset(range(min(2, len(some)))).to("cpu"))
+            strategy.require_objective(some.objective)
+        if strategy.combine.per_row and not self._table:
+            raise ValueError(
+                "strategy: averaging row by row needs to know which rows a client touched: use "
+                "codec=wire.touched_rows(), a shared `token_parameter`, and no weight decay"
+            )
+        if strategy.sends != "change" and getattr(self.codec, "changes_only", False):
+            raise ValueError(
+                f"codec: {self.codec!r} sends a part of a change, but this strategy sends whole "
+                "weights; expected one with sends='change', or a codec that keeps everything"
+            )
+        weights = {n: t for n, t in state.of_model(self.model).items() if self.shared(n)}
+        open_ = [t for t in self.transforms if not getattr(t, "covers_extra", False)]
+        if open_ and strategy.extra_like(weights):
+            raise ValueError(
+                f"transforms: {open_[0]!r} does not cover what {type(strategy).__name__} sends "
+                "beside the change, from which the exact change can be computed; expected "
+                "transforms with covers_extra=True that treat update.extra, too"
+            )
+        if self.plan.pace:
+            require_speeds("pace", self.plan.pace.steps_per_second, len(self.data))
+
+    def _require_model_fits(self, few: Examples) -> None:
+        probe = copy.deepcopy(self.model).train()
+        try:
+            probe(*few.inputs)
+        except Exception:  # a model that cannot answer is each client's to tell
+            return
+        require_repeatable(probe, few.inputs)
+        if self._table:
+            rows.require_lookup_only(self.model, self._table, few)
+
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for a checkpoint to be of a run with these clients."""
-        shapes = {name: list(t.shape) for name, t in self.model.state_dict().items()}
+        first = state.of_model(self.model)
         return {
-            "codec": described(self.codec),
-            "transforms": [described(transform) for transform in self.transforms],
-            "model": described(self.model),
-            "shapes": shapes,
-            "shared": [name for name in shapes if self.shared(name)],
+            "codec": known_as(self.codec),
+            "transforms": [known_as(transform) for transform in self.transforms],
+            "model": known_as(self.model),
+            "shared": [name for name in first if self.shared(name)],
+            "private": digest({n: t for n, t in first.items() if not self.shared(n)}),
             "clients": digest(self.data),
         }
 
@@ -119,30 +163,35 @@ class Clients:
         self, requests: Iterable[Request], states: dict[int, ClientState]
     ) -> Generator[Reply, None, None]:
         """Yield the reply to each request, in this order; clients may start from other weights."""
+        halt = compute.Halt(self.stop)
 
         def reply(asked: Request) -> Reply:
-            kept = states.get(asked.client, {})
-            return self._reply(asked.number, asked.client, asked.received, kept)
+            return self._reply(asked, states.get(asked.client, {}), halt)
 
-        return ordered_map(reply, requests, self.workers)
+        workers = compute.worker_count(self.plan.workers)
+        return compute.ordered_map(reply, requests, workers, halt)
 
-    def _reply(self, number: int, client: int, received: Received, kept: ClientState) -> Reply:
+    def accepted(self, number: int, clients: Iterable[int]) -> None:
+        """Nothing is done: what these clients keep is handed to them with each request."""
+
+    def _reply(self, asked: Request, kept: ClientState, stop: compute.Stop) -> Reply:
         """Return a client's reply; whatever goes wrong there costs the run this client only."""
-        if numpy_rng(self.seed, "dropout", number, client).random() < self.dropout_rate:
+        client, device, pace = asked.client, self.devices[asked.client], self.plan.pace
+        dice = compute.numpy_rng(self.plan.seed, "dropout", asked.number, client)
+        if dice.random() < self.plan.dropout_rate:
             return Reply(client, failure="dropped out (simulated)")
-        whole = self.local.steps(len(self.data[client]))
-        if self.pace and (late := self.pace.missed(client, whole)):
+        whole = self.plan.local.steps(len(self.data[client]))
+        if pace and (late := pace.missed(client, whole)):
             return Reply(client, failure=late)
-        device = self.devices[client]
         try:
             replica = self._idle[device].pop()
         except IndexError:
             replica = copy.deepcopy(self.model).to(device)
         try:
-            trained, kept = self._train(replica, number, client, received, kept)
-            update, kept = self._transform(trained, kept, number)
-            reply = self._pack(update, kept, number, received.weights)
-            return self._settle(reply, trained, received.weights)
+            trained, kept = self._train(replica, asked, kept, stop)
+            update, kept = self._transform(trained, kept, asked.number)
+            reply = self._pack(update, kept, asked)
+            return self._settle(reply, trained, asked.received.weights)
         except Stopped:
             raise
         except Exception as error:
@@ -151,78 +200,52 @@ class Clients:
             self._idle[device].append(replica)
 
     def _train(
-        self,
-        replica: nn.Module,
-        number: int,
-        client: int,
-        received: Received,
-        kept: ClientState,
+        self, replica: nn.Module, asked: Request, kept: ClientState, stop: compute.Stop
     ) -> tuple[Update, ClientState]:
         """Train one client from the received weights; return its update and what it keeps."""
+        client, received, local = asked.client, asked.received, self.plan.local
         private = kept.get("private") or self._first_private(client)
         weights, data, touched = received.weights, self.data[client], {}
-        if name := self.sparse_parameter():
-            data, touched[name] = rows.select(data)
-            weights = weights | {name: weights[name][touched[name]]}
-        rows.load(replica, weights | private)
+        if self._table:
+            data, touched[self._table] = rows.select(data)
+            weights = weights | {self._table: weights[self._table][touched[self._table]]}
+        rows.load(replica, weights | received.buffers | private)
         data = data.to(self.devices[client])
-        loss = evaluate(replica, data).loss if self.strategy.asks_loss else None
-        memory = kept.get("strategy", {})
-        seed = child_seed(self.seed, "local", number, client)
-        most = self.pace and self.pace.steps(client, self.local.steps(len(data)))
-        own = (memory, loss, seed, self.stop, most)
-        turn = Turn(replica, weights, received.extra, data, self.local, *own)
-        hooks = self.strategy.begin(turn)
-        report = train(
-            replica, data, self.local, seed=seed, hooks=hooks, stop=self.stop, max_steps=most
+        steps = self.plan.pace and self.plan.pace.steps(client, local.steps(len(data)))
+        run = LocalRun(
+            replica,
+            weights,
+            received.extra,
+            data,
+            local,
+            kept.get("strategy", {}),
+            evaluate(replica, data).loss if self.strategy.asks_loss else None,
+            compute.child_seed(self.plan.seed, "local", asked.number, client),
+            stop,
+            steps,
         )
+        hooks = self.strategy.begin(run)
+        report = train(replica, data, local, seed=run.seed, hooks=hooks, stop=stop, max_steps=steps)
         trained = state.to_device(state.of_model(replica), "cpu")
         sent = {name: trained.pop(name) for name in weights}
+        buffers = {name: trained.pop(name) for name in received.buffers}
         if self.strategy.sends == "change":
             sent = state.subtract(sent, weights)
-        update = Update(client, sent, touched, len(data), report.steps, report.losses)
-        extra, memory = self.strategy.report(turn, update)
+        told = (data.asked, report.steps, report.losses)
+        update = Update(client, sent, touched, *told, buffers=buffers)
+        extra, memory = self.strategy.report(run, update)
         kept = kept | {"private": trained, "strategy": memory}
         update = replace(update, extra=extra) if extra else update
         return update, {owner: t for owner, t in kept.items() if t}
-
-    def _pack(self, update: Update, kept: ClientState, number: int, like: State) -> Reply:
-        """Return the update as bytes, and what the client keeps of what they lose."""
-        rng = torch_rng(self.seed, "codec", number, update.client)
-        if not isinstance(self.codec, WithFeedback):
-            return Reply(update.client, wire.pack(update, self.codec, like, rng), kept)
-        payload, lost = self.codec.pack(update, kept.get("feedback", {}), like, rng)
-        return Reply(update.client, payload, {**kept, "feedback": lost})
-
-    def _settle(self, reply: Reply, trained: Update, like: State) -> Reply:
-        """Let the strategy see what the server will, where what a client keeps depends on it."""
-        if not self.strategy.settles:
-            return reply
-        arrived = wire.unpack(reply.payload, self.codec, reply.client)
-        arrived, trained = (wire.make_whole(update, like) for update in (arrived, trained))
-        memory = self.strategy.settle(reply.kept["strategy"], trained, arrived)
-        return replace(reply, kept={**reply.kept, "strategy": memory})
 
     def _first_private(self, client: int) -> State:
         """Return the first values of what is not shared; of a personal word table the rows of
         the client's own words only, where these are all that is trained of the shared one."""
         private = {n: t for n, t in self.model.state_dict().items() if not self.shared(n)}
         table = getattr(self.model, "own_token_parameter", None)
-        if table in private and self.sparse_parameter():
+        if table in private and self._table:
             private[table] = private[table][rows.select(self.data[client])[1]]
         return private
-
-    def accepted(self, number: int, clients: Iterable[int]) -> None:
-        """Nothing is done: what these clients keep is handed to them with each request."""
-
-    def sparse_parameter(self) -> str | None:
-        """Return the parameter of which clients train the touched rows only, if that is exact."""
-        name = getattr(self.model, "token_parameter", None)
-        exact = self.codec.keeps_rows and self.local.weight_decay == 0 and not self.strategy.dense
-        # A second table that is sent, too, has other rows to train.
-        second = getattr(self.model, "own_token_parameter", None)
-        exact = exact and not (second and self.shared(second))
-        return name if name and exact and self.shared(name) else None
 
     def _transform(
         self, update: Update, kept: ClientState, number: int
@@ -230,8 +253,28 @@ class Clients:
         """Pass the update through the transforms, each with what it kept for this client."""
         for place, transform in enumerate(self.transforms):
             owner = f"transform{place}"
-            rng = torch_rng(self.seed, owner, number, update.client)
+            rng = (
+                compute.secret_rng()
+                if getattr(transform, "secret", False)
+                else compute.torch_rng(self.plan.seed, owner, number, update.client)
+            )
             update, memory = transform(update, kept.get(owner, {}), rng)
             if memory or owner in kept:
                 kept = {**kept, owner: memory}
         return update, kept
+
+    def _pack(self, update: Update, kept: ClientState, asked: Request) -> Reply:
+        """Return the update as bytes, and what the client keeps of what they lose."""
+        rng = compute.torch_rng(self.plan.seed, "codec", asked.number, update.client)
+        memory, like = kept.get("feedback", {}), asked.received.weights
+        payload, lost = wire.send(update, self.codec, memory, like, rng)
+        return Reply(update.client, payload, {**kept, "feedback": lost} if lost else kept)
+
+    def _settle(self, reply: Reply, trained: Update, like: State) -> Reply:
+        """Let the strategy see what the server will, where what a client keeps depends on it."""
+        if not self.strategy.settles:
+            return reply
+        arrived = wire.unpack(reply.payload, self.codec, reply.client)
+        arrived, trained = (rows.make_whole(update, like) for update in (arrived, trained))
+        memory = self.strategy.settle(reply.kept["strategy"], trained, arrived)
+        return replace(reply, kept={**reply.kept, "strategy": memory})

@@ -3,12 +3,21 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from itertools import islice
 from numbers import Integral
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def pick(device: str | torch.device = "auto") -> torch.device:
@@ -107,3 +116,80 @@ def numpy_rng(seed: int, *keys: int | str) -> np.random.Generator:
 def torch_rng(seed: int, *keys: int | str, device: str | torch.device = "cpu") -> torch.Generator:
     """Return a torch generator on `device` seeded with `child_seed(seed, *keys)`."""
     return torch.Generator(device).manual_seed(child_seed(seed, *keys))
+
+
+def secret_rng() -> torch.Generator:
+    """Return a CPU generator seeded by the operating system: nobody can guess or repeat it."""
+    return torch.Generator("cpu").manual_seed(secrets.randbits(63))
+
+
+class Stop(Protocol):
+    """Looked at between two batches: a `threading.Event`, or a `Halt`."""
+
+    def is_set(self) -> bool:
+        """Return whether to stop."""
+
+
+class Halt:
+    """A stop of one's own beside somebody else's: it is set once either is.
+
+    Args:
+        outer: stops this run too, and is never set by it; or None.
+    """
+
+    def __init__(self, outer: Stop | None = None):
+        self._outer, self._own = outer, threading.Event()
+
+    def set(self) -> None:
+        """Stop whoever looks at this one."""
+        self._own.set()
+
+    def is_set(self) -> bool:
+        """Return whether to stop."""
+        return self._own.is_set() or (self._outer is not None and self._outer.is_set())
+
+
+def ordered_map(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    halt: Halt | None = None,
+) -> Iterator[Result]:
+    """Yield `function(item)` in the order of `items`, computed in `workers` threads.
+
+    At most workers + 2 results are alive, the one being used included, also when the first item
+    takes longest: no further item is begun until that one is taken. Each thread lets torch use
+    one intra-op thread, so that as many clients train as there are workers, and the bits do not
+    depend on how many that is. However it ends, by Ctrl-C too, `halt` is set before its threads
+    are waited for.
+    """
+    items = iter(items)
+    pending: deque[tuple[Future[None], list[Result]]] = deque()
+
+    def work(item: Item, box: list[Result]) -> None:
+        # Not returned: a thread that still leaves its future would keep the result alive.
+        box.append(function(item))
+
+    def begin(count: int) -> None:
+        for item in islice(items, count):
+            box: list[Result] = []
+            pending.append((pool.submit(work, item, box), box))
+
+    with (
+        intra_op_threads(1),
+        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        try:
+            begin(workers + 1)
+            while pending:
+                future, box = pending.popleft()
+                while not wait([future], timeout=1).done:
+                    pass  # Ctrl-C is heard between two waits also where a lock does not let go
+                future.result()
+                yield box.pop()
+                begin(1)  # not before the yield: till then the caller holds the last result
+        finally:
+            for future, _ in pending:
+                future.cancel()
+            if halt:
+                halt.set()

@@ -1,10 +1,15 @@
-"""What happened in each round, as values that can be drawn, stored and compared."""
+"""What happened in each round: the books of one, kept while it goes on, and the records of all."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
+
+from fedlab_helpers.core import wire
+from fedlab_helpers.core.messages import ClientState, Codec, Reply, Update, reason
+from fedlab_helpers.core.state import RunningMean, State
 
 
 @dataclass(frozen=True)
@@ -14,15 +19,16 @@ class RoundRecord:
     Args:
         round: counted from 1.
         cohort: the clients that were asked, in the order their updates were averaged.
-        examples: reviews behind the accepted updates.
+        examples: targets behind the accepted updates.
         steps: optimiser steps behind the accepted updates.
-        client_losses: client -> mean training loss of its last local epoch, in nats.
+        client_losses: client -> mean training loss of its last local epoch.
         left_out: client -> why its update is not in the mean.
         bytes_down: bytes sent to the cohort, as encoded.
         bytes_up: bytes that the cohort sent, refused payloads included, as encoded.
         seconds: wall time of the round, evaluation included.
         metrics: of the new global model, e.g. {"loss": …, "accuracy": …}; {} in a round
             without evaluation.
+        repeatable: whether the same seed gives the same round; not where noise must be secret.
     """
 
     round: int
@@ -35,6 +41,7 @@ class RoundRecord:
     bytes_up: int
     seconds: float
     metrics: dict[str, float] = field(default_factory=dict)
+    repeatable: bool = True
 
     @property
     def train_loss(self) -> float:
@@ -84,7 +91,7 @@ class History(Sequence[RoundRecord]):
                 "examples": record.examples,
                 "steps": record.steps,
                 "train_loss": record.train_loss,
-                # Its "examples" are the test reviews; the column counts those trained on.
+                # Its "examples" are those of the test; the column counts those trained on.
                 **{name: v for name, v in record.metrics.items() if name != "examples"},
                 "bytes_down": record.bytes_down,
                 "bytes_up": record.bytes_up,
@@ -98,3 +105,103 @@ class History(Sequence[RoundRecord]):
             total = (frame["bytes_down"] + frame["bytes_up"]).cumsum()
             frame.insert(frame.columns.get_loc("seconds"), "total_bytes", total)
         return frame
+
+
+class NoUpdateLeft(RuntimeError):
+    """Every client of a round was left out; the message says why each was."""
+
+
+@dataclass(eq=False)
+class RoundBooks:
+    """The books of one round: what crossed the wire, in bytes, and what became of it.
+
+    Args:
+        round: its number, from 1.
+        cohort: the clients asked.
+        codec: how their updates were encoded.
+        params: the global weights sent; an update that does not fit them is refused.
+        extra: tensors of the shapes that must come beside each change.
+        buffers: what the model holds beside its weights, as sent; likewise.
+        repeatable: whether the same seed gives the same round.
+    """
+
+    round: int
+    cohort: tuple[int, ...]
+    codec: Codec
+    params: State
+    extra: State = field(default_factory=dict)
+    buffers: State = field(default_factory=dict)
+    repeatable: bool = True
+    bytes_down: int = 0
+    bytes_up: int = 0
+    examples: int = 0
+    steps: int = 0
+    losses: dict[int, float] = field(default_factory=dict)
+    left_out: dict[int, str] = field(default_factory=dict)
+    kept: dict[int, ClientState] = field(default_factory=dict)
+    began: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self):
+        self._mean = RunningMean(self.buffers)
+
+    def accept(self, replies: Iterable[Reply]) -> Iterator[Update]:
+        """Yield the updates that can be used, in order, one at a time.
+
+        Raises:
+            NoUpdateLeft: there was none.
+        """
+        for reply in replies:
+            if (update := self.read(reply)) is not None:
+                yield update
+        self.require_update()
+
+    def read(self, reply: Reply) -> Update | None:
+        """Return the update of one reply, or None where it cannot be used."""
+        self.bytes_up += len(reply.payload)
+        if reply.failure:
+            self.left_out[reply.client] = reply.failure
+            return None
+        try:
+            update = wire.unpack(reply.payload, self.codec, reply.client)
+            update.require_fit(self.params, self.extra, self.buffers)
+        except Exception as error:  # hostile bytes can make a reader's own codec raise anything
+            self.left_out[reply.client] = reason(error)
+            return None
+        self._mean.add(update.buffers, update.examples)
+        self.examples += update.examples
+        self.steps += update.steps
+        self.losses[reply.client] = update.losses[-1]
+        if reply.kept:
+            # In the order in which a checkpoint gives them back.
+            self.kept[reply.client] = {
+                owner: dict(sorted(tensors.items()))
+                for owner, tensors in sorted(reply.kept.items())
+                if tensors
+            }
+        return update
+
+    def mean_buffers(self) -> State:
+        """Return the mean of the accepted clients' buffers, weighted by their examples."""
+        return self._mean.result() if self.buffers else {}
+
+    def require_update(self) -> None:
+        """Raise NoUpdateLeft if no update could be used."""
+        if not self.losses:
+            reasons = "; ".join(f"client {c}: {why}" for c, why in self.left_out.items())
+            raise NoUpdateLeft(f"round {self.round}: every client was left out: {reasons}")
+
+    def record(self, metrics: dict[str, float]) -> RoundRecord:
+        """Return the finished round as a record; its seconds end now."""
+        return RoundRecord(
+            round=self.round,
+            cohort=self.cohort,
+            examples=self.examples,
+            steps=self.steps,
+            client_losses=self.losses,
+            left_out=self.left_out,
+            bytes_down=self.bytes_down,
+            bytes_up=self.bytes_up,
+            seconds=time.perf_counter() - self.began,
+            metrics=metrics,
+            repeatable=self.repeatable,
+        )

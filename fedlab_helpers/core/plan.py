@@ -1,11 +1,89 @@
-"""What is to happen in a run, apart from model, data and strategy."""
+"""What is to happen in a run, apart from model, data and strategy; and simulated speeds."""
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral
+
+import numpy as np
 
 from fedlab_helpers.core import compute
-from fedlab_helpers.core.pace import Pace
+from fedlab_helpers.core.require import is_number, require, require_count, require_share
 from fedlab_helpers.core.training import LocalConfig
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Simulated speeds, and how long the server waits in a round. Only the clock is simulated.
+
+    Stragglers with their partial work kept are what FedProx was made for (Li et al. 2020,
+    arXiv:1812.06127, section 5.2).
+
+    Args:
+        steps_per_second: each client's speed in optimiser steps a second.
+        deadline: seconds that the server waits; inf: for everybody.
+        partial: a client that runs late sends what it has after the steps it finished, at least
+            one; False: it is left out, and does not train.
+
+    Raises:
+        ValueError: a speed or the deadline is not a number above 0, or there is no speed.
+    """
+
+    steps_per_second: tuple[float, ...]
+    deadline: float
+    partial: bool = True
+
+    def __post_init__(self):
+        speeds = tuple(map(float, self.steps_per_second))  # also of an array, for a checkpoint
+        object.__setattr__(self, "steps_per_second", speeds)
+        object.__setattr__(self, "deadline", float(self.deadline))
+        require_speeds("steps_per_second", speeds, len(speeds))
+        require(self.deadline > 0, "deadline", self.deadline, "a number above 0, or inf")
+
+    def steps(self, client: int, whole: int) -> int:
+        """Return how many of its `whole` steps a client finishes by the deadline."""
+        return math.floor(min(whole, self.steps_per_second[client] * self.deadline))
+
+    def missed(self, client: int, whole: int) -> str | None:
+        """Return why a client with `whole` steps to take is left out; None if it is not."""
+        done = self.steps(client, whole)
+        if done == whole or (self.partial and done >= 1):
+            return None
+        return f"missed the deadline (simulated): {done} of {whole} steps"
+
+    def seconds(self, whole: Mapping[int, int]) -> float:
+        """Return how long the server waits in a round: for the slowest, at most the deadline.
+
+        Args:
+            whole: the clients of the cohort, with the steps that each has to take.
+        """
+        return min(self.deadline, max(n / self.steps_per_second[c] for c, n in whole.items()))
+
+
+def speeds(n_clients: int, rng: np.random.Generator, spread: float) -> tuple[float, ...]:
+    """Return log-normal speeds, in steps a second, with median 1.
+
+    Args:
+        n_clients: how many.
+        rng: decides the draw.
+        spread: standard deviation of the speeds' natural logarithm; 0: all are equal. At 0.5 one
+            client in six is slower than 0.6, and one in six faster than 1.65.
+
+    Raises:
+        ValueError: `spread` is negative or not finite, or there is no client.
+    """
+    require_count(n_clients=n_clients)
+    fine = is_number(spread) and spread >= 0
+    require(fine, "spread", spread, "a finite number not below 0")
+    return tuple(np.exp(spread * rng.standard_normal(n_clients)).tolist())
+
+
+def require_speeds(name: str, given: Sequence[float], n_clients: int) -> None:
+    """Raise a ValueError unless there is one finite speed above 0 for each client, at least one."""
+    if len(given) != n_clients or not n_clients:
+        expected = f"{n_clients}, one for each client" if n_clients else "at least one"
+        raise ValueError(f"{name}: got {len(given)} speeds, expected {expected}")
+    for speed in given:
+        require(0 < speed < math.inf, name, speed, "finite numbers above 0")
 
 
 @dataclass(frozen=True)
@@ -16,7 +94,7 @@ class Plan:
         rounds: how many.
         clients_per_round: size of the cohort drawn each round; None: every client.
         local: how a client trains.
-        seed: decides cohorts, order of reviews, dropout masks and dropouts.
+        seed: decides cohorts, order of examples, dropout masks and dropouts.
         workers: clients that train side by side; "auto": one for each CPU. Changes no bit.
         evaluate_every: the global model is evaluated after every so many rounds, and the last.
         dropout_rate: probability that a client of the cohort never answers.
@@ -36,13 +114,10 @@ class Plan:
     pace: Pace | None = None
 
     def __post_init__(self):
-        for name in ("rounds", "clients_per_round", "evaluate_every"):
-            value = getattr(self, name)
-            everyone = name == "clients_per_round" and value is None
-            if not everyone and not (isinstance(value, Integral) and value >= 1):
-                raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")
-        if not 0 <= self.dropout_rate < 1:
-            raise ValueError(f"dropout_rate: got {self.dropout_rate!r}, expected it in [0, 1)")
+        require_count(rounds=self.rounds, evaluate_every=self.evaluate_every)
+        if self.clients_per_round is not None:
+            require_count(clients_per_round=self.clients_per_round)
+        require_share(dropout_rate=self.dropout_rate)
         compute.worker_count(self.workers)
 
     def evaluates_after(self, number: int) -> bool:

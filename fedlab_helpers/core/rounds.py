@@ -1,43 +1,49 @@
 """The round loop of federated learning."""
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from fedlab_helpers.compression.downlink import Changes, Link
 from fedlab_helpers.core import compute, state, wire
-from fedlab_helpers.core.checkpoint import Checkpoint, CheckpointError, Snapshot, described, digest
-from fedlab_helpers.core.client import Clients
-from fedlab_helpers.core.history import History, RoundRecord
-from fedlab_helpers.core.ledger import Ledger
-from fedlab_helpers.core.messages import Crew
+from fedlab_helpers.core.checkpoint import Checkpoint, Snapshot
+from fedlab_helpers.core.client import Clients, everything
+from fedlab_helpers.core.examples import Examples
+from fedlab_helpers.core.history import History, RoundBooks, RoundRecord
+from fedlab_helpers.core.identity import digest, known_as
+from fedlab_helpers.core.messages import ClientState, Codec, Transform, Workers
 from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.require import require
+from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import ServerState, Strategy, require_cohort
 from fedlab_helpers.core.training import Stopped, evaluate
-from fedlab_helpers.core.updates import ClientState, Codec, Transform
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+
+
+class Downlinks(Protocol):
+    """Another way to send weights down than whole, such as `compression.Changes`."""
+
+    def begin(self, params: State, extra: State, table: str | None) -> wire.Downlink:
+        """Return the link before the first round; `table` is the row-sparse parameter, if any."""
 
 
 def rounds(
     model: nn.Module,
-    clients: Sequence[EncodedReviews],
+    clients: Sequence[Examples],
     strategy: Strategy,
     plan: Plan,
     *,
-    test: EncodedReviews | None = None,
+    test: Examples | None = None,
     codec: Codec | None = None,
-    downlink: Changes | None = None,
+    downlink: Downlinks | None = None,
     transforms: Sequence[Transform] = (),
-    shared: Callable[[str], bool] = lambda name: True,
+    shared: Callable[[str], bool] = everything,
     client_states: dict[int, ClientState] | None = None,
     client_devices: Sequence[str | torch.device] | None = None,
-    stop: threading.Event | None = None,
+    stop: compute.Stop | None = None,
     checkpoint: str | Path | None = None,
 ) -> Iterator[RoundRecord]:
     """Train a model over clients that keep their data, and yield a record after each round.
@@ -47,11 +53,11 @@ def rounds(
     For a progress bar: `for record in tqdm(rounds(…), total=plan.rounds)`.
 
     Args:
-        model: called as `model(tokens, lengths)`; changed in place.
-        clients: the reviews of each client.
+        model: called as `model(*batch.inputs)`; changed in place.
+        clients: the examples of each client.
         strategy: what the server does with the updates.
         plan: rounds, cohort, local training, seed.
-        test: reviews to evaluate the global model on; None: no metrics.
+        test: examples to evaluate the global model on; None: no metrics.
         codec: how updates become bytes; None: `wire.touched_rows()`.
         downlink: how the weights' changes are sent to clients; None: the weights, whole.
         transforms: what each update passes, in order, before it is encoded.
@@ -68,112 +74,126 @@ def rounds(
         CheckpointError: the folder is damaged, or holds another run or more rounds than planned.
         NoUpdateLeft: no client of a round sent an update that could be used.
     """
-    places = compute.place(len(clients), client_devices or [next(model.parameters()).device])
-    crew = Clients(
-        model,
-        clients,
-        places,
-        plan.local,
-        plan.seed,
-        plan.dropout_rate,
-        compute.worker_count(plan.workers),
-        strategy,
-        codec or wire.touched_rows(),
-        transforms,
-        shared,
-        stop,
-        plan.pace,
+    workers = Clients(
+        model, clients, strategy, plan, codec, transforms, shared, client_devices, stop
     )
-    states = {} if client_states is None else client_states
-    return rounds_with(crew, model, strategy, plan, test, downlink, states, checkpoint)
+    return rounds_with(workers, model, strategy, plan, test, downlink, client_states, checkpoint)
 
 
 def rounds_with(
-    crew: Crew,
+    workers: Workers,
     model: nn.Module,
     strategy: Strategy,
     plan: Plan,
-    test: EncodedReviews | None = None,
-    downlink: Changes | None = None,
+    test: Examples | None = None,
+    downlink: Downlinks | None = None,
     client_states: dict[int, ClientState] | None = None,
     checkpoint: str | Path | None = None,
 ) -> Iterator[RoundRecord]:
     """As `rounds`, with clients wherever they are; the other arguments are those of `rounds`.
 
     Args:
-        crew: answers requests; `Clients` in this process, or machines in a network.
+        workers: answer requests; `Clients` in this process, or machines in a network.
     """
-    _require_fit(downlink, strategy)
-    require_cohort(strategy.combine, plan.clients_per_round or crew.size)
-    server = strategy.init(_shared_weights(model, crew.shared), crew.size)
-    link = Link(server.params, strategy.broadcast(server), downlink, crew.sparse_parameter())
-    identity = _identity(crew, strategy, plan, test, downlink)
-    store = Checkpoint(checkpoint, identity) if checkpoint else None
-    states = {} if client_states is None else client_states
-    return _play(model, server, strategy, plan, crew, test, store, states, link)
+    if downlink and strategy.sends != "change":
+        raise ValueError(
+            f"downlink: got {downlink!r}, but a server that is sent whole weights forgets what its "
+            "own changes left out; expected a strategy with sends='change'"
+        )
+    require_cohort(strategy.combine, plan.clients_per_round or workers.size)
+    weights, buffers = shared_weights(model, workers.shared)
+    server = strategy.init(weights, workers.size)
+    begun = (weights, strategy.broadcast(server))
+    link = downlink.begin(*begun, workers.sparse_parameter()) if downlink else wire.Downlink(*begun)
+    kept = {} if client_states is None else client_states
+    run = _Run(workers, model, strategy, plan, test, server, link, buffers, kept)
+    if checkpoint is None:
+        return run.records()
+    settings = asdict(replace(plan, rounds=1, workers="auto"))  # more rounds are welcome
+    identity = {**settings, **workers.identity()}
+    identity |= {"strategy": known_as(strategy), "downlink": known_as(downlink)}
+    return Checkpoint(checkpoint, identity | {"test": digest(test)}).follow(run, plan.rounds)
 
 
-def _play(
-    model: nn.Module,
-    server: ServerState,
-    strategy: Strategy,
-    plan: Plan,
-    crew: Crew,
-    test: EncodedReviews | None,
-    store: Checkpoint | None,
-    client_states: dict[int, ClientState],
-    link: Link,
-) -> Iterator[RoundRecord]:
-    """Yield the records of the rounds that are stored, then of those that are left to play."""
-    if store and (saved := _load(store, plan)):
-        params = {name: saved.server["params"][name] for name in server.params}  # in this order
-        memory = {owner: t for owner, t in saved.server.items() if owner != "params"}
+@dataclass(eq=False)
+class _Run:
+    """What goes from round to round."""
+
+    workers: Workers
+    model: nn.Module
+    strategy: Strategy
+    plan: Plan
+    test: Examples | None
+    server: ServerState
+    link: wire.Downlink
+    buffers: State
+    kept: dict[int, ClientState]
+    books: RoundBooks | None = field(default=None)
+
+    def records(self) -> Iterator[RoundRecord]:
+        """Yield a record after each round that is left; one that is stopped is dropped."""
+        for number in range(self.server.round + 1, self.plan.rounds + 1):
+            try:
+                self.books = self._round(number)
+            except Stopped:
+                return
+            self.kept.update(self.books.kept)
+            self.workers.accepted(number, self.books.losses)
+            self._show()
+            due = self.test is not None and self.plan.evaluates_after(number)
+            metrics = evaluate(self.model, self.test).to_dict() if due else {}
+            yield self.books.record(metrics)
+
+    def _round(self, number: int) -> RoundBooks:
+        """Draw a cohort, send, let it train, average what comes back; return the books."""
+        server, strategy = self.server, self.strategy
+        cohort = sample_cohort(self.plan, number, self.workers.size)
+        expected = (server.params, strategy.extra_like(server.params), self.buffers)
+        fresh = getattr(self.workers, "repeatable", True)
+        books = RoundBooks(number, cohort, self.workers.codec, *expected, repeatable=fresh)
+        received, link, books.bytes_down = self.link.deliver(cohort)
+        if self.buffers:
+            received = replace(received, buffers=self.buffers)
+            books.bytes_down += len(wire.dense().encode(self.buffers)) * len(cohort)
+        # Closed at once, whatever happens: no client trains on after an error.
+        with closing(self.workers.replies(number, cohort, received, self.kept)) as replies:
+            server = strategy.aggregate(server, books.accept(replies))
+        rng = compute.torch_rng(self.plan.seed, "downlink", number)
+        self.link = link.advance(server.params, strategy.broadcast(server), rng)
+        self.server, self.buffers = server, books.mean_buffers()
+        return books
+
+    def _show(self) -> None:
+        """Write the global weights into the model."""
+        self.model.load_state_dict({**self.link.held, **self.buffers}, strict=False)
+
+    def to_state(self) -> dict[str, State]:
+        """Return what the server holds, by owner, for a checkpoint."""
+        own = {"params": self.server.params, "downlink": self.link.to_state()}
+        return {**own, "buffers": self.buffers, **self.server.memory}
+
+    def changed(self) -> dict[int, ClientState]:
+        """Return what clients keep of the last round."""
+        return self.books.kept if self.books else {}
+
+    def restore(self, saved: Snapshot) -> None:
+        """Go to where a checkpoint was written."""
+        memory = dict(saved.server)
+        # In the order of the weights, which a checkpoint does not keep.
+        params = {name: memory["params"][name] for name in self.server.params}
+        self.buffers = {name: memory.get("buffers", {})[name] for name in self.buffers}
         kept = memory.pop("downlink", {})
-        server = replace(server, params=params, round=len(saved.records), memory=memory)
-        link = link.restored(kept, params, strategy.broadcast(server), server.round)
-        client_states.update(saved.clients)
-        model.load_state_dict(link.held, strict=False)
-        yield from saved.records
-
-    for number in range(server.round + 1, plan.rounds + 1):
-        try:
-            server, ledger, link = _round(number, server, strategy, plan, crew, client_states, link)
-        except Stopped:
-            return
-        client_states.update(ledger.kept)
-        crew.accepted(number, ledger.losses)
-        model.load_state_dict(link.held, strict=False)
-        due = test is not None and plan.evaluates_after(number)
-        record = ledger.record(asdict(evaluate(model, test)) if due else {})
-        if store:
-            server_side = {"params": server.params, **server.memory, "downlink": link.to_state()}
-            store.save(server_side, ledger.kept, record)
-        yield record
-
-
-def _round(
-    number: int,
-    server: ServerState,
-    strategy: Strategy,
-    plan: Plan,
-    crew: Crew,
-    client_states: dict[int, ClientState],
-    link: Link,
-) -> tuple[ServerState, Ledger, Link]:
-    """Play one round: draw a cohort, send, let it train, average what comes back."""
-    cohort = sample_cohort(plan, number, crew.size)
-    ledger = Ledger(number, cohort, crew.codec, server.params, strategy.extra_like(server.params))
-    received, link, ledger.bytes_down = link.deliver(cohort)
-    # Closed at once, whatever happens: no client trains on after an error.
-    with closing(crew.replies(number, cohort, received, client_states)) as replies:
-        server = strategy.aggregate(server, ledger.accept(replies))
-    rng = compute.torch_rng(plan.seed, "downlink", number)
-    return server, ledger, link.advance(server.params, strategy.broadcast(server), rng)
+        memory = {name: part for name, part in memory.items() if name not in ("params", "buffers")}
+        self.server = replace(self.server, params=params, round=len(saved.records), memory=memory)
+        extra = self.strategy.broadcast(self.server)
+        self.link = self.link.restored(kept, params, extra, self.server.round)
+        self.kept.update(saved.clients)
+        self._show()
 
 
 def run(
     model: nn.Module,
-    clients: Sequence[EncodedReviews],
+    clients: Sequence[Examples],
     strategy: Strategy,
     plan: Plan,
     **options: Any,
@@ -189,50 +209,19 @@ def sample_cohort(plan: Plan, number: int, n_clients: int) -> tuple[int, ...]:
         ValueError: the plan asks for more clients than there are.
     """
     size = n_clients if plan.clients_per_round is None else plan.clients_per_round
-    if not 1 <= size <= n_clients:
-        raise ValueError(f"clients_per_round: got {size}, expected 1 to {n_clients}, the clients")
+    fine = 1 <= size <= n_clients
+    require(fine, "clients_per_round", size, f"1 to {n_clients}, the clients")
     drawn = compute.numpy_rng(plan.seed, "cohort", number).choice(n_clients, size, replace=False)
     return tuple(sorted(drawn.tolist()))
 
 
-def _shared_weights(model: nn.Module, shared: Callable[[str], bool]) -> state.State:
-    """Return a copy of what the server averages, on the CPU."""
-    weights = state.to_device(state.of_model(model), "cpu")
-    if not any(map(shared, weights)):
-        raise ValueError(f"shared: no parameter is; expected at least one of {sorted(weights)}")
-    return {name: tensor for name, tensor in weights.items() if shared(name)}
-
-
-def _require_fit(downlink: Changes | None, strategy: Strategy) -> None:
-    if downlink and strategy.sends != "change":
-        raise ValueError(
-            f"downlink: got {downlink!r}, but a server that is sent whole weights forgets what its "
-            "own changes left out; expected a strategy with sends='change'"
-        )
-
-
-def _load(store: Checkpoint, plan: Plan) -> Snapshot | None:
-    saved = store.load()
-    if saved and len(saved.records) > plan.rounds:
-        raise CheckpointError(
-            f"{store.folder}: holds {len(saved.records)} rounds, expected at most {plan.rounds}"
-        )
-    return saved
-
-
-def _identity(
-    crew: Crew,
-    strategy: Strategy,
-    plan: Plan,
-    test: EncodedReviews | None,
-    downlink: Changes | None,
-) -> dict[str, Any]:
-    """Return what must be equal for a checkpoint to be of this run; more rounds are welcome."""
-    settings = asdict(replace(plan, rounds=1, workers="auto"))
-    return {
-        **{name: value for name, value in settings.items() if name not in ("rounds", "workers")},
-        **crew.identity(),
-        "strategy": described(strategy),
-        "downlink": described(downlink),
-        "test": digest([] if test is None else [test]),
-    }
+def shared_weights(model: nn.Module, shared: Callable[[str], bool]) -> tuple[State, State]:
+    """Return copies, on the CPU, of the weights that the server moves, and of the buffers that it
+    averages. Raises ValueError where no weight is shared."""
+    held = {n: t for n, t in state.of_model(model).items() if shared(n)}
+    held, buffers = state.to_device(held, "cpu"), state.buffer_names(model)
+    weights = {name: tensor for name, tensor in held.items() if name not in buffers}
+    if not weights:
+        known = sorted(name for name, _ in model.named_parameters())
+        raise ValueError(f"shared: no parameter is; expected at least one of {known}")
+    return weights, {name: tensor for name, tensor in held.items() if name in buffers}

@@ -1,26 +1,97 @@
-"""Training on the embedding rows that a client's reviews use, and on no other."""
+"""The embedding rows that a client's examples use: trained, sent and averaged, and no others.
+
+A row whose word a client never saw gets no gradient, so leaving it out loses nothing, as long as
+nothing else moves it. A client with 28 reviews touches some hundred rows of many thousand, and
+steps on the others are most of a dense client's work. A model says which of its parameters is such
+a table by `token_parameter`: row i is used for id i of the first input and for nothing else.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from fedlab_helpers.core.examples import Examples
+from fedlab_helpers.core.messages import Codec, Update
 from fedlab_helpers.core.state import State
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 
-def select(data: EncodedReviews) -> tuple[EncodedReviews, Tensor]:
-    """Return the reviews with ids counted within the rows they touch, and these rows.
+def sparse_table(
+    model: nn.Module,
+    *,
+    shared: Callable[[str], bool],
+    codec: Codec,
+    weight_decay: float,
+    dense: bool,
+) -> str | None:
+    """Return the name of the table of which the touched rows are all that moves, if one is.
 
-    Untouched rows get no gradient, so leaving them out changes nothing as long as nothing else
-    moves them (weight decay would). A client with 28 reviews touches some hundred rows of many
-    thousand, and steps on the others are most of a dense client's work.
+    Args:
+        model: perhaps with a `token_parameter`; an `own_token_parameter` is a second such table.
+        shared: whether the parameter of this name is sent.
+        codec: one that makes whole what it sends has no use for rows.
+        weight_decay: of the clients; it moves every row.
+        dense: whether the strategy moves every row.
+
+    Raises:
+        ValueError: the model has no parameter of the name that it gives.
+    """
+    name = getattr(model, "token_parameter", None)
+    known = [known for known, _ in model.named_parameters(remove_duplicate=False)]
+    if name and name not in known:
+        raise ValueError(
+            f"model: its token_parameter is {name!r}, expected one of {known}, or None"
+        )
+    # A second table that is sent, too, has other rows to train.
+    second = getattr(model, "own_token_parameter", None)
+    exact = codec.keeps_rows and weight_decay == 0 and not dense
+    exact = exact and not (second and shared(second))
+    return name if name and exact and shared(name) else None
+
+
+@torch.no_grad()
+def require_lookup_only(model: nn.Module, table: str, data: Examples) -> None:
+    """Raise ValueError unless the model answers the same with the touched rows of its table only.
+
+    A table that is used for something else too, as under a second name or to score next words,
+    must be trained whole.
+
+    Args:
+        model: not changed.
+        table: name of the parameter.
+        data: a few examples.
+    """
+    model = copy.deepcopy(model).eval()
+    few, touched = select(data)
+    whole = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    answer = model(*data.inputs)
+    try:
+        load(model, whole | {table: whole[table][touched]})
+        same = torch.allclose(model(*few.inputs), answer, rtol=1e-3, atol=1e-5, equal_nan=True)
+    except Exception:  # whatever a model makes of a table with other rows
+        same = False
+    if not same:
+        raise ValueError(
+            f"model: {table!r}, its token_parameter, is used for more than to look up the ids of "
+            "the first input, so it cannot be trained row by row; set token_parameter to None"
+        )
+
+
+def select(data: Examples) -> tuple[Examples, Tensor]:
+    """Return the examples with ids counted within the rows they touch, and these rows.
+
+    Args:
+        data: its first input holds ids, (N, T) int64.
 
     Returns:
-        The reviews, with tokens in 0..k-1, and the ascending word ids behind them, (k,) int64;
-        the first is always 0, so that padding stays padding.
+        The examples, with ids in 0..k-1, and the ascending ids behind them, (k,) int64; the first
+        is always 0, so that padding stays padding. Targets stay as they are.
     """
-    padding = data.tokens.new_zeros(1)
-    rows = torch.cat([padding, data.tokens.flatten()]).unique()
-    return EncodedReviews(torch.searchsorted(rows, data.tokens), data.lengths, data.labels), rows
+    tokens, *others = data.inputs
+    touched = torch.cat([tokens.new_zeros(1), tokens.flatten()]).unique()
+    return data.with_inputs(torch.searchsorted(touched, tokens), *others), touched
 
 
 def load(model: nn.Module, state: State) -> None:
@@ -32,3 +103,19 @@ def load(model: nn.Module, state: State) -> None:
             resized = nn.Parameter(values, requires_grad=parameter.requires_grad)
             setattr(model.get_submodule(owner), leaf, resized)
     model.load_state_dict(state)
+
+
+def make_whole(update: Update, like: State) -> Update:
+    """Return the update with each row-sparse tensor written out, zeros in the untouched rows."""
+    delta = dict(update.delta)
+    for name, rows in update.touched_rows.items():
+        delta[name] = torch.zeros_like(like[name]).index_copy_(0, rows, delta[name])
+    return replace(update, delta=delta, touched_rows={})
+
+
+def changed(change: State, table: str | None) -> tuple[State, dict[str, Tensor]]:
+    """Return a change with those rows of a table only that are not zero, and which these are."""
+    if table not in change:
+        return change, {}
+    moved = change[table].flatten(1).any(1).nonzero()[:, 0]
+    return {**change, table: change[table][moved]}, {table: moved}

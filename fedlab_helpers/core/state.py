@@ -1,10 +1,11 @@
 """Arithmetic on model states: `State` maps a parameter's name to its tensor."""
 
 from collections.abc import Iterable, Mapping
-from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
+
+from fedlab_helpers.core.require import is_number, require
 
 State = dict[str, Tensor]
 Rows = Mapping[str, Tensor]  # tensor name -> which of its rows a state holds, (k,) int64
@@ -17,6 +18,15 @@ def of_model(model: nn.Module) -> State:
     the hands of whoever keeps them as soon as the model trains on.
     """
     return clone(model.state_dict())
+
+
+def buffer_names(model: nn.Module) -> frozenset[str]:
+    """Return the names in the model's state that are no parameters: running statistics, masks, …
+
+    They are no weights: a server's step, momentum or noise must not move a variance below zero.
+    """
+    weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return frozenset(model.state_dict().keys() - weights)
 
 
 def clone(state: Mapping[str, Tensor]) -> State:
@@ -112,13 +122,14 @@ class RunningMean:
         """
         rows = rows or {}
         self._require_fit(state, rows)
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"weight: got {weight!r}, expected a finite number not below 0")
+        fine = is_number(weight) and weight >= 0
+        require(fine, "weight", weight, "a finite number not below 0")
         for name, tensor in state.items():
             if name in rows:
                 self._add_rows(name, tensor, weight, rows[name])
             else:
-                self.sums[name].add_(tensor, alpha=weight)
+                values = tensor if tensor.is_floating_point() else tensor.double()
+                self.sums[name].add_(values, alpha=weight)
                 if name in self.row_weight:
                     self.row_weight[name] += weight
         self.weight += weight
@@ -159,16 +170,13 @@ class RunningMean:
 
     def _mean(self, name: str) -> Tensor:
         if name not in self.row_weight:
-            return _rounded(self.sums[name] / self.weight, self.base[name])
+            mean = self.sums[name] / self.weight
+            return mean if self.base[name].is_floating_point() else mean.round()
         base, total = self.base[name].double(), self.sums[name]
         seen = self.row_weight[name].view(-1, *[1] * (total.dim() - 1))
         if self.per_row:
             return torch.where(seen > 0, total / seen.clamp_min(1e-300), base)
         return (total + (self.weight - seen) * base) / self.weight
-
-
-def _rounded(mean: Tensor, like: Tensor) -> Tensor:
-    return mean if like.is_floating_point() else mean.round()
 
 
 def weighted_mean(states: Iterable[State], weights: Iterable[float]) -> State:
@@ -178,13 +186,9 @@ def weighted_mean(states: Iterable[State], weights: Iterable[float]) -> State:
         ValueError: there is no state, the weights do not match them in number, are negative,
             or sum to zero.
     """
-    mean: RunningMean | None = None
-    for state, weight in zip_longest(states, weights):
-        if state is None or weight is None:
-            more = "states" if weight is None else "weights"
-            raise ValueError(f"weights: got more {more}, expected one weight for each state")
-        mean = mean or RunningMean(zeros_like(state))
+    states, weights = list(states), list(weights)
+    require(len(states) == len(weights) > 0, "weights", len(weights), "one weight for each state")
+    mean = RunningMean(zeros_like(states[0]))
+    for state, weight in zip(states, weights, strict=True):
         mean.add(state, weight)
-    if mean is None:
-        raise ValueError("weighted_mean: got no state, expected at least one")
     return mean.result()

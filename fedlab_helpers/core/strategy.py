@@ -5,17 +5,26 @@ local training (`begin`, `report`), `combine` (many updates to one change) and `
 to new global weights).
 """
 
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from torch import nn
 
-from fedlab_helpers.core.state import State, add, to_device, zeros_like
+from fedlab_helpers.core.compute import Stop
+from fedlab_helpers.core.examples import Examples
+from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.objective import Objective
+from fedlab_helpers.core.require import require, require_positive
+from fedlab_helpers.core.state import RunningMean, State, add, norm, to_device, zeros_like
 from fedlab_helpers.core.training import Hooks, LocalConfig
-from fedlab_helpers.core.updates import Update
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+
+_WEIGHTS = {
+    "examples": lambda update: update.examples,
+    "uniform": lambda update: 1,
+    "inverse_loss": lambda update: 1 / max(update.losses[-1], 1e-3),
+    "norm": lambda update: norm(update.delta),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,17 +46,17 @@ class ServerState:
 
 
 @dataclass(frozen=True, eq=False)
-class Turn:
+class LocalRun:
     """One client's part in a round, as a strategy sees it before the local training.
 
     Args:
         model: holds the received weights, and the client's own private ones.
         weights: the received ones, on the CPU; of an embedding perhaps the touched rows only.
         extra: what the server sent beside them, on the CPU.
-        data: the client's reviews, with ids that fit the model.
+        data: the client's examples, with ids that fit the model.
         config: how it will train.
         kept: what `report` kept for this client in its last accepted round, on the CPU; else {}.
-        loss: of the received weights on the client's reviews, in nats, for a strategy that asks.
+        loss: of the received weights on the client's examples, for a strategy that asks.
         seed: of this client in this round, for a strategy that trains a second model.
         stop: looked at between batches.
         steps: that it will take, where it does not finish its work; None: all.
@@ -56,12 +65,12 @@ class Turn:
     model: nn.Module
     weights: State
     extra: State
-    data: EncodedReviews
+    data: Examples
     config: LocalConfig
     kept: State
     loss: float | None = None
     seed: int = 0
-    stop: threading.Event | None = None
+    stop: Stop | None = None
     steps: int | None = None
 
     def on_device(self, tensors: State) -> State:
@@ -109,6 +118,35 @@ class Add:
 
 
 @dataclass(frozen=True)
+class Mean:
+    """The weighted mean of the clients' changes.
+
+    Args:
+        weights: "examples": n_k / n, as in FedAvg (McMahan et al. 2017, arXiv:1602.05629,
+            Algorithm 1); "uniform": each client counts the same; "inverse_loss": by 1 over its
+            training loss of the last local epoch, at most 1,000; "norm": by the norm of its
+            change ("gradient-based"), so that who has most to say counts most.
+        per_row: divide each embedding row by the weight of the clients whose reviews contain
+            that word, not by everybody's: a rare word's row is then not diluted by the zeros of
+            clients that never saw it. An update that is sent whole counts as touching every row.
+    """
+
+    weights: Literal["examples", "uniform", "inverse_loss", "norm"] = "examples"
+    per_row: bool = False
+
+    def __post_init__(self):
+        known = f"one of {sorted(_WEIGHTS)}"
+        require(self.weights in _WEIGHTS, "weights", self.weights, known)
+
+    def __call__(self, base: State, updates: Iterable[Update]) -> State:
+        """Return the mean; updates are taken one at a time."""
+        mean = RunningMean(base, self.per_row)
+        for update in updates:
+            mean.add(update.delta, _WEIGHTS[self.weights](update), update.touched_rows)
+        return mean.result()
+
+
+@dataclass(frozen=True)
 class Strategy:
     """A way to make one model out of many updates; on its own, clients train as they would alone.
 
@@ -128,24 +166,26 @@ class Strategy:
     asks_loss = False  # True: each client first evaluates the received weights on its reviews
 
     def __post_init__(self):
-        if self.sends not in ("change", "weights"):
-            raise ValueError(f"sends: got {self.sends!r}, expected 'change' or 'weights'")
-        if self.sends == "weights" and self.step != Add():
-            raise ValueError(f"step: got {self.step!r}, but whole weights leave no step to take")
+        require(self.sends in ("change", "weights"), "sends", self.sends, "'change' or 'weights'")
+        fine = self.sends == "change" or self.step == Add()
+        require(fine, "step", self.step, "Add(): whole weights leave no step to take")
 
     def init(self, params: State, clients: int = 1) -> ServerState:
         """Return the state before the first round, of a run with so many clients."""
         return ServerState(params, clients=clients)
 
+    def require_objective(self, objective: Objective) -> None:
+        """Raise a ValueError if the strategy has no meaning for what the clients are asked."""
+
     def broadcast(self, server: ServerState) -> State:
         """Return what the server sends to each client beside the weights."""
         return {}
 
-    def begin(self, turn: Turn) -> Hooks:
+    def begin(self, run: LocalRun) -> Hooks:
         """Return what changes inside one client's local training."""
         return Hooks()
 
-    def report(self, turn: Turn, update: Update) -> tuple[State, State]:
+    def report(self, run: LocalRun, update: Update) -> tuple[State, State]:
         """Return what a client sends beside its change, and what it keeps, after its training."""
         return {}, {}
 
@@ -176,17 +216,3 @@ def require_cohort(combine: Combine, size: int) -> None:
     """Raise a ValueError if a combination says that it cannot work with so many clients."""
     if check := getattr(combine, "require_cohort", None):
         check(size)
-
-
-def require_positive(**values: float) -> None:
-    """Raise a ValueError that names the first value that is not a finite number above 0."""
-    for name, value in values.items():
-        if not 0 < value < float("inf"):
-            raise ValueError(f"{name}: got {value!r}, expected a finite number above 0")
-
-
-def require_share(**values: float) -> None:
-    """Raise a ValueError that names the first value that is not in [0, 1)."""
-    for name, value in values.items():
-        if not 0 <= value < 1:
-            raise ValueError(f"{name}: got {value!r}, expected a number in [0, 1)")

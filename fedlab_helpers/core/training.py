@@ -1,19 +1,23 @@
 """Local training and evaluation of one model on one client's data."""
 
 import math
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from fedlab_helpers.core.compute import torch_rng
-from fedlab_helpers.tasks.reviews.model import seed_dropout
-from fedlab_helpers.tasks.reviews.words import Batch, EncodedReviews
+from fedlab_helpers.core.compute import Stop, torch_rng
+from fedlab_helpers.core.examples import Batch, Examples
+from fedlab_helpers.core.model import seed_dropout
+from fedlab_helpers.core.require import (
+    is_count,
+    is_number,
+    require,
+    require_count,
+    require_positive,
+)
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
@@ -27,8 +31,8 @@ class LocalConfig:
     """How one client trains in one round.
 
     Args:
-        epochs: passes over the client's reviews.
-        batch_size: reviews a step; None: all at once.
+        epochs: passes over the client's examples.
+        batch_size: examples a step; None: all at once.
         lr: learning rate.
         optimizer: "adam" or "sgd" (no momentum); a new one each round, so that no state leaks
             from one client to the next.
@@ -47,39 +51,21 @@ class LocalConfig:
     weight_decay: float = 0.0
 
     def __post_init__(self):
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(
-                f"optimizer: got {self.optimizer!r}, expected one of {sorted(OPTIMIZERS)}"
-            )
-        size, norm = self.batch_size, self.max_grad_norm
-        checks = {
-            "epochs": (_is_count(self.epochs), "an integer of at least 1"),
-            "batch_size": (size is None or _is_count(size), "an integer of at least 1, or None"),
-            "lr": (_is_number(self.lr) and self.lr > 0, "a positive number"),
-            "max_grad_norm": (
-                norm is None or (_is_number(norm) and norm > 0),
-                "a positive number, or None",
-            ),
-            "weight_decay": (
-                _is_number(self.weight_decay) and self.weight_decay >= 0,
-                "a number not below 0",
-            ),
-        }
-        for name, (fine, accepted) in checks.items():
-            if not fine:
-                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected {accepted}")
+        size, norm, decay = self.batch_size, self.max_grad_norm, self.weight_decay
+        known = f"one of {sorted(OPTIMIZERS)}"
+        require(self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, known)
+        require_count(epochs=self.epochs)
+        fine = size is None or is_count(size)
+        require(fine, "batch_size", size, "an integer of at least 1, or None")
+        require_positive(lr=self.lr)
+        fine = norm is None or (is_number(norm) and norm > 0)
+        require(fine, "max_grad_norm", norm, "a positive number, or None")
+        fine = is_number(decay) and decay >= 0
+        require(fine, "weight_decay", decay, "a number not below 0")
 
     def steps(self, examples: int) -> int:
-        """Return how many optimiser steps a client with so many reviews takes."""
+        """Return how many optimiser steps a client with so many examples takes."""
         return self.epochs * math.ceil(examples / (self.batch_size or max(1, examples)))
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, Integral) and value >= 1
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -89,7 +75,7 @@ class Hooks:
     Args:
         loss: (model, loss of the batch) -> loss that is differentiated.
         gradients: called with the model once its gradients are there, before clipping.
-        logits: (B, C) of a batch -> those that the loss is taken of.
+        logits: the model's outputs of a batch -> those that the loss is taken of.
         after: called with the model after each step.
     """
 
@@ -101,7 +87,7 @@ class Hooks:
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What a training was: steps, and the mean loss (nats) of each epoch over the reviews seen."""
+    """What a training was: steps, and the mean loss of each epoch over the targets asked."""
 
     steps: int
     losses: tuple[float, ...]
@@ -109,44 +95,54 @@ class TrainingReport:
 
 @dataclass(frozen=True)
 class Metrics:
-    """How well a model does: mean cross-entropy in nats, share of right answers, reviews."""
+    """How well a model does: `metrics.loss`, `metrics.accuracy` or what else its task measures.
 
-    loss: float
-    accuracy: float
+    Args:
+        values: by name, the loss first, then the objective's first measure.
+        examples: targets that were asked.
+    """
+
+    values: dict[str, float]
     examples: int
+
+    def __getattr__(self, name: str) -> float:
+        if not name.startswith("_") and name in (values := self.__dict__.get("values", {})):
+            return values[name]
+        raise AttributeError(f"{name}: these metrics have {[*self.__dict__.get('values', ())]}")
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the values and "examples", by name."""
+        return {**self.values, "examples": self.examples}
 
 
 def train(
     model: nn.Module,
-    data: EncodedReviews,
+    data: Examples,
     config: LocalConfig,
     *,
     seed: int = 0,
     hooks: Hooks | None = None,
-    stop: threading.Event | None = None,
+    stop: Stop | None = None,
     max_steps: int | None = None,
 ) -> TrainingReport:
     """Train the model in place, on the device where it is.
 
     Args:
-        model: called as `model(tokens, lengths)`, returns logits (B, C).
-        data: at least one review, on the model's device.
+        model: called as `model(*batch.inputs)`.
+        data: at least one example of which something is asked, on the model's device.
         config: epochs, batches, optimiser.
-        seed: decides the order of the reviews and the dropout masks.
+        seed: decides the order of the examples and the dropout masks.
         hooks: changes to loss and gradients.
         stop: looked at between batches.
         max_steps: training ends after so many optimiser steps, also within an epoch.
 
     Raises:
         Stopped: `stop` was set; the model keeps the steps it took.
-        ValueError: there is no review, or no step to take.
+        ValueError: there is nothing to learn from, or no step to take.
     """
-    if not len(data):
-        raise ValueError("data: got no review, expected at least one")
-    if not (max_steps is None or _is_count(max_steps)):
-        raise ValueError(
-            f"max_steps: got {max_steps!r}, expected an integer of at least 1, or None"
-        )
+    _require_examples(data)
+    fine = max_steps is None or is_count(max_steps)
+    require(fine, "max_steps", max_steps, "an integer of at least 1, or None")
     hooks = hooks or Hooks()
     device = next(model.parameters()).device
     seed_dropout(model, torch_rng(seed, "dropout", device=device))
@@ -157,14 +153,15 @@ def train(
     model.train()
     steps, losses = 0, []
     for _ in range(config.epochs):
-        total, seen = torch.zeros((), device=device), 0
+        total, seen = torch.zeros((), device=device, dtype=torch.float32), 0
         for batch in data.batches(config.batch_size, order):
             if steps == max_steps:
                 break
             if stop is not None and stop.is_set():
                 raise Stopped
-            total += _step(model, optimizer, batch, config, hooks) * len(batch.labels)
-            steps, seen = steps + 1, seen + len(batch.labels)
+            if asked := data.objective.asked(batch.targets):
+                total += _step(model, optimizer, batch, data, config, hooks) * asked
+                steps, seen = steps + 1, seen + asked
         if seen:
             losses.append(float(total) / seen)
     return TrainingReport(steps, tuple(losses))
@@ -174,12 +171,13 @@ def _step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
+    data: Examples,
     config: LocalConfig,
     hooks: Hooks,
 ) -> Tensor:
     """Take one optimiser step and return the batch's mean loss before it."""
-    logits = model(batch.tokens, batch.lengths)
-    loss = cross_entropy(hooks.logits(logits) if hooks.logits else logits, batch.labels)
+    outputs = model(*batch.inputs)
+    loss = data.objective.loss(hooks.logits(outputs) if hooks.logits else outputs, batch.targets)
     optimizer.zero_grad()
     (hooks.loss(model, loss) if hooks.loss else loss).backward()
     if hooks.gradients:
@@ -190,6 +188,12 @@ def _step(
     if hooks.after:
         hooks.after(model)
     return loss.detach()
+
+
+def _require_examples(data: Examples) -> None:
+    if not data.asked:
+        none = f"{len(data)} examples, of which nothing is asked" if len(data) else "no example"
+        raise ValueError(f"data: got {none}, expected at least one")
 
 
 def clip_gradients(model: nn.Module, max_norm: float) -> None:
@@ -211,20 +215,34 @@ def clip_gradients(model: nn.Module, max_norm: float) -> None:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, data: EncodedReviews, batch_size: int = 256) -> Tensor:
-    """Return the model's logits without dropout, (N, C) on the CPU, in the order of `data`.
+def predict(model: nn.Module, data: Examples, batch_size: int = 256) -> Tensor:
+    """Return the model's outputs without dropout, (N, …) on the CPU, in the order of `data`.
+
+    Outputs of each step of padded examples are as wide as the widest of them; zeros follow.
 
     Raises:
-        ValueError: there is no review.
+        ValueError: there is no example.
     """
     if not len(data):
-        raise ValueError("data: got no review, expected at least one")
-    device = next(model.parameters()).device
-    by_length = data.lengths.argsort(stable=True)  # little padding to compute
-    batches = data.subset(by_length).to(device).batches(batch_size)
+        raise ValueError("data: got no example, expected at least one")
+    order, outputs = data.by_length(), []
     with _evaluating(model):
-        logits = torch.cat([model(batch.tokens, batch.lengths).cpu() for batch in batches])
-    return torch.empty_like(logits).index_copy_(0, by_length.cpu(), logits)
+        for batch in _sorted(model, data, order).batches(batch_size):
+            outputs.append(model(*batch.inputs).cpu())
+    if data.padded and data.objective.each_step:
+        widest = max(part.shape[1] for part in outputs)
+        outputs = [
+            torch.cat([part, part.new_zeros(len(part), widest - part.shape[1], *part.shape[2:])], 1)
+            for part in outputs
+        ]
+    joined = torch.cat(outputs)
+    return torch.empty_like(joined).index_copy_(0, order.cpu(), joined)
+
+
+def _sorted(model: nn.Module, data: Examples, order: Tensor) -> Examples:
+    """Return the examples where the model is, with little padding to compute."""
+    device = next(model.parameters()).device
+    return (data.subset(order) if data.padded else data).to(device)
 
 
 @contextmanager
@@ -239,12 +257,21 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def evaluate(model: nn.Module, data: EncodedReviews, batch_size: int = 256) -> Metrics:
-    """Return loss and accuracy of the model, without dropout; its train/eval mode stays.
+@torch.no_grad()
+def evaluate(model: nn.Module, data: Examples, batch_size: int = 256) -> Metrics:
+    """Return the loss and the measures of the data's objective, without dropout.
+
+    Outputs are judged batch by batch and not kept. The model's train/eval mode stays.
 
     Raises:
-        ValueError: there is no review.
+        ValueError: nothing is asked.
     """
-    logits, labels = predict(model, data, batch_size), data.labels.cpu()
-    accuracy = (logits.argmax(1) == labels).double().mean()
-    return Metrics(float(cross_entropy(logits, labels)), float(accuracy), len(data))
+    _require_examples(data)
+    with _evaluating(model):
+        rows = torch.cat(
+            [
+                data.objective.judge(model(*batch.inputs), batch.targets).cpu()
+                for batch in _sorted(model, data, data.by_length()).batches(batch_size)
+            ]
+        )
+    return Metrics(data.objective.metrics(rows), len(rows))

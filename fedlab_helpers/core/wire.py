@@ -2,20 +2,25 @@
 
 A payload is: 4 bytes of magic, a CRC-32 of the rest (little endian), and named tensors in the
 safetensors format, which holds no code. The CRC finds damage; the limits below keep malice cheap.
+Where a model has buffers, they travel beside what the codec made, as they are: "FLB1", the length
+of the codec's payload (4 bytes, little endian), that payload, and a payload with the buffers.
 """
 
 import struct
 import zlib
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedlab_helpers.core.state import State, of_model
-from fedlab_helpers.core.updates import Codec, Update
+from fedlab_helpers.core import rows
+from fedlab_helpers.core.messages import Codec, Received, Update
+from fedlab_helpers.core.state import State
 
-_MAGIC = b"FLW1"
+_MAGIC, _BUFFERED = b"FLW1", b"FLB1"
+_LENGTH = struct.Struct("<4sI")
 _HEADER = struct.Struct("<4sI")
 _REPORT, _LOSSES = "report", "losses"
 _MAX_HEADER = 1 << 20  # bytes of JSON that name the tensors: some ten thousand of them
@@ -85,14 +90,6 @@ def touched_rows() -> Tensors:
     return Tensors(keeps_rows=True)
 
 
-def make_whole(update: Update, like: State) -> Update:
-    """Return the update with each row-sparse tensor written out, zeros in the untouched rows."""
-    delta = dict(update.delta)
-    for name, rows in update.touched_rows.items():
-        delta[name] = torch.zeros_like(like[name]).index_copy_(0, rows, delta[name])
-    return replace(update, delta=delta, touched_rows={})
-
-
 def pack(update: Update, codec: Codec, like: State, rng: torch.Generator | None = None) -> bytes:
     """Return the bytes a client sends.
 
@@ -102,14 +99,48 @@ def pack(update: Update, codec: Codec, like: State, rng: torch.Generator | None 
         like: the weights the client received; they give the shapes of whole tensors.
         rng: of a codec that draws at random.
     """
-    return codec.encode(to_tensors(update, codec, like), rng)
+    return _with_buffers(codec.encode(to_tensors(update, codec, like), rng), update)
+
+
+def send(
+    update: Update, codec: Codec, kept: State, like: State, rng: torch.Generator | None = None
+) -> tuple[bytes, State]:
+    """Return the bytes a client sends, and what it keeps for its next update, as the codec says.
+
+    Args:
+        kept: what this returned in the client's last accepted round, else {}.
+
+    The other arguments are those of `pack`.
+    """
+    if remembering := getattr(codec, "pack", None):
+        payload, kept = remembering(update, kept, like, rng)
+        return _with_buffers(payload, update), kept
+    return pack(update, codec, like, rng), {}
+
+
+def _with_buffers(payload: bytes, update: Update) -> bytes:
+    if not update.buffers:
+        return payload
+    return _LENGTH.pack(_BUFFERED, len(payload)) + payload + dense().encode(update.buffers)
+
+
+def _split(payload: bytes) -> tuple[bytes, State]:
+    """Return the codec's part of a payload, and the buffers that came beside it."""
+    if not payload.startswith(_BUFFERED):
+        return payload, {}
+    if len(payload) < _LENGTH.size:
+        raise WireError(f"{len(payload)} bytes are too few for a payload with buffers")
+    end = _LENGTH.size + _LENGTH.unpack_from(payload)[1]
+    if end > len(payload):
+        raise WireError(f"claims {end} bytes before its buffers, but has {len(payload)}")
+    return payload[_LENGTH.size : end], dense().decode(payload[end:])
 
 
 def to_tensors(update: Update, codec: Codec, like: State) -> State:
     """Return an update as the named tensors that are encoded: "delta.…", "rows.…", "extra.…" and
     the report. The losses are the bits of float32 as integers, so that no codec rounds them."""
     if not codec.keeps_rows:
-        update = make_whole(update, like)
+        update = rows.make_whole(update, like)
     tensors = {f"delta.{name}": tensor for name, tensor in update.delta.items()}
     tensors |= {f"rows.{name}": rows.int() for name, rows in update.touched_rows.items()}
     tensors |= {f"extra.{name}": tensor for name, tensor in update.extra.items()}
@@ -129,7 +160,8 @@ def unpack(payload: bytes, codec: Codec, client: int) -> Update:
     Raises:
         WireError: the bytes are not such a payload.
     """
-    tensors = dict(codec.decode(payload))
+    body, buffers = _split(payload)
+    tensors = dict(codec.decode(body))
     report = _vector(_REPORT, tensors.pop(_REPORT, None), torch.int64)
     losses = _vector(_LOSSES, tensors.pop(_LOSSES, None), torch.int32)
     if len(report) != 2:
@@ -140,19 +172,60 @@ def unpack(payload: bytes, codec: Codec, client: int) -> Update:
         if kind not in parts:
             raise WireError(f"{name!r} is no part of an update, expected one of {sorted(parts)}")
         parts[kind][rest] = tensor
-    rows = {
+    touched = {
         name: _vector(f"rows.{name}", ids, torch.int32).long()
         for name, ids in parts["rows"].items()
     }
     examples, steps = report.tolist()
     losses = tuple(losses.view(torch.float32).tolist())
-    return Update(client, parts["delta"], rows, examples, steps, losses, parts["extra"])
+    return Update(client, parts["delta"], touched, examples, steps, losses, parts["extra"], buffers)
 
 
-def dense_size(model: nn.Module) -> int:
-    """Return the bytes of one update of this model, every value of it as it is."""
-    change = of_model(model)
-    return len(pack(Update(0, change, {}, 1, 1, (0.0,)), dense(), change))
+def encode_parts(received: Received) -> tuple[bytes, bytes, bytes]:
+    """Return what the server sends, as bytes: weights, extra and buffers; b"" for what is empty."""
+    parts = (received.weights, received.extra, received.buffers)
+    return tuple(dense().encode(part) if part else b"" for part in parts)
+
+
+def decode_parts(payloads: Iterable[bytes]) -> Received:
+    """Return what `encode_parts` was given. Raises WireError for bytes that are damaged."""
+    return Received(*(dense().decode(part) if part else {} for part in payloads))
+
+
+@dataclass(frozen=True, eq=False)
+class Downlink:
+    """What the server sends down: the weights, whole, each time, to every client it asks.
+
+    Args:
+        held: the weights that clients hold once they are up to date.
+        beside: what a strategy sends beside them, as those clients hold it.
+    """
+
+    held: State
+    beside: State = field(default_factory=dict)
+
+    def deliver(self, cohort: Sequence[int]) -> "tuple[Received, Downlink, int]":
+        """Return what clients hold once they are up to date, the link, and the bytes it took."""
+        payloads = encode_parts(Received(self.held, self.beside))
+        return decode_parts(payloads), self, sum(map(len, payloads)) * len(cohort)
+
+    def advance(self, params: State, extra: State, rng: torch.Generator) -> "Downlink":
+        """Return the link after a round.
+
+        Args:
+            params: the server's new weights.
+            extra: what goes beside them now.
+            rng: of what is drawn at random.
+        """
+        return replace(self, held=params, beside=extra)
+
+    def to_state(self) -> State:
+        """Return what a checkpoint needs beside the server's weights."""
+        return {}
+
+    def restored(self, state: State, params: State, extra: State, version: int) -> "Downlink":
+        """Return the link after so many rounds, from what `to_state` returned then."""
+        return replace(self, held=params, beside=extra)
 
 
 def _vector(name: str, tensor: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -1,27 +1,23 @@
 """What one machine does: train, and evaluate, on the reviews that it owns."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
 
 from fedlab_helpers.core import wire
 from fedlab_helpers.core.client import Clients
-from fedlab_helpers.core.messages import Received, Reply, Request, reason
+from fedlab_helpers.core.messages import ClientState, Received, Reply, Request, Transform, reason
 from fedlab_helpers.core.training import evaluate
-from fedlab_helpers.core.updates import ClientState, Transform
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.tasks.reviews.corpus import load_reviews
-from fedlab_helpers.tasks.reviews.words import EncodedReviews, encode_reviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
+
+PARTS = ("weights", "extra", "buffers")
 
 
 def pack(received: Received) -> dict[str, bytes]:
-    """Return what a server sends, as bytes: weights, and what the strategy sends beside them."""
-    return {
-        name: wire.dense().encode(part) if part else b""
-        for name, part in (("weights", received.weights), ("extra", received.extra))
-    }
+    """Return what a server sends, as bytes: weights, what the strategy sends beside, buffers."""
+    return dict(zip(PARTS, wire.encode_parts(received), strict=True))
 
 
 def unpack(sent: Mapping[str, bytes]) -> Received:
@@ -30,11 +26,7 @@ def unpack(sent: Mapping[str, bytes]) -> Received:
     Raises:
         WireError: the bytes are damaged.
     """
-    return Received(*(_decoded(sent[name]) for name in ("weights", "extra")))
-
-
-def _decoded(payload: bytes) -> dict[str, torch.Tensor]:
-    return wire.dense().decode(payload) if payload else {}
+    return wire.decode_parts(sent[name] for name in PARTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,22 +76,11 @@ class Node:
         weights = unpack(sent).weights
         self.job.require_fit(weights)
         model.load_state_dict(weights)
-        return asdict(evaluate(model, self.reviews))
+        return evaluate(model, self.reviews).to_dict()
 
     def _clients(self) -> Clients:
         """Return the clients of the simulation, of which only this one has reviews here."""
-        data = [None] * self.client + [self.reviews]
-        return Clients(
-            self.job.new_model(),
-            data,
-            [torch.device("cpu")] * len(data),
-            self.job.plan.local,
-            self.job.plan.seed,
-            dropout_rate=0.0,
-            workers=1,
-            strategy=self.job.new_strategy(),
-            codec=self.job.new_codec(),
-            transforms=self.transforms,
-            shared=lambda name: True,
-            stop=None,
-        )
+        data = [()] * self.client + [self.reviews]
+        plan = replace(self.job.plan, workers=1, dropout_rate=0.0, pace=None)
+        parts = (self.job.new_strategy(), plan, self.job.new_codec(), self.transforms)
+        return Clients(self.job.new_model(), data, *parts)

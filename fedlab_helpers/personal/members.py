@@ -13,8 +13,8 @@ from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.personal.per_client import kinds
 from fedlab_helpers.tasks.reviews import conventions
 from fedlab_helpers.tasks.reviews.corpus import Review
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.task import Task
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 VALIDATION = 0.125  # share of a client's reviews that it does not train on
 LEAST = 4  # reviews to validate with, at least
@@ -181,7 +181,7 @@ class _Dealer:
         if convention not in self._known:
             task = self.task
             self._known[convention] = tuple(
-                replace(reviews, labels=torch.from_numpy(conventions.labels(texts, convention)))
+                reviews.with_targets(torch.from_numpy(conventions.labels(texts, convention)))
                 for reviews, texts in (
                     (task.train, task.train_reviews),
                     (task.test, task.test_reviews),

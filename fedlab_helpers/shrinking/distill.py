@@ -1,11 +1,9 @@
 """Knowledge distillation: a small model learns from what a large one answers."""
 
-from dataclasses import replace
-
 from torch import Tensor, nn
 
 from fedlab_helpers.core.training import Hooks, predict
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
 def softened(logits: Tensor, temperature: float) -> Tensor:
@@ -36,7 +34,7 @@ def taught(
     if trust < 1:
         hard = nn.functional.one_hot(reviews.labels, logits.shape[1]).to(target.dtype)
         target = trust * target + (1 - trust) * hard
-    return replace(reviews, labels=target)
+    return reviews.with_targets(target)
 
 
 def cooled(temperature: float) -> Hooks:

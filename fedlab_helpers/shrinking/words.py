@@ -1,15 +1,14 @@
 """Fewer rows in the table of words: rare ones unknown, or several sharing a row."""
 
-from dataclasses import replace
-
 import torch
 
 from fedlab_helpers.core.compute import child_seed
+from fedlab_helpers.core.require import require_share
 from fedlab_helpers.core.state import of_model
-from fedlab_helpers.core.strategy import require_share
 from fedlab_helpers.shrinking.prune import resized
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import EncodedReviews, Vocabulary
+from fedlab_helpers.tasks.reviews.words import Vocabulary
 
 UNKNOWN = 1
 
@@ -18,7 +17,7 @@ def trim_reviews(reviews: EncodedReviews, size: int) -> EncodedReviews:
     """Return the reviews with the first `size` word ids; all others are unknown. Ids are by how
     often a word is seen, so these are the most frequent."""
     tokens = reviews.tokens
-    return replace(reviews, tokens=tokens.where(tokens < size, UNKNOWN))
+    return reviews.with_inputs(tokens.where(tokens < size, UNKNOWN), reviews.lengths)
 
 
 def trim_model(model: SentimentLSTM, size: int) -> SentimentLSTM:
@@ -52,7 +51,7 @@ def hash_reviews(reviews: EncodedReviews, vocab: Vocabulary, size: int) -> Encod
     if size < 3:
         raise ValueError(f"size: got {size!r}, expected at least 3")
     shared = [0, UNKNOWN, *(2 + child_seed(0, word) % (size - 2) for word in vocab.words[2:])]
-    return replace(reviews, tokens=torch.tensor(shared)[reviews.tokens])
+    return reviews.with_inputs(torch.tensor(shared)[reviews.tokens], reviews.lengths)
 
 
 def drop_words(reviews: EncodedReviews, share: float, rng: torch.Generator) -> EncodedReviews:
@@ -60,4 +59,6 @@ def drop_words(reviews: EncodedReviews, share: float, rng: torch.Generator) -> E
     by heart."""
     require_share(share=share)
     hit = torch.rand(reviews.tokens.shape, generator=rng) < share
-    return replace(reviews, tokens=reviews.tokens.where(~hit | (reviews.tokens == 0), UNKNOWN))
+    return reviews.with_inputs(
+        reviews.tokens.where(~hit | (reviews.tokens == 0), UNKNOWN), reviews.lengths
+    )

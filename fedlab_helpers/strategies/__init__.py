@@ -6,10 +6,10 @@ embedding rows row by row under any of them.
 
 from typing import Literal
 
-from fedlab_helpers.core.means import Attentive, Mean, NormalizedMean
-from fedlab_helpers.core.strategy import Combine, Strategy
+from fedlab_helpers.core.strategy import Combine, Mean, Strategy
 from fedlab_helpers.strategies.drift import Calibrated, FedDyn, FedProx, Scaffold
 from fedlab_helpers.strategies.fairness import QMean, TellsLoss, WorstGroup
+from fedlab_helpers.strategies.means import Attentive, NormalizedMean
 from fedlab_helpers.strategies.robust import Clipped, GeometricMedian, Krum, Median, TrimmedMean
 from fedlab_helpers.strategies.server_steps import Adaptive, Momentum
 

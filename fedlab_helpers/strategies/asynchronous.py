@@ -1,26 +1,22 @@
 """Buffered asynchronous rounds: the server does not wait for the slow, on a simulated clock."""
 
 import heapq
-import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from numbers import Integral
 
 from torch import nn
 
-from fedlab_helpers.compression import WithFeedback
 from fedlab_helpers.core import compute, state, wire
-from fedlab_helpers.core.client import Clients
-from fedlab_helpers.core.history import RoundRecord
-from fedlab_helpers.core.ledger import Ledger
-from fedlab_helpers.core.messages import Received, Reply, Request
-from fedlab_helpers.core.pace import require_speeds
-from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.client import Clients, everything
+from fedlab_helpers.core.examples import Examples
+from fedlab_helpers.core.history import RoundBooks, RoundRecord
+from fedlab_helpers.core.messages import Codec, Received, Reply, Request, Update
+from fedlab_helpers.core.plan import Plan, require_speeds
+from fedlab_helpers.core.rounds import shared_weights
 from fedlab_helpers.core.strategy import ServerState, Strategy, require_cohort
 from fedlab_helpers.core.training import Stopped, evaluate
-from fedlab_helpers.core.updates import Codec, Update
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 
 @dataclass(frozen=True)
@@ -100,16 +96,16 @@ def timeline(
 
 def buffered_rounds(
     model: nn.Module,
-    clients: Sequence[EncodedReviews],
+    clients: Sequence[Examples],
     strategy: Strategy,
     plan: Plan,
     *,
     speeds: Sequence[float],
     concurrency: int,
     buffer: int,
-    test: EncodedReviews | None = None,
+    test: Examples | None = None,
     codec: Codec | None = None,
-    stop: threading.Event | None = None,
+    stop: compute.Stop | None = None,
 ) -> Iterator[RoundRecord]:
     """Train with FedBuff, and yield a record after each flush of the buffer.
 
@@ -141,22 +137,7 @@ def buffered_rounds(
         NoUpdateLeft: no update of a flush could be used.
     """
     _require_fit(strategy, plan, len(clients), speeds, concurrency, buffer, codec)
-    places = compute.place(len(clients), [next(model.parameters()).device])
-    workers = compute.worker_count(plan.workers)
-    crew = Clients(
-        model,
-        clients,
-        places,
-        plan.local,
-        plan.seed,
-        plan.dropout_rate,
-        workers,
-        strategy,
-        codec or wire.touched_rows(),
-        (),
-        lambda name: True,
-        stop,
-    )
+    workers = Clients(model, clients, strategy, plan, codec, stop=stop)
     durations = [
         plan.local.steps(len(data)) / speed for data, speed in zip(clients, speeds, strict=True)
     ]
@@ -164,50 +145,55 @@ def buffered_rounds(
         durations, plan.rounds, concurrency=concurrency, buffer=buffer, seed=plan.seed
     )
     require_cohort(strategy.combine, buffer)
-    server = strategy.init(state.to_device(state.of_model(model), "cpu"), len(clients))
-    return _play(model, server, strategy, plan, crew, flushes, test)
+    weights, buffers = shared_weights(model, everything)
+    server = strategy.init(weights, len(clients))
+    return _flushed(model, server, buffers, strategy, plan, workers, flushes, test)
 
 
-def _play(
+def _flushed(
     model: nn.Module,
     server: ServerState,
+    buffers: state.State,
     strategy: Strategy,
     plan: Plan,
-    crew: Clients,
+    workers: Clients,
     flushes: list[Flush],
-    test: EncodedReviews | None,
+    test: Examples | None,
 ) -> Iterator[RoundRecord]:
     """Yield the record of each flush; versions of the weights are kept while they are needed."""
     versions: dict[int, Received] = {}
     for version, flush in enumerate(flushes):
         cohort = tuple(arrival.client for arrival in flush.arrivals)
         extra_like = strategy.extra_like(server.params)
-        ledger = Ledger(version + 1, cohort, crew.codec, server.params, extra_like)
-        versions[version] = ledger.send(strategy.broadcast(server), len(flush.started))
+        books = RoundBooks(version + 1, cohort, workers.codec, server.params, extra_like, buffers)
+        payloads = wire.encode_parts(Received(server.params, strategy.broadcast(server), buffers))
+        books.bytes_down = sum(map(len, payloads)) * len(flush.started)
+        versions[version] = wire.decode_parts(payloads)
         needed = {arrival.version for later in flushes[version:] for arrival in later.arrivals}
         versions = {number: sent for number, sent in versions.items() if number in needed}
         requests = (Request(a.call, a.client, versions[a.version]) for a in flush.arrivals)
         try:
-            with closing(crew.answers(requests, {})) as replies:
-                server = strategy.aggregate(server, _discounted(ledger, flush, version, replies))
+            with closing(workers.answers(requests, {})) as replies:
+                server = strategy.aggregate(server, _discounted(books, flush, version, replies))
         except Stopped:
             return
-        model.load_state_dict(server.params)
+        buffers = books.mean_buffers()
+        model.load_state_dict({**server.params, **buffers})
         due = test is not None and plan.evaluates_after(version + 1)
-        metrics = asdict(evaluate(model, test)) if due else {}
+        metrics = evaluate(model, test).to_dict() if due else {}
         staleness = sum(version - a.version for a in flush.arrivals) / len(flush.arrivals)
-        yield ledger.record({**metrics, "clock": flush.time, "staleness": staleness})
+        yield books.record({**metrics, "clock": flush.time, "staleness": staleness})
 
 
 def _discounted(
-    ledger: Ledger, flush: Flush, version: int, replies: Generator[Reply, None, None]
+    books: RoundBooks, flush: Flush, version: int, replies: Generator[Reply, None, None]
 ) -> Iterator[Update]:
     """Yield the updates that can be used, each change scaled by its staleness."""
     for arrival, reply in zip(flush.arrivals, replies, strict=True):
-        if (update := ledger.read(reply)) is not None:
+        if (update := books.read(reply)) is not None:
             scale = (1 + version - arrival.version) ** -0.5
             yield replace(update, delta={n: t * scale for n, t in update.delta.items()})
-    ledger.require_update()
+    books.require_update()
 
 
 def _require_fit(
@@ -219,7 +205,7 @@ def _require_fit(
     buffer: int,
     codec: Codec | None,
 ) -> None:
-    if isinstance(codec, WithFeedback):
+    if hasattr(codec, "pack"):
         raise ValueError(f"codec: got {codec!r}, but here clients keep nothing between their turns")
     if strategy.dense or strategy.sends != "change":
         why = "keep something relative to a version" if strategy.dense else "send whole weights"

@@ -1,7 +1,6 @@
 """Clustered federation: several global models, and each client trains the one that fits it best."""
 
 import copy
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -9,30 +8,27 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
-from fedlab_helpers.core import compute, state, wire
-from fedlab_helpers.core.client import Clients
-from fedlab_helpers.core.history import RoundRecord
-from fedlab_helpers.core.ledger import Ledger, NoUpdateLeft
-from fedlab_helpers.core.means import Mean
-from fedlab_helpers.core.messages import Request
+from fedlab_helpers.core import compute, rows, state, wire
+from fedlab_helpers.core.client import Clients, everything
+from fedlab_helpers.core.examples import Examples
+from fedlab_helpers.core.history import NoUpdateLeft, RoundBooks, RoundRecord
+from fedlab_helpers.core.messages import ClientState, Codec, Received, Request, Update
 from fedlab_helpers.core.plan import Plan
-from fedlab_helpers.core.rounds import run, sample_cohort
+from fedlab_helpers.core.rounds import run, sample_cohort, shared_weights
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.strategy import ServerState, Strategy, require_cohort
+from fedlab_helpers.core.strategy import Mean, ServerState, Strategy, require_cohort
 from fedlab_helpers.core.training import Stopped, evaluate
-from fedlab_helpers.core.updates import ClientState, Codec, Update
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 
 def ifca_rounds(
     models: Sequence[nn.Module],
-    clients: Sequence[EncodedReviews],
+    clients: Sequence[Examples],
     strategy: Strategy,
     plan: Plan,
     *,
     codec: Codec | None = None,
     chosen: dict[int, int] | None = None,
-    stop: threading.Event | None = None,
+    stop: compute.Stop | None = None,
 ) -> Iterator[RoundRecord]:
     """Train several models with IFCA, and yield a record after each round.
 
@@ -58,84 +54,76 @@ def ifca_rounds(
     if not models:
         raise ValueError("models: got none, expected at least one")
     require_cohort(strategy.combine, 1)  # all that a model may get in a round
-    crew = Clients(
-        models[0],
-        clients,
-        compute.place(len(clients), [next(models[0].parameters()).device]),
-        plan.local,
-        plan.seed,
-        plan.dropout_rate,
-        compute.worker_count(plan.workers),
-        strategy,
-        codec or wire.touched_rows(),
-        (),
-        lambda name: True,
-        stop,
-    )
-    servers = [
-        strategy.init(state.to_device(state.of_model(model), "cpu"), len(clients))
-        for model in models
-    ]
-    return _play(models, servers, strategy, plan, crew, {} if chosen is None else chosen)
+    workers = Clients(models[0], clients, strategy, plan, codec, stop=stop)
+    servers, buffers = [], []
+    for model in models:
+        weights, beside = shared_weights(model, everything)
+        servers.append(strategy.init(weights, len(clients)))
+        buffers.append(beside)
+    run = _Clusters(models, workers, strategy, plan, servers, buffers)
+    return run.records({} if chosen is None else chosen)
 
 
-def best_model(models: Sequence[nn.Module], data: EncodedReviews) -> int:
+def best_model(models: Sequence[nn.Module], data: Examples) -> int:
     """Return the place of the model with the lowest loss on these reviews, the first of equals."""
     losses = [evaluate(model, data).loss for model in models]
     return losses.index(min(losses))
 
 
-def _play(
-    models: Sequence[nn.Module],
-    servers: list[ServerState],
-    strategy: Strategy,
-    plan: Plan,
-    crew: Clients,
-    chosen: dict[int, int],
-) -> Iterator[RoundRecord]:
-    states: list[dict[int, ClientState]] = [{} for _ in servers]  # a memory for each model
-    for number in range(1, plan.rounds + 1):
-        cohort = sample_cohort(plan, number, len(crew.data))
-        with compute.intra_op_threads(1):  # the same choice on a machine with more cores
-            picks = {client: best_model(models, crew.data[client]) for client in cohort}
-        try:
-            books = [
-                _train_one(number, place, servers, strategy, crew, picks, states[place])
-                for place in range(len(servers))
-            ]
-        except Stopped:
-            return
-        if not any(book.losses for book in books):
-            raise NoUpdateLeft(f"round {number}: every client was left out: {books[0].left_out}")
-        for model, server in zip(models, servers, strict=True):
-            model.load_state_dict(server.params)
-        chosen.update(picks)
-        yield _record(cohort, books)
+@dataclass(eq=False)
+class _Clusters:
+    """What goes from round to round, for each model."""
+
+    models: Sequence[nn.Module]
+    workers: Clients
+    strategy: Strategy
+    plan: Plan
+    servers: list[ServerState]
+    buffers: list[State]
+
+    def records(self, chosen: dict[int, int]) -> Iterator[RoundRecord]:
+        """Yield a record after each round."""
+        states: list[dict[int, ClientState]] = [{} for _ in self.servers]  # a memory for each
+        for number in range(1, self.plan.rounds + 1):
+            cohort = sample_cohort(self.plan, number, self.workers.size)
+            with compute.intra_op_threads(1):  # the same choice on a machine with more cores
+                picks = {c: best_model(self.models, self.workers.data[c]) for c in cohort}
+            try:
+                books = [
+                    self._train_one(number, place, picks, states[place])
+                    for place in range(len(self.servers))
+                ]
+            except Stopped:
+                return
+            if not any(book.losses for book in books):
+                why = books[0].left_out
+                raise NoUpdateLeft(f"round {number}: every client was left out: {why}")
+            for model, server, buffers in zip(self.models, self.servers, self.buffers, strict=True):
+                model.load_state_dict({**server.params, **buffers})
+            chosen.update(picks)
+            yield _record(cohort, books)
+
+    def _train_one(
+        self, number: int, place: int, picks: dict[int, int], states: dict[int, ClientState]
+    ) -> RoundBooks:
+        """Send one model to the whole cohort, and aggregate what those send back who took it."""
+        server, buffers, strategy = self.servers[place], self.buffers[place], self.strategy
+        takers = tuple(client for client, pick in picks.items() if pick == place)
+        extra_like = strategy.extra_like(server.params)
+        books = RoundBooks(number, takers, self.workers.codec, server.params, extra_like, buffers)
+        payloads = wire.encode_parts(Received(server.params, strategy.broadcast(server), buffers))
+        books.bytes_down = sum(map(len, payloads)) * len(picks)
+        received = wire.decode_parts(payloads)
+        requests = (Request(number, client, received) for client in takers)
+        # Where nobody took it, or nobody's update can be used, it stays as it is.
+        with closing(self.workers.answers(requests, states)) as replies, suppress(NoUpdateLeft):
+            self.servers[place] = strategy.aggregate(server, books.accept(replies))
+            self.buffers[place] = books.mean_buffers()
+        states.update(books.kept)
+        return books
 
 
-def _train_one(
-    number: int,
-    place: int,
-    servers: list[ServerState],
-    strategy: Strategy,
-    crew: Clients,
-    picks: dict[int, int],
-    states: dict[int, ClientState],
-) -> Ledger:
-    """Send one model to the whole cohort, and aggregate what those send back who took it."""
-    server, takers = servers[place], [client for client, pick in picks.items() if pick == place]
-    extra_like = strategy.extra_like(server.params)
-    ledger = Ledger(number, tuple(takers), crew.codec, server.params, extra_like)
-    received = ledger.send(strategy.broadcast(server), copies=len(picks))
-    requests = (Request(number, client, received) for client in takers)
-    # Where nobody took it, or nobody's update can be used, it stays as it is.
-    with closing(crew.answers(requests, states)) as replies, suppress(NoUpdateLeft):
-        servers[place] = strategy.aggregate(server, ledger.accept(replies))
-    states.update(ledger.kept)
-    return ledger
-
-
-def _record(cohort: tuple[int, ...], books: Sequence[Ledger]) -> RoundRecord:
+def _record(cohort: tuple[int, ...], books: Sequence[RoundBooks]) -> RoundRecord:
     """Return the books of all models as one record."""
     records = [book.record({}) for book in books]
     return RoundRecord(
@@ -160,16 +148,16 @@ class _Collecting(Strategy):
 
     def aggregate(self, server: ServerState, updates: Iterable[Update]) -> ServerState:
         """Return the state after a round."""
-        self.seen[:] = [wire.make_whole(update, server.params) for update in updates]
+        self.seen[:] = [rows.make_whole(update, server.params) for update in updates]
         return super().aggregate(server, self.seen)
 
 
 def unlike_starts(
     model: nn.Module,
-    clients: Sequence[EncodedReviews],
+    clients: Sequence[Examples],
     plan: Plan,
     count: int,
-    stop: threading.Event | None = None,
+    stop: compute.Stop | None = None,
 ) -> tuple[list[State], RoundRecord]:
     """Return weights to begin several models with: those of clients that are least alike.
 

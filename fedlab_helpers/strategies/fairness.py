@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from fedlab_helpers.core.means import Mean
+from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.require import require_positive
 from fedlab_helpers.core.state import RunningMean, State, norm, zeros_like
-from fedlab_helpers.core.strategy import Combine, ServerState, Strategy, Turn, require_positive
-from fedlab_helpers.core.updates import Update
+from fedlab_helpers.core.strategy import Combine, LocalRun, Mean, ServerState, Strategy
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class TellsLoss(Strategy):
 
     asks_loss = True
 
-    def report(self, turn: Turn, update: Update) -> tuple[State, State]:
+    def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
         """Return the loss to send; nothing to keep."""
         return {"loss": torch.tensor([turn.loss])}, {}
 

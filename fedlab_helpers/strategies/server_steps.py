@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fedlab_helpers.core.require import require_positive, require_share
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.strategy import ServerState, require_positive, require_share
+from fedlab_helpers.core.strategy import ServerState
 
 
 @dataclass(frozen=True)

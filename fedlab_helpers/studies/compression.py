@@ -16,15 +16,15 @@ from fedlab_helpers.compression import (
     Ternary,
     TopK,
     WithFeedback,
+    dense_size,
     dgc,
 )
 from fedlab_helpers.compression.downlink import Changes
 from fedlab_helpers.core import wire
 from fedlab_helpers.core.compute import intra_op_threads
+from fedlab_helpers.core.messages import Codec
 from fedlab_helpers.core.rounds import Plan, rounds
 from fedlab_helpers.core.training import LocalConfig, evaluate, predict
-from fedlab_helpers.core.updates import Codec
-from fedlab_helpers.core.wire import dense_size
 from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, grid, new_model, task
 
 CLIENTS, COHORT, ROUNDS = 20, 10, 20

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from fedlab_helpers.core import state, wire
+from fedlab_helpers.core import rows, state, wire
 from fedlab_helpers.core.client import Clients
 from fedlab_helpers.core.compute import child_seed
-from fedlab_helpers.core.means import Mean
 from fedlab_helpers.core.messages import Received, reason
-from fedlab_helpers.core.strategy import Strategy
+from fedlab_helpers.core.model import SeededDropout
+from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.strategy import Mean, Strategy
 from fedlab_helpers.core.training import Hooks, LocalConfig, Stopped, train
 from fedlab_helpers.strategies import fedavg
-from fedlab_helpers.tasks.reviews.model import SeededDropout
 
 CPU = torch.device("cpu")
 LOCAL = LocalConfig(2, 4, 0.05, "sgd")
@@ -28,20 +28,10 @@ def crew(clients, small_model):
     """Return a function that makes the clients of a run; each argument can be replaced."""
 
     def make(**changes) -> Clients:
-        values = {
-            "model": small_model(),
-            "data": clients,
-            "devices": [CPU] * len(clients),
-            "local": LOCAL,
-            "seed": 7,
-            "dropout_rate": 0.0,
-            "workers": 2,
-            "strategy": fedavg(),
-            "codec": wire.touched_rows(),
-            "transforms": (),
-            "shared": lambda name: True,
-            "stop": None,
-        }
+        names = ("local", "seed", "dropout_rate", "workers", "pace")
+        planned = {name: changes.pop(name) for name in names if name in changes}
+        plan = Plan(1, **{"local": LOCAL, "seed": 7, "workers": 2} | planned)
+        values = {"model": small_model(), "data": clients, "strategy": fedavg(), "plan": plan}
         return Clients(**values | changes)
 
     return make
@@ -59,8 +49,8 @@ def opened(crew: Clients, reply):
 def alone(crew: Clients, number: int, client: int):
     """Train a copy of the model on one client's reviews as anybody would, without the crew."""
     model = copy.deepcopy(crew.model)
-    seed = child_seed(crew.seed, "local", number, client)
-    report = train(model, crew.data[client], crew.local, seed=seed)
+    seed = child_seed(crew.plan.seed, "local", number, client)
+    report = train(model, crew.data[client], crew.plan.local, seed=seed)
     return state.of_model(model), report
 
 
@@ -71,7 +61,7 @@ def test_a_reply_holds_what_training_alone_gives(crew, bits, codec):
     for reply in play(team, number=3):
         weights, report = alone(team, 3, reply.client)
         update = opened(team, reply)
-        whole = wire.make_whole(update, start)
+        whole = rows.make_whole(update, start)
         assert bits(whole.delta) == bits(state.subtract(weights, start))
         assert (update.examples, update.steps) == (len(team.data[reply.client]), report.steps)
         assert update.losses == pytest.approx(report.losses)
@@ -157,7 +147,7 @@ def test_a_client_that_raises_costs_the_round_this_client_only(crew):
 
 
 def test_a_client_whose_training_raises_is_named_and_its_replica_stays_fit_for_use(crew, clients):
-    bad = replace(clients[0], tokens=clients[0].tokens + 45)  # words the model does not have
+    bad = clients[0].with_inputs(clients[0].tokens + 45, clients[0].lengths)
     team = crew(data=[bad, *clients[1:]], workers=1)
     replies = play(team)
     assert replies[0].failure.startswith("IndexError")
@@ -166,7 +156,7 @@ def test_a_client_whose_training_raises_is_named_and_its_replica_stays_fit_for_u
 
 def test_a_client_without_reviews_is_named(crew, clients):
     replies = play(crew(data=[clients[0].subset([]), *clients[1:]]))
-    assert replies[0].failure == "ValueError: data: got no review, expected at least one"
+    assert replies[0].failure == "ValueError: data: got no example, expected at least one"
     assert all(reply.failure is None for reply in replies[1:])
 
 
@@ -184,7 +174,6 @@ def test_simulated_dropouts_are_seeded_and_come_at_the_rate_asked_for(crew, clie
 
     team = crew(
         data=[clients[0].subset([0])] * 40,
-        devices=[CPU] * 40,
         dropout_rate=0.3,
         local=LocalConfig(1, None, 0.1, "sgd"),
         strategy=Counts(Mean()),

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fedlab_helpers.core.means import Attentive, Mean, NormalizedMean
-from fedlab_helpers.core.updates import Update
+from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.strategy import Mean
+from fedlab_helpers.strategies.means import Attentive, NormalizedMean
 
 ZERO = {"w": torch.zeros(2)}
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from fedlab_helpers.core import compute, state, wire
 from fedlab_helpers.core.checkpoint import CheckpointError
-from fedlab_helpers.core.ledger import NoUpdateLeft
-from fedlab_helpers.core.means import NormalizedMean
-from fedlab_helpers.core.pace import Pace, speeds
+from fedlab_helpers.core.history import NoUpdateLeft
+from fedlab_helpers.core.plan import Pace, speeds
 from fedlab_helpers.core.rounds import Plan, rounds, run
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.strategies import fedavg, fedprox, scaffold
+from fedlab_helpers.strategies.means import NormalizedMean
 
 # Clients of 12, 7, 20 and 9 reviews, as `conftest` makes them, have these steps to take.
 LOCAL, WHOLE = LocalConfig(2, 4, 0.1, "sgd"), (6, 4, 10, 6)
@@ -98,7 +98,7 @@ def test_speeds_are_log_normal_around_one_and_seeded():
     for spread in (-0.1, math.nan, math.inf):
         with pytest.raises(ValueError, match=f"spread: got {spread!r}, expected a finite number"):
             speeds(3, compute.numpy_rng(1), spread)
-    with pytest.raises(ValueError, match="n_clients: got 0, expected at least 1"):
+    with pytest.raises(ValueError, match="n_clients: got 0, expected an integer of at least 1"):
         speeds(0, compute.numpy_rng(1), 0.5)
 
 

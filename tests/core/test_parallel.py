@@ -5,12 +5,13 @@ import sys
 import threading
 import time
 import weakref
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from fedlab_helpers.core.parallel import ordered_map
+from fedlab_helpers.core import compute
+from fedlab_helpers.core.compute import ordered_map
 
 
 class Result:
@@ -131,11 +132,11 @@ def test_an_interrupt_cancels_what_has_not_begun(monkeypatch):
         begun.append(item)
         release.wait(timeout=30)
 
-    def interrupted(future):
+    def interrupted(futures, timeout):
         threading.Timer(0.2, release.set).start()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Future, "result", interrupted)
+    monkeypatch.setattr(compute, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         next(ordered_map(work, range(9), 1))
     assert begun == [0]

@@ -107,9 +107,9 @@ def test_weighted_mean_leaves_its_inputs_alone_and_takes_iterators():
 @pytest.mark.parametrize(
     ("states", "weights", "message"),
     [
-        ([], [], "got no state"),
-        ([A], [1, 1], "got more weights"),
-        ([A, B], [1], "got more states"),
+        ([], [], "got 0, expected one weight for each state"),
+        ([A], [1, 1], "got 2, expected one weight for each state"),
+        ([A, B], [1], "got 1, expected one weight for each state"),
         ([A], [-1], "weight: got -1"),
         ([A], [math.nan], "weight: got nan"),
         ([A], [math.inf], "weight: got inf"),

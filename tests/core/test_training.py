@@ -16,14 +16,13 @@ from fedlab_helpers.core import state
 from fedlab_helpers.core.training import (
     Hooks,
     LocalConfig,
-    Metrics,
     Stopped,
     clip_gradients,
     evaluate,
     predict,
     train,
 )
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 NO_REVIEWS = EncodedReviews(
     torch.zeros(0, 3, dtype=torch.int64),
@@ -319,7 +318,8 @@ def test_metrics_by_hand():
     # Logits (log 3, 0) are probabilities (3/4, 1/4): class 0 is the answer, right for 2 of 3.
     metrics = evaluate(Scores(math.log(3.0), 0.0), labelled(0, 1, 0))
     loss = -(2 * math.log(3 / 4) + math.log(1 / 4)) / 3
-    assert metrics == Metrics(pytest.approx(loss), pytest.approx(2 / 3), 3)
+    assert (metrics.loss, metrics.accuracy) == pytest.approx((loss, 2 / 3))
+    assert metrics.to_dict() == {"loss": metrics.loss, "accuracy": metrics.accuracy, "examples": 3}
 
 
 def test_evaluation_does_not_depend_on_the_batch_size(reviews, small_model):
@@ -366,7 +366,7 @@ def test_no_review_is_an_error_by_name(small_model):
         lambda: evaluate(small_model(), NO_REVIEWS),
         lambda: predict(small_model(), NO_REVIEWS),
     ):
-        with pytest.raises(ValueError, match="data: got no review, expected at least one"):
+        with pytest.raises(ValueError, match="data: got no example, expected at least one"):
             attempt()
 
 
@@ -380,11 +380,11 @@ def test_no_review_is_an_error_by_name(small_model):
         ("batch_size", 0, "an integer of at least 1, or None"),
         ("batch_size", 2.5, "an integer of at least 1, or None"),
         ("batch_size", "32", "an integer of at least 1, or None"),
-        ("lr", 0.0, "a positive number"),
-        ("lr", -1e-3, "a positive number"),
-        ("lr", math.nan, "a positive number"),
-        ("lr", math.inf, "a positive number"),
-        ("lr", "0.1", "a positive number"),
+        ("lr", 0.0, "a finite number above 0"),
+        ("lr", -1e-3, "a finite number above 0"),
+        ("lr", math.nan, "a finite number above 0"),
+        ("lr", math.inf, "a finite number above 0"),
+        ("lr", "0.1", "a finite number above 0"),
         ("max_grad_norm", 0.0, "a positive number, or None"),
         ("max_grad_norm", math.nan, "a positive number, or None"),
         ("weight_decay", -0.1, "a number not below 0"),

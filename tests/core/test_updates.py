@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fedlab_helpers.core import updates
-from fedlab_helpers.core.updates import RefusedUpdate, Update
+from fedlab_helpers.core import messages
+from fedlab_helpers.core.messages import RefusedUpdate, Update
 
 LIKE = {"e": torch.zeros(4, 2), "b": torch.zeros(3), "scale": torch.tensor(1.0)}
 
@@ -99,7 +99,7 @@ def test_a_dtype_that_torch_cannot_look_into_is_refused(monkeypatch):
     def not_implemented(state):
         raise NotImplementedError('"isfinite" not implemented for this dtype')
 
-    monkeypatch.setattr(updates, "all_finite", not_implemented)
+    monkeypatch.setattr(messages, "all_finite", not_implemented)
     with pytest.raises(RefusedUpdate, match=r"dtype cannot be checked: .isfinite"):
         update().require_fit(LIKE)
 

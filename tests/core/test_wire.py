@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlab_helpers.core import wire
-from fedlab_helpers.core.updates import RefusedUpdate, Update
+from fedlab_helpers.core import rows, wire
+from fedlab_helpers.core.messages import RefusedUpdate, Update
 from fedlab_helpers.strategies import fedavg, rowwise, uniform
 
 LIKE = {"embedding.weight": torch.zeros(5, 2), "bias": torch.zeros(3), "steps": torch.tensor(0)}
@@ -155,7 +155,7 @@ def test_rows_are_written_out_where_the_codec_sends_whole_tensors():
 
 def test_make_whole_leaves_the_update_it_was_given_alone():
     update = an_update()
-    whole = wire.make_whole(update, LIKE)
+    whole = rows.make_whole(update, LIKE)
     assert whole.delta["embedding.weight"].tolist() == [[0, 0], [1, 2], [0, 0], [0, 0], [3, 4]]
     assert whole.delta["bias"] is update.delta["bias"]
     assert update.delta["embedding.weight"].shape == (2, 2)
@@ -383,3 +383,44 @@ def test_updates_that_do_not_fit_are_refused_by_name(change, message):
     update = wire.unpack(b"", Holds(FITTING | change), 0)
     with pytest.raises(RefusedUpdate, match=message):
         update.require_fit(LIKE)
+
+
+def test_a_downlink_sends_the_weights_whole_to_each_client(bits):
+    params, variate = {"w": torch.arange(5.0)}, {"w": torch.ones(5)}
+    received, _, size = wire.Downlink(params, variate).deliver((0, 2, 5))
+    assert bits(received.weights) == bits(params)
+    assert bits(received.extra) == bits(variate)
+    assert received.weights["w"].data_ptr() != params["w"].data_ptr()
+    assert size == 3 * sum(len(wire.dense().encode(part)) for part in (params, variate))
+
+
+def test_nothing_beside_the_weights_costs_nothing():
+    params = {"w": torch.arange(5.0)}
+    _, link, size = wire.Downlink(params).deliver((0, 1))
+    assert size == 2 * len(wire.dense().encode(params))
+    moved = link.advance({"w": torch.ones(5)}, {}, torch.Generator())
+    assert moved.deliver((0,))[0].weights["w"].tolist() == [1.0] * 5
+
+
+def test_buffers_travel_as_they_are_beside_any_codec(bits):
+    """A codec that halves all it sends leaves them alone."""
+
+    class Halving:
+        keeps_rows = True
+
+        def encode(self, state, rng=None):
+            half = {n: t / 2 if t.is_floating_point() else t for n, t in state.items()}
+            return wire.dense().encode(half)
+
+        def decode(self, payload):
+            return wire.dense().decode(payload)
+
+    buffers = {"mask": torch.tensor([True, False]), "n": torch.tensor(3), "var": torch.ones(2)}
+    update = Update(1, {"w": torch.ones(2)}, {}, 5, 2, (0.5,), buffers=buffers)
+    back = wire.unpack(wire.pack(update, Halving(), {"w": torch.zeros(2)}), Halving(), 1)
+    assert bits(back.buffers) == bits(buffers)
+    assert back.delta["w"].tolist() == [0.5, 0.5]
+    payload = wire.pack(update, Halving(), {"w": torch.zeros(2)})
+    for damaged in (payload[:6], payload[:40], payload[:4] + b"\xff" * 4 + payload[8:]):
+        with pytest.raises(wire.WireError):
+            wire.unpack(damaged, Halving(), 1)

@@ -7,10 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedlab_helpers.compression import Compressed, Everything, LowRank, RandomK, Sign, TopK
+from fedlab_helpers.compression import (
+    Compressed,
+    Everything,
+    LowRank,
+    RandomK,
+    Sign,
+    TopK,
+    dense_size,
+)
 from fedlab_helpers.core import wire
+from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.state import of_model
-from fedlab_helpers.core.updates import Update
 from fedlab_helpers.lessons.panels import CompressionLab, compression_lab
 from fedlab_helpers.lessons.panels.compression_run import (
     AMOUNTS,
@@ -125,7 +133,7 @@ def test_feedback_changes_what_is_learnt(small_task):
 def test_the_dense_size_is_that_of_a_real_update(small_model):
     model = small_model()
     update = Update(3, of_model(model), {}, 57, 4, (0.6,))
-    assert wire.dense_size(model) == len(wire.pack(update, wire.dense(), of_model(model)))
+    assert dense_size(model) == len(wire.pack(update, wire.dense(), of_model(model)))
 
 
 def test_a_run_can_be_stopped(small_task):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.rounds import Plan, rounds
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.core.updates import Update
 from fedlab_helpers.strategies import fedavg
 from fedlab_helpers.strategies.attacks import Hostile, choose, flip_labels
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fedlab_helpers.core import rounds, state, wire
-from fedlab_helpers.core.ledger import NoUpdateLeft
+from fedlab_helpers.core.history import NoUpdateLeft
 from fedlab_helpers.core.rounds import Plan
 from fedlab_helpers.core.training import LocalConfig, evaluate
 from fedlab_helpers.strategies import fedavg, krum, rowwise, scaffold
@@ -20,7 +20,7 @@ LOCAL = LocalConfig(1, 8, 0.05)
 def two_groups(reviews):
     """Eight clients; the odd ones call good what the even ones call bad."""
     data = [reviews(60, seed) for seed in range(8)]
-    return [replace(d, labels=1 - d.labels) if k % 2 else d for k, d in enumerate(data)]
+    return [d.with_targets(1 - d.labels) if k % 2 else d for k, d in enumerate(data)]
 
 
 @pytest.mark.parametrize("strategy", [fedavg(), rowwise(), scaffold()], ids=type)

@@ -8,17 +8,17 @@ from torch import nn
 
 from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core import state, wire
-from fedlab_helpers.core.strategy import Turn
+from fedlab_helpers.core.messages import RefusedUpdate, Update
+from fedlab_helpers.core.strategy import LocalRun
 from fedlab_helpers.core.training import LocalConfig, predict
-from fedlab_helpers.core.updates import RefusedUpdate, Update
 from fedlab_helpers.strategies import calibrated, fedavg, feddyn, scaffold, uniform
 from fedlab_helpers.strategies.drift import FedDyn, Scaffold
 
 SGD = LocalConfig(2, 4, 0.1, "sgd", max_grad_norm=None)
 
 
-def turn(model: nn.Module, extra=None, kept=None, config=SGD) -> Turn:
-    return Turn(model, state.of_model(model), extra or {}, None, config, kept or {})
+def turn(model: nn.Module, extra=None, kept=None, config=SGD) -> LocalRun:
+    return LocalRun(model, state.of_model(model), extra or {}, None, config, kept or {})
 
 
 def one_weight(value: float) -> nn.Module:
@@ -40,7 +40,7 @@ def the(tensors) -> float:
 
 def test_logits_are_raised_by_the_log_of_the_clients_own_shares(reviews):
     """Labels 1, 1, 0 and one more of each: shares 2/5 and 3/5, twice their logs."""
-    data = replace(reviews(3), labels=torch.tensor([1, 1, 0]))
+    data = reviews(3).with_targets(torch.tensor([1, 1, 0]))
     hooks = calibrated(2.0).begin(replace(turn(one_weight(0.0)), data=data))
     raised = hooks.logits(torch.tensor([[1.0, 1.0], [0.0, 5.0]]))
     shares = torch.tensor([2 / 5, 3 / 5]).log() * 2
@@ -216,7 +216,7 @@ def test_drift_is_corrected(reviews):
     """
     data = reviews(20)
     labels = [torch.tensor([1, 1, 1, 0] * 5), torch.tensor([1] + [0] * 9).repeat(2)]
-    two = [replace(data, labels=mine) for mine in labels]
+    two = [data.with_targets(mine) for mine in labels]
     drifted = ends_at(uniform(), two)
     assert abs(drifted + 0.5493) < 0.08
     for strategy in (scaffold(), feddyn(0.1)):

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlab_helpers.core import state
-from fedlab_helpers.core.means import Mean
+from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.rounds import Plan, rounds, run
+from fedlab_helpers.core.strategy import Mean
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.core.updates import Update
 from fedlab_helpers.strategies import (
     fedavg,
     geometric_median,

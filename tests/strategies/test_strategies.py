@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedlab_helpers.core import state
-from fedlab_helpers.core.means import Mean
+from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.rounds import Plan, run
-from fedlab_helpers.core.strategy import Add, ServerState, Strategy, Turn
+from fedlab_helpers.core.strategy import Add, LocalRun, Mean, ServerState, Strategy
 from fedlab_helpers.core.training import Hooks, LocalConfig, train
-from fedlab_helpers.core.updates import Update
 from fedlab_helpers.strategies import fedavg, fedprox, rowwise, uniform
 
 SERVER = ServerState({"w": torch.tensor([10.0, 20.0])}, round=4)
@@ -180,8 +179,8 @@ def test_strategies_are_values():
     assert fedavg().begin(turn(nn.Linear(1, 1))) == Hooks()
 
 
-def turn(model: nn.Module, kept=None, extra=None, config=None) -> Turn:
-    return Turn(
+def turn(model: nn.Module, kept=None, extra=None, config=None) -> LocalRun:
+    return LocalRun(
         model, state.of_model(model), extra or {}, None, config or LocalConfig(), kept or {}
     )
 
@@ -231,7 +230,7 @@ def test_fedprox_holds_a_client_near_the_global_weights(reviews, small_model):
 def test_fedprox_lets_private_parameters_go_where_they_will():
     model = nn.Linear(1, 1)
     shared = {"weight": model.weight.detach().clone()}
-    hooks = fedprox(1.0).begin(Turn(model, shared, {}, None, LocalConfig(), {}))
+    hooks = fedprox(1.0).begin(LocalRun(model, shared, {}, None, LocalConfig(), {}))
     with torch.no_grad():
         model.bias += 100
     assert hooks.loss(model, torch.tensor(0.0)).item() == 0

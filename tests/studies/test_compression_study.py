@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from fedlab_helpers import strategies
-from fedlab_helpers.compression import WithFeedback
+from fedlab_helpers.compression import WithFeedback, dense_size
 from fedlab_helpers.core.rounds import Plan, run
 from fedlab_helpers.core.training import predict
-from fedlab_helpers.core.wire import dense_size
 from fedlab_helpers.studies import compression, experiments
 from fedlab_helpers.studies.aggregation import CHOSEN
 from fedlab_helpers.studies.study import task

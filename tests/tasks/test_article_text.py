@@ -17,16 +17,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from fedlab_helpers.tasks.reviews import words as text
 from fedlab_helpers.tasks.reviews.corpus import Review
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.task import load_task
 from fedlab_helpers.tasks.reviews.token_cache import TokenCache
-from fedlab_helpers.tasks.reviews.words import (
-    EncodedReviews,
-    Vocabulary,
-    count_words,
-    encode_reviews,
-    tokenize,
-)
+from fedlab_helpers.tasks.reviews.words import Vocabulary, count_words, tokenize
 
 PHRASES = ("房间很干净，", "服务很好。", "书不好！", "键盘坏了，", "满意", "不")
 SALTS = range(8)

@@ -7,14 +7,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from fedlab_helpers.tasks.reviews.model import (
-    CELLS,
-    POOLINGS,
-    SeededDropout,
-    SentimentLSTM,
-    seed_dropout,
-    use_own_randomness,
-)
+from fedlab_helpers.core.model import SeededDropout, seed_dropout, use_own_randomness
+from fedlab_helpers.tasks.reviews.model import CELLS, POOLINGS, SentimentLSTM
 
 LENGTHS = torch.tensor([3, 7, 1, 5])
 every_kind = pytest.mark.parametrize(

@@ -18,12 +18,12 @@ from fedlab_helpers.compression import (
     Ternary,
     TopK,
     WithFeedback,
+    dense_size,
 )
 from fedlab_helpers.core import rounds as federated
-from fedlab_helpers.core import wire
 from fedlab_helpers.core.compute import numpy_rng
+from fedlab_helpers.core.messages import Codec
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.core.updates import Codec
 from fedlab_helpers.lessons.words import text
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.task import Task
@@ -179,7 +179,7 @@ def play(
     model = SentimentLSTM(len(task.vocab), pooling="mean", dropout=0.3, seed=setup.seed)
     plan = federated.Plan(setup.rounds, 10, _LOCAL, setup.seed)
     options = {"test": task.validation, "codec": setup.codec(), "stop": stop}
-    dense, sent, updates = wire.dense_size(model), 0, 0
+    dense, sent, updates = dense_size(model), 0, 0
     for record in federated.rounds(
         model, task.clients(parts), strategies.rowwise(), plan, **options
     ):

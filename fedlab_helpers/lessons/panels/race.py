@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from fedlab_helpers.core.ledger import NoUpdateLeft
+from fedlab_helpers.core.history import NoUpdateLeft
+from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.rounds import rounds
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.training import evaluate
-from fedlab_helpers.core.updates import Update
 from fedlab_helpers.lessons.panels.lab import Setup
 from fedlab_helpers.strategies.attacks import attacked
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM

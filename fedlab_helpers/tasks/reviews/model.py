@@ -1,40 +1,14 @@
-"""Recurrent sentiment classifiers, and dropout that draws from a generator of its own."""
+"""Recurrent sentiment classifiers."""
 
 from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 
+from fedlab_helpers.core.model import SeededDropout
+
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 POOLINGS = ("last", "mean")
-
-
-class SeededDropout(nn.Module):
-    """Dropout whose masks come from `generator`.
-
-    `nn.Dropout` draws from torch's one global CPU generator: clients that train in threads would
-    then take each other's random numbers, and no run would repeat.
-
-    Args:
-        p: probability that a value is set to zero, in [0, 1).
-    """
-
-    def __init__(self, p: float):
-        super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"dropout: got {p!r}, expected a probability in [0, 1)")
-        self.p = p
-        self.generator: torch.Generator | None = None  # None: torch's global one
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Return `values` with a random share set to zero and the rest scaled by 1/(1-p)."""
-        if not self.training or self.p == 0:
-            return values
-        draws = torch.rand(values.shape, generator=self.generator, device=values.device)
-        return values * (draws >= self.p) / (1 - self.p)
-
-    def extra_repr(self) -> str:
-        return f"p={self.p}"
 
 
 class SentimentLSTM(nn.Module):
@@ -137,38 +111,3 @@ def _require_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if not isinstance(size, Integral) or size < 1:
             raise ValueError(f"{name}: got {size!r}, expected a positive integer")
-
-
-def use_own_randomness(model: nn.Module) -> nn.Module:
-    """Replace, in place, each `nn.Dropout` by `SeededDropout`, and return the model.
-
-    Raises:
-        ValueError: a module draws random numbers in another way that cannot be seeded; the
-            message names it.
-    """
-    # One module under two names must be replaced under both.
-    for name, module in list(model.named_modules(remove_duplicate=False)):
-        if type(module) is nn.Dropout:
-            owner, _, leaf = name.rpartition(".")
-            seeded = SeededDropout(module.p).train(module.training)
-            setattr(model.get_submodule(owner), leaf, seeded)
-        elif _draws_globally(module):
-            raise ValueError(
-                f"model: {name or 'the model itself'} is a {type(module).__name__} that draws from "
-                "torch's global generator, so clients in threads would not be repeatable; use "
-                "nn.Dropout or models.SeededDropout between layers instead"
-            )
-    return model
-
-
-def _draws_globally(module: nn.Module) -> bool:
-    if isinstance(module, nn.modules.dropout._DropoutNd | nn.RReLU):
-        return module.p > 0 if hasattr(module, "p") else True
-    return isinstance(module, nn.RNNBase | nn.MultiheadAttention) and module.dropout > 0
-
-
-def seed_dropout(model: nn.Module, generator: torch.Generator) -> None:
-    """Let every `SeededDropout` of the model draw from `generator`, on the model's device."""
-    for module in model.modules():
-        if isinstance(module, SeededDropout):
-            module.generator = generator

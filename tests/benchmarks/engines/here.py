@@ -5,7 +5,7 @@ from workload import arguments, workload
 from fedlab_helpers import strategies
 from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core import wire
-from fedlab_helpers.core.updates import Codec
+from fedlab_helpers.core.messages import Codec
 
 
 def main(codec: Codec) -> None:

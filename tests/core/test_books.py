@@ -7,15 +7,14 @@ import pytest
 import torch
 
 from fedlab_helpers.core import wire
-from fedlab_helpers.core.ledger import Ledger, NoUpdateLeft
-from fedlab_helpers.core.messages import Reply
-from fedlab_helpers.core.updates import Update
+from fedlab_helpers.core.history import NoUpdateLeft, RoundBooks
+from fedlab_helpers.core.messages import Reply, Update
 
 PARAMS = {"w": torch.tensor([1.0, 2.0])}
 
 
-def open_books(codec=None, cohort=(0, 1, 2)) -> Ledger:
-    return Ledger(4, cohort, codec or wire.dense(), PARAMS)
+def open_books(codec=None, cohort=(0, 1, 2)) -> RoundBooks:
+    return RoundBooks(4, cohort, codec or wire.dense(), PARAMS)
 
 
 def reply(client: int, values=(0.5, 0.25), *, examples=3, losses=(0.9, 0.7), kept=None) -> Reply:
@@ -35,22 +34,6 @@ class Raises:
 
     def decode(self, payload):
         raise self.error
-
-
-def test_what_is_sent_is_the_global_weights_and_costs_its_bytes_once_a_client(bits):
-    books = open_books()
-    received = books.send({}, len(books.cohort))
-    assert bits(received.weights) == bits(PARAMS)
-    assert received.weights["w"].data_ptr() != PARAMS["w"].data_ptr()
-    assert received.extra == {}
-    assert books.bytes_down == 3 * len(wire.dense().encode(PARAMS))
-
-
-def test_what_goes_beside_the_weights_costs_its_bytes_too(bits):
-    books, variate = open_books(), {"w": torch.ones(5)}
-    received = books.send(variate, len(books.cohort))
-    assert bits(received.extra) == bits(variate)
-    assert books.bytes_down == 3 * sum(len(wire.dense().encode(p)) for p in (PARAMS, variate))
 
 
 def test_accepted_updates_are_booked_and_come_in_order():

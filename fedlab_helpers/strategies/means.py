@@ -1,50 +1,13 @@
-"""How many updates become one change: means."""
+"""How many updates become one change: means beside the weighted one."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
+from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.require import require_positive
 from fedlab_helpers.core.state import RunningMean, State, norm
-from fedlab_helpers.core.strategy import require_positive
-from fedlab_helpers.core.updates import Update
-
-_WEIGHTS = {
-    "examples": lambda update: update.examples,
-    "uniform": lambda update: 1,
-    "inverse_loss": lambda update: 1 / max(update.losses[-1], 1e-3),
-    "norm": lambda update: norm(update.delta),
-}
-
-
-@dataclass(frozen=True)
-class Mean:
-    """The weighted mean of the clients' changes.
-
-    Args:
-        weights: "examples": n_k / n, as in FedAvg (McMahan et al. 2017, arXiv:1602.05629,
-            Algorithm 1); "uniform": each client counts the same; "inverse_loss": by 1 over its
-            training loss of the last local epoch, at most 1,000; "norm": by the norm of its
-            change ("gradient-based"), so that who has most to say counts most.
-        per_row: divide each embedding row by the weight of the clients whose reviews contain
-            that word, not by everybody's: a rare word's row is then not diluted by the zeros of
-            clients that never saw it. An update that is sent whole counts as touching every row.
-    """
-
-    weights: Literal["examples", "uniform", "inverse_loss", "norm"] = "examples"
-    per_row: bool = False
-
-    def __post_init__(self):
-        if self.weights not in _WEIGHTS:
-            raise ValueError(f"weights: got {self.weights!r}, expected one of {sorted(_WEIGHTS)}")
-
-    def __call__(self, base: State, updates: Iterable[Update]) -> State:
-        """Return the mean; updates are taken one at a time."""
-        mean = RunningMean(base, self.per_row)
-        for update in updates:
-            mean.add(update.delta, _WEIGHTS[self.weights](update), update.touched_rows)
-        return mean.result()
 
 
 @dataclass(frozen=True)

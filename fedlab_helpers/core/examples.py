@@ -1,0 +1,169 @@
+"""What a client learns from: inputs and targets, and batches of them."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fedlab_helpers.core.objective import CLASSES, Objective
+
+_BATCHES_IN_POOL = 16  # padded examples are sorted by length within this many batches
+
+
+class Batch(NamedTuple):
+    """Some examples: what the model is called with, each (B, …), and what is asked, (B, …)."""
+
+    inputs: tuple[Tensor, ...]
+    targets: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Examples as tensors, one row each; a model is called as `model(*batch.inputs)`.
+
+    Args:
+        inputs: at least one tensor, each (N, …).
+        targets: (N, …), as the objective says.
+        objective: what is asked, and how answers are judged; it travels with the data.
+        padded: the last input is each example's number of steps, (N,) int64, and the first, (N, T,
+            …), is padded on the right to T. A batch is then of similar lengths, and all inputs
+            that have T steps, and targets that are asked at each, are cut to its longest.
+
+    Raises:
+        ValueError: the shapes do not fit each other, a length is not in 1..T, or the targets are
+            not such as the objective asks.
+    """
+
+    inputs: tuple[Tensor, ...]
+    targets: Tensor
+    objective: Objective = CLASSES
+    padded: bool = False
+
+    _batch: ClassVar[type[Batch]] = Batch
+
+    def __post_init__(self):
+        name, inputs = type(self).__name__, tuple(self.inputs)
+        object.__setattr__(self, "inputs", inputs)
+        if not inputs or not all(isinstance(t, Tensor) for t in (*inputs, self.targets)):
+            kinds = [type(t).__name__ for t in (*inputs, self.targets)]
+            raise ValueError(f"{name}: got {kinds}, expected one tensor or more, and targets")
+        shapes = [tuple(t.shape) for t in (*inputs, self.targets)]
+        if not all(shape and shape[0] == shapes[-1][0] for shape in shapes):
+            raise ValueError(f"{name}: shapes {shapes}, expected (N, …) with one N for all")
+        self.objective.require(self.targets)
+        if self.padded:
+            self._require_lengths(shapes)
+
+    def _require_lengths(self, shapes: list[tuple[int, ...]]) -> None:
+        name, lengths = type(self).__name__, self.inputs[-1]
+        steps_fit = not self.objective.each_step or shapes[-1][1:2] == shapes[0][1:2]
+        whole = not lengths.is_floating_point() and lengths.dtype != torch.bool
+        if len(shapes) < 3 or len(shapes[0]) < 2 or len(shapes[-2]) != 1 or not steps_fit:
+            step = ", T" if self.objective.each_step else ", …"
+            raise ValueError(f"{name}: shapes {shapes}, expected (N, T, …), (N,) and (N{step})")
+        if not whole:
+            raise ValueError(f"{name}: lengths are {lengths.dtype}, expected integers")
+        if len(self):
+            low, high, width = *map(int, lengths.aminmax()), shapes[0][1]
+            if not 1 <= low <= high <= width:
+                raise ValueError(
+                    f"{name}: lengths from {low} to {high}, expected them in 1..{width}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def asked(self) -> int:
+        """How many targets count: the weight of these examples in a mean."""
+        return self.objective.asked(self.targets)
+
+    def with_inputs(self, *inputs: Tensor) -> "Examples":
+        """Return the same examples seen in another way. Raises ValueError as a new one does."""
+        return self._of(inputs, self.targets, check=True)
+
+    def with_targets(self, targets: Tensor) -> "Examples":
+        """Return the same examples with something else asked. Raises ValueError likewise."""
+        return self._of(self.inputs, targets, check=True)
+
+    def _of(self, inputs: Sequence[Tensor], targets: Tensor, check: bool = False) -> "Examples":
+        other = copy.copy(self)
+        object.__setattr__(other, "inputs", tuple(inputs))
+        object.__setattr__(other, "targets", targets)
+        if check:
+            other.__post_init__()
+        return other
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Examples":
+        return self._of([change(tensor) for tensor in self.inputs], change(self.targets))
+
+    def subset(self, indices: Sequence[int]) -> "Examples":
+        """Return the examples at these positions, in this order, as a copy.
+
+        Raises:
+            ValueError: `indices` holds something else than integers, e.g. a mask.
+        """
+        index = torch.as_tensor(indices, device=self.targets.device)
+        whole = index.dtype != torch.bool and torch.can_cast(index.dtype, torch.int64)
+        if index.numel() and not whole:
+            raise ValueError(f"indices: got {index.dtype}, expected the positions, as integers")
+        index = index.long()
+        return self._each(lambda tensor: tensor[index])
+
+    def to(self, device: str | torch.device) -> "Examples":
+        """Return the examples on `device`."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def by_length(self) -> Tensor:
+        """Return the order in which there is least padding to compute, (N,) int64."""
+        if self.padded:
+            return self.inputs[-1].argsort(stable=True)
+        return torch.arange(len(self), device=self.targets.device)
+
+    def batches(
+        self, batch_size: int | None, generator: torch.Generator | None = None
+    ) -> Iterator[Batch]:
+        """Yield every example once.
+
+        Args:
+            batch_size: examples in a batch (the last may have fewer); None: all in one.
+            generator: a CPU generator: examples are shuffled; padded ones are then put beside
+                others of similar length, since an RNN also computes the padding. None: the order
+                is kept.
+
+        Raises:
+            ValueError: `batch_size` is below 1.
+        """
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size: got {batch_size}, expected at least 1, or None")
+        for index in self._index_batches(batch_size or max(1, len(self)), generator):
+            yield self._batch(*self._cut(index))
+
+    def _cut(self, index: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        inputs, targets = [tensor[index] for tensor in self.inputs], self.targets[index]
+        if self.padded:
+            width, longest = self.inputs[0].shape[1], int(inputs[-1].max())
+            inputs = [t[:, :longest] if t.shape[1:2] == (width,) else t for t in inputs]
+            targets = targets[:, :longest] if self.objective.each_step else targets
+        return tuple(inputs), targets
+
+    def _index_batches(self, size: int, generator: torch.Generator | None) -> list[Tensor]:
+        if not len(self):
+            return []
+        device = self.targets.device
+        if generator is None:
+            return list(torch.arange(len(self), device=device).split(size))
+        order = torch.randperm(len(self), generator=generator, device="cpu").to(device)
+        if not self.padded:
+            return list(order.split(size))
+        lengths = self.inputs[-1]
+        batches = [
+            batch
+            for pool in order.split(size * _BATCHES_IN_POOL)
+            for batch in pool[lengths[pool].argsort(stable=True)].split(size)
+        ]
+        shuffled = torch.randperm(len(batches), generator=generator, device="cpu")
+        return [batches[place] for place in shuffled.tolist()]

@@ -1,0 +1,91 @@
+"""Reviews as tensors: padded word ids, lengths, labels."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fedlab_helpers.core.examples import Batch, Examples
+from fedlab_helpers.tasks.reviews.corpus import Review
+from fedlab_helpers.tasks.reviews.words import PADDING, UNKNOWN, Vocabulary, tokenize_all
+
+
+class ReviewBatch(Batch):
+    """Some reviews, padded on the right to the longest of them."""
+
+    @property
+    def tokens(self) -> Tensor:
+        """Word ids, (B, T) int64."""
+        return self.inputs[0]
+
+    @property
+    def lengths(self) -> Tensor:
+        """Words in each review, (B,) int64."""
+        return self.inputs[1]
+
+    @property
+    def labels(self) -> Tensor:
+        """Their classes, (B,) int64."""
+        return self.targets
+
+
+class EncodedReviews(Examples):
+    """Reviews as `Examples`, right-padded with id 0.
+
+    Args:
+        tokens: word ids, (N, T) int64.
+        lengths: words in each review, (N,) int64, from 1 to T.
+        labels: class of each review, (N,) int64; or, to learn from, its probability of each
+            class, (N, C) floating point.
+
+    Raises:
+        ValueError: the shapes do not fit each other, or a length is not in 1..T.
+    """
+
+    _batch = ReviewBatch
+
+    def __init__(self, tokens: Tensor, lengths: Tensor, labels: Tensor):
+        super().__init__((tokens, lengths), labels, padded=True)
+
+    @property
+    def tokens(self) -> Tensor:
+        """Word ids, (N, T) int64."""
+        return self.inputs[0]
+
+    @property
+    def lengths(self) -> Tensor:
+        """Words in each review, (N,) int64."""
+        return self.inputs[1]
+
+    @property
+    def labels(self) -> Tensor:
+        """Their classes, (N,) int64, or probabilities, (N, C)."""
+        return self.targets
+
+
+def encode_reviews(
+    reviews: Sequence[Review], vocab: Vocabulary, max_len: int = 64
+) -> EncodedReviews:
+    """Return reviews as padded tensors.
+
+    Args:
+        reviews: texts and labels.
+        vocab: built from training texts.
+        max_len: words beyond this many are cut off. A text without words becomes one unknown.
+
+    Raises:
+        ValueError: there is no review, or `max_len` is below 1.
+    """
+    if not reviews:
+        raise ValueError("reviews: got none, expected at least one")
+    if max_len < 1:
+        raise ValueError(f"max_len: got {max_len}, expected at least 1")
+    rows = [
+        vocab.encode(tokens[:max_len]) or [UNKNOWN]
+        for tokens in tokenize_all([review.text for review in reviews])
+    ]
+    lengths = torch.tensor([len(row) for row in rows])
+    tokens = torch.full((len(rows), int(lengths.max())), PADDING)
+    for position, row in enumerate(rows):
+        tokens[position, : len(row)] = torch.tensor(row)
+    return EncodedReviews(tokens, lengths, torch.tensor([review.label for review in reviews]))
