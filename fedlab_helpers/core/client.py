@@ -73,13 +73,9 @@ class Clients:
         self.model = use_own_randomness(copy.deepcopy(self.model).cpu())
         self.buffers = state.buffer_names(self.model)
         self._idle: dict[torch.device, list[nn.Module]] = {d: [] for d in self.devices}
-        self._table = rows.sparse_table(
-            self.model,
-            shared=self.shared,
-            codec=self.codec,
-            weight_decay=self.plan.local.weight_decay,
-            dense=self.strategy.dense,
-        )
+        decay = self.plan.local.weight_decay
+        dense, codec = self.strategy.dense, self.codec
+        self._table = rows.sparse_table(self.model, self.shared, codec, decay, dense)
         self._require_fit()
 
     @property

@@ -11,10 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
 from numbers import Integral
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
+
+from fedlab_helpers.core.require import is_count, require
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,8 +26,8 @@ def pick(device: str | torch.device = "auto") -> torch.device:
     """Return the device to compute on.
 
     Args:
-        device: "auto" takes CUDA if there is one, else Apple's MPS, else the CPU; anything
-            else is a name that torch knows ("cpu", "cuda:1", …).
+        device: "auto" takes CUDA if there is one, else Apple's MPS, else the CPU; anything else
+            is a name that torch knows ("cpu", "cuda:1", …).
 
     Raises:
         ValueError: torch does not know the name, or this machine has no such device.
@@ -49,34 +51,23 @@ def _count(kind: str) -> int:
     """Return how many devices of a kind this machine has."""
     if kind == "cuda":
         return torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if kind == "mps":
-        return int(torch.backends.mps.is_available())
-    return int(kind in ("cpu", "meta"))
+    return int(torch.backends.mps.is_available() if kind == "mps" else kind in ("cpu", "meta"))
 
 
 def place(n_clients: int, devices: Sequence[str | torch.device]) -> list[torch.device]:
-    """Return the device of each client: clients are dealt to the devices in turn.
-
-    Raises:
-        ValueError: there is no device, or one of them is not on this machine.
-    """
-    if isinstance(devices, str | torch.device) or not devices:
-        raise ValueError(f"devices: got {devices!r}, expected a list with at least one device")
+    """Return the device of each client: clients are dealt to the devices in turn."""
+    fine = not isinstance(devices, str | torch.device) and bool(devices)
+    require(fine, "devices", devices, "a list with at least one device")
     chosen = [pick(device) for device in devices]
     return [chosen[client % len(chosen)] for client in range(n_clients)]
 
 
 def worker_count(workers: int | str = "auto") -> int:
-    """Return how many clients train side by side: "auto" is one for each CPU this process has.
-
-    Raises:
-        ValueError: `workers` is neither "auto" nor a positive integer.
-    """
+    """Return how many clients train side by side: "auto" is one for each CPU this process has."""
     if workers == "auto":
         usable = getattr(os, "sched_getaffinity", None)
         return len(usable(0)) if usable else os.cpu_count() or 1
-    if not isinstance(workers, Integral) or workers < 1:
-        raise ValueError(f'workers: got {workers!r}, expected "auto" or a positive integer')
+    require(is_count(workers), "workers", workers, '"auto" or a positive integer')
     return int(workers)
 
 
@@ -94,17 +85,14 @@ def intra_op_threads(count: int) -> Iterator[None]:
 def child_seed(seed: int, *keys: int | str) -> int:
     """Return a 63-bit seed for one purpose, e.g. `child_seed(seed, "dropout", round, client)`.
 
-    The same seed and keys give the same number on every machine and Python version, and
-    different keys give unrelated numbers, so nothing depends on who draws first.
-
-    Raises:
-        ValueError: the seed is no integer, or a key is neither an integer nor a string: rounded,
-            two keys could become one.
+    The same seed and keys give the same number on every machine and Python version, and different
+    keys give unrelated numbers, so nothing depends on who draws first. Raises ValueError for a
+    seed that is no integer, or keys that are neither integers nor strings.
     """
     if not isinstance(seed, Integral) or not all(isinstance(key, Integral | str) for key in keys):
         raise ValueError(f"seed: got {(seed, *keys)}, expected integers, and strings as keys")
-    text = json.dumps([int(seed), *(key if isinstance(key, str) else int(key) for key in keys)])
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    told = json.dumps([int(seed), *(key if isinstance(key, str) else int(key) for key in keys)])
+    digest = hashlib.blake2b(told.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
@@ -123,44 +111,30 @@ def secret_rng() -> torch.Generator:
     return torch.Generator("cpu").manual_seed(secrets.randbits(63))
 
 
-class Stop(Protocol):
-    """Looked at between two batches: a `threading.Event`, or a `Halt`."""
+class Halt(threading.Event):
+    """An event that is set also once another one is, which it never sets itself."""
+
+    def __init__(self, outer: threading.Event | None = None):
+        super().__init__()
+        self.outer = outer
 
     def is_set(self) -> bool:
         """Return whether to stop."""
-
-
-class Halt:
-    """A stop of one's own beside somebody else's: it is set once either is.
-
-    Args:
-        outer: stops this run too, and is never set by it; or None.
-    """
-
-    def __init__(self, outer: Stop | None = None):
-        self._outer, self._own = outer, threading.Event()
-
-    def set(self) -> None:
-        """Stop whoever looks at this one."""
-        self._own.set()
-
-    def is_set(self) -> bool:
-        """Return whether to stop."""
-        return self._own.is_set() or (self._outer is not None and self._outer.is_set())
+        return super().is_set() or (self.outer is not None and self.outer.is_set())
 
 
 def ordered_map(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     workers: int,
-    halt: Halt | None = None,
+    halt: threading.Event | None = None,
 ) -> Iterator[Result]:
     """Yield `function(item)` in the order of `items`, computed in `workers` threads.
 
     At most workers + 2 results are alive, the one being used included, also when the first item
     takes longest: no further item is begun until that one is taken. Each thread lets torch use
     one intra-op thread, so that as many clients train as there are workers, and the bits do not
-    depend on how many that is. However it ends, by Ctrl-C too, `halt` is set before its threads
+    depend on how many that is. However it ends, by Ctrl-C too, `halt` is set before the threads
     are waited for.
     """
     items = iter(items)

@@ -1,7 +1,7 @@
 """What a client learns from: inputs and targets, and batches of them."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedlab_helpers.core.objective import CLASSES, Objective
+from fedlab_helpers.core.require import require
 
 _BATCHES_IN_POOL = 16  # padded examples are sorted by length within this many batches
 
@@ -26,15 +27,11 @@ class Examples:
 
     Args:
         inputs: at least one tensor, each (N, …).
-        targets: (N, …), as the objective says.
+        targets: (N, …), as the objective says; refused if not.
         objective: what is asked, and how answers are judged; it travels with the data.
         padded: the last input is each example's number of steps, (N,) int64, and the first, (N, T,
             …), is padded on the right to T. A batch is then of similar lengths, and all inputs
             that have T steps, and targets that are asked at each, are cut to its longest.
-
-    Raises:
-        ValueError: the shapes do not fit each other, a length is not in 1..T, or the targets are
-            not such as the objective asks.
     """
 
     inputs: tuple[Tensor, ...]
@@ -45,33 +42,30 @@ class Examples:
     _batch: ClassVar[type[Batch]] = Batch
 
     def __post_init__(self):
-        name, inputs = type(self).__name__, tuple(self.inputs)
-        object.__setattr__(self, "inputs", inputs)
-        if not inputs or not all(isinstance(t, Tensor) for t in (*inputs, self.targets)):
-            kinds = [type(t).__name__ for t in (*inputs, self.targets)]
-            raise ValueError(f"{name}: got {kinds}, expected one tensor or more, and targets")
-        shapes = [tuple(t.shape) for t in (*inputs, self.targets)]
-        if not all(shape and shape[0] == shapes[-1][0] for shape in shapes):
+        name, columns = type(self).__name__, (*self.inputs, self.targets)
+        object.__setattr__(self, "inputs", tuple(self.inputs))
+        if len(columns) < 2 or not all(isinstance(t, Tensor) and t.dim() for t in columns):
+            kinds = [type(t).__name__ for t in columns]
+            raise ValueError(f"{name}: got {kinds}, expected tensors (N, …), one input or more")
+        shapes = [tuple(tensor.shape) for tensor in columns]
+        if len({shape[0] for shape in shapes}) > 1:
             raise ValueError(f"{name}: shapes {shapes}, expected (N, …) with one N for all")
         self.objective.require(self.targets)
         if self.padded:
-            self._require_lengths(shapes)
+            self._require_lengths(name, shapes)
 
-    def _require_lengths(self, shapes: list[tuple[int, ...]]) -> None:
-        name, lengths = type(self).__name__, self.inputs[-1]
-        steps_fit = not self.objective.each_step or shapes[-1][1:2] == shapes[0][1:2]
-        whole = not lengths.is_floating_point() and lengths.dtype != torch.bool
-        if len(shapes) < 3 or len(shapes[0]) < 2 or len(shapes[-2]) != 1 or not steps_fit:
-            step = ", T" if self.objective.each_step else ", …"
-            raise ValueError(f"{name}: shapes {shapes}, expected (N, T, …), (N,) and (N{step})")
-        if not whole:
-            raise ValueError(f"{name}: lengths are {lengths.dtype}, expected integers")
+    def _require_lengths(self, name: str, shapes: list[tuple[int, ...]]) -> None:
+        lengths, steps = self.inputs[-1], self.objective.each_step
+        fits = len(shapes) > 2 and len(shapes[0]) > 1 and len(shapes[-2]) == 1
+        if not fits or (steps and shapes[-1][1:2] != shapes[0][1:2]):
+            asked = "(N, T, …)" if steps else "(N, …)"
+            raise ValueError(f"{name}: shapes {shapes}, expected (N, T, …), (N,) and {asked}")
+        require(lengths.dtype == torch.int64, f"{name}: lengths", lengths.dtype, "torch.int64")
         if len(self):
             low, high, width = *map(int, lengths.aminmax()), shapes[0][1]
             if not 1 <= low <= high <= width:
-                raise ValueError(
-                    f"{name}: lengths from {low} to {high}, expected them in 1..{width}"
-                )
+                wrong = f"lengths from {low} to {high}"
+                raise ValueError(f"{name}: {wrong}, expected them in 1..{width}")
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -83,22 +77,18 @@ class Examples:
 
     def with_inputs(self, *inputs: Tensor) -> "Examples":
         """Return the same examples seen in another way. Raises ValueError as a new one does."""
-        return self._of(inputs, self.targets, check=True)
+        return self._of(inputs, self.targets)
 
     def with_targets(self, targets: Tensor) -> "Examples":
         """Return the same examples with something else asked. Raises ValueError likewise."""
-        return self._of(self.inputs, targets, check=True)
+        return self._of(self.inputs, targets)
 
-    def _of(self, inputs: Sequence[Tensor], targets: Tensor, check: bool = False) -> "Examples":
+    def _of(self, inputs: Iterable[Tensor], targets: Tensor) -> "Examples":
         other = copy.copy(self)
         object.__setattr__(other, "inputs", tuple(inputs))
         object.__setattr__(other, "targets", targets)
-        if check:
-            other.__post_init__()
+        other.__post_init__()
         return other
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Examples":
-        return self._of([change(tensor) for tensor in self.inputs], change(self.targets))
 
     def subset(self, indices: Sequence[int]) -> "Examples":
         """Return the examples at these positions, in this order, as a copy.
@@ -108,14 +98,14 @@ class Examples:
         """
         index = torch.as_tensor(indices, device=self.targets.device)
         whole = index.dtype != torch.bool and torch.can_cast(index.dtype, torch.int64)
-        if index.numel() and not whole:
-            raise ValueError(f"indices: got {index.dtype}, expected the positions, as integers")
+        fine = whole or not index.numel()
+        require(fine, "indices", index.dtype, "the positions, as integers")
         index = index.long()
-        return self._each(lambda tensor: tensor[index])
+        return self._of((tensor[index] for tensor in self.inputs), self.targets[index])
 
     def to(self, device: str | torch.device) -> "Examples":
         """Return the examples on `device`."""
-        return self._each(lambda tensor: tensor.to(device))
+        return self._of((tensor.to(device) for tensor in self.inputs), self.targets.to(device))
 
     def by_length(self) -> Tensor:
         """Return the order in which there is least padding to compute, (N,) int64."""
@@ -137,8 +127,8 @@ class Examples:
         Raises:
             ValueError: `batch_size` is below 1.
         """
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size: got {batch_size}, expected at least 1, or None")
+        fine = batch_size is None or batch_size >= 1
+        require(fine, "batch_size", batch_size, "at least 1, or None")
         for index in self._index_batches(batch_size or max(1, len(self)), generator):
             yield self._batch(*self._cut(index))
 

@@ -7,21 +7,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedlab_helpers.core.require import require
+
 
 class SeededDropout(nn.Module):
-    """Dropout whose masks come from `generator`.
+    """Dropout whose masks come from `generator`; p is the probability of a zero, in [0, 1).
 
     `nn.Dropout` draws from torch's one global CPU generator: clients that train in threads would
     then take each other's random numbers, and no run would repeat.
-
-    Args:
-        p: probability that a value is set to zero, in [0, 1).
     """
 
     def __init__(self, p: float):
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"dropout: got {p!r}, expected a probability in [0, 1)")
+        require(0 <= p < 1, "dropout", p, "a probability in [0, 1)")
         self.p = p
         self.generator: torch.Generator | None = None  # None: torch's global one
 

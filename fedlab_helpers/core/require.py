@@ -15,9 +15,10 @@ def is_count(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
 
 
-def is_number(value: object) -> bool:
-    """Return whether a value is a finite number."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: object, least: float = -math.inf) -> bool:
+    """Return whether a value is a finite number, not below `least`."""
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    return real and math.isfinite(value) and value >= least
 
 
 def require_count(**values: object) -> None:
@@ -26,13 +27,13 @@ def require_count(**values: object) -> None:
         require(is_count(value), name, value, "an integer of at least 1")
 
 
-def require_positive(**values: float) -> None:
+def require_positive(**values: object) -> None:
     """Raise a ValueError that names the first value that is not a finite number above 0."""
     for name, value in values.items():
         require(is_number(value) and value > 0, name, value, "a finite number above 0")
 
 
-def require_share(**values: float) -> None:
+def require_share(**values: object) -> None:
     """Raise a ValueError that names the first value that is not in [0, 1)."""
     for name, value in values.items():
-        require(is_number(value) and 0 <= value < 1, name, value, "a number in [0, 1)")
+        require(is_number(value, 0) and value < 1, name, value, "a number in [0, 1)")

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import Codec, Update
-from fedlab_helpers.core.state import State
+from fedlab_helpers.core.require import require
+from fedlab_helpers.core.state import State, of_model
 
 
 def sparse_table(
     model: nn.Module,
-    *,
     shared: Callable[[str], bool],
     codec: Codec,
     weight_decay: float,
@@ -29,44 +29,32 @@ def sparse_table(
     """Return the name of the table of which the touched rows are all that moves, if one is.
 
     Args:
-        model: perhaps with a `token_parameter`; an `own_token_parameter` is a second such table.
+        model: perhaps with a `token_parameter`; refused where it has no parameter of that name.
         shared: whether the parameter of this name is sent.
         codec: one that makes whole what it sends has no use for rows.
         weight_decay: of the clients; it moves every row.
         dense: whether the strategy moves every row.
-
-    Raises:
-        ValueError: the model has no parameter of the name that it gives.
     """
     name = getattr(model, "token_parameter", None)
     known = [known for known, _ in model.named_parameters(remove_duplicate=False)]
-    if name and name not in known:
-        raise ValueError(
-            f"model: its token_parameter is {name!r}, expected one of {known}, or None"
-        )
+    fine = name is None or name in known
+    require(fine, "model: its token_parameter", name, f"one of {known}, or None")
     # A second table that is sent, too, has other rows to train.
     second = getattr(model, "own_token_parameter", None)
-    exact = codec.keeps_rows and weight_decay == 0 and not dense
-    exact = exact and not (second and shared(second))
+    exact = codec.keeps_rows and weight_decay == 0 and not dense and not (second and shared(second))
     return name if name and exact and shared(name) else None
 
 
 @torch.no_grad()
 def require_lookup_only(model: nn.Module, table: str, data: Examples) -> None:
-    """Raise ValueError unless the model answers the same with the touched rows of its table only.
+    """Raise ValueError unless the model answers a few examples alike from the touched rows only.
 
     A table that is used for something else too, as under a second name or to score next words,
     must be trained whole.
-
-    Args:
-        model: not changed.
-        table: name of the parameter.
-        data: a few examples.
     """
     model = copy.deepcopy(model).eval()
     few, touched = select(data)
-    whole = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    answer = model(*data.inputs)
+    whole, answer = of_model(model), model(*data.inputs)
     try:
         load(model, whole | {table: whole[table][touched]})
         same = torch.allclose(model(*few.inputs), answer, rtol=1e-3, atol=1e-5, equal_nan=True)

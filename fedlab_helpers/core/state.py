@@ -12,11 +12,8 @@ Rows = Mapping[str, Tensor]  # tensor name -> which of its rows a state holds, (
 
 
 def of_model(model: nn.Module) -> State:
-    """Return a copy of the model's state.
-
-    `model.state_dict()` hands out the live tensors: kept without this copy, they change under
-    the hands of whoever keeps them as soon as the model trains on.
-    """
+    """Return a copy of the model's state: `model.state_dict()` hands out the live tensors, which
+    change under the hands of whoever keeps them as soon as the model trains on."""
     return clone(model.state_dict())
 
 
@@ -46,15 +43,14 @@ def subtract(left: State, right: State) -> State:
 
 
 def add(left: State, right: State, scale: float = 1.0) -> State:
-    """Return `left + scale * right`, tensor by tensor."""
+    """Return `left + scale * right`, tensor by tensor; a counter stays a counter."""
     require_same_shapes(left, right)
-    return {name: _add(left[name], right[name], scale) for name in left}
-
-
-def _add(left: Tensor, right: Tensor, scale: float) -> Tensor:
-    if left.is_floating_point():
-        return left + scale * right
-    return (left + scale * right.double()).round().to(left.dtype)  # a counter stays a counter
+    return {
+        name: tensor + scale * right[name]
+        if tensor.is_floating_point()
+        else (tensor + scale * right[name].double()).round().to(tensor.dtype)
+        for name, tensor in left.items()
+    }
 
 
 def zeros_like(state: State) -> State:
@@ -78,15 +74,14 @@ def all_finite(state: State) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in state.values())
 
 
-def require_same_shapes(left: State, right: State) -> None:
+def require_same_shapes(left: State, right: State, what: str = "states") -> None:
     """Raise a ValueError that names the first tensor in which two states do not match."""
-    if left.keys() != right.keys():
-        odd = sorted(left.keys() ^ right.keys())
-        raise ValueError(f"states: these names are in one of the two states only: {odd}")
+    if odd := sorted(left.keys() ^ right.keys()):
+        raise ValueError(f"{what}: these names are in one of the two states only: {odd}")
     for name, tensor in left.items():
         if tensor.shape != right[name].shape:
             shapes = f"{tuple(tensor.shape)} and {tuple(right[name].shape)}"
-            raise ValueError(f"states: {name!r} has shapes {shapes}; they must be equal")
+            raise ValueError(f"{what}: {name!r} has shapes {shapes}; they must be equal")
 
 
 class RunningMean:
@@ -103,9 +98,7 @@ class RunningMean:
 
     def __init__(self, base: State, per_row: bool = False):
         self.base, self.per_row, self.weight = base, per_row, 0.0
-        self.sums = {
-            name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in base.items()
-        }
+        self.sums = {n: torch.zeros_like(t, dtype=torch.float64) for n, t in base.items()}
         self.row_weight: dict[str, Tensor] = {}
 
     def add(self, state: State, weight: float, rows: Rows | None = None) -> None:
@@ -122,28 +115,24 @@ class RunningMean:
         """
         rows = rows or {}
         self._require_fit(state, rows)
-        fine = is_number(weight) and weight >= 0
-        require(fine, "weight", weight, "a finite number not below 0")
+        require(is_number(weight, 0), "weight", weight, "a finite number not below 0")
         for name, tensor in state.items():
             if name in rows:
                 self._add_rows(name, tensor, weight, rows[name])
-            else:
-                values = tensor if tensor.is_floating_point() else tensor.double()
-                self.sums[name].add_(values, alpha=weight)
-                if name in self.row_weight:
-                    self.row_weight[name] += weight
+                continue
+            values = tensor if tensor.is_floating_point() else tensor.double()
+            self.sums[name].add_(values, alpha=weight)
+            if name in self.row_weight:
+                self.row_weight[name] += weight
         self.weight += weight
 
     def _require_fit(self, state: State, rows: Rows) -> None:
-        if state.keys() != self.base.keys():
-            odd = sorted(state.keys() ^ self.base.keys())
-            raise ValueError(f"mean: these names are in one of the two states only: {odd}")
+        like = {
+            name: tensor.new_empty(len(rows[name]), *tensor.shape[1:]) if name in rows else tensor
+            for name, tensor in self.base.items()
+        }
+        require_same_shapes(state, like, "mean")
         for name, tensor in state.items():
-            came, shape = tuple(tensor.shape), tuple(self.base[name].shape)
-            if name in rows:
-                shape = (len(rows[name]), *shape[1:])
-            if came != shape:
-                raise ValueError(f"mean: {name!r} has shape {came}, expected {shape}")
             if tensor.device != self.sums[name].device:
                 raise ValueError(
                     f"mean: {name!r} is on {tensor.device}, expected {self.sums[name].device}: "
@@ -151,40 +140,35 @@ class RunningMean:
                 )
 
     def _add_rows(self, name: str, tensor: Tensor, weight: float, rows: Tensor) -> None:
-        if name not in self.row_weight:
-            # What came before this update held every row.
+        if name not in self.row_weight:  # what came before this update held every row
             total = self.sums[name]
             self.row_weight[name] = total.new_full((len(total),), self.weight)
         self.sums[name].index_add_(0, rows, tensor.double(), alpha=weight)
         self.row_weight[name].index_add_(0, rows, rows.new_ones(rows.shape).double(), alpha=weight)
 
     def result(self) -> State:
-        """Return the mean, with the dtypes of `base`.
-
-        Raises:
-            ValueError: the weights added so far sum to zero.
-        """
+        """Return the mean, with the dtypes of `base`. Raises ValueError if the weights added so
+        far sum to zero."""
         if not self.weight > 0:
             raise ValueError("mean: the weights sum to 0, so there is nothing to average")
         return {name: self._mean(name).to(self.base[name].dtype) for name in self.base}
 
     def _mean(self, name: str) -> Tensor:
+        base, total = self.base[name], self.sums[name]
         if name not in self.row_weight:
-            mean = self.sums[name] / self.weight
-            return mean if self.base[name].is_floating_point() else mean.round()
-        base, total = self.base[name].double(), self.sums[name]
+            mean = total / self.weight
+            return mean if base.is_floating_point() else mean.round()
         seen = self.row_weight[name].view(-1, *[1] * (total.dim() - 1))
         if self.per_row:
-            return torch.where(seen > 0, total / seen.clamp_min(1e-300), base)
-        return (total + (self.weight - seen) * base) / self.weight
+            return torch.where(seen > 0, total / seen.clamp_min(1e-300), base.double())
+        return (total + (self.weight - seen) * base.double()) / self.weight
 
 
 def weighted_mean(states: Iterable[State], weights: Iterable[float]) -> State:
     """Return the weighted mean of states of equal shapes, summed in float64, rounded once.
 
-    Raises:
-        ValueError: there is no state, the weights do not match them in number, are negative,
-            or sum to zero.
+    Raises ValueError where they do not match in number or shape, there is none, a weight is
+    negative, or all are zero.
     """
     states, weights = list(states), list(weights)
     require(len(states) == len(weights) > 0, "weights", len(weights), "one weight for each state")

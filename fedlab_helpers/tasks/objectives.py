@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedlab_helpers.core.objective import NOT_ASKED, unfit
+from fedlab_helpers.core.objective import NOT_ASKED, Objective, unfit
 
 
 @dataclass(frozen=True)
-class NextToken:
+class NextToken(Objective):
     """A token for each step: outputs (N, T, V), targets (N, T) int64, `NOT_ASKED` at padding.
 
     Args:
@@ -21,8 +21,6 @@ class NextToken:
     top: tuple[int, ...] = (1, 3)
     never: tuple[int, ...] = ()
 
-    higher_is_better = True
-    classes = False
     each_step = True
 
     @property
@@ -31,7 +29,6 @@ class NextToken:
         return f"recall@{self.top[0]}"
 
     def require(self, targets: Tensor) -> None:
-        """As in `Objective`."""
         if targets.dim() != 2 or targets.dtype != torch.int64:
             raise ValueError(
                 f"next tokens: targets are {tuple(targets.shape)} {targets.dtype}, expected (N, T) "
@@ -46,15 +43,12 @@ class NextToken:
         return outputs.flatten(0, 1), targets.flatten()
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """As in `Objective`: the cross-entropy, in nats."""
         return functional.cross_entropy(*self._flat(outputs, targets), ignore_index=NOT_ASKED)
 
     def asked(self, targets: Tensor) -> int:
-        """As in `Objective`."""
         return int((targets != NOT_ASKED).sum())
 
     def judge(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """As in `Objective`: loss, and for each of `top` whether the token is among so many."""
         outputs, targets = self._flat(outputs, targets)
         there = targets != NOT_ASKED
         outputs, targets = outputs[there], targets[there]
@@ -65,19 +59,14 @@ class NextToken:
         return torch.stack([losses, *(hits[:, :k].any(1).to(losses.dtype) for k in self.top)], 1)
 
     def metrics(self, rows: Tensor) -> dict[str, float]:
-        """As in `Objective`."""
         names = ("loss", *(f"recall@{k}" for k in self.top))
         return dict(zip(names, rows.double().mean(0).tolist(), strict=True))
 
 
-class _Floats:
+class _Floats(Objective):
     """Floating-point targets of the outputs' shape, NaN where none is asked."""
 
-    classes = False
-    each_step = False
-
     def require(self, targets: Tensor) -> None:
-        """As in `Objective`."""
         if not targets.is_floating_point() or bool(targets.isinf().any()):
             raise ValueError(
                 f"{self.measure}: targets are {tuple(targets.shape)} {targets.dtype}, expected "
@@ -85,7 +74,6 @@ class _Floats:
             )
 
     def asked(self, targets: Tensor) -> int:
-        """As in `Objective`."""
         return int((~targets.isnan()).sum())
 
     def _asked(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,11 +106,9 @@ class Numbers(_Floats):
         return functional.huber_loss(outputs, targets, reduction=reduction, delta=self.delta)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """As in `Objective`."""
         return self._losses(*self._asked(outputs, targets), "mean")
 
     def judge(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """As in `Objective`: loss, and the error in the unit to report in."""
         outputs, targets = self._asked(outputs, targets)
         losses = self._losses(outputs, targets, "none")
         return torch.stack([losses, (outputs - targets) * self.scale], 1)
@@ -145,20 +131,16 @@ class Risk(_Floats):
     each_step: bool = False
 
     measure = "auc"
-    higher_is_better = True
 
     def require(self, targets: Tensor) -> None:
-        """As in `Objective`."""
         super().require(targets)
         if bool(((targets < 0) | (targets > 1)).any()):
             raise ValueError(f"risk: targets of up to {targets.nan_to_num().max()}, expected 0..1")
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """As in `Objective`: the binary cross-entropy, in nats."""
         return functional.binary_cross_entropy_with_logits(*self._asked(outputs, targets))
 
     def judge(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """As in `Objective`: loss, logit, target."""
         outputs, targets = self._asked(outputs, targets)
         losses = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
         return torch.stack([losses, outputs, targets], 1)

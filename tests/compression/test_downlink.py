@@ -19,7 +19,7 @@ from fedlab_helpers.compression import (
     TopK,
     WithFeedback,
 )
-from fedlab_helpers.compression.downlink import Changes, Link, whole
+from fedlab_helpers.compression.downlink import Changes
 from fedlab_helpers.core import rows, state, wire
 from fedlab_helpers.core.rounds import Plan, rounds, run
 from fedlab_helpers.core.training import LocalConfig
@@ -61,13 +61,13 @@ def catch_up(weights, payloads, codec):
     return weights
 
 
-def begun(codec, known_start=True) -> Link:
-    return Link(weights(0), {}, Changes(codec, known_start), "table")
+def begun(codec, known_start=True) -> wire.Downlink:
+    return Changes(codec, known_start).begin(weights(0), {}, "table")
 
 
 def test_without_changes_the_weights_are_sent_whole_to_each(bits):
     params = weights(0)
-    received, link, size = Link(params).deliver((3, 5))
+    received, link, size = wire.Downlink(params).deliver((3, 5))
     assert bits(received.weights) == bits(dict(sorted(params.items())))
     assert size == 2 * size_whole(params)
     assert link.to_state() == {}
@@ -90,7 +90,7 @@ def test_whoever_is_asked_holds_the_same_weights_bit_for_bit(bits, codec, cohort
         for client in cohort:
             version, held = own[client]
             payloads = [link.payloads.get(v) for v in range(version + 1, link.version + 1)]
-            most = whole(link.held, {})[1]
+            most = wire.Downlink(link.held, {}).deliver((0,))[2]
             if None in payloads or sum(map(len, payloads)) > most:
                 held, spent = link.held, spent + most
             else:
