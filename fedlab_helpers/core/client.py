@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
+from threading import Event
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ class Clients:
     transforms: Sequence[Transform] = ()
     shared: Callable[[str], bool] = everything
     client_devices: Sequence[str | torch.device] | None = None
-    stop: compute.Stop | None = None
+    stop: Event | None = None
 
     def __post_init__(self):
         self.codec = self.codec or wire.touched_rows()
@@ -170,7 +171,7 @@ class Clients:
     def accepted(self, number: int, clients: Iterable[int]) -> None:
         """Nothing is done: what these clients keep is handed to them with each request."""
 
-    def _reply(self, asked: Request, kept: ClientState, stop: compute.Stop) -> Reply:
+    def _reply(self, asked: Request, kept: ClientState, stop: Event) -> Reply:
         """Return a client's reply; whatever goes wrong there costs the run this client only."""
         client, device, pace = asked.client, self.devices[asked.client], self.plan.pace
         dice = compute.numpy_rng(self.plan.seed, "dropout", asked.number, client)
@@ -196,7 +197,7 @@ class Clients:
             self._idle[device].append(replica)
 
     def _train(
-        self, replica: nn.Module, asked: Request, kept: ClientState, stop: compute.Stop
+        self, replica: nn.Module, asked: Request, kept: ClientState, stop: Event
     ) -> tuple[Update, ClientState]:
         """Train one client from the received weights; return its update and what it keeps."""
         client, received, local = asked.client, asked.received, self.plan.local

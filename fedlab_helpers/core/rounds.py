@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import Any, Protocol
 
 import torch
@@ -43,7 +44,7 @@ def rounds(
     shared: Callable[[str], bool] = everything,
     client_states: dict[int, ClientState] | None = None,
     client_devices: Sequence[str | torch.device] | None = None,
-    stop: compute.Stop | None = None,
+    stop: Event | None = None,
     checkpoint: str | Path | None = None,
 ) -> Iterator[RoundRecord]:
     """Train a model over clients that keep their data, and yield a record after each round.

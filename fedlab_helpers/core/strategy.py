@@ -7,11 +7,11 @@ to new global weights).
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from threading import Event
 from typing import Literal, Protocol
 
 from torch import nn
 
-from fedlab_helpers.core.compute import Stop
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.objective import Objective
@@ -70,7 +70,7 @@ class LocalRun:
     kept: State
     loss: float | None = None
     seed: int = 0
-    stop: Stop | None = None
+    stop: Event | None = None
     steps: int | None = None
 
     def on_device(self, tensors: State) -> State:

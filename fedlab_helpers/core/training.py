@@ -4,11 +4,12 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Event
 
 import torch
 from torch import Tensor, nn
 
-from fedlab_helpers.core.compute import Stop, torch_rng
+from fedlab_helpers.core.compute import torch_rng
 from fedlab_helpers.core.examples import Batch, Examples
 from fedlab_helpers.core.model import seed_dropout
 from fedlab_helpers.core.require import (
@@ -122,7 +123,7 @@ def train(
     *,
     seed: int = 0,
     hooks: Hooks | None = None,
-    stop: Stop | None = None,
+    stop: Event | None = None,
     max_steps: int | None = None,
 ) -> TrainingReport:
     """Train the model in place, on the device where it is.

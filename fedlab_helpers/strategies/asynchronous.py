@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from numbers import Integral
+from threading import Event
 
 from torch import nn
 
@@ -105,7 +106,7 @@ def buffered_rounds(
     buffer: int,
     test: Examples | None = None,
     codec: Codec | None = None,
-    stop: compute.Stop | None = None,
+    stop: Event | None = None,
 ) -> Iterator[RoundRecord]:
     """Train with FedBuff, and yield a record after each flush of the buffer.
 

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from threading import Event
 
 import torch
 from torch import nn
@@ -28,7 +29,7 @@ def ifca_rounds(
     *,
     codec: Codec | None = None,
     chosen: dict[int, int] | None = None,
-    stop: compute.Stop | None = None,
+    stop: Event | None = None,
 ) -> Iterator[RoundRecord]:
     """Train several models with IFCA, and yield a record after each round.
 
@@ -157,7 +158,7 @@ def unlike_starts(
     clients: Sequence[Examples],
     plan: Plan,
     count: int,
-    stop: compute.Stop | None = None,
+    stop: Event | None = None,
 ) -> tuple[list[State], RoundRecord]:
     """Return weights to begin several models with: those of clients that are least alike.
 
