@@ -1,20 +1,18 @@
 """A run on disk and back: killed at any moment, it goes on from its last finished round.
 
-A folder holds `run.json` (which run this is, its last round, and the files that belong to it),
-`records.jsonl`, the server's weights, and one file for each client that keeps something. A round
-writes new files first and then replaces `run.json` in one step: before that step the old round is
-whole, after it the new one is. Nothing is unpickled.
+A folder holds `run.sqlite`, in which a round is one transaction: before its end the old round is
+whole, after it the new one is. Nothing is unpickled; each value carries a CRC-32 of its bytes.
 """
 
 import json
-import os
+import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from operator import methodcaller
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fedlab_helpers.core.history import RoundRecord
 from fedlab_helpers.core.messages import ClientState
@@ -38,47 +36,26 @@ class Snapshot:
     records: tuple[RoundRecord, ...]
 
 
-class Observed(Protocol):
-    """A run as a checkpoint sees it: it yields records, tells what to write, and can go back."""
-
-    def records(self) -> Iterator[RoundRecord]:
-        """Yield a record after each round that is left."""
-
-    def to_state(self) -> dict[str, State]:
-        """Return what the server holds after the last round, by owner."""
-
-    def changed(self) -> dict[int, ClientState]:
-        """Return what clients keep of the last round."""
-
-    def restore(self, saved: Snapshot) -> None:
-        """Go to where the snapshot was taken."""
-
-
 class Checkpoint:
-    """A run's folder.
+    """A run's folder, made if it is missing.
 
     Args:
-        folder: made if it is missing.
-        identity: what makes it this run: seed, settings, data. A folder that was written with
-            another identity is refused.
+        folder: one that was written with another identity is refused.
+        identity: what makes it this run: seed, settings, data.
     """
 
     def __init__(self, folder: str | Path, identity: Mapping[str, Any]):
-        self.folder = Path(folder)
+        self.folder, self.file = Path(folder), Path(folder) / "run.sqlite"
         plain = json.dumps(dict(identity), default=methodcaller("item"))  # NumPy's numbers
         self.identity = json.loads(plain)
-        self._clients: dict[str, str] = {}
-        self._records_size = self._records_crc = 0
 
-    def follow(self, run: Observed, rounds: int) -> Iterator[RoundRecord]:
+    def follow(self, run: Any, rounds: int) -> Iterator[RoundRecord]:
         """Yield the records that are stored, then those of the run, written as they come.
 
         Args:
-            run: begins, or goes on from what is stored.
-            rounds: how many it is to have.
-
-        Raises:
-            CheckpointError: the folder is damaged, or holds another run or more rounds.
+            run: yields `records()`, tells its `to_state()` and what `changed()` with clients in
+                the last round, and can `restore` what is stored here.
+            rounds: how many it is to have; a folder with more is refused.
         """
         if saved := self.load():
             if len(saved.records) > rounds:
@@ -94,130 +71,81 @@ class Checkpoint:
     def load(self) -> Snapshot | None:
         """Return the last finished round, or None where no round was finished.
 
-        Raises:
-            CheckpointError: a file is damaged or missing, or the folder belongs to another run.
+        Raises CheckpointError if a value is damaged or missing, or of another run.
         """
-        manifest = self.folder / "run.json"
-        if not manifest.exists():
+        if (self.folder / "run.json").exists():
+            raise CheckpointError(f"{self.folder}: an older format, expected {_FORMAT}")
+        if not self.file.exists():
             return None
-        with _reading(manifest):
-            fields = json.loads(manifest.read_bytes())
-            self._require_same_run(fields)
-            server = _nested(self._read(fields["server"]))
-            clients = {
-                int(client): _nested(self._read(name)) for client, name in fields["clients"].items()
-            }
-            self._records_size, self._records_crc = fields["records_size"], fields["records_crc"]
-            self._clients = fields["clients"]
-            return Snapshot(server, clients, self._read_records())
+        with self._open() as values:
+            known = self._read(values)
+            if not known:
+                return None
+            head = json.loads(known["head"])
+            self._require_same_run(head)
+            clients = {c: _nested(_TENSORS.decode(known[f"client {c}"])) for c in head["clients"]}
+            records = (json.loads(known[f"record {n}"]) for n in range(1, head["rounds"] + 1))
+            server = _nested(_TENSORS.decode(known["server"]))
+            return Snapshot(server, clients, tuple(map(RoundRecord.from_json, records)))
 
     def save(
-        self,
-        server: dict[str, State],
-        changed: Mapping[int, ClientState],
-        record: RoundRecord,
+        self, server: dict[str, State], changed: Mapping[int, ClientState], record: RoundRecord
     ) -> None:
-        """Add one finished round.
-
-        Args:
-            server: what the server holds after it: its weights, and what its strategy remembers.
-            changed: what clients keep, for those that have something new to keep.
-            record: of this round.
-        """
+        """Add one finished round: what the server holds after it, what `changed` with clients."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        server_file = f"server-{record.round:06d}.bin"
-        self._write(server_file, _TENSORS.encode(_flat(server)))
-        for client, kept in changed.items():
-            name = f"client-{client}-{record.round:06d}.bin"
-            self._write(name, _TENSORS.encode(_flat(kept)))
-            self._clients = {**self._clients, str(client): name}
-        self._append(json.dumps(record.to_json()).encode() + b"\n")
-        manifest = {
-            "format": _FORMAT,
-            "identity": self.identity,
-            "rounds": record.round,
-            "server": server_file,
-            "clients": self._clients,
-            "records_size": self._records_size,
-            "records_crc": self._records_crc,
-        }
-        self._replace_manifest(json.dumps(manifest).encode())
-        self._remove_all_but({server_file, *self._clients.values()})
+        new = {f"client {c}": _TENSORS.encode(_flat(kept)) for c, kept in changed.items()}
+        new["server"] = _TENSORS.encode(_flat(server))
+        new[f"record {record.round}"] = json.dumps(record.to_json()).encode()
+        with self._open() as values:
+            values.execute("BEGIN IMMEDIATE")
+            before = json.loads(self._read(values, "head").get("head", b'{"clients": []}'))
+            if before.get("rounds", 0) != record.round - 1:
+                raise CheckpointError(
+                    f"{self.folder}: holds {before.get('rounds', 0)} rounds, expected "
+                    f"{record.round - 1}: another run writes here"
+                )
+            clients = sorted({*before["clients"], *changed})
+            head = {"format": _FORMAT, "rounds": record.round, "clients": clients}
+            new["head"] = json.dumps({**head, "identity": self.identity}).encode()
+            rows = ((name, value, zlib.crc32(value)) for name, value in new.items())
+            values.executemany("INSERT OR REPLACE INTO parts VALUES (?, ?, ?)", rows)
 
-    def _require_same_run(self, manifest: dict) -> None:
-        if manifest["format"] != _FORMAT:
-            raise CheckpointError(
-                f"{self.folder}: format {manifest['format']!r}, expected {_FORMAT}"
-            )
-        theirs = manifest["identity"]
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """Open the file for one transaction; what goes wrong in it names the file."""
+        try:
+            with closing(sqlite3.connect(self.file)) as values, values:
+                values.execute(
+                    "CREATE TABLE IF NOT EXISTS parts (name TEXT PRIMARY KEY, value BLOB, crc INT)"
+                )
+                yield values
+        except CheckpointError:
+            raise
+        except (sqlite3.Error, OSError) as error:
+            raise CheckpointError(f"{self.file}: cannot be read or written: {error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            damage = f"{type(error).__name__}: {error}"
+            raise CheckpointError(f"{self.file}: damaged: {damage}") from error
+
+    def _read(self, values: sqlite3.Connection, name: str = "%") -> dict[str, bytes]:
+        rows = values.execute("SELECT name, value, crc FROM parts WHERE name LIKE ?", (name,))
+        known = {}
+        for key, value, crc in rows:
+            if zlib.crc32(value) != crc:
+                raise CheckpointError(f"{self.file}: damaged: {key!r} is not what was written")
+            known[key] = value
+        return known
+
+    def _require_same_run(self, head: dict) -> None:
+        if head["format"] != _FORMAT:
+            raise CheckpointError(f"{self.folder}: format {head['format']!r}, expected {_FORMAT}")
+        theirs = head["identity"]
         for key in sorted(self.identity.keys() | theirs.keys()):
             if theirs.get(key) != self.identity.get(key):
                 raise CheckpointError(
                     f"{self.folder}: holds another run: {key} is {theirs.get(key)!r} there and "
                     f"{self.identity.get(key)!r} here; choose another folder or remove this one"
                 )
-
-    def _read(self, name: str) -> State:
-        with _reading(self.folder / name) as path:
-            return _TENSORS.decode(path.read_bytes())
-
-    def _read_records(self) -> tuple[RoundRecord, ...]:
-        with _reading(self.folder / "records.jsonl") as path:
-            lines = path.read_bytes()[: self._records_size]
-            if zlib.crc32(lines) != self._records_crc:
-                raise CheckpointError(f"{path}: damaged: not the records that were written")
-            return tuple(RoundRecord.from_json(json.loads(x)) for x in lines.splitlines())
-
-    def _write(self, name: str, content: bytes) -> None:
-        with open(self.folder / name, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _append(self, line: bytes) -> None:
-        """Write after the last record that counts; what a killed run left behind it goes."""
-        path = self.folder / "records.jsonl"
-        path.touch()
-        with open(path, "r+b") as file:
-            file.truncate(self._records_size)
-            file.seek(self._records_size)
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-        self._records_size += len(line)
-        self._records_crc = zlib.crc32(line, self._records_crc)
-
-    def _replace_manifest(self, content: bytes) -> None:
-        self._write("run.tmp", content)
-        self._sync_folder()  # the files are there before the manifest names them
-        os.replace(self.folder / "run.tmp", self.folder / "run.json")
-        self._sync_folder()  # the manifest is there before what it no longer names goes
-
-    def _sync_folder(self) -> None:
-        if os.name == "posix":  # elsewhere a folder cannot be opened
-            folder = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-
-    def _remove_all_but(self, kept: set[str]) -> None:
-        for path in [*self.folder.glob("server-*.bin"), *self.folder.glob("client-*.bin")]:
-            if path.name not in kept:
-                path.unlink()
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[Path]:
-    """LocalRun what goes wrong while a file is read into a CheckpointError that names the file."""
-    try:
-        yield path
-    except CheckpointError:
-        raise
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged: {type(error).__name__}: {error}") from error
 
 
 def _flat(kept: dict[str, State]) -> State:

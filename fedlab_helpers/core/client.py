@@ -36,18 +36,7 @@ def everything(name: str) -> bool:
 
 @dataclass(eq=False)
 class Clients:
-    """The clients of a run, with all that they need to train.
-
-    Args:
-        model: gives the architecture, and the first values of what is not shared; not changed.
-        data: the examples of each client.
-        strategy: what it changes in local training, and what clients send and keep for it.
-        plan: how a client trains, seed, simulated dropouts and speeds.
-        codec: how updates become bytes; None: `wire.touched_rows()`.
-        transforms: what an update passes, in order, before it is encoded.
-        shared: whether the parameter of this name is sent and averaged.
-        client_devices: devices that the clients are dealt to in turn; None: the model's.
-        stop: looked at between batches.
+    """The clients of a run, with all that they need to train; arguments as in `rounds`.
 
     Raises:
         ValueError: the model draws random numbers that cannot be seeded, or uses its
@@ -72,22 +61,13 @@ class Clients:
         places = self.client_devices or [next(self.model.parameters()).device]
         self.devices = compute.place(len(self.data), places)
         self.model = use_own_randomness(copy.deepcopy(self.model).cpu())
-        self.buffers = state.buffer_names(self.model)
+        self.size = len(self.data)
+        self.repeatable = not any(getattr(t, "secret", False) for t in self.transforms)
         self._idle: dict[torch.device, list[nn.Module]] = {d: [] for d in self.devices}
         decay = self.plan.local.weight_decay
         dense, codec = self.strategy.dense, self.codec
         self._table = rows.sparse_table(self.model, self.shared, codec, decay, dense)
         self._require_fit()
-
-    @property
-    def size(self) -> int:
-        """How many clients there are."""
-        return len(self.data)
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether the same seed gives the same run again."""
-        return not any(getattr(transform, "secret", False) for transform in self.transforms)
 
     def sparse_parameter(self) -> str | None:
         """Return the parameter of which clients train the touched rows only, if that is exact."""
@@ -108,16 +88,15 @@ class Clients:
                 f"codec: {self.codec!r} sends a part of a change, but this strategy sends whole "
                 "weights; expected one with sends='change', or a codec that keeps everything"
             )
-        weights = {n: t for n, t in state.of_model(self.model).items() if self.shared(n)}
-        open_ = [t for t in self.transforms if not getattr(t, "covers_extra", False)]
-        if open_ and strategy.extra_like(weights):
+        blind = [t for t in self.transforms if not getattr(t, "covers_extra", False)]
+        if blind and strategy.extra_like(state.of_model(self.model)):
             raise ValueError(
-                f"transforms: {open_[0]!r} does not cover what {type(strategy).__name__} sends "
+                f"transforms: {blind[0]!r} does not cover what {type(strategy).__name__} sends "
                 "beside the change, from which the exact change can be computed; expected "
                 "transforms with covers_extra=True that treat update.extra, too"
             )
         if self.plan.pace:
-            require_speeds("pace", self.plan.pace.steps_per_second, len(self.data))
+            require_speeds("pace", self.plan.pace.steps_per_second, self.size)
 
     def _require_model_fits(self, few: Examples) -> None:
         probe = copy.deepcopy(self.model).train()
@@ -148,12 +127,8 @@ class Clients:
         received: Received,
         states: dict[int, ClientState],
     ) -> Generator[Reply, None, None]:
-        """Yield the reply of each client of round `number`, in cohort order.
-
-        Args:
-            received: what the server sent, as decoded.
-            states: what each client kept from earlier rounds; not changed.
-        """
+        """Yield the reply of each client of round `number`, in cohort order; `states` is what
+        each kept from earlier rounds, and is not changed."""
         return self.answers((Request(number, client, received) for client in cohort), states)
 
     def answers(

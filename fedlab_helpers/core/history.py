@@ -78,11 +78,9 @@ class History(Sequence[RoundRecord]):
         return iter(self.records)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a round, indexed by round.
-
-        Columns: clients (accepted), left_out (count), examples, steps, train_loss, each metric,
-        bytes_down, bytes_up, total_bytes (both ways, summed up to this round), seconds.
-        """
+        """Return one row a round, indexed by round: clients (accepted), left_out (count),
+        examples, steps, train_loss, each metric, bytes_down, bytes_up, total_bytes (both ways,
+        summed up to this round), seconds."""
         rows = [
             {
                 "round": record.round,
@@ -145,11 +143,7 @@ class RoundBooks:
         self._mean = RunningMean(self.buffers)
 
     def accept(self, replies: Iterable[Reply]) -> Iterator[Update]:
-        """Yield the updates that can be used, in order, one at a time.
-
-        Raises:
-            NoUpdateLeft: there was none.
-        """
+        """Yield the updates that can be used, in order. Raises NoUpdateLeft: there was none."""
         for reply in replies:
             if (update := self.read(reply)) is not None:
                 yield update
@@ -171,13 +165,10 @@ class RoundBooks:
         self.examples += update.examples
         self.steps += update.steps
         self.losses[reply.client] = update.losses[-1]
-        if reply.kept:
-            # In the order in which a checkpoint gives them back.
-            self.kept[reply.client] = {
-                owner: dict(sorted(tensors.items()))
-                for owner, tensors in sorted(reply.kept.items())
-                if tensors
-            }
+        # In the order in which a checkpoint gives them back.
+        kept = {owner: dict(sorted(reply.kept[owner].items())) for owner in sorted(reply.kept)}
+        if kept := {owner: tensors for owner, tensors in kept.items() if tensors}:
+            self.kept[reply.client] = kept
         return update
 
     def mean_buffers(self) -> State:
@@ -192,16 +183,6 @@ class RoundBooks:
 
     def record(self, metrics: dict[str, float]) -> RoundRecord:
         """Return the finished round as a record; its seconds end now."""
-        return RoundRecord(
-            round=self.round,
-            cohort=self.cohort,
-            examples=self.examples,
-            steps=self.steps,
-            client_losses=self.losses,
-            left_out=self.left_out,
-            bytes_down=self.bytes_down,
-            bytes_up=self.bytes_up,
-            seconds=time.perf_counter() - self.began,
-            metrics=metrics,
-            repeatable=self.repeatable,
-        )
+        seconds, fields = time.perf_counter() - self.began, RoundRecord.__dataclass_fields__
+        known = {name: value for name, value in vars(self).items() if name in fields}
+        return RoundRecord(**known, client_losses=self.losses, seconds=seconds, metrics=metrics)

@@ -1,7 +1,7 @@
 """What passes between server and clients, and who passes it on: updates, transforms, codecs."""
 
 import math
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -27,13 +27,12 @@ class Update:
             strategy asks for those). A tensor named in `touched_rows` holds these rows only.
         touched_rows: tensor name -> its rows in `delta`, (k,) int64, ascending; the others did
             not change.
-        examples: targets trained on (of reviews: reviews), each counted once.
+        examples: targets trained on, each counted once.
         steps: optimiser steps taken.
         losses: mean training loss of each local epoch.
         extra: what a strategy asks clients to send beside the change.
         buffers: the local values of what the model holds beside its weights, such as running
-            statistics. They are no weights: neither change nor step, transform nor codec moves
-            them, and the server takes their mean.
+            statistics: neither step, transform nor codec moves them; the server takes the mean.
     """
 
     client: int
@@ -53,78 +52,60 @@ class Update:
         Args:
             like: what a whole `delta` looks like.
             extra: what `extra` looks like; None: it is only checked for finite values.
-            buffers: what `buffers` look like; None: as `extra`.
+            buffers: what `buffers` look like; None: likewise.
         """
-        if self.delta.keys() != like.keys():
-            odd = sorted(self.delta.keys() ^ like.keys())
+        if odd := sorted(self.delta.keys() ^ like.keys()):
             raise RefusedUpdate(f"names in the update or in the model, but not in both: {odd}")
-        if not self.touched_rows.keys() <= like.keys():
-            odd = sorted(self.touched_rows.keys() - like.keys())
+        if odd := sorted(self.touched_rows.keys() - like.keys()):
             raise RefusedUpdate(f"rows of tensors that the model does not have: {odd}")
         for name, tensor in self.delta.items():
-            self._require_tensor_fits(name, tensor, like[name])
-        for what, came, expected in (
-            ("beside the change", self.extra, extra),
-            ("as buffers", self.buffers, buffers),
-        ):
-            if expected is not None:
-                _require_alike(what, came, expected)
-        self._require_finite()
-        if self.examples < 1 or self.steps < 0 or not self.losses:
-            raise RefusedUpdate(
-                f"{self.examples} examples, {self.steps} steps and {len(self.losses)} losses are "
-                "reported, expected at least 1, 0 and 1"
-            )
-
-    def _require_finite(self) -> None:
+            shape = self._shape(name, tuple(like[name].shape))
+            if (came := _kind(tensor)) != (expected := (shape, like[name].dtype)):
+                raise RefusedUpdate(f"{name!r} is {came}, expected {expected}")
+        for what, part, asked in (("extra", self.extra, extra), ("buffers", self.buffers, buffers)):
+            came, expected = ({n: _kind(t) for n, t in (x or {}).items()} for x in (part, asked))
+            if asked is not None and came != expected:
+                raise RefusedUpdate(f"{what}: got {came}, expected {expected}"[:500])
         try:
             finite = all(map(all_finite, (self.delta, self.extra, self.buffers)))
         except NotImplementedError as error:  # torch cannot look into every dtype it has
             raise RefusedUpdate(f"a value's dtype cannot be checked: {error}") from error
         if not (finite and all(map(math.isfinite, self.losses))):
             raise RefusedUpdate("a value is NaN or infinite")
-
-    def _require_tensor_fits(self, name: str, tensor: Tensor, like: Tensor) -> None:
-        shape = tuple(like.shape)
-        if name in self.touched_rows:
-            rows = self.touched_rows[name]
-            if not shape or rows.dim() != 1:
-                raise RefusedUpdate(
-                    f"rows of {name!r}, which is {shape}, come as {tuple(rows.shape)}, expected "
-                    "(k,), and for tensors that have rows"
-                )
-            ascending = bool((rows[1:] > rows[:-1]).all())
-            inside = len(rows) == 0 or (int(rows[0]) >= 0 and int(rows[-1]) < shape[0])
-            if not (ascending and inside):
-                raise RefusedUpdate(f"rows of {name!r} must ascend within 0..{shape[0] - 1}")
-            shape = (len(rows), *shape[1:])
-        if tuple(tensor.shape) != shape or tensor.dtype != like.dtype:
+        if self.examples < 1 or self.steps < 0 or not self.losses:
             raise RefusedUpdate(
-                f"{name!r} is {tuple(tensor.shape)} {tensor.dtype}, expected {shape} {like.dtype}"
+                f"{self.examples} examples, {self.steps} steps and {len(self.losses)} losses are "
+                "reported, expected at least 1, 0 and 1"
             )
 
+    def _shape(self, name: str, whole: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape that a tensor must have, of its touched rows where it names some."""
+        if name not in self.touched_rows:
+            return whole
+        rows = self.touched_rows[name]
+        if not whole or rows.dim() != 1:
+            raise RefusedUpdate(
+                f"rows of {name!r}, which is {whole}, come as {tuple(rows.shape)}, expected (k,), "
+                "and for tensors that have rows"
+            )
+        inside = len(rows) == 0 or (int(rows[0]) >= 0 and int(rows[-1]) < whole[0])
+        if not inside or not bool((rows[1:] > rows[:-1]).all()):
+            raise RefusedUpdate(f"rows of {name!r} must ascend within 0..{whole[0] - 1}")
+        return (len(rows), *whole[1:])
 
-def _require_alike(what: str, came: State, expected: State) -> None:
-    shapes, wanted = (
-        {name: (tuple(t.shape), t.dtype) for name, t in state.items()} for state in (came, expected)
-    )
-    if shapes != wanted:
-        raise RefusedUpdate(f"{what} comes {shapes}, expected {wanted}"[:500])
+
+def _kind(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype]:
+    return tuple(tensor.shape), tensor.dtype
 
 
 class Transform(Protocol):
-    """One step that an update passes on its way to the wire: clip, add noise, …
+    """One step that an update passes on the client, in the order given to `rounds`.
 
-    Transforms run on the client, in the order given to `rounds`. Two attributes say what one does
-    beyond its call; both are False where it does not have them.
-
-    Args:
-        covers_extra: it treats all that leaves the client, `update.extra` included. What a
-            strategy such as SCAFFOLD sends beside the change gives the exact change away, so a run
-            in which something else than the change is sent refuses transforms that do not.
-        secret: what it draws protects somebody: its generator is then seeded by the system, not
-            by the plan's seed, which travels and which whoever knows it could draw from again.
-            The run is then not repeatable, as its records say.
+    Two attributes, False where it does not have them, say what it does beyond its call.
+    `covers_extra`: it treats all that leaves the client, `update.extra` included; what SCAFFOLD,
+    say, sends beside the change gives the exact change away, so such runs refuse transforms that
+    do not. `secret`: what it draws protects somebody, so its generator is seeded by the system and
+    not by the plan's seed, which travels; the run is then not repeatable, as its records say.
     """
 
     def __call__(self, update: Update, kept: State, rng: torch.Generator) -> tuple[Update, State]:
@@ -140,20 +121,15 @@ class Transform(Protocol):
 class Codec(Protocol):
     """Turns named tensors into the bytes that are sent, and back.
 
-    A codec may also have `pack(update, kept, like, rng)`, which returns the bytes of an update and
-    what the client keeps of it, to be handed back with its next one (error feedback); and
+    It may also have `pack(update, kept, like, rng)`, which returns the bytes of an update and what
+    the client keeps of it, to be handed back with its next one (error feedback); and
     `changes_only`, True if what it sends makes sense of changes only, not of whole weights.
     """
 
     keeps_rows: bool  # False: row-sparse tensors are made whole before they are encoded
 
     def encode(self, state: State, rng: torch.Generator | None = None) -> bytes:
-        """Return the payload; its cost is its length.
-
-        Args:
-            state: on the CPU.
-            rng: of what is drawn at random; None: torch's global one.
-        """
+        """Return the payload of tensors on the CPU; `rng`: of what is drawn at random."""
 
     def decode(self, payload: bytes) -> State:
         """Return the tensors, on the CPU. Raises WireError for anything else than a payload."""
@@ -171,13 +147,7 @@ class Received:
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What one client is asked to do: train from what it received.
-
-    Args:
-        number: of the round; decides, with the run's seed and the client, all that is drawn.
-        client: whom.
-        received: what the server sent it.
-    """
+    """What one client is asked to do in round `number`: train from what it received."""
 
     number: int
     client: int
@@ -199,13 +169,16 @@ class Workers(Protocol):
 
     Args:
         codec: how updates become bytes.
-        shared: whether the parameter of this name is sent and averaged.
         size: how many clients there are.
+        repeatable: whether the same seed gives the same run again.
     """
 
     codec: Codec
-    shared: Callable[[str], bool]
     size: int
+    repeatable: bool
+
+    def shared(self, name: str) -> bool:
+        """Return whether the parameter of this name is sent and averaged."""
 
     def replies(
         self,

@@ -23,9 +23,6 @@ class Pace:
         deadline: seconds that the server waits; inf: for everybody.
         partial: a client that runs late sends what it has after the steps it finished, at least
             one; False: it is left out, and does not train.
-
-    Raises:
-        ValueError: a speed or the deadline is not a number above 0, or there is no speed.
     """
 
     steps_per_second: tuple[float, ...]
@@ -67,13 +64,9 @@ def speeds(n_clients: int, rng: np.random.Generator, spread: float) -> tuple[flo
         rng: decides the draw.
         spread: standard deviation of the speeds' natural logarithm; 0: all are equal. At 0.5 one
             client in six is slower than 0.6, and one in six faster than 1.65.
-
-    Raises:
-        ValueError: `spread` is negative or not finite, or there is no client.
     """
     require_count(n_clients=n_clients)
-    fine = is_number(spread) and spread >= 0
-    require(fine, "spread", spread, "a finite number not below 0")
+    require(is_number(spread, 0), "spread", spread, "a finite number not below 0")
     return tuple(np.exp(spread * rng.standard_normal(n_clients)).tolist())
 
 
@@ -99,9 +92,6 @@ class Plan:
         evaluate_every: the global model is evaluated after every so many rounds, and the last.
         dropout_rate: probability that a client of the cohort never answers.
         pace: simulated speeds of the clients and a deadline; None: each does all its work.
-
-    Raises:
-        ValueError: a number is out of range.
     """
 
     rounds: int

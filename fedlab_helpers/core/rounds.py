@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Event
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,13 +24,6 @@ from fedlab_helpers.core.strategy import ServerState, Strategy, require_cohort
 from fedlab_helpers.core.training import Stopped, evaluate
 
 
-class Downlinks(Protocol):
-    """Another way to send weights down than whole, such as `compression.Changes`."""
-
-    def begin(self, params: State, extra: State, table: str | None) -> wire.Downlink:
-        """Return the link before the first round; `table` is the row-sparse parameter, if any."""
-
-
 def rounds(
     model: nn.Module,
     clients: Sequence[Examples],
@@ -39,7 +32,7 @@ def rounds(
     *,
     test: Examples | None = None,
     codec: Codec | None = None,
-    downlink: Downlinks | None = None,
+    downlink: Any | None = None,
     transforms: Sequence[Transform] = (),
     shared: Callable[[str], bool] = everything,
     client_states: dict[int, ClientState] | None = None,
@@ -60,7 +53,8 @@ def rounds(
         plan: rounds, cohort, local training, seed.
         test: examples to evaluate the global model on; None: no metrics.
         codec: how updates become bytes; None: `wire.touched_rows()`.
-        downlink: how the weights' changes are sent to clients; None: the weights, whole.
+        downlink: how the weights' changes are sent to clients, `compression.Changes` say (its
+            `begin` makes a `wire.Downlink`); None: the weights, whole.
         transforms: what each update passes, in order, before it is encoded.
         shared: whether the parameter of this name is sent and averaged; the others stay with
             their client, under "private" in its state.
@@ -87,7 +81,7 @@ def rounds_with(
     strategy: Strategy,
     plan: Plan,
     test: Examples | None = None,
-    downlink: Downlinks | None = None,
+    downlink: Any | None = None,
     client_states: dict[int, ClientState] | None = None,
     checkpoint: str | Path | None = None,
 ) -> Iterator[RoundRecord]:
@@ -142,7 +136,7 @@ class _Run:
             self.workers.accepted(number, self.books.losses)
             self._show()
             due = self.test is not None and self.plan.evaluates_after(number)
-            metrics = evaluate(self.model, self.test).to_dict() if due else {}
+            metrics = dict(evaluate(self.model, self.test)) if due else {}
             yield self.books.record(metrics)
 
     def _round(self, number: int) -> RoundBooks:
@@ -150,14 +144,14 @@ class _Run:
         server, strategy = self.server, self.strategy
         cohort = sample_cohort(self.plan, number, self.workers.size)
         expected = (server.params, strategy.extra_like(server.params), self.buffers)
-        fresh = getattr(self.workers, "repeatable", True)
-        books = RoundBooks(number, cohort, self.workers.codec, *expected, repeatable=fresh)
+        workers = self.workers
+        books = RoundBooks(number, cohort, workers.codec, *expected, workers.repeatable)
         received, link, books.bytes_down = self.link.deliver(cohort)
         if self.buffers:
             received = replace(received, buffers=self.buffers)
             books.bytes_down += len(wire.dense().encode(self.buffers)) * len(cohort)
         # Closed at once, whatever happens: no client trains on after an error.
-        with closing(self.workers.replies(number, cohort, received, self.kept)) as replies:
+        with closing(workers.replies(number, cohort, received, self.kept)) as replies:
             server = strategy.aggregate(server, books.accept(replies))
         rng = compute.torch_rng(self.plan.seed, "downlink", number)
         self.link = link.advance(server.params, strategy.broadcast(server), rng)

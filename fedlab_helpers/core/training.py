@@ -59,10 +59,9 @@ class LocalConfig:
         fine = size is None or is_count(size)
         require(fine, "batch_size", size, "an integer of at least 1, or None")
         require_positive(lr=self.lr)
-        fine = norm is None or (is_number(norm) and norm > 0)
+        fine = norm is None or (is_number(norm, 0) and norm > 0)
         require(fine, "max_grad_norm", norm, "a positive number, or None")
-        fine = is_number(decay) and decay >= 0
-        require(fine, "weight_decay", decay, "a number not below 0")
+        require(is_number(decay, 0), "weight_decay", decay, "a number not below 0")
 
     def steps(self, examples: int) -> int:
         """Return how many optimiser steps a client with so many examples takes."""
@@ -94,26 +93,14 @@ class TrainingReport:
     losses: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class Metrics:
-    """How well a model does: `metrics.loss`, `metrics.accuracy` or what else its task measures.
-
-    Args:
-        values: by name, the loss first, then the objective's first measure.
-        examples: targets that were asked.
-    """
-
-    values: dict[str, float]
-    examples: int
+class Metrics(dict):
+    """How well a model does, by name: "loss", then what its task measures, such as "accuracy", and
+    "examples", the targets that were asked. `metrics.loss` is `metrics["loss"]`."""
 
     def __getattr__(self, name: str) -> float:
-        if not name.startswith("_") and name in (values := self.__dict__.get("values", {})):
-            return values[name]
-        raise AttributeError(f"{name}: these metrics have {[*self.__dict__.get('values', ())]}")
-
-    def to_dict(self) -> dict[str, float]:
-        """Return the values and "examples", by name."""
-        return {**self.values, "examples": self.examples}
+        if name in self:
+            return self[name]
+        raise AttributeError(f"{name}: these metrics are {list(self)}")
 
 
 def train(
@@ -145,7 +132,7 @@ def train(
     fine = max_steps is None or is_count(max_steps)
     require(fine, "max_steps", max_steps, "an integer of at least 1, or None")
     hooks = hooks or Hooks()
-    device = next(model.parameters()).device
+    device = _device(model)
     seed_dropout(model, torch_rng(seed, "dropout", device=device))
     order = torch_rng(seed, "order")
     optimizer = OPTIMIZERS[config.optimizer](
@@ -192,9 +179,9 @@ def _step(
 
 
 def _require_examples(data: Examples) -> None:
+    came = f"{len(data)} examples of which nothing is asked" if len(data) else "no example"
     if not data.asked:
-        none = f"{len(data)} examples, of which nothing is asked" if len(data) else "no example"
-        raise ValueError(f"data: got {none}, expected at least one")
+        raise ValueError(f"data: got {came}, expected at least one")
 
 
 def clip_gradients(model: nn.Module, max_norm: float) -> None:
@@ -219,31 +206,21 @@ def clip_gradients(model: nn.Module, max_norm: float) -> None:
 def predict(model: nn.Module, data: Examples, batch_size: int = 256) -> Tensor:
     """Return the model's outputs without dropout, (N, …) on the CPU, in the order of `data`.
 
-    Outputs of each step of padded examples are as wide as the widest of them; zeros follow.
-
-    Raises:
-        ValueError: there is no example.
+    Raises ValueError if there is no example.
     """
     if not len(data):
         raise ValueError("data: got no example, expected at least one")
-    order, outputs = data.by_length(), []
+    if data.objective.each_step:  # outputs as wide as all inputs
+        data = Examples(data.inputs, data.targets, data.objective)
+    order = data.by_length()
     with _evaluating(model):
-        for batch in _sorted(model, data, order).batches(batch_size):
-            outputs.append(model(*batch.inputs).cpu())
-    if data.padded and data.objective.each_step:
-        widest = max(part.shape[1] for part in outputs)
-        outputs = [
-            torch.cat([part, part.new_zeros(len(part), widest - part.shape[1], *part.shape[2:])], 1)
-            for part in outputs
-        ]
-    joined = torch.cat(outputs)
-    return torch.empty_like(joined).index_copy_(0, order.cpu(), joined)
+        batches = data.subset(order).to(_device(model)).batches(batch_size)
+        outputs = torch.cat([model(*batch.inputs).cpu() for batch in batches])
+    return torch.empty_like(outputs).index_copy_(0, order.cpu(), outputs)
 
 
-def _sorted(model: nn.Module, data: Examples, order: Tensor) -> Examples:
-    """Return the examples where the model is, with little padding to compute."""
-    device = next(model.parameters()).device
-    return (data.subset(order) if data.padded else data).to(device)
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 @contextmanager
@@ -262,17 +239,12 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 def evaluate(model: nn.Module, data: Examples, batch_size: int = 256) -> Metrics:
     """Return the loss and the measures of the data's objective, without dropout.
 
-    Outputs are judged batch by batch and not kept. The model's train/eval mode stays.
-
-    Raises:
-        ValueError: nothing is asked.
+    Outputs are judged batch by batch and not kept; the model's train/eval mode stays. Raises
+    ValueError if nothing is asked.
     """
     _require_examples(data)
     with _evaluating(model):
-        rows = torch.cat(
-            [
-                data.objective.judge(model(*batch.inputs), batch.targets).cpu()
-                for batch in _sorted(model, data, data.by_length()).batches(batch_size)
-            ]
-        )
-    return Metrics(data.objective.metrics(rows), len(rows))
+        batches = data.subset(data.by_length()).to(_device(model)).batches(batch_size)
+        judged = [data.objective.judge(model(*b.inputs), b.targets).cpu() for b in batches]
+    rows = torch.cat(judged)
+    return Metrics(data.objective.metrics(rows), examples=len(rows))

@@ -76,7 +76,7 @@ class Node:
         weights = unpack(sent).weights
         self.job.require_fit(weights)
         model.load_state_dict(weights)
-        return evaluate(model, self.reviews).to_dict()
+        return dict(evaluate(model, self.reviews))
 
     def _clients(self) -> Clients:
         """Return the clients of the simulation, of which only this one has reviews here."""

@@ -181,7 +181,7 @@ def _flushed(
         buffers = books.mean_buffers()
         model.load_state_dict({**server.params, **buffers})
         due = test is not None and plan.evaluates_after(version + 1)
-        metrics = evaluate(model, test).to_dict() if due else {}
+        metrics = dict(evaluate(model, test)) if due else {}
         staleness = sum(version - a.version for a in flush.arrivals) / len(flush.arrivals)
         yield books.record({**metrics, "clock": flush.time, "staleness": staleness})
 

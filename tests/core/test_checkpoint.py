@@ -1,11 +1,16 @@
 """A run on disk: killed at any moment it goes on from its last round, and no bit is lost."""
 
 import json
+import math
 import os
 import pickle
+import random
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import zlib
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +18,8 @@ import pytest
 import torch
 
 from fedlab_helpers import strategies
-from fedlab_helpers.core import checkpoint, state, wire
 from fedlab_helpers.core import rounds as federated
+from fedlab_helpers.core import state, wire
 from fedlab_helpers.core.checkpoint import Checkpoint, CheckpointError
 from fedlab_helpers.core.history import RoundRecord
 from fedlab_helpers.core.training import LocalConfig
@@ -46,11 +51,6 @@ def written(folder: Path, rounds: int = 1) -> Path:
     return folder
 
 
-def the_file(folder: Path, pattern: str) -> Path:
-    (path,) = folder.glob(pattern)
-    return path
-
-
 def test_a_run_comes_back_bit_for_bit(tmp_path, bits):
     saved = Checkpoint(written(tmp_path, 3), IDENTITY).load()
     assert bits(saved.server) == bits({**SERVER, "params": {**WEIGHTS, "n": torch.tensor(3)}})
@@ -60,28 +60,40 @@ def test_a_run_comes_back_bit_for_bit(tmp_path, bits):
 
 def test_a_folder_without_a_finished_round_is_a_fresh_start(tmp_path):
     assert Checkpoint(tmp_path / "new" / "deep", IDENTITY).load() is None
-    (tmp_path / "server-000001.bin").write_bytes(b"half a fi")
-    (tmp_path / "records.jsonl").write_bytes(b'{"round": 1, "coh')
+    (tmp_path / "run.sqlite").touch()  # killed before anything was in it
     assert Checkpoint(tmp_path, IDENTITY).load() is None
     written(tmp_path)
     assert Checkpoint(tmp_path, IDENTITY).load().records == (a_record(1),)
 
 
-def test_only_what_changed_is_written(tmp_path):
-    written(tmp_path, 1)
-    untouched = the_file(tmp_path, "client-2-*.bin")
-    before = untouched.stat()
-    records = (tmp_path / "records.jsonl").stat().st_ino
-    written_again = Checkpoint(tmp_path, IDENTITY)
-    written_again.load()
-    opened = []
-    original = written_again._write
-    written_again._write = lambda name, content: (opened.append(name), original(name, content))
-    written_again.save(SERVER, {0: KEPT}, a_record(2))
-    assert opened == ["server-000002.bin", "client-0-000002.bin", "run.tmp"]
-    after = untouched.stat()
-    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    assert (tmp_path / "records.jsonl").stat().st_ino == records, "appended to, not written anew"
+def parts(folder: Path) -> dict[str, bytes]:
+    with closing(sqlite3.connect(folder / "run.sqlite")) as values:
+        return dict(values.execute("SELECT name, value FROM parts"))
+
+
+def change(folder: Path, *statement) -> None:
+    with closing(sqlite3.connect(folder / "run.sqlite")) as values, values:
+        values.execute(*statement)
+
+
+def test_what_no_round_needs_is_not_kept(tmp_path):
+    names = {"head", "server", "client 0", "client 2", "record 1", "record 2", "record 3"}
+    assert parts(written(tmp_path, 3)).keys() == names
+    assert [path.name for path in tmp_path.iterdir()] == ["run.sqlite"]
+
+
+def test_two_runs_that_write_into_one_folder_are_told(tmp_path):
+    one, two = (Checkpoint(tmp_path, IDENTITY) for _ in range(2))
+    one.save(SERVER, {0: KEPT}, a_record(1))
+    with pytest.raises(CheckpointError, match="holds 1 rounds, expected 0: another run writes"):
+        two.save(SERVER, {0: KEPT}, a_record(1))
+    assert one.load().records == (a_record(1),)
+
+
+def test_an_older_format_is_named(tmp_path):
+    (tmp_path / "run.json").write_text('{"format": 2}')
+    with pytest.raises(CheckpointError, match="an older format, expected 3"):
+        Checkpoint(tmp_path, IDENTITY).load()
 
 
 def test_loading_writes_nothing(tmp_path):
@@ -92,57 +104,6 @@ def test_loading_writes_nothing(tmp_path):
     before = look()
     Checkpoint(folder, IDENTITY).load()
     assert look() == before
-
-
-def test_files_that_no_round_needs_are_removed_and_no_others(tmp_path):
-    mine = tmp_path / "my weights.bin"
-    mine.write_bytes(b"not part of the run")
-    written(tmp_path, 3)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "run.json",
-        "records.jsonl",
-        "server-000003.bin",
-        "client-0-000003.bin",
-        "client-2-000001.bin",
-        "my weights.bin",
-    }
-
-
-def test_each_write_is_on_disk_before_what_names_it(tmp_path, monkeypatch):
-    """Contents, then the folder's names, then the manifest by one replace, then the clearing up."""
-    if not Path("/proc/self/fd").exists():
-        pytest.skip("needs Linux's /proc to tell what is synced")
-    written(tmp_path, 1)
-    store, steps = Checkpoint(tmp_path, IDENTITY), []
-    store.load()
-    fsync, swap, unlink = os.fsync, os.replace, Path.unlink
-
-    def log_fsync(descriptor):
-        steps.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
-        fsync(descriptor)
-
-    def log_replace(source, target):
-        steps.append(("replace", Path(target).name))
-        swap(source, target)
-
-    def log_unlink(path):
-        steps.append(("remove", path.name))
-        unlink(path)
-
-    monkeypatch.setattr(os, "fsync", log_fsync)
-    monkeypatch.setattr(os, "replace", log_replace)
-    monkeypatch.setattr(Path, "unlink", log_unlink)
-    store.save(SERVER, {0: KEPT}, a_record(2))
-    assert steps[:-2] == [
-        ("sync", "server-000002.bin"),
-        ("sync", "client-0-000002.bin"),
-        ("sync", "records.jsonl"),
-        ("sync", "run.tmp"),
-        ("sync", tmp_path.name),
-        ("replace", "run.json"),
-        ("sync", tmp_path.name),
-    ]
-    assert set(steps[-2:]) == {("remove", "server-000001.bin"), ("remove", "client-0-000001.bin")}
 
 
 def test_another_runs_folder_is_refused_naming_what_differs(tmp_path):
@@ -168,25 +129,19 @@ def test_an_identity_may_hold_tuples_and_numpys_numbers(tmp_path):
         Checkpoint(tmp_path, plain | {"c": 0}).load()
 
 
-@pytest.mark.parametrize(
-    "pattern", ["server-*.bin", "client-0-*.bin", "client-2-*.bin", "records.jsonl"]
-)
-@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped", "pickle", "folder"])
-def test_a_damaged_or_missing_file_is_named(tmp_path, pattern, damage):
-    path = the_file(written(tmp_path, 3), pattern)
-    content = path.read_bytes()
-    path.unlink()
-    if damage == "folder":
-        path.mkdir()
-    elif damage != "missing":
-        flipped = content[:50] + bytes([content[50] ^ 1]) + content[51:]
-        as_pickle = pickle.dumps(SERVER)
-        path.write_bytes(
-            {"empty": b"", "cut": content[:-9], "flipped": flipped, "pickle": as_pickle}[damage]
-        )
-    with pytest.raises(CheckpointError) as caught:
+@pytest.mark.parametrize("name", ["head", "server", "client 0", "client 2", "record 2"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped", "pickle", "other type"])
+def test_a_damaged_or_missing_part_is_refused_naming_the_file(tmp_path, name, damage):
+    content = parts(written(tmp_path, 3))[name]
+    flipped = content[:50] + bytes([content[50] ^ 1]) + content[51:]
+    new = {"empty": b"", "cut": content[:-9], "flipped": flipped, "other type": "text"}
+    new["pickle"] = pickle.dumps(Bomb())
+    if damage == "missing":
+        change(tmp_path, "DELETE FROM parts WHERE name = ?", (name,))
+    else:
+        change(tmp_path, "UPDATE parts SET value = ? WHERE name = ?", (new[damage], name))
+    with pytest.raises(CheckpointError, match=r"run\.sqlite"):
         Checkpoint(tmp_path, IDENTITY).load()
-    assert str(path) in str(caught.value)
 
 
 class Bomb:
@@ -194,59 +149,35 @@ class Bomb:
         return os._exit, (86,)
 
 
-def test_nothing_is_unpickled(tmp_path):
-    for name in ("run.json", "records.jsonl", "server-000001.bin"):
-        folder = written(tmp_path / name)
-        (folder / name).write_bytes(pickle.dumps(Bomb()))
-        with pytest.raises(CheckpointError, match=name):
-            Checkpoint(folder, IDENTITY).load()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"7",
-        b"null",
-        b"\xff\xfe",
-        b"[" * 100_000,
-        b"{}",
-        b'{"format": 3}',
-        b'{"format": 3, "identity": 3}',
-    ],
-    ids=repr,
-)
-def test_a_damaged_manifest_is_named(tmp_path, content):
-    (written(tmp_path) / "run.json").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"run\.json"):
+@pytest.mark.parametrize("content", [b"not a database" * 90, pickle.dumps(Bomb()), b"\0" * 5000])
+def test_a_file_that_is_something_else_is_refused_by_name(tmp_path, content):
+    (written(tmp_path) / "run.sqlite").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"run\.sqlite"):
         Checkpoint(tmp_path, IDENTITY).load()
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("server", None),
-        ("server", 5),
-        ("clients", ["client-0-000001.bin"]),
-        ("clients", {"zero": "client-0-000001.bin"}),
-        ("records_size", "all"),
-        ("records_size", 10),
-        ("records_crc", 1),
-    ],
-)
-def test_a_manifest_with_a_wrong_field_is_refused(tmp_path, field, value):
-    path = written(tmp_path) / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
-    with pytest.raises(CheckpointError, match=r"run\.json|records\.jsonl"):
-        Checkpoint(tmp_path, IDENTITY).load()
+def test_a_flipped_byte_anywhere_never_passes_unseen(tmp_path, bits):
+    whole = Checkpoint(written(tmp_path, 2), IDENTITY).load()
+    content, rng = (tmp_path / "run.sqlite").read_bytes(), random.Random(0)
+    for place in rng.sample(range(len(content)), 150):
+        (tmp_path / "run.sqlite").write_bytes(
+            content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :]
+        )
+        try:
+            loaded = Checkpoint(tmp_path, IDENTITY).load()
+        except CheckpointError:
+            continue
+        assert loaded is not None
+        assert bits(loaded.server) == bits(whole.server)
+        assert bits(loaded.clients) == bits(whole.clients)
+        assert loaded.records == whole.records
 
 
-def test_another_format_is_named(tmp_path):
-    path = written(tmp_path) / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
-    with pytest.raises(CheckpointError, match="format 1, expected 3"):
+@pytest.mark.parametrize("head", ["{", "[]", "7", "null", "[" * 100_000, "{}", '{"format": 3}'])
+def test_a_head_that_is_none_is_refused(tmp_path, head):
+    row = (head.encode(), zlib.crc32(head.encode()))
+    change(written(tmp_path), "UPDATE parts SET value = ?, crc = ? WHERE name = 'head'", row)
+    with pytest.raises(CheckpointError, match=r"run\.sqlite"):
         Checkpoint(tmp_path, IDENTITY).load()
 
 
@@ -360,84 +291,58 @@ class Crash(BaseException):
     """Stands for the power cord: nothing in the package may catch it."""
 
 
-class Crashes:
-    """Lets a number of steps on the file system pass, and stops the run at the next one."""
+class Crashing(sqlite3.Connection):
+    """Stops the run at one of the statements, or before the commit."""
 
-    def __init__(self, monkeypatch, allowed: int):
-        self.left = allowed
-        self.reached = False
-        for owner, name in ((os, "fsync"), (os, "replace"), (os, "open"), (Path, "unlink")):
-            monkeypatch.setattr(owner, name, self.counted(getattr(owner, name)))
-        monkeypatch.setattr(checkpoint, "open", self.opened, raising=False)
+    left = math.inf
 
-    def step(self) -> bool:
-        self.left -= 1
-        self.reached |= self.left < 0
-        return self.reached
+    def step(self):
+        Crashing.left -= 1
+        if Crashing.left < 0:
+            raise Crash
 
-    def counted(self, function):
-        def call(*arguments, **options):
-            if self.step():
-                raise Crash
-            return function(*arguments, **options)
+    def execute(self, *statement):
+        self.step()
+        return super().execute(*statement)
 
-        return call
+    def executemany(self, statement, rows):
+        def stepping():
+            for row in rows:
+                self.step()
+                yield row
 
-    def opened(self, path, mode):
-        file = open(path, mode)  # noqa: SIM115
-        write = file.write
-
-        def torn(content):
-            if self.step():
-                write(content[: len(content) // 2])
-                file.close()
-                raise Crash
-            return write(content)
-
-        return Torn(file, torn)
-
-
-class Torn:
-    """A file whose writes can stop half way."""
-
-    def __init__(self, file, write):
-        self.file, self.write = file, write
-
-    def __enter__(self):
-        return self
+        return super().executemany(statement, stepping())
 
     def __exit__(self, *error):
-        self.file.close()
+        if error == (None, None, None):
+            self.step()
+        return super().__exit__(*error)
 
-    def __getattr__(self, name):
-        return getattr(self.file, name)
 
-
-def test_a_crash_at_any_step_of_any_write_loses_no_bit(play, tmp_path, bits):
-    """Every write, sync, replace and removal of the run is once the last thing it does."""
+def test_a_crash_at_any_step_of_any_write_loses_no_bit(play, tmp_path, bits, monkeypatch):
     plan = replace(PLAN, rounds=2)
     through = play(plan=plan, test=None)
-    crashes = 0
+    connect, crashes = sqlite3.connect, 0
+    monkeypatch.setattr(sqlite3, "connect", lambda file: connect(file, factory=Crashing))
     for allowed in range(1000):
-        folder = tmp_path / str(allowed)
-        with pytest.MonkeyPatch.context() as patched:
-            crash = Crashes(patched, allowed)
-            try:
-                play(folder, plan, test=None)
-            except Crash:
-                crashes += 1
+        folder, Crashing.left = tmp_path / str(allowed), allowed
+        try:
+            play(folder, plan, test=None)
+        except Crash:
+            crashes += 1
+        reached, Crashing.left = Crashing.left < 0, math.inf
         for how in ("resumed", "read once more"):
             end = play(folder, plan, test=None)
             assert bits(end[0]) == bits(through[0]), f"{how} after {allowed} steps"
             assert bits(end[1]) == bits(through[1]), f"{how} after {allowed} steps"
             assert end[2] == through[2], f"{how} after {allowed} steps"
-        if not crash.reached:
+        if not reached:
             break
-    assert crashes >= 2 * 10
+    assert crashes >= 15
 
 
 KILLED_RUN = """
-    import faulthandler, json, os, random, signal, sys, time
+    import faulthandler, json, os, random, signal, sqlite3, sys, time
     from dataclasses import replace
     from pathlib import Path
 
@@ -478,11 +383,15 @@ KILLED_RUN = """
         return child
 
     def names(where):
-        return sorted(path.name for path in where.glob("server-*"))
+        return finished(where), sorted(path.name for path in where.glob("*"))
 
     def finished(where):
-        manifest = where / "run.json"
-        return json.loads(manifest.read_text())["rounds"] if manifest.exists() else 0
+        try:
+            with sqlite3.connect(f"{(where / 'run.sqlite').as_uri()}?mode=ro", uri=True) as values:
+                (head,) = values.execute("SELECT value FROM parts WHERE name = 'head'")
+                return json.loads(head[0])["rounds"]
+        except (sqlite3.Error, ValueError):
+            return 0
 
     train(make_model(), data[0], plan.local)  # imports what optimisers need, before the forks
     began = time.monotonic()
@@ -534,6 +443,6 @@ def test_killed_at_random_moments_it_ends_bit_for_bit_like_an_uninterrupted_run(
     assert Path(f"{killed}.records").read_bytes() == Path(f"{through}.records").read_bytes()
     assert Path(f"{killed}.end").read_bytes() == Path(f"{through}.end").read_bytes()
     assert len(json.loads(Path(f"{killed}.records").read_text())) == 32
-    final = {path.name: path.read_bytes() for path in through.glob("*.bin")}
-    assert {path.name: path.read_bytes() for path in killed.glob("*.bin")} == final
-    assert len(final) == 1 + 4, "the server's weights and what four clients keep"
+    final = {name: part for name, part in parts(through).items() if "record" not in name}
+    assert {name: part for name, part in parts(killed).items() if "record" not in name} == final
+    assert len(final) == 2 + 4, "the head, the server's weights and what four clients keep"
