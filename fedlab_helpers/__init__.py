@@ -14,14 +14,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules={"compression", "network", "personal", "shrinking", "strategies"},
     submod_attrs={
         "core": ["compute", "state", "wire"],
+        "core.examples": ["Examples"],
         "core.history": ["History", "RoundRecord"],
         "core.plan": ["Plan"],
         "core.rounds": ["rounds", "run"],
         "core.training": ["LocalConfig", "evaluate", "predict", "train"],
-        "tasks": ["partition"],
+        "tasks": ["objectives", "partition"],
         "tasks.reviews.corpus": ["Review", "load_reviews"],
         "tasks.reviews.model": ["SentimentLSTM"],
         "tasks.reviews.task": ["load_task"],
-        "tasks.reviews.words": ["EncodedReviews", "Vocabulary", "encode_reviews"],
+        "tasks.reviews.encoded": ["EncodedReviews", "encode_reviews"],
+        "tasks.reviews.words": ["Vocabulary"],
     },
 )

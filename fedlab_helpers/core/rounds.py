@@ -164,8 +164,9 @@ class _Run:
 
     def to_state(self) -> dict[str, State]:
         """Return what the server holds, by owner, for a checkpoint."""
-        own = {"params": self.server.params, "downlink": self.link.to_state()}
-        return {**own, "buffers": self.buffers, **self.server.memory}
+        own = {"params": self.server.params, "buffers": self.buffers}
+        memory = {f"memory.{name}": part for name, part in self.server.memory.items()}
+        return {**own, **memory, "downlink": self.link.to_state()}
 
     def changed(self) -> dict[int, ClientState]:
         """Return what clients keep of the last round."""
@@ -173,15 +174,14 @@ class _Run:
 
     def restore(self, saved: Snapshot) -> None:
         """Go to where a checkpoint was written."""
-        memory = dict(saved.server)
+        held, number = saved.server, len(saved.records)
         # In the order of the weights, which a checkpoint does not keep.
-        params = {name: memory["params"][name] for name in self.server.params}
-        self.buffers = {name: memory.get("buffers", {})[name] for name in self.buffers}
-        kept = memory.pop("downlink", {})
-        memory = {name: part for name, part in memory.items() if name not in ("params", "buffers")}
-        self.server = replace(self.server, params=params, round=len(saved.records), memory=memory)
+        params = {name: held["params"][name] for name in self.server.params}
+        self.buffers = {name: held["buffers"][name] for name in self.buffers}
+        memory = {n.removeprefix("memory."): t for n, t in held.items() if n.startswith("memory.")}
+        self.server = replace(self.server, params=params, round=number, memory=memory)
         extra = self.strategy.broadcast(self.server)
-        self.link = self.link.restored(kept, params, extra, self.server.round)
+        self.link = self.link.restored(held.get("downlink", {}), params, extra, number)
         self.kept.update(saved.clients)
         self._show()
 

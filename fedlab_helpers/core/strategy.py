@@ -29,15 +29,9 @@ _WEIGHTS = {
 
 @dataclass(frozen=True, eq=False)
 class ServerState:
-    """What the server carries from round to round.
-
-    Args:
-        params: the global weights, on the CPU.
-        round: rounds aggregated so far.
-        clients: how many clients there are in all.
-        memory: what the strategy remembers beside the weights, by its name for it: momentum,
-            a control variate, …
-    """
+    """What the server carries from round to round: the global weights on the CPU, how many rounds
+    it aggregated, how many clients there are in all, and what the strategy remembers beside the
+    weights, by its name for it: momentum, a control variate, …"""
 
     params: State
     round: int = 0
@@ -84,12 +78,10 @@ class Combine(Protocol):
     per_row: bool  # whether it needs to know which rows a client touched
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
-        """Return the combined change.
+        """Return the combined change of the updates, which come in cohort order, at least one.
 
-        Args:
-            base: what a row counts as that a client did not touch, and what gives names, shapes
-                and dtypes: zeros, or the global weights where clients send whole weights.
-            updates: in cohort order, at least one; taken one at a time where that is possible.
+        `base` is what a row counts as that a client did not touch, and gives names, shapes and
+        dtypes: zeros, or the global weights where clients send whole weights.
         """
 
 
@@ -102,9 +94,9 @@ class Step(Protocol):
 
 @dataclass(frozen=True)
 class Add:
-    """Adds the change to the global weights, `lr` times: plain SGD of the server, if lr is not 1.
+    """Adds the change to the global weights, `lr` times: plain SGD of the server.
 
-    Reddi et al. 2021, arXiv:2003.00295, Algorithm 1 with SGD as the server's optimiser.
+    Reddi et al. 2021, arXiv:2003.00295, Algorithm 1.
     """
 
     lr: float = 1.0
@@ -190,13 +182,8 @@ class Strategy:
         return {}, {}
 
     def settle(self, memory: State, trained: Update, arrived: Update) -> State:
-        """Return what a client keeps, now that it knows what arrives, where the strategy `settles`.
-
-        Args:
-            memory: what `report` would keep.
-            trained: the update that `report` saw.
-            arrived: what transforms and codec left of it, whole, as the server will decode it.
-        """
+        """Return what a client keeps, where the strategy `settles`: `memory` is what `report` would
+        keep of the `trained` update; `arrived` is what transforms and codec left of that, whole."""
         return memory
 
     def extra_like(self, params: State) -> State:

@@ -20,7 +20,6 @@ from fedlab_helpers.core.messages import Codec, Received, Update
 from fedlab_helpers.core.state import State
 
 _MAGIC, _BUFFERED = b"FLW1", b"FLB1"
-_LENGTH = struct.Struct("<4sI")
 _HEADER = struct.Struct("<4sI")
 _REPORT, _LOSSES = "report", "losses"
 _MAX_HEADER = 1 << 20  # bytes of JSON that name the tensors: some ten thousand of them
@@ -33,11 +32,7 @@ class WireError(ValueError):
 
 @dataclass(frozen=True)
 class Tensors:
-    """Sends tensors as they are, without loss.
-
-    Args:
-        keeps_rows: whether a row-sparse tensor is sent as its touched rows, or made whole.
-    """
+    """Sends tensors as they are; `keeps_rows`: row-sparse ones as their touched rows, not whole."""
 
     keeps_rows: bool
 
@@ -49,11 +44,8 @@ class Tensors:
     def decode(self, payload: bytes) -> State:
         """Return the tensors of a payload, sorted by name. Raises WireError for anything else."""
         if len(payload) < _HEADER.size:
-            raise WireError(
-                f"{len(payload)} bytes are no payload, which has {_HEADER.size} or more"
-            )
-        magic, checksum = _HEADER.unpack_from(payload)
-        body = payload[_HEADER.size :]
+            raise WireError(f"{len(payload)} bytes are no payload, which has 8 or more")
+        (magic, checksum), body = _HEADER.unpack_from(payload), payload[_HEADER.size :]
         if magic != _MAGIC:
             raise WireError(f"starts with {magic!r}, expected {_MAGIC!r}")
         if zlib.crc32(body) != checksum:
@@ -91,27 +83,16 @@ def touched_rows() -> Tensors:
 
 
 def pack(update: Update, codec: Codec, like: State, rng: torch.Generator | None = None) -> bytes:
-    """Return the bytes a client sends.
-
-    Args:
-        update: on the CPU.
-        codec: turns named tensors into bytes.
-        like: the weights the client received; they give the shapes of whole tensors.
-        rng: of a codec that draws at random.
-    """
+    """Return the bytes a client sends of an update on the CPU; `like` are the weights that it
+    received, which give the shapes of whole tensors, and `rng` is of a codec that draws."""
     return _with_buffers(codec.encode(to_tensors(update, codec, like), rng), update)
 
 
 def send(
     update: Update, codec: Codec, kept: State, like: State, rng: torch.Generator | None = None
 ) -> tuple[bytes, State]:
-    """Return the bytes a client sends, and what it keeps for its next update, as the codec says.
-
-    Args:
-        kept: what this returned in the client's last accepted round, else {}.
-
-    The other arguments are those of `pack`.
-    """
+    """Return what `pack` does, and what the client keeps for its next update, as the codec says;
+    `kept` is what this returned in the client's last accepted round, else {}."""
     if remembering := getattr(codec, "pack", None):
         payload, kept = remembering(update, kept, like, rng)
         return _with_buffers(payload, update), kept
@@ -121,19 +102,19 @@ def send(
 def _with_buffers(payload: bytes, update: Update) -> bytes:
     if not update.buffers:
         return payload
-    return _LENGTH.pack(_BUFFERED, len(payload)) + payload + dense().encode(update.buffers)
+    return _HEADER.pack(_BUFFERED, len(payload)) + payload + dense().encode(update.buffers)
 
 
 def _split(payload: bytes) -> tuple[bytes, State]:
     """Return the codec's part of a payload, and the buffers that came beside it."""
     if not payload.startswith(_BUFFERED):
         return payload, {}
-    if len(payload) < _LENGTH.size:
+    if len(payload) < _HEADER.size:
         raise WireError(f"{len(payload)} bytes are too few for a payload with buffers")
-    end = _LENGTH.size + _LENGTH.unpack_from(payload)[1]
+    end = _HEADER.size + _HEADER.unpack_from(payload)[1]
     if end > len(payload):
         raise WireError(f"claims {end} bytes before its buffers, but has {len(payload)}")
-    return payload[_LENGTH.size : end], dense().decode(payload[end:])
+    return payload[_HEADER.size : end], dense().decode(payload[end:])
 
 
 def to_tensors(update: Update, codec: Codec, like: State) -> State:
@@ -153,12 +134,9 @@ def unpack(payload: bytes, codec: Codec, client: int) -> Update:
     """Return the update in a payload; whether it fits the model is `Update.require_fit`'s to say.
 
     Args:
-        payload: what `pack` returned, or anything at all.
+        payload: what `pack` returned; for anything else WireError is raised.
         codec: the one it was packed with.
         client: who sent it: known from the connection, not from the payload.
-
-    Raises:
-        WireError: the bytes are not such a payload.
     """
     body, buffers = _split(payload)
     tensors = dict(codec.decode(body))
@@ -210,13 +188,7 @@ class Downlink:
         return decode_parts(payloads), self, sum(map(len, payloads)) * len(cohort)
 
     def advance(self, params: State, extra: State, rng: torch.Generator) -> "Downlink":
-        """Return the link after a round.
-
-        Args:
-            params: the server's new weights.
-            extra: what goes beside them now.
-            rng: of what is drawn at random.
-        """
+        """Return the link after a round: the server's new weights, and what goes beside them."""
         return replace(self, held=params, beside=extra)
 
     def to_state(self) -> State:
