@@ -5,7 +5,7 @@ import pytest
 from fedlab_helpers import strategies
 from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.studies import aggregation as study
-from fedlab_helpers.studies import experiments, tuning
+from fedlab_helpers.studies import results, tuning
 from fedlab_helpers.studies.contenders import CENTRALISED_RATES, CONTENDERS, Tuning
 from fedlab_helpers.studies.study import own_accuracy, task
 
@@ -20,7 +20,7 @@ def test_every_contender_has_the_same_budget():
 
 
 def test_what_was_chosen_is_what_the_table_says():
-    rows = experiments.read(experiments.RESULTS / "aggregation_rates.csv")
+    rows = results.read(results.RESULTS / "aggregation_rates.csv")
     assert tuning.best_settings(rows) == study.CHOSEN
     assert "accuracy" not in rows[0]  # no test review was looked at
 
@@ -95,7 +95,7 @@ def test_a_row_holds_what_it_says(short):
     advantage = (second["gained"] - second["lost"]) / len(central)
     assert second["accuracy"] - central.mean() == pytest.approx(advantage, abs=1e-4)
     assert 0 <= second["worst_client"] <= second["p10_client"] <= 1
-    ((_, model, _, _), _) = study.play(settings)
+    ((_, model, _, _), _) = study.trained(settings)
     right = (study.predict(model, task().test).argmax(1) == task().test.labels).numpy()
     own = own_accuracy(right, study.deal("iid", 0))
     assert second["worst_client"] == pytest.approx(own.min(), abs=1e-4)

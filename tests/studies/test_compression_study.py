@@ -8,7 +8,7 @@ from fedlab_helpers.compression import WithFeedback
 from fedlab_helpers.core.rounds import Plan, run
 from fedlab_helpers.core.training import predict
 from fedlab_helpers.core.wire import dense_size
-from fedlab_helpers.studies import compression, experiments
+from fedlab_helpers.studies import compression, results
 from fedlab_helpers.studies.aggregation import CHOSEN
 from fedlab_helpers.studies.study import task
 
@@ -66,7 +66,7 @@ def test_the_rate_is_the_one_that_was_tuned_for_the_lossless_run():
 
 def runs_of(table: str) -> dict[tuple[str, ...], list[dict]]:
     runs = {}
-    for row in experiments.read(experiments.RESULTS / table):
+    for row in results.read(results.RESULTS / table):
         runs.setdefault((row["partition"], row["downlink"], row["codec"], row["seed"]), []).append(
             row
         )

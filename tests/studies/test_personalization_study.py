@@ -1,6 +1,7 @@
 """The comparison of personal methods: what one run measures, and that no exam was chosen by."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -8,11 +9,11 @@ from fedlab_helpers.core.training import predict
 from fedlab_helpers.personal.federation import Moment
 from fedlab_helpers.personal.members import PARTITIONS
 from fedlab_helpers.personal.methods import METHODS
-from fedlab_helpers.studies import experiments
 from fedlab_helpers.studies import personalization as study
+from fedlab_helpers.studies import results
 
 SHORT = {"seed": 0, "partition": "strictness", "rounds": 1, "method": "shared", "number": None}
-TABLE = experiments.RESULTS / "personalization.csv"
+TABLE = results.RESULTS / "personalization.csv"
 
 
 def test_every_method_is_played_on_every_partition_with_three_seeds():
@@ -27,9 +28,9 @@ def test_every_method_is_played_on_every_partition_with_three_seeds():
 
 
 def test_every_number_was_chosen_on_validation_reviews_as_the_table_says():
-    rows = experiments.read(experiments.RESULTS / "personalization_rates.csv")
-    assert study.best_numbers(rows) == study.CHOSEN
-    assert not {"accuracy", "gain"} & rows[0].keys()
+    table = pd.read_csv(results.RESULTS / "personalization_rates.csv")
+    assert study.best_numbers(table) == study.CHOSEN
+    assert not {"accuracy", "gain"} & {*table}
     for run in study.PERSONALIZATION.runs:
         kind = study.LIKE.get(run["partition"], run["partition"])
         tuned = METHODS[run["method"]].tries
@@ -40,9 +41,9 @@ def row(method, number, accuracy, at=study.TUNING_ROUNDS):
     return {
         "partition": "by_domain",
         "method": method,
-        "number": str(number),
-        "round": str(at),
-        "validation_accuracy": str(accuracy),
+        "number": number,
+        "round": at,
+        "validation_accuracy": accuracy,
     }
 
 
@@ -54,7 +55,7 @@ def test_the_number_with_the_best_last_round_is_chosen_the_first_of_equals():
         row("ditto", 100.0, 0.8),
         row("apfl", 0.5, 0.6),
     ]
-    assert study.best_numbers(rows) == {"by_domain": {"ditto": 10.0, "apfl": 0.5}}
+    assert study.best_numbers(pd.DataFrame(rows)) == {"by_domain": {"ditto": 10.0, "apfl": 0.5}}
 
 
 def test_the_shared_model_gains_nothing_and_loses_nobody():
@@ -105,7 +106,7 @@ def test_a_short_run_of_ifca_is_scored_on_the_groups_it_finds():
 def test_the_tables_shared_model_is_the_federated_run():
     """One row of the table, measured once more: that of a run which was best after 12 rounds."""
     wanted = {"method": "shared", "partition": "by_domain", "moment": "best", "seed": "2"}
-    rows = experiments.read(TABLE)
+    rows = results.read(TABLE)
     told = next(r for r in rows if all(r[key] == value for key, value in wanted.items()))
     rounds = int(told["round"])
     course = study.course_of("by_domain", 2, rounds)

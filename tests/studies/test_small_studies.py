@@ -11,7 +11,7 @@ from fedlab_helpers.core.training import LocalConfig, evaluate, predict, train
 from fedlab_helpers.personal import per_client
 from fedlab_helpers.strategies.divergence import block_of
 from fedlab_helpers.strategies.robust import Krum
-from fedlab_helpers.studies import experiments, label_skew, robustness, study, what_to_average
+from fedlab_helpers.studies import label_skew, load, results, robustness, study, what_to_average
 
 SMALL = {"seed": 0, "partition": "by_domain", "clients": 200, "cohort": 3, "rounds": 2}
 
@@ -21,11 +21,11 @@ def test_a_short_run_begins_like_the_table(name):
     """A run of one round is the first round of the table; of what takes all its rounds, the bytes
     of a round fit into those of the run."""
     chosen = {"label_skew": 4, "block_drift": 1, "what_to_average": 0}[name]
-    ours = experiments.STUDIES[name]
+    ours = load(name)
     settings = ours.runs[chosen]
     rows = [
         row
-        for row in experiments.read(experiments.RESULTS / f"{name}.csv")
+        for row in results.read(results.RESULTS / f"{name}.csv")
         if all(row[key] == str(value) for key, value in settings.items())
     ]
     measured = ours.measure({**settings, "rounds": 1})
