@@ -7,7 +7,7 @@ from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.studies import aggregation as study
 from fedlab_helpers.studies import results, tuning
 from fedlab_helpers.studies.contenders import CENTRALISED_RATES, CONTENDERS, Tuning
-from fedlab_helpers.studies.study import own_accuracy, task
+from fedlab_helpers.studies.study import own_accuracy
 
 
 def test_every_contender_has_the_same_budget():
@@ -71,22 +71,19 @@ def test_the_best_setting_is_best_in_the_mean_over_partitions():
 
 
 @pytest.fixture
-def short(monkeypatch):
-    """The comparison over 200 clients, and a centralised model of one epoch."""
-    monkeypatch.setattr(study, "CLIENTS", 200)
+def short(monkeypatch, few):
+    """The comparison over 100 clients, and a centralised model of one epoch."""
+    monkeypatch.setattr(study, "CLIENTS", 100)
     monkeypatch.setattr(study, "COHORT", 2)
     monkeypatch.setattr(study, "ROUNDS", 1)
-    study.centralised_answers.cache_clear()
-    yield
-    study.centralised_answers.cache_clear()
 
 
-def test_a_row_holds_what_it_says(short):
+def test_a_row_holds_what_it_says(short, few):
     runs = study.AGGREGATION.runs
     settings = {**next(r for r in runs if r["strategy"] == "rowwise"), "rounds": 2}
     first, second = study.measure_strategy(settings)
     assert (first["round"], second["round"]) == (1, 2)
-    tuning, clients = study.CHOSEN["rowwise"], task().clients(study.deal("iid", 0))
+    tuning, clients = study.CHOSEN["rowwise"], few.clients(study.deal("iid", 0))
     plan = federated.Plan(2, 2, study.local_config(tuning, 1))
     sent = federated.run(study.new_model(0), clients, strategies.rowwise(), plan)
     assert second["bytes_up"] == sum(record.bytes_up for record in sent)
@@ -96,7 +93,7 @@ def test_a_row_holds_what_it_says(short):
     assert second["accuracy"] - central.mean() == pytest.approx(advantage, abs=1e-4)
     assert 0 <= second["worst_client"] <= second["p10_client"] <= 1
     ((_, model, _, _), _) = study.trained(settings)
-    right = (study.predict(model, task().test).argmax(1) == task().test.labels).numpy()
+    right = (study.predict(model, few.test).argmax(1) == few.test.labels).numpy()
     own = own_accuracy(right, study.deal("iid", 0))
     assert second["worst_client"] == pytest.approx(own.min(), abs=1e-4)
 
