@@ -36,9 +36,19 @@ class Changes:
     def __post_init__(self):
         require_contraction(self.codec)
 
+    def begin(self, params: State, extra: State, table: str | None = None) -> "Downlink":
+        """Return what the server knows of its clients before the first round.
+
+        Args:
+            params: the first weights.
+            extra: what a strategy sends beside them.
+            table: the parameter of which rows that did not change are left out, if any.
+        """
+        return Downlink(params, extra, self, table)
+
 
 @dataclass(frozen=True, eq=False)
-class Link:
+class Downlink:
     """What the server knows of its clients.
 
     Args:
@@ -59,8 +69,8 @@ class Link:
     payloads: Mapping[int, bytes] = field(default_factory=dict)
     seen: Mapping[int, int] = field(default_factory=dict)
 
-    def deliver(self, cohort: Iterable[int]) -> "tuple[Received, Link, int]":
-        """Return what clients hold once they are up to date, the link, and the bytes it took."""
+    def deliver(self, cohort: Iterable[int]) -> "tuple[Received, Downlink, int]":
+        """Return what clients hold once up to date, the downlink after, and the bytes it took."""
         received, most = whole(self.held, self.beside)
         costs = {client: self._cost(client, most) for client in cohort}
         seen = {**self.seen, **dict.fromkeys(costs, self.version)}
@@ -77,8 +87,8 @@ class Link:
             return most
         return sum(len(self.payloads[each]) for each in missed)  # all are less than `most`
 
-    def advance(self, params: State, extra: State, rng: torch.Generator) -> "Link":
-        """Return the link after a round.
+    def advance(self, params: State, extra: State, rng: torch.Generator) -> "Downlink":
+        """Return the downlink after a round.
 
         Args:
             params: the server's new weights.
@@ -116,11 +126,13 @@ class Link:
         state |= {_BESIDE + name: tensor for name, tensor in self.beside.items()}
         for number, payload in self.payloads.items():
             state[f"{_PAYLOAD}{number}"] = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
-        state[_SEEN] = torch.tensor(sorted(self.seen.items())).reshape(-1, 2)
+        state[_SEEN] = torch.tensor(
+            sorted(self.seen.items()), dtype=torch.int64, device="cpu"
+        ).reshape(-1, 2)
         return state
 
-    def restored(self, state: State, params: State, extra: State, version: int) -> "Link":
-        """Return the link after so many rounds: what `to_state` returned then, or, without
+    def restored(self, state: State, params: State, extra: State, version: int) -> "Downlink":
+        """Return the downlink after so many rounds: what `to_state` returned then, or, without
         changes, the server's weights and what goes beside them."""
         if self.changes is None:
             return replace(self, held=params, beside=extra)
@@ -158,3 +170,6 @@ def _worth_keeping(payloads: Mapping[int, bytes], most: int) -> dict[int, bytes]
             break
         kept[number] = payloads[number]
     return dict(sorted(kept.items()))
+
+
+Link = Downlink  # until core asks `Changes.begin`

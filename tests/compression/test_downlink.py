@@ -19,7 +19,7 @@ from fedlab_helpers.compression import (
     TopK,
     WithFeedback,
 )
-from fedlab_helpers.compression.downlink import Changes, Link, whole
+from fedlab_helpers.compression.downlink import Changes, Downlink, whole
 from fedlab_helpers.core import state, wire
 from fedlab_helpers.core.rounds import Plan, rounds, run
 from fedlab_helpers.core.training import LocalConfig
@@ -61,13 +61,13 @@ def catch_up(weights, payloads, codec):
     return weights
 
 
-def begun(codec, known_start=True) -> Link:
-    return Link(weights(0), {}, Changes(codec, known_start), "table")
+def begun(codec, known_start=True) -> Downlink:
+    return Changes(codec, known_start).begin(weights(0), {}, "table")
 
 
 def test_without_changes_the_weights_are_sent_whole_to_each(bits):
     params = weights(0)
-    received, link, size = Link(params).deliver((3, 5))
+    received, link, size = Downlink(params).deliver((3, 5))
     assert bits(received.weights) == bits(dict(sorted(params.items())))
     assert size == 2 * size_whole(params)
     assert link.to_state() == {}
