@@ -60,7 +60,7 @@ def end(before):
 MEMORY = {  # each has its libraries loaded, and has run a tiny model, before
     "torch": """
 import torch
-from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 torch.set_num_threads(1)
 def made(rows, size):
     return SentimentLSTM(rows, size, size, pooling="mean").eval()

@@ -69,7 +69,7 @@ def resident(token: str, without: int | None) -> float:
     return total / MIB
 
 
-def play(engine: str, case: str, rounds: int, folder: Path, weigh: bool = False) -> dict:
+def run_engine(engine: str, case: str, rounds: int, folder: Path, weigh: bool = False) -> dict:
     """Run an engine in processes of its own; return what it reports, and its peak if asked for."""
     token, out = uuid.uuid4().hex, folder / f"{engine}.json"
     path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
@@ -106,7 +106,7 @@ def check() -> None:
     """
     with tempfile.TemporaryDirectory() as name:
         for engine in ENGINES:
-            play(engine, "check", 1, Path(name))
+            run_engine(engine, "check", 1, Path(name))
             off = difference(*(Path(name) / f"{each}.weights" for each in ("here", engine)))
             print(f"check: {engine} differs by {off:.1e}", flush=True)
             if off > TOLERANCE:
@@ -116,7 +116,7 @@ def check() -> None:
 def row(case: str, engine: str, repeat: str, rounds: int) -> dict:
     """Measure one run."""
     with tempfile.TemporaryDirectory() as name:
-        found = play(engine, case, rounds, Path(name), weigh=repeat == "memory")
+        found = run_engine(engine, case, rounds, Path(name), weigh=repeat == "memory")
     seconds = found["seconds"][WARMUP:]
     timed = repeat != "memory"
     return {
