@@ -6,10 +6,9 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from fedlab_helpers.compression import require_contraction
-from fedlab_helpers.core import wire
-from fedlab_helpers.core.messages import Received
+from fedlab_helpers.core import rows, wire
+from fedlab_helpers.core.messages import Codec, Received, Update
 from fedlab_helpers.core.state import State, add, subtract
-from fedlab_helpers.core.updates import Codec, Update
 
 _HELD, _BESIDE, _PAYLOAD, _SEEN = "held.", "beside.", "payload.", "seen"
 
@@ -103,7 +102,7 @@ class Downlink:
         version, most = self.version + 1, sum(map(len, _dense(params, extra)))
         return replace(
             self,
-            held=add(self.held, wire.make_whole(update, self.held).delta),
+            held=add(self.held, rows.make_whole(update, self.held).delta),
             beside=add(self.beside, update.extra),
             version=version,
             payloads=_worth_keeping({**self.payloads, version: payload}, most),

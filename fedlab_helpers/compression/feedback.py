@@ -7,8 +7,8 @@ import torch
 from fedlab_helpers.compression.codec import Compressed, loses
 from fedlab_helpers.compression.keep import TopK
 from fedlab_helpers.core import wire
+from fedlab_helpers.core.messages import Codec, Update
 from fedlab_helpers.core.state import State, norm
-from fedlab_helpers.core.updates import Codec, Update
 
 _TURNS = "turns"
 

@@ -8,8 +8,7 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedlab_helpers.core import wire
-from fedlab_helpers.core.messages import Reply, reason
-from fedlab_helpers.core.updates import ClientState
+from fedlab_helpers.core.messages import ClientState, Reply, reason
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.network.node import Node
 

@@ -22,14 +22,7 @@ from fedlab_helpers.network.flower import (
     require,
     toml,
 )
-from fedlab_helpers.network.processes import (
-    MARK,
-    end_all,
-    end_marked,
-    family,
-    guard,
-    until,
-)
+from fedlab_helpers.network.processes import MARK, end_all, end_marked, family, guard, until
 
 
 class Network:

@@ -8,8 +8,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedlab_helpers.core import state
-from fedlab_helpers.core.messages import Received, Reply, reason
-from fedlab_helpers.core.updates import ClientState, Codec
+from fedlab_helpers.core.messages import ClientState, Codec, Received, Reply, reason
 from fedlab_helpers.network.flower import NetworkError
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.network.node import pack

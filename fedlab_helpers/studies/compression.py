@@ -20,9 +20,9 @@ from fedlab_helpers.compression import (
 )
 from fedlab_helpers.compression.downlink import Changes
 from fedlab_helpers.core import wire
+from fedlab_helpers.core.messages import Codec
 from fedlab_helpers.core.rounds import Plan, rounds
 from fedlab_helpers.core.training import LocalConfig, evaluate
-from fedlab_helpers.core.updates import Codec
 from fedlab_helpers.core.wire import dense_size
 from fedlab_helpers.studies.study import (
     Row,

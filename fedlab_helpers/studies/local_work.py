@@ -10,8 +10,7 @@ from itertools import product
 import pandas as pd
 
 from fedlab_helpers import strategies
-from fedlab_helpers.core.history import RoundRecord
-from fedlab_helpers.core.ledger import NoUpdateLeft
+from fedlab_helpers.core.history import NoUpdateLeft, RoundRecord
 from fedlab_helpers.core.rounds import Plan, rounds
 from fedlab_helpers.core.training import LocalConfig, evaluate
 from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, task

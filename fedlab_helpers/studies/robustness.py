@@ -2,7 +2,7 @@
 
 from fedlab_helpers import strategies
 from fedlab_helpers.core.compute import numpy_rng
-from fedlab_helpers.core.ledger import NoUpdateLeft
+from fedlab_helpers.core.history import NoUpdateLeft
 from fedlab_helpers.core.rounds import Plan, rounds
 from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.strategies import attacks

@@ -14,9 +14,9 @@ from fedlab_helpers.core.training import predict
 from fedlab_helpers.personal import per_client
 from fedlab_helpers.studies.results import Row
 from fedlab_helpers.tasks.partition import Parts
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.task import Task, load_task
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 Settings = dict[str, Any]
 

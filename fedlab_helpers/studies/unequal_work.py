@@ -10,8 +10,7 @@ from dataclasses import replace
 from fedlab_helpers import strategies
 from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.core.history import History, RoundRecord
-from fedlab_helpers.core.pace import Pace, speeds
-from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.plan import Pace, Plan, speeds
 from fedlab_helpers.core.rounds import rounds
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig, evaluate
@@ -26,8 +25,8 @@ from fedlab_helpers.studies.study import (
     parts_of,
     task,
 )
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 SLOW, FACTOR = "hotel", 0.25
 SPREAD = 0.5  # of the logarithm of the speeds, whose median is one step a second

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedlab_helpers import strategies
+from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.rounds import Plan, rounds, run
+from fedlab_helpers.core.rows import make_whole
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.strategy import Strategy
-from fedlab_helpers.core.updates import Update
-from fedlab_helpers.core.wire import make_whole
 from fedlab_helpers.strategies.divergence import block_of, divergence, gates
 from fedlab_helpers.studies.study import (
     Row,

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from fedlab_helpers import strategies
 from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core.compute import intra_op_threads
-from fedlab_helpers.core.updates import Codec
+from fedlab_helpers.core.messages import Codec
 from fedlab_helpers.studies import results
 from fedlab_helpers.studies.compression import CODECS, LOCAL
 from fedlab_helpers.studies.study import clients_of, new_model

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
 from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
@@ -29,12 +30,7 @@ from fedlab_helpers.studies import results
 from fedlab_helpers.tasks import partition
 from fedlab_helpers.tasks.reviews.corpus import load_reviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import (
-    EncodedReviews,
-    Vocabulary,
-    encode_reviews,
-    tokenize_all,
-)
+from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize_all
 
 CASES = {  # clients, reviews of each, clients a round
     "20 x 320": (20, 320, 10),

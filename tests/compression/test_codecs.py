@@ -31,7 +31,7 @@ from fedlab_helpers.compression import (
 )
 from fedlab_helpers.compression.bits import Reader
 from fedlab_helpers.core import wire
-from fedlab_helpers.core.updates import Update
+from fedlab_helpers.core.messages import Update
 
 KEEPS = {
     "all": Everything(),

@@ -20,7 +20,7 @@ from fedlab_helpers.compression import (
     WithFeedback,
 )
 from fedlab_helpers.compression.downlink import Changes, Downlink, whole
-from fedlab_helpers.core import state, wire
+from fedlab_helpers.core import rows, state, wire
 from fedlab_helpers.core.rounds import Plan, rounds, run
 from fedlab_helpers.core.training import LocalConfig
 
@@ -57,7 +57,7 @@ def catch_up(weights, payloads, codec):
     """Return what a real client holds after it applied the payloads that it missed, in order."""
     for payload in payloads:
         update = wire.unpack(payload, codec, 0)
-        weights = state.add(weights, wire.make_whole(update, weights).delta)
+        weights = state.add(weights, rows.make_whole(update, weights).delta)
     return weights
 
 

@@ -23,7 +23,7 @@ flwr = pytest.importorskip("flwr", reason="needs Flower: pip install 'fedlab-hel
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict  # noqa: E402
 from local_grid import LocalGrid  # noqa: E402
 
-from fedlab_helpers.core.ledger import Ledger  # noqa: E402
+from fedlab_helpers.core.history import RoundBooks  # noqa: E402
 from fedlab_helpers.core.messages import Reply  # noqa: E402
 from fedlab_helpers.core.plan import Plan  # noqa: E402
 from fedlab_helpers.core.rounds import run  # noqa: E402
@@ -236,13 +236,13 @@ def test_who_answers_in_vain_goes_back_to_what_it_kept(
     job = replace(job, strategy=strategy, codec=codec, plan=plan)
     records = run_job(job, files, tmp_path, app=in_vain(1, 2, damage), timeout=1.0)
     assert left_out(records) == [[], [1], [], []]
-    read = Ledger.read
+    read = RoundBooks.read
 
     def lose(ledger, reply):
         lost = ledger.round == 2 and reply.client == 1
         return read(ledger, Reply(1, failure="lost") if lost else reply)
 
-    monkeypatch.setattr(Ledger, "read", lose)
+    monkeypatch.setattr(RoundBooks, "read", lose)
     assert bits(runs.weights(tmp_path)) == bits(simulated(job, files)[0])
 
 

@@ -189,7 +189,7 @@ def test_a_training_is_judged_by_validation_reviews(small, monkeypatch, kind):
     validation = made.view(small.validation)
     right = shrinking.predict(made.model, validation).argmax(1) == validation.labels
     assert row["validation_accuracy"] == pytest.approx(float(right.double().mean()), abs=1e-5)
-    flipped = replace(small, test=replace(small.test, labels=1 - small.test.labels))
+    flipped = replace(small, test=small.test.with_targets(1 - small.test.labels))
     monkeypatch.setattr(shrinking, "task", lambda: flipped)
     assert shrinking.measure_fit(settings) == [row]
     (other,) = shrinking.measure_fit(settings | {"epochs": 3, "lr": 0.1})
