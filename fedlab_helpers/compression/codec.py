@@ -12,8 +12,9 @@ and the body is a table of the tensors, sorted by name, then what is sent exactl
 of the `Keep` and the values. The table has, as varints: the number of tensors, and for each the
 length of its name, the name in UTF-8, the place of its dtype in `DTYPES`, the number of its
 dimensions, and these. Tensors of floating point with more than one value are compressed. All
-others are sent exactly, a strategy's single numbers among them: one byte says how, then ascending
-integers as the steps between them, or the plain bytes.
+others are sent exactly, a strategy's single numbers among them, and so are a model's buffers
+("buffers.…": a variance that lost its small values would divide by nothing): one byte says how,
+then ascending integers as the steps between them, or the plain bytes.
 """
 
 import struct
@@ -69,6 +70,11 @@ class Compressed:
             raise ValueError(f"squeeze: got {self.squeeze!r}, expected 1 to {most}, or None")
 
     @property
+    def changes_only(self) -> bool:
+        """Whether a part is sent, which makes sense of a change and not of whole weights."""
+        return self.keep != Everything()
+
+    @property
     def contracts(self) -> bool:
         """Whether less is lost than was there, whatever it was: what error feedback needs."""
         return self.keep.contracts and self.write.contracts
@@ -89,7 +95,7 @@ class Compressed:
                 is more than `decode` would take.
         """
         state = {name: state[name].detach() for name in sorted(state)}
-        floats = {name: _as_float32(name, t) for name, t in state.items() if loses(t)}
+        floats = {name: _as_float32(name, t) for name, t in state.items() if loses(name, t)}
         exact = [tensor for name, tensor in state.items() if name not in floats]
         self._require_size({name: tuple(tensor.shape) for name, tensor in state.items()})
         head, vectors = self.keep.split(floats, rng)
@@ -117,7 +123,7 @@ class Compressed:
         whole = {
             name: _read_exactly(reader, shape, dtype)
             for name, shape, dtype in table
-            if not _loses(dtype, shape)
+            if not _loses(name, dtype, shape)
         }
         floats = [(name, shape, dtype) for name, shape, dtype in table if name not in whole]
         shapes = [shape for _, shape, _ in floats]
@@ -184,13 +190,13 @@ def _table(tensors: State) -> Iterator[bytes]:
         yield varints([len(name.encode())]) + name.encode() + varints(sizes)
 
 
-def loses(tensor: Tensor) -> bool:
-    """Return whether a codec compresses a tensor like this one, or sends it exactly."""
-    return _loses(tensor.dtype, tuple(tensor.shape))
+def loses(name: str, tensor: Tensor) -> bool:
+    """Return whether a codec compresses a tensor of this name, or sends it exactly."""
+    return _loses(name, tensor.dtype, tuple(tensor.shape))
 
 
-def _loses(dtype: torch.dtype, shape: Shape) -> bool:
-    return dtype.is_floating_point and prod(shape) > 1
+def _loses(name: str, dtype: torch.dtype, shape: Shape) -> bool:
+    return dtype.is_floating_point and prod(shape) > 1 and not name.startswith("buffers.")
 
 
 def _as_float32(name: str, tensor: Tensor) -> Tensor:
@@ -215,7 +221,9 @@ def _exactly(tensor: Tensor) -> bytes:
             return bytes([_ASCENDING]) + gaps(wide.numpy())
     if not tensor.numel():
         return bytes([_PLAIN])  # nothing cannot be seen as bytes
-    return bytes([_PLAIN]) + tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+    # Of its own: as a part of another tensor, it may lie in steps, a single value too.
+    plain = tensor.resolve_conj().clone(memory_format=torch.contiguous_format).reshape(-1)
+    return bytes([_PLAIN]) + plain.view(torch.uint8).numpy().tobytes()
 
 
 def _read_exactly(reader: Reader, shape: Shape, dtype: torch.dtype) -> Tensor:
@@ -226,7 +234,8 @@ def _read_exactly(reader: Reader, shape: Shape, dtype: torch.dtype) -> Tensor:
         raise WireError(f"{how} says how a tensor is sent, expected {_PLAIN} or {_ASCENDING}")
     raw = np.frombuffer(reader.take(prod(shape) * dtype.itemsize), dtype=np.uint8)
     if not len(raw):
-        return torch.zeros(shape, dtype=dtype)  # no view of another dtype is made of nothing
+        # No view of another dtype is made of nothing.
+        return torch.zeros(shape, dtype=dtype, device="cpu")
     if dtype == torch.bool and (raw > 1).any():
         raise WireError(f"{int(raw.max())} is claimed to be true or false")
     return torch.from_numpy(raw.copy()).view(dtype).reshape(shape)

@@ -112,7 +112,9 @@ class ChangesDownlink(wire.Downlink):
         state |= {_BESIDE + name: tensor for name, tensor in self.beside.items()}
         for number, payload in self.payloads.items():
             state[f"{_PAYLOAD}{number}"] = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
-        state[_SEEN] = torch.tensor(sorted(self.seen.items())).reshape(-1, 2)
+        state[_SEEN] = torch.tensor(
+            sorted(self.seen.items()), dtype=torch.int64, device="cpu"
+        ).reshape(-1, 2)
         return state
 
     def restored(

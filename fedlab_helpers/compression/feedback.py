@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from fedlab_helpers.compression.codec import Compressed, loses
-from fedlab_helpers.compression.keep import Everything, TopK
+from fedlab_helpers.compression.keep import TopK
 from fedlab_helpers.core import wire
 from fedlab_helpers.core.messages import Codec, Update
 from fedlab_helpers.core.state import State, norm
@@ -39,6 +39,7 @@ class WithFeedback:
     momentum: float = 0.0
     max_norm: float | None = None
     warmup: tuple[float, ...] = ()
+    changes_only = True
 
     def __post_init__(self):
         require_contraction(self.codec)
@@ -78,18 +79,18 @@ class WithFeedback:
             like: the weights the client received.
             rng: of a codec that draws at random.
         """
-        turns = int(kept.get(_TURNS, torch.tensor([0]))[0])
+        turns = int(kept[_TURNS][0]) if kept else 0
         tensors = wire.to_tensors(_clipped(update, self.max_norm), self.codec, like)
         rows = {name: tensor for name, tensor in tensors.items() if name.startswith("rows.")}
         if kept:
             _require_same_rows(rows, kept)
-        steps = {n: t for n, t in tensors.items() if n.startswith("delta.") and loses(t)}
+        steps = {n: t for n, t in tensors.items() if n.startswith("delta.") and loses(n, t)}
         if self.momentum:
             steps = _add(steps, kept, "momentum", self.momentum)
         wanted = _add(steps, kept, "residual")
         payload = self._codec_of(turns).encode({**tensors, **wanted}, rng)
         sent = self.codec.decode(payload)
-        kept = {**rows, _TURNS: torch.tensor([turns + 1])}
+        kept = {**rows, _TURNS: torch.tensor([turns + 1], device="cpu")}
         for name, value in wanted.items():
             kept[f"residual/{name}"] = value - sent[name]
             if self.momentum:
@@ -116,9 +117,9 @@ def require_contraction(codec: Codec) -> None:
 
     Lossless codecs, and a reader's own, are not looked at.
     """
-    if isinstance(codec, WithFeedback):
+    if hasattr(codec, "pack"):
         raise ValueError(f"codec: got {codec!r}, expected one without feedback of its own")
-    if isinstance(codec, Compressed) and not codec.contracts:
+    if not getattr(codec, "contracts", True):
         raise ValueError(
             f"codec: got {codec!r}, which may lose more than there was, and error feedback would "
             "blow that up; expected RandomK(scaled=False), Quantized(stochastic=False), or another "
@@ -128,8 +129,7 @@ def require_contraction(codec: Codec) -> None:
 
 def require_change(codec: Codec) -> None:
     """Raise a ValueError if the codec makes sense for changes only, not for whole weights."""
-    part = isinstance(codec, Compressed) and codec.keep != Everything()
-    if part or isinstance(codec, WithFeedback):
+    if getattr(codec, "changes_only", False):
         raise ValueError(
             f"codec: {codec!r} sends a part of a change, but this strategy sends whole weights; "
             "expected one with sends='change', or a codec that keeps everything"

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from fedlab_helpers.compression import bits
 from fedlab_helpers.compression.bits import Reader
+from fedlab_helpers.compression.values import narrow
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.wire import WireError
 
 Shape = tuple[int, ...]
 ReadValues = Callable[[int], Tensor]  # how many -> the next values
+Split = tuple[bytes, list[Tensor]]
 SCOPES = ("model", "tensor")
-_LARGEST = torch.finfo(torch.float32).max
 
 
 class Keep:
@@ -34,7 +35,7 @@ class Keep:
         """What of it the reader of a payload must know; the rest may differ."""
         return repr(self)
 
-    def split(self, tensors: State, rng: torch.Generator | None) -> tuple[bytes, list[Tensor]]:
+    def split(self, tensors: State, rng: torch.Generator | None) -> Split:
         """Return the head, and vectors of values to be written.
 
         Args:
@@ -52,9 +53,7 @@ class Keep:
 class Everything(Keep):
     """Sends all values of all tensors."""
 
-    def split(
-        self, tensors: State, rng: torch.Generator | None = None
-    ) -> tuple[bytes, list[Tensor]]:
+    def split(self, tensors: State, rng: torch.Generator | None = None) -> Split:
         """Return no head, and the tensors flat."""
         return b"", [tensor.flatten() for tensor in tensors.values()]
 
@@ -82,16 +81,14 @@ class TopK(Keep):
     per: Literal["model", "tensor"] = "model"
 
     def __post_init__(self):
-        _require(self.share, self.per)
+        require_share(self.share, self.per)
 
     @property
     def kind(self) -> str:
         """All but the share, so that a client may begin with a larger one."""
         return "TopK"
 
-    def split(
-        self, tensors: State, rng: torch.Generator | None = None
-    ) -> tuple[bytes, list[Tensor]]:
+    def split(self, tensors: State, rng: torch.Generator | None = None) -> Split:
         """Return, for each tensor, how many values are sent and where they were; and these."""
         groups: dict[object, State] = {}
         for name, tensor in tensors.items():
@@ -125,18 +122,16 @@ class RandomK(Keep):
     scaled: bool = True
 
     def __post_init__(self):
-        _require(self.share, self.per)
+        require_share(self.share, self.per)
 
     @property
     def contracts(self) -> bool:
         """Only unscaled."""
         return not self.scaled
 
-    def split(
-        self, tensors: State, rng: torch.Generator | None = None
-    ) -> tuple[bytes, list[Tensor]]:
+    def split(self, tensors: State, rng: torch.Generator | None = None) -> Split:
         """Return the seed, and the values."""
-        seed = int(torch.randint(2**62, (), generator=rng))
+        seed = draw_seed(rng)
         flat = [tensor.flatten() for tensor in tensors.values()]
         sizes = [len(tensor) for tensor in flat]
         places = self._places(seed, sizes)
@@ -146,8 +141,7 @@ class RandomK(Keep):
             if self.per == "model":
                 sizes, drawn = [sum(sizes)] * len(sizes), [sum(drawn)] * len(drawn)
             vectors = [v * n / max(1, k) for v, n, k in zip(vectors, sizes, drawn, strict=True)]
-        head = seed.to_bytes(8, "little")
-        return head, [vector.clamp(-_LARGEST, _LARGEST).float() for vector in vectors]
+        return seed.to_bytes(8, "little"), [narrow(vector) for vector in vectors]
 
     def join(self, reader: Reader, shapes: Sequence[Shape], values: ReadValues) -> list[Tensor]:
         """Return the tensors, zero where nothing was sent."""
@@ -184,7 +178,7 @@ def _largest(tensors: State, share: float) -> dict[str, Tensor]:
     """Return where in each flat tensor the largest values of all are, ascending; no zeros."""
     flat = torch.cat(list(tensors.values()))
     kept = flat.abs().topk(_count(share, len(flat)), sorted=False).indices
-    chosen = torch.zeros(len(flat), dtype=torch.bool).index_fill_(0, kept, True) & (flat != 0)
+    chosen = torch.zeros_like(flat, dtype=torch.bool).index_fill_(0, kept, True) & (flat != 0)
     parts = chosen.split([len(tensor) for tensor in tensors.values()])
     return {name: part.nonzero()[:, 0] for name, part in zip(tensors, parts, strict=True)}
 
@@ -194,13 +188,19 @@ def _scatter(
 ) -> list[Tensor]:
     tensors = []
     for place, shape in zip(places, shapes, strict=True):
-        flat = torch.zeros(prod(shape))
+        flat = torch.zeros(prod(shape), dtype=torch.float32, device="cpu")
         flat[torch.from_numpy(place)] = values(len(place))
         tensors.append(flat.reshape(shape))
     return tensors
 
 
-def _require(share: float, per: str) -> None:
+def draw_seed(rng: torch.Generator | None) -> int:
+    """Return a seed below 2^62, drawn at random."""
+    return int(torch.randint(2**62, (), generator=rng, dtype=torch.int64, device="cpu"))
+
+
+def require_share(share: float, per: str = "model") -> None:
+    """Raise ValueError unless the share is in (0, 1], and of a scope that there is."""
     if not 0 < share <= 1:
         raise ValueError(f"share: got {share!r}, expected a number in (0, 1]")
     if per not in SCOPES:

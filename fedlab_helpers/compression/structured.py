@@ -10,10 +10,16 @@ from torch import Tensor
 
 from fedlab_helpers.compression import bits
 from fedlab_helpers.compression.bits import Reader
-from fedlab_helpers.compression.keep import Keep, ReadValues, Shape
+from fedlab_helpers.compression.keep import (
+    Keep,
+    ReadValues,
+    Shape,
+    Split,
+    draw_seed,
+    require_share,
+)
+from fedlab_helpers.compression.values import narrow
 from fedlab_helpers.core.state import State
-
-_LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,7 @@ class LowRank(Keep):
             if not (isinstance(value, int) and value >= 1):
                 raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")
 
-    def split(
-        self, tensors: State, rng: torch.Generator | None = None
-    ) -> tuple[bytes, list[Tensor]]:
+    def split(self, tensors: State, rng: torch.Generator | None = None) -> Split:
         """Return no head, and P and Q of each matrix, or a tensor whole."""
         vectors = []
         for tensor in tensors.values():
@@ -52,7 +56,8 @@ class LowRank(Keep):
     def _factors(self, matrix: Tensor, rng: torch.Generator | None) -> list[Tensor]:
         scale = float(matrix.abs().max()) or 1.0  # squares of tiny or huge values stay in range
         m = matrix.double() / scale
-        q = torch.randn(m.shape[1], self.rank, generator=rng, dtype=torch.float64)
+        wide = {"dtype": torch.float64, "device": "cpu"}
+        q = torch.randn(m.shape[1], self.rank, generator=rng, **wide)
         for _ in range(self.iterations):
             p = torch.linalg.qr(m @ q).Q
             q = m.T @ p
@@ -67,8 +72,7 @@ class LowRank(Keep):
                 continue
             n, m = shape
             p, q = values(n * rank).view(n, rank), values(m * rank).view(m, rank)
-            product = p.double() @ q.double().T
-            tensors.append(product.clamp(-_LARGEST, _LARGEST).float())
+            tensors.append(narrow(p.double() @ q.double().T))
         return tensors
 
 
@@ -100,15 +104,12 @@ class CountSketch(Keep):
     contracts = False
 
     def __post_init__(self):
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share: got {self.share!r}, expected a number in (0, 1]")
+        require_share(self.share)
 
-    def split(
-        self, tensors: State, rng: torch.Generator | None = None
-    ) -> tuple[bytes, list[Tensor]]:
+    def split(self, tensors: State, rng: torch.Generator | None = None) -> Split:
         """Return the seed of the hash functions, and the table."""
-        flat = torch.cat([t.flatten() for t in tensors.values()]) if tensors else torch.zeros(0)
-        seed = int(torch.randint(2**62, (), generator=rng))
+        none = torch.zeros(0, dtype=torch.float32, device="cpu")
+        flat, seed = torch.cat([none, *(t.flatten() for t in tensors.values())]), draw_seed(rng)
         return seed.to_bytes(8, "little"), [sketch(flat, seed, self._columns(len(flat)))]
 
     def _columns(self, size: int) -> int:
@@ -128,18 +129,19 @@ class CountSketch(Keep):
 
 def sketch(flat: Tensor, seed: int, columns: int) -> Tensor:
     """Return the table of a vector, flat, (5 × columns,) float32."""
-    table = torch.zeros(_ROWS, columns, dtype=torch.float64)
+    table = torch.zeros(_ROWS, columns, dtype=torch.float64, device="cpu")
     for start in range(0, len(flat), _BLOCK):
         block = flat[start : start + _BLOCK].double()
         for row in range(_ROWS):
             cell, sign = _hash(seed, row, columns, start, start + len(block))
             table[row].index_add_(0, cell, sign * block)
-    return table.clamp(-_LARGEST, _LARGEST).float().flatten()
+    return narrow(table).flatten()
 
 
 def _estimates(table: Tensor, seed: int, columns: int, size: int) -> Tensor:
     """Return what each value may have been, (size,) float32."""
-    rows, found = table.view(_ROWS, columns), torch.zeros(size)
+    rows = table.view(_ROWS, columns)
+    found = torch.zeros(size, dtype=torch.float32, device="cpu")
     for start in range(0, size, _BLOCK):
         stop = min(size, start + _BLOCK)
         hashes = (_hash(seed, row, columns, start, stop) for row in range(_ROWS))

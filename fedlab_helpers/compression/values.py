@@ -74,7 +74,7 @@ class Float16:
         exponent = int.from_bytes(reader.take(2), "little", signed=True)
         raw = np.frombuffer(reader.take(2 * count), dtype="<i2").astype(np.int16)
         scaled = torch.from_numpy(raw).view(self._dtype).double()
-        return _narrow(scaled * 2.0 ** max(-200, min(200, exponent)))
+        return narrow(scaled * 2.0 ** max(-200, min(200, exponent)))
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -121,7 +121,7 @@ class Quantized:
         rows = _in_buckets(values, self.bucket)
         scales = rows.abs().amax(1, keepdim=True)
         exact = rows / scales.clamp_min(1e-300) * self.steps
-        up = torch.rand(rows.shape, generator=rng, dtype=torch.float64) if self.stochastic else 0.5
+        up = _draws(rows, rng) if self.stochastic else 0.5
         codes = (exact + up).floor().clamp(-self.steps, self.steps) + self.steps
         flat = codes.flatten()[: len(values)].to(torch.uint8).numpy()
         return _f32(scales) + bits.pack(flat, self.bits)
@@ -132,7 +132,7 @@ class Quantized:
         raw = bits.unpack(reader.take(-(-count * self.bits // 8)), self.bits, count)
         steps = (torch.from_numpy(raw).double() - self.steps).clamp(-self.steps, self.steps)
         scale = scales.repeat_interleave(self.bucket)[:count]
-        return _narrow(steps / self.steps * scale)
+        return narrow(steps / self.steps * scale)
 
 
 @dataclass(frozen=True)
@@ -157,15 +157,14 @@ class Ternary:
             limit = self.clip * float(wide.square().mean().sqrt())
             wide = wide.clamp(-limit, limit)
         scale = wide.abs().max() if len(values) else wide.new_zeros(())
-        draws = torch.rand(wide.shape, generator=rng, dtype=torch.float64)
-        codes = 1 + wide.sign() * (draws * scale < wide.abs())
+        codes = 1 + wide.sign() * (_draws(wide, rng) * scale < wide.abs())
         return _f32(scale) + bits.pack_trits(codes.to(torch.uint8).numpy())
 
     def unpack(self, reader: Reader, count: int) -> Tensor:
         """Return the values: of each sign one."""
         scale = _read_f32(reader, 1)
         raw = bits.unpack_trits(reader.take(-(-count // 5)), count)
-        return _narrow((torch.from_numpy(raw).double() - 1) * scale)
+        return narrow((torch.from_numpy(raw).double() - 1) * scale)
 
 
 @dataclass(frozen=True)
@@ -181,22 +180,27 @@ class Sign:
 
     def pack(self, values: Tensor, rng: torch.Generator | None = None) -> bytes:
         """Return 4 bytes and 1 bit a value."""
-        scale = values.double().abs().mean() if len(values) else torch.zeros(())
+        scale = values.double().abs().mean() if len(values) else values.new_zeros(())
         return _f32(scale) + bits.pack((values >= 0).numpy().astype(np.uint8), 1)
 
     def unpack(self, reader: Reader, count: int) -> Tensor:
         """Return the values: two there are."""
         scale = _read_f32(reader, 1)
         raw = bits.unpack(reader.take(-(-count // 8)), 1, count)
-        return _narrow((2 * torch.from_numpy(raw).double() - 1) * scale)
+        return narrow((2 * torch.from_numpy(raw).double() - 1) * scale)
 
 
 def _in_buckets(values: Tensor, bucket: int) -> Tensor:
     """Return the values in rows of `bucket`, float64, the last filled up with zeros."""
     rows = -(-len(values) // bucket)
-    padded = torch.zeros(rows * bucket, dtype=torch.float64)
+    padded = values.new_zeros(rows * bucket, dtype=torch.float64)
     padded[: len(values)] = values
     return padded.view(rows, bucket)
+
+
+def _draws(like: Tensor, rng: torch.Generator | None) -> Tensor:
+    """Return numbers drawn evenly from [0, 1), float64, in the shape of another tensor."""
+    return torch.rand(like.shape, generator=rng, dtype=torch.float64, device="cpu")
 
 
 def _f32(scales: Tensor) -> bytes:
@@ -209,6 +213,6 @@ def _read_f32(reader: Reader, count: int) -> Tensor:
     return torch.from_numpy(raw)
 
 
-def _narrow(values: Tensor) -> Tensor:
+def narrow(values: Tensor) -> Tensor:
     """Return float32; rounding up at the very end of its range must not make it infinite."""
     return values.clamp(-_LARGEST, _LARGEST).float()

@@ -36,7 +36,7 @@ def node_of(context: Context) -> Node:
 
 @functools.lru_cache(maxsize=1)
 def job_of(text: str) -> Job:
-    """Return the job in a text; a process that plays many clients reads it once."""
+    """Return the job in a text; a process that stands for many clients reads it once."""
     return Job.from_json(text)
 
 

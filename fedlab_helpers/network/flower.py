@@ -24,20 +24,14 @@ class NetworkError(RuntimeError):
     """A process of the network did not start, or ended by itself; the message quotes its log."""
 
 
-def require_flower() -> None:
-    """Raise ModuleNotFoundError, saying what to do, where Flower is not installed."""
-    if importlib.util.find_spec("flwr") is None:
-        raise ModuleNotFoundError(
-            "a network needs Flower: pip install 'fedlab-helpers[network]', or flwr"
-        )
+_EXTRAS = {"flwr": ("a network", "network"), "ray": ("Flower's simulation engine", "simulation")}
 
 
-def require_ray() -> None:
-    """Raise ModuleNotFoundError, saying what to do, where Ray is not installed."""
-    if importlib.util.find_spec("ray") is None:
-        raise ModuleNotFoundError(
-            "Flower's simulation engine needs Ray: pip install 'fedlab-helpers[simulation]'"
-        )
+def require(package: str) -> None:
+    """Raise ModuleNotFoundError, saying what to do, where "flwr" or "ray" is not installed."""
+    if importlib.util.find_spec(package) is None:
+        what, extra = _EXTRAS[package]
+        raise ModuleNotFoundError(f"{what} needs {package}: pip install 'fedlab-helpers[{extra}]'")
 
 
 def toml(value: str | float) -> str:
@@ -59,7 +53,7 @@ def flower(folder: Path, *arguments: str) -> str:
     Raises:
         NetworkError: it failed.
     """
-    require_flower()
+    require("flwr")
     command = [str(PROGRAMS / "flwr"), *arguments, "--format", "json"]
     done = subprocess.run(
         command, env=environment(folder), capture_output=True, text=True, encoding="utf-8"

@@ -64,11 +64,8 @@ def _certificate(
 ) -> x509.Certificate:
     """Return a certificate for a key, signed by another."""
     now = datetime.datetime.now(datetime.UTC)
-    usage = x509.KeyUsage(
-        digital_signature=not is_authority, content_commitment=False, key_encipherment=False,
-        data_encipherment=False, key_agreement=False, key_cert_sign=is_authority,
-        crl_sign=is_authority, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
+    # For: signatures, commitment, three ways to encipher or agree, certificates, their revocation.
+    usage = x509.KeyUsage(not is_authority, *4 * [False], *2 * [is_authority], False, False)
     public, signers = key.public_key(), signer.public_key()
     builder = (
         x509.CertificateBuilder()

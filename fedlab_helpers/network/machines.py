@@ -7,8 +7,6 @@ import json
 import socket
 import ssl
 import subprocess
-import time
-import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Sequence
@@ -21,11 +19,10 @@ from fedlab_helpers.network.flower import (
     NetworkError,
     environment,
     flower,
-    require_flower,
-    require_ray,
+    require,
     toml,
 )
-from fedlab_helpers.network.processes import MARK, end_all, end_marked, family, guard
+from fedlab_helpers.network.processes import MARK, end_all, end_marked, family, guard, until
 
 
 class Network:
@@ -75,7 +72,7 @@ class Network:
         self._entered = False
 
     def __enter__(self) -> "Network":
-        require_flower()
+        require("flwr")
         self._prepare()
         atexit.register(self.stop)
         self._entered = True
@@ -152,9 +149,7 @@ class Network:
         try:
             for process in ours:
                 process.terminate()
-            end = time.monotonic() + 8
-            while time.monotonic() < end and any(each.poll() is None for each in ours):
-                time.sleep(0.1)
+            until(lambda: all(each.poll() is not None for each in ours), 8)
         finally:  # also where somebody loses patience
             for process in ours:
                 process.kill()
@@ -203,7 +198,7 @@ class Network:
             way += [str(keys / "server.pem"), "--ssl-keyfile", str(keys / "server.key")]
             way += ["--enable-supernode-auth"]
         if self.simulated:
-            require_ray()
+            require("ray")
             way += ["--simulation"]
         where = ["--host", self.host, "--port", str(self.port)]
         own = "--disable-runtime-dependency-installation"
@@ -213,13 +208,15 @@ class Network:
         opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
         )
-        end = time.monotonic() + 60
-        while time.monotonic() < end and process.poll() is None:
-            with contextlib.suppress(urllib.error.URLError, OSError):
+
+        def answers() -> bool:
+            with contextlib.suppress(OSError):
                 opener.open(url, timeout=1).close()
-                return
-            time.sleep(0.1)
-        raise NetworkError(f"the SuperLink did not start on port {self.port}: {self._tail()}")
+                return True
+            return process.poll() is not None
+
+        if not until(answers, 60) or process.poll() is not None:
+            raise NetworkError(f"the SuperLink did not start on port {self.port}: {self._tail()}")
 
     def _spawn(self, name: str, command: list[str]) -> subprocess.Popen:
         with (self.logs / f"{name}.log").open("ab") as log:

@@ -1,8 +1,7 @@
 """The clients of a run as machines: asked over Flower's grid, and believed in nothing."""
 
 import contextlib
-import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
@@ -13,6 +12,7 @@ from fedlab_helpers.core.messages import ClientState, Codec, Received, Reply, re
 from fedlab_helpers.network.flower import NetworkError
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.network.node import pack
+from fedlab_helpers.network.processes import until
 
 PAUSE = 0.05  # seconds between two looks at what has arrived
 INTRODUCTION = 10.0  # seconds that a round waits for new nodes to say which client they are
@@ -63,11 +63,15 @@ class Nodes:
         Raises:
             TimeoutError: they are not, after the timeout.
         """
-        end = time.monotonic() + self.timeout
-        while len(there := self._online()) < self.size:
-            if time.monotonic() > end:
-                raise TimeoutError(f"nodes: clients {sorted(there)} came, expected {self.size}")
-            time.sleep(PAUSE)
+        there: dict[int, int] = {}
+
+        def all_there() -> bool:
+            nonlocal there
+            there = self._online()
+            return len(there) == self.size
+
+        if not until(all_there, self.timeout, PAUSE):
+            raise TimeoutError(f"nodes: clients {sorted(there)} came, expected {self.size}")
 
     def replies(
         self,
@@ -145,16 +149,12 @@ class Nodes:
         self._unheard |= sent
         self._met -= nameless - {*sent.values()}
         # Each is given a moment; who takes longer is heard later.
-        end = time.monotonic() + min(self.timeout, INTRODUCTION)
-        self._hear()
-        while not nameless.isdisjoint(self._unheard.values()) and time.monotonic() < end:
-            time.sleep(PAUSE)
-            self._hear()
+        until(lambda: nameless.isdisjoint(self._hear()), min(self.timeout, INTRODUCTION), PAUSE)
         there = [node.node_id for node in nodes if node.node_id in self._client_of]
         return {self._client_of[node]: node for node in there}  # of two, the newer
 
-    def _hear(self) -> None:
-        """Take note of which client nodes say they are, as far as answers have come."""
+    def _hear(self) -> Collection[int]:
+        """Take note of which client nodes say they are; return those that have not said it."""
         for node, answer in self._pull(self._unheard).items():
             if isinstance(answer, Exception) or answer.has_error():
                 self._met.discard(node)  # it is asked again
@@ -163,17 +163,21 @@ class Nodes:
                 client = answer.content["node"]["client"]
                 if type(client) is int and 0 <= client < self.size:
                     self._client_of[node] = client
+        return self._unheard.values()
 
     def _ask(
         self, requests: Mapping[int, ConfigRecord], kind: str, timeout: float
     ) -> dict[int, Answer]:
         """Return what came of each request in time, by node."""
-        left, end = self._push(requests, kind), time.monotonic() + timeout
+        left = self._push(requests, kind)
         unsent = requests.keys() - left.values()
         answers = dict.fromkeys(unsent, NetworkError("its message was not taken"))
-        while left and time.monotonic() < end:
-            answers |= self._pull(left)
-            time.sleep(PAUSE if left else 0)
+
+        def all_came() -> bool:
+            answers.update(self._pull(left))
+            return not left
+
+        until(all_came, timeout, PAUSE)
         return answers
 
     def _push(self, requests: Mapping[int, ConfigRecord], kind: str) -> dict[str, int]:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import psutil
@@ -42,20 +42,27 @@ def marked(token: str, variable: str = MARK) -> set[psutil.Process]:
     return found
 
 
+def until(holds: Callable[[], bool], seconds: float, pause: float = 0.1) -> bool:
+    """Look again and again whether something holds; return whether it did within so long."""
+    end = time.monotonic() + seconds
+    while not (held := holds()) and time.monotonic() < end:
+        time.sleep(pause)
+    return held
+
+
 def wait_for(words: str, log: Path, times: int = 1, timeout: float = 60.0) -> str:
     """Wait until a process has written some words so many times; return all that it wrote.
 
     Raises:
         TimeoutError: it has not, after so many seconds.
     """
-    end = time.monotonic() + timeout
-    while True:
-        said = log.read_text("utf-8", "replace") if log.exists() else ""
-        if said.count(words) >= times:
-            return said
-        if time.monotonic() > end:
-            raise TimeoutError(f"{log}: expected {words!r} {times} times, got: {said[-1500:]}")
-        time.sleep(0.1)
+
+    def said() -> str:
+        return log.read_text("utf-8", "replace") if log.exists() else ""
+
+    if not until(lambda: said().count(words) >= times, timeout):
+        raise TimeoutError(f"{log}: expected {words!r} {times} times, got: {said()[-1500:]}")
+    return said()
 
 
 def end_marked(token: str, variable: str = MARK) -> None:

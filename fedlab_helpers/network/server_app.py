@@ -18,21 +18,21 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Play the run's rounds, and write records and weights into its folder as they come."""
+    """Run the rounds, and write records and weights into its folder as they come."""
     torch.set_num_threads(1)
     config = context.run_config
     folder = Path(config["folder"])
     try:
         job = Job.from_json(config["job"])
         nodes = Nodes(grid, job, int(config["nodes"]), float(config["timeout"]))
-        play(nodes, job, folder)
+        run_job(nodes, job, folder)
     except Exception as error:
         _write(folder / FAILURE, f"{type(error).__name__}: {error}".encode())
         raise
 
 
-def play(nodes: Nodes, job: Job, folder: Path) -> None:
-    """Play the rounds of a job once all nodes are there, and write what comes of them."""
+def run_job(nodes: Nodes, job: Job, folder: Path) -> None:
+    """Run the rounds of a job once all nodes are there, and write what comes of them."""
     nodes.wait()
     model, records = job.new_model(), []
     for record in rounds_with(nodes, model, job.new_strategy(), job.plan):

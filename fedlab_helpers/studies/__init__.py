@@ -1,46 +1,45 @@
-"""The measured studies of the series, by name."""
+"""The measured studies of the series: their tables, and the command that makes them.
 
-from fedlab_helpers.studies.aggregation import AGGREGATION, AGGREGATION_AGAIN, AGGREGATION_RATES
-from fedlab_helpers.studies.article_loop import ARTICLE_LOOP
-from fedlab_helpers.studies.baselines import BASELINES
-from fedlab_helpers.studies.compression import COMPRESSION
-from fedlab_helpers.studies.federated_distillation import FEDERATED_DISTILLATION
-from fedlab_helpers.studies.label_skew import LABEL_SKEW
-from fedlab_helpers.studies.local_training import LOCAL_TRAINING
-from fedlab_helpers.studies.local_work import LOCAL_WORK, LOCAL_WORK_RATES
-from fedlab_helpers.studies.long_memory import LONG_MEMORY
-from fedlab_helpers.studies.personalization import PERSONALIZATION, PERSONALIZATION_RATES
-from fedlab_helpers.studies.robustness import ROBUSTNESS
-from fedlab_helpers.studies.shrinking import SHRINKING, SHRINKING_AGAIN, SHRINKING_RATES
-from fedlab_helpers.studies.study import Row, Settings, Study, grid
-from fedlab_helpers.studies.unequal_work import UNEQUAL_WORK
-from fedlab_helpers.studies.what_to_average import BLOCK_DRIFT, WHAT_TO_AVERAGE
+A study is imported when it is asked for; to read a table (`studies.results`), none is.
+"""
 
-STUDIES = {
-    study.name: study
-    for study in (
-        AGGREGATION_RATES,
-        AGGREGATION,
-        AGGREGATION_AGAIN,
-        ARTICLE_LOOP,
-        BASELINES,
-        COMPRESSION,
-        FEDERATED_DISTILLATION,
-        LABEL_SKEW,
-        LOCAL_TRAINING,
-        LOCAL_WORK_RATES,
-        LOCAL_WORK,
-        LONG_MEMORY,
-        PERSONALIZATION_RATES,
-        PERSONALIZATION,
-        ROBUSTNESS,
-        SHRINKING_RATES,
-        SHRINKING,
-        SHRINKING_AGAIN,
-        UNEQUAL_WORK,
-        WHAT_TO_AVERAGE,
-        BLOCK_DRIFT,
-    )
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedlab_helpers.studies.study import Study
+
+STUDIES = {  # name of the study and of its table -> module, which has it in capitals
+    "aggregation": "aggregation",
+    "aggregation_again": "aggregation",
+    "aggregation_rates": "aggregation",
+    "article_loop": "article_loop",
+    "baselines": "baselines",
+    "block_drift": "what_to_average",
+    "compression": "compression",
+    "federated_distillation": "federated_distillation",
+    "label_skew": "label_skew",
+    "local_training": "local_training",
+    "local_work": "local_work",
+    "local_work_rates": "local_work",
+    "long_memory": "long_memory",
+    "personalization": "personalization",
+    "personalization_rates": "personalization",
+    "robustness": "robustness",
+    "shrinking": "shrinking",
+    "shrinking_again": "shrinking",
+    "shrinking_rates": "shrinking",
+    "unequal_work": "unequal_work",
+    "what_to_average": "what_to_average",
 }
 
-__all__ = ["STUDIES", "Row", "Settings", "Study", "grid"]
+
+def load(name: str) -> "Study":
+    """Return a study.
+
+    Raises:
+        ValueError: none has this name.
+    """
+    if name not in STUDIES:
+        raise ValueError(f"study: got {name!r}, expected one of {sorted(STUDIES)}")
+    return getattr(import_module(f"{__name__}.{STUDIES[name]}"), name.upper())

@@ -7,7 +7,7 @@ import numpy as np
 from torch.nn.functional import cross_entropy
 
 from fedlab_helpers.core import rounds as federated
-from fedlab_helpers.core.compute import child_seed, intra_op_threads
+from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.core.history import NoUpdateLeft
 from fedlab_helpers.core.training import LocalConfig, evaluate, predict, train
 from fedlab_helpers.studies.contenders import CENTRALISED, CENTRALISED_RATES, CONTENDERS, Tuning
@@ -15,9 +15,11 @@ from fedlab_helpers.studies.study import (
     Row,
     Settings,
     Study,
+    against,
     new_model,
     own_accuracy,
     parts_of,
+    right_answers,
     task,
 )
 from fedlab_helpers.tasks.partition import Parts
@@ -72,7 +74,7 @@ def local_config(tuning: Tuning, epochs: int) -> LocalConfig:
     return LocalConfig(epochs, 32, tuning.lr, tuning.optimizer, max_grad_norm=clip)
 
 
-def play(settings: Settings) -> Iterator[tuple[int, SentimentLSTM, int, int]]:
+def trained(settings: Settings) -> Iterator[tuple[int, SentimentLSTM, int, int]]:
     """Train as the settings say; yield round, model, bytes sent by clients, and bytes both ways.
 
     Bytes are summed up. With all data in one place, a round is an epoch and nothing is sent. A run
@@ -101,11 +103,10 @@ def play(settings: Settings) -> Iterator[tuple[int, SentimentLSTM, int, int]]:
 
 def measure_try(settings: Settings) -> list[Row]:
     """Return the validation accuracy after each round; the test reviews are not looked at."""
-    with intra_op_threads(1):  # the same sums on a machine with more cores
-        return [
-            {"round": number, "validation_accuracy": evaluate(model, task().validation).accuracy}
-            for number, model, *_ in play(settings)
-        ]
+    return [
+        {"round": number, "validation_accuracy": evaluate(model, task().validation).accuracy}
+        for number, model, *_ in trained(settings)
+    ]
 
 
 def measure_strategy(settings: Settings) -> list[Row]:
@@ -114,35 +115,30 @@ def measure_strategy(settings: Settings) -> list[Row]:
     "gained" and "lost" count the test reviews that are right here and wrong with the centralised
     model of this seed, and the other way round.
     """
-    with intra_op_threads(1):
-        return [
-            {
-                "round": number,
-                "validation_accuracy": evaluate(model, task().validation).accuracy,
-                **_test_scores(model, settings),
-                "bytes_up": up,
-                "total_bytes": total,
-            }
-            for number, model, up, total in play(settings)
-        ]
+    return [
+        {
+            "round": number,
+            "validation_accuracy": evaluate(model, task().validation).accuracy,
+            **_test_scores(model, settings),
+            "bytes_up": up,
+            "total_bytes": total,
+        }
+        for number, model, up, total in trained(settings)
+    ]
 
 
 def _test_scores(model: SentimentLSTM, settings: Settings) -> Row:
-    data, seed = task(), settings["seed"]
-    logits = predict(model, data.test)
-    right = (logits.argmax(1) == data.test.labels).numpy()
-    central = centralised_answers(seed)
-    worst = tenth = ""
+    test, logits, worst, tenth = task().test, predict(model, task().test), "", ""
+    right = (logits.argmax(1) == test.labels).numpy()
     if settings["strategy"] != CENTRALISED:
-        own = own_accuracy(right, deal(settings["partition"], seed))
+        own = own_accuracy(right, deal(settings["partition"], settings["seed"]))
         worst, tenth = round(float(own.min()), 5), round(float(np.quantile(own, 0.1)), 5)
     return {
         "accuracy": round(float(right.mean()), 5),
-        "loss": round(float(cross_entropy(logits, data.test.labels)), 4),
+        "loss": round(float(cross_entropy(logits, test.labels)), 4),
         "worst_client": worst,
         "p10_client": tenth,
-        "gained": int((right & ~central).sum()),
-        "lost": int((~right & central).sum()),
+        **against(right, centralised_answers(settings["seed"])),
     }
 
 
@@ -152,11 +148,10 @@ def centralised_answers(seed: int) -> np.ndarray:
     does best on the validation reviews."""
     run = _run(CENTRALISED, "one place", CHOSEN[CENTRALISED], seed, ROUNDS)
     best, answers = -1.0, np.array([])
-    for _, model, *_ in play(run):
+    for _, model, *_ in trained(run):
         accuracy = evaluate(model, task().validation).accuracy
         if accuracy > best:
-            best = accuracy
-            answers = (predict(model, task().test).argmax(1) == task().test.labels).numpy()
+            best, answers = accuracy, right_answers(model)
     return answers
 
 

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from fedlab_helpers import strategies
 from fedlab_helpers.core import rounds as federated
-from fedlab_helpers.core.compute import child_seed, intra_op_threads, numpy_rng, torch_rng
+from fedlab_helpers.core.compute import child_seed, numpy_rng, torch_rng
 from fedlab_helpers.core.state import weighted_mean
 from fedlab_helpers.core.training import LocalConfig, clip_gradients, evaluate, predict
 from fedlab_helpers.studies.study import Row, Settings, Study, grid, task
@@ -115,16 +115,15 @@ def measure_loop(settings: Settings) -> list[Row]:
     else:
         options = {"rounds": plan.rounds, "seed": seed, "own_adam": loop == "own_adam"}
         played = chained_rounds(model, clients, plan.local, **options)
-    with intra_op_threads(1):  # the same sums on a machine with more cores
-        return [
-            {
-                "round": number,
-                "hops": number * (1 if loop == "fedavg" else CLIENTS),
-                **_judged(model, data.test, clients),
-            }
-            for number in played
-            if number <= ROUNDS or number % CLIENTS == 0
-        ]
+    return [
+        {
+            "round": number,
+            "hops": number * (1 if loop == "fedavg" else CLIENTS),
+            **_judged(model, data.test, clients),
+        }
+        for number in played
+        if number <= ROUNDS or number % CLIENTS == 0
+    ]
 
 
 def _judged(model: nn.Module, test: EncodedReviews, clients: list[EncodedReviews]) -> Row:

@@ -9,7 +9,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from fedlab_helpers.core.compute import child_seed, intra_op_threads
+from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.core.state import of_model
 from fedlab_helpers.core.training import LocalConfig, Metrics, evaluate, train
 from fedlab_helpers.studies.study import Row, Settings, Study, grid, task
@@ -26,8 +26,7 @@ def measure_baseline(settings: Settings) -> list[Row]:
     elif model == "tfidf":
         chosen, validation, epochs = *_tfidf(), 0
     else:
-        with intra_op_threads(1):  # the same sums on a machine with more cores
-            chosen, validation, epochs = _recurrent(model, seed)
+        chosen, validation, epochs = _recurrent(model, seed)
     return [
         {
             **asdict(chosen),

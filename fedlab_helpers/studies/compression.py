@@ -21,11 +21,20 @@ from fedlab_helpers.compression import (
 )
 from fedlab_helpers.compression.downlink import Changes
 from fedlab_helpers.core import wire
-from fedlab_helpers.core.compute import intra_op_threads
 from fedlab_helpers.core.messages import Codec
 from fedlab_helpers.core.rounds import Plan, rounds
-from fedlab_helpers.core.training import LocalConfig, evaluate, predict
-from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, grid, new_model, task
+from fedlab_helpers.core.training import LocalConfig, evaluate
+from fedlab_helpers.studies.study import (
+    Row,
+    Settings,
+    Study,
+    against,
+    clients_of,
+    grid,
+    new_model,
+    right_answers,
+    task,
+)
 
 CLIENTS, COHORT, ROUNDS = 20, 10, 20
 LOCAL = LocalConfig(lr=2e-2)  # as tuned for the lossless run: `aggregation.CHOSEN["rowwise"]`
@@ -94,27 +103,25 @@ def measure(settings: Settings) -> list[Row]:
     "gained" and "lost" count the test reviews that are right here and wrong after the same round
     of the lossless run of this seed and partition, and the other way round.
     """
-    rows, data = [], task()
-    with intra_op_threads(1):  # the same sums on a machine with more cores
-        reference = _lossless(settings["partition"], settings["seed"])
-        for number, model, up, down in _play(settings):
-            right = (predict(model, data.test).argmax(1) == data.test.labels).numpy()
-            rows.append(
-                {
-                    "round": number,
-                    "validation_accuracy": round(evaluate(model, data.validation).accuracy, 5),
-                    "accuracy": round(float(right.mean()), 5),
-                    "gained": int((right & ~reference[number]).sum()),
-                    "lost": int((~right & reference[number]).sum()),
-                    "dense_bytes_up": number * COHORT * dense_size(model),
-                    "bytes_up": up,
-                    "bytes_down": down,
-                }
-            )
+    rows = []
+    reference = _lossless(settings["partition"], settings["seed"])
+    for number, model, up, down in _trained(settings):
+        right = right_answers(model)
+        rows.append(
+            {
+                "round": number,
+                "validation_accuracy": round(evaluate(model, task().validation).accuracy, 5),
+                "accuracy": round(float(right.mean()), 5),
+                **against(right, reference[number]),
+                "dense_bytes_up": number * COHORT * dense_size(model),
+                "bytes_up": up,
+                "bytes_down": down,
+            }
+        )
     return rows
 
 
-def _play(settings: Settings):
+def _trained(settings: Settings):
     """Yield round, model, and bytes up and down so far, every five rounds and in the last ones."""
     model, up, down = new_model(settings["seed"]), 0, 0
     deal = {"partition": settings["partition"], "clients": CLIENTS, "seed": settings["seed"]}
@@ -130,11 +137,7 @@ def _play(settings: Settings):
 def _lossless(partition: str, seed: int) -> dict[int, np.ndarray]:
     """Return, by round, which test reviews the lossless run answers rightly."""
     run = {"partition": partition, "seed": seed, "codec": LOSSLESS, "downlink": "whole"}
-    test = task().test
-    return {
-        number: (predict(model, test).argmax(1) == test.labels).numpy()
-        for number, model, *_ in _play(run)
-    }
+    return {number: right_answers(model) for number, model, *_ in _trained(run)}
 
 
 # Where the frontier bends, once more for clients that differ in their words.

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedlab_helpers import strategies
 from fedlab_helpers.core import rounds
-from fedlab_helpers.core.compute import child_seed, intra_op_threads, numpy_rng
+from fedlab_helpers.core.compute import child_seed, numpy_rng
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.training import LocalConfig, evaluate, train
 from fedlab_helpers.shrinking import distillation_rounds, trim_reviews
@@ -63,8 +63,7 @@ def measure(settings: Settings) -> list[Row]:
     public, clients = deal(settings["partition"], settings["seed"])
     plan = rounds.Plan(ROUNDS, None, LOCAL, settings["seed"], workers=1)
     ways = {"alone": _alone, "exchange": _exchange, "averaged": _averaged}
-    with intra_op_threads(1):
-        return list(ways[settings["way"]](plan, clients, public))
+    return list(ways[settings["way"]](plan, clients, public))
 
 
 def _alone(plan: Plan, clients: Clients, public: EncodedReviews) -> Iterator[Row]:

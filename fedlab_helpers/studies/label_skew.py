@@ -3,7 +3,6 @@
 import numpy as np
 
 from fedlab_helpers import strategies
-from fedlab_helpers.core.compute import intra_op_threads
 from fedlab_helpers.core.rounds import Plan, rounds
 from fedlab_helpers.core.training import LocalConfig, predict
 from fedlab_helpers.studies.study import (
@@ -14,6 +13,7 @@ from fedlab_helpers.studies.study import (
     new_model,
     own_accuracy,
     parts_of,
+    rounded,
     task,
 )
 from fedlab_helpers.tasks import partition
@@ -26,29 +26,24 @@ def measure_skew(settings: Settings) -> list[Row]:
     """
     data, seed = task(), settings["seed"]
     parts = parts_of(settings)
-    table = partition.describe(parts, data.train.labels)
-    model = new_model(seed)
+    table, model = partition.describe(parts, data.train.labels), new_model(seed)
     local = LocalConfig(settings["epochs"])
     plan = Plan(settings["rounds"], settings["cohort"], local, seed, workers=1)
     rows = []
-    with intra_op_threads(1):  # the same sums on a machine with more cores
-        run = rounds(model, data.clients(parts), strategies.fedavg(), plan)
-        for record in run:
-            answers = predict(model, data.test).argmax(1)
-            right = (answers == data.test.labels).numpy()
-            own = own_accuracy(right, parts)
-            rows.append(
-                {
-                    "round": record.round,
-                    "label_divergence": round(float(table["label divergence"].mean()), 4),
-                    "accuracy": round(float(right.mean()), 5),
-                    "positive_answers": round(float(answers.double().mean()), 5),
-                    "mean_client": round(float(own.mean()), 5),
-                    "p10_client": round(float(np.quantile(own, 0.1)), 5),
-                    "worst_client": round(float(own.min()), 5),
-                    "best_client": round(float(own.max()), 5),
-                }
-            )
+    for record in rounds(model, data.clients(parts), strategies.fedavg(), plan):
+        answers = predict(model, data.test).argmax(1)
+        right = (answers == data.test.labels).numpy()
+        own = own_accuracy(right, parts)
+        figures = {
+            "accuracy": right.mean(),
+            "positive_answers": answers.double().mean(),
+            "mean_client": own.mean(),
+            "p10_client": np.quantile(own, 0.1),
+            "worst_client": own.min(),
+            "best_client": own.max(),
+        }
+        skew = {"label_divergence": round(float(table["label divergence"].mean()), 4)}
+        rows.append({"round": record.round, **skew, **rounded(figures)})
     return rows
 
 

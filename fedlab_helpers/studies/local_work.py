@@ -7,8 +7,9 @@ each cell of the grid the learning rate that served it best beforehand, on anoth
 from collections.abc import Iterable
 from itertools import product
 
+import pandas as pd
+
 from fedlab_helpers import strategies
-from fedlab_helpers.core.compute import intra_op_threads
 from fedlab_helpers.core.history import NoUpdateLeft, RoundRecord
 from fedlab_helpers.core.rounds import Plan, rounds
 from fedlab_helpers.core.training import LocalConfig, evaluate
@@ -48,9 +49,8 @@ def measure_rounds_to_target(settings: Settings) -> list[Row]:
         settings["epochs"], settings["batch_size"], settings["lr"], "sgd", max_grad_norm=None
     )
     plan = Plan(settings["cap"], settings["cohort"], local, seed)
-    with intra_op_threads(1):  # the same sums on a machine with more cores
-        records = _until_target(model, plan, settings)
-        accuracy = evaluate(model, data.test).accuracy
+    records = _until_target(model, plan, settings)
+    accuracy = evaluate(model, data.test).accuracy
     validation = [record.metrics["accuracy"] for record in records]
     return [
         {
@@ -83,24 +83,18 @@ def _mean(values: list[float]) -> float:
     return sum(values) / max(1, len(values))
 
 
-def best_rates(rows: list[Row]) -> dict[Cell, float]:
-    """Return each cell's learning rate from the rows of `local_work_rates`, as read from its CSV.
+def best_rates(table: pd.DataFrame) -> dict[Cell, float]:
+    """Return each cell's learning rate from the table of `local_work_rates`.
 
     The first to reach the target wins; where none did, the highest accuracy over its last ten
     rounds.
     """
-
-    def merit(row: Row) -> tuple[bool, float]:
-        reached = row["reached"] == "True"
-        late = float(row["late_validation_accuracy"])
-        return reached, -float(row["rounds"]) if reached else late
-
-    best = {}
-    for partition, epochs, size in CELLS:
-        cell = (partition, str(epochs), "" if size is None else str(size))
-        tried = [r for r in rows if (r["partition"], r["epochs"], r["batch_size"]) == cell]
-        best[partition, epochs, size] = float(max(tried, key=merit)["lr"])
-    return best
+    early = 1 + 1 / table["rounds"]  # above any accuracy
+    merit = early.where(table["reached"], table["late_validation_accuracy"])
+    tried = table.assign(merit=merit, batch_size=table["batch_size"].fillna(0))
+    by = ["partition", "epochs", "batch_size"]
+    best = tried.loc[tried.groupby(by)["merit"].idxmax()].set_index(by)["lr"]
+    return {cell: float(best[cell[0], cell[1], cell[2] or 0]) for cell in CELLS}
 
 
 def _runs(rates: dict[Cell, tuple[float, ...]], seeds: Iterable[int]) -> tuple[Settings, ...]:

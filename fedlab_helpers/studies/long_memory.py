@@ -6,7 +6,7 @@ A classification form of the latching problem of Bengio, Simard and Frasconi 199
 
 import torch
 
-from fedlab_helpers.core.compute import intra_op_threads, torch_rng
+from fedlab_helpers.core.compute import torch_rng
 from fedlab_helpers.core.training import LocalConfig, evaluate, train
 from fedlab_helpers.studies.study import Row, Settings, Study, grid
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
@@ -55,16 +55,15 @@ def measure_memory(settings: Settings) -> list[Row]:
     data, validation, test = (sequences(n, length, rng) for n in (TRAINING, TEST, TEST))
     model = reader(settings["cell"], seed)
     config = LocalConfig(settings["epochs"], batch_size=64, lr=settings["lr"])
-    with intra_op_threads(1):  # the same sums on a machine with more cores
-        report = train(model, data, config, seed=seed)
-        return [
-            {
-                "steps": report.steps,
-                "train_loss": report.losses[-1],
-                "validation_accuracy": evaluate(model, validation).accuracy,
-                "accuracy": evaluate(model, test).accuracy,
-            }
-        ]
+    report = train(model, data, config, seed=seed)
+    return [
+        {
+            "steps": report.steps,
+            "train_loss": report.losses[-1],
+            "validation_accuracy": evaluate(model, validation).accuracy,
+            "accuracy": evaluate(model, test).accuracy,
+        }
+    ]
 
 
 LONG_MEMORY = Study(

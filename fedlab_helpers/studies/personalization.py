@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 
 import numpy as np
+import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
-from fedlab_helpers.core.compute import intra_op_threads, numpy_rng
+from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.personal.federation import Course, Moment, usual_plan
 from fedlab_helpers.personal.members import PARTITIONS, Member, deal
 from fedlab_helpers.personal.methods import METHODS
-from fedlab_helpers.studies.study import Row, Settings, Study, task
+from fedlab_helpers.studies.study import Row, Settings, Study, rounded, task
 from fedlab_helpers.tasks.reviews import conventions
 
 ROUNDS, TUNING_ROUNDS, TUNING_SEED = 20, 12, 100
@@ -78,36 +79,34 @@ def moments_of(settings: Settings) -> tuple[Course, Iterator[Moment]]:
 
 def measure_try(settings: Settings) -> list[Row]:
     """Return the clients' validation accuracy at each moment; no exam is looked at."""
-    with intra_op_threads(1):  # the same sums on a machine with more cores
-        course, moments = moments_of(settings)
-        return [
-            {
-                "round": moment.round,
-                "validation_accuracy": round(course.validation_accuracy(moment.answer), 5),
-            }
-            for moment in moments
-        ]
+    course, moments = moments_of(settings)
+    return [
+        {
+            "round": moment.round,
+            "validation_accuracy": round(course.validation_accuracy(moment.answer), 5),
+        }
+        for moment in moments
+    ]
 
 
 def measure_method(settings: Settings) -> list[Row]:
     """Return two rows, of the last round and of that which is best by validation."""
-    with intra_op_threads(1):
-        course, moments = moments_of(settings)
-        best, highest, last = None, -1.0, None
-        for moment in moments:
-            accuracy = course.validation_accuracy(moment.answer)
-            if accuracy > highest:
-                best, highest = moment, accuracy
-            last = moment, accuracy
-        return [
-            {"moment": name, "validation_accuracy": round(accuracy, 5)}
-            | _exam(settings, course, moment, at)
-            | _newcomers(settings, moment, () if name == "best" else LABELLED)
-            for name, moment, accuracy, at in (
-                ("last", *last, course.plan.rounds),
-                ("best", best, highest, course.best_shared_round),
-            )
-        ]
+    course, moments = moments_of(settings)
+    best, highest, last = None, -1.0, None
+    for moment in moments:
+        accuracy = course.validation_accuracy(moment.answer)
+        if accuracy > highest:
+            best, highest = moment, accuracy
+        last = moment, accuracy
+    return [
+        {"moment": name, "validation_accuracy": round(accuracy, 5)}
+        | _exam(settings, course, moment, at)
+        | _newcomers(settings, moment, () if name == "best" else LABELLED)
+        for name, moment, accuracy, at in (
+            ("last", *last, course.plan.rounds),
+            ("best", best, highest, course.best_shared_round),
+        )
+    ]
 
 
 @lru_cache(4)
@@ -153,7 +152,7 @@ def _exam(settings: Settings, course: Course, moment: Moment, at: int) -> Row:
     }
     return {
         "round": moment.round,
-        **{name: round(float(value), 5) for name, value in figures.items()},
+        **rounded(figures),
         "found_groups": _found(settings, members, moment),
         "bytes_up": moment.bytes_up,
         "total_bytes": moment.total_bytes,
@@ -217,20 +216,15 @@ PERSONALIZATION_RATES = Study(
 )
 
 
-def best_numbers(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+def best_numbers(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Return, for each partition and method, the number with the highest validation accuracy
-    after the last round, from the rows of `personalization_rates` as read from a CSV."""
-    best: dict[str, dict[str, tuple[float, float]]] = {}
-    for row in rows:
-        if int(row["round"]) == TUNING_ROUNDS:
-            methods = best.setdefault(row["partition"], {})
-            tried = float(row["validation_accuracy"]), float(row["number"])
-            # Of equals, the first.
-            if row["method"] not in methods or tried[0] > methods[row["method"]][0]:
-                methods[row["method"]] = tried
+    after the last round, from the table of `personalization_rates`; of equals, the first."""
+    last = table[table["round"] == TUNING_ROUNDS]
+    runs = last.groupby(["partition", "method"], sort=False)["validation_accuracy"]
+    best = last.loc[runs.idxmax()]
     return {
-        kind: {method: number for method, (_, number) in methods.items()}
-        for kind, methods in best.items()
+        kind: dict(zip(chosen["method"], chosen["number"], strict=True))
+        for kind, chosen in best.groupby("partition", sort=False)
     }
 
 

@@ -1,7 +1,7 @@
 """What strategies stand: attacks by some of the clients, and combinations made against them."""
 
 from fedlab_helpers import strategies
-from fedlab_helpers.core.compute import intra_op_threads, numpy_rng
+from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.core.history import NoUpdateLeft
 from fedlab_helpers.core.rounds import Plan, rounds
 from fedlab_helpers.core.training import LocalConfig
@@ -35,17 +35,16 @@ def measure_attack(settings: Settings) -> list[Row]:
     strategy, rows = COMBINATIONS[settings["strategy"]](), []
     options = {"test": data.test, "transforms": transforms}
     try:
-        with intra_op_threads(1):  # the same sums on a machine with more cores
-            for record in rounds(model, clients, strategy, plan, **options):
-                rows.append(
-                    {
-                        "round": record.round,
-                        "hostile_in_cohort": len(set(hostile) & set(record.cohort)),
-                        "left_out": len(record.left_out),
-                        "accuracy": round(record.metrics["accuracy"], 5),
-                        "loss": round(record.metrics["loss"], 4),
-                    }
-                )
+        for record in rounds(model, clients, strategy, plan, **options):
+            rows.append(
+                {
+                    "round": record.round,
+                    "hostile_in_cohort": len(set(hostile) & set(record.cohort)),
+                    "left_out": len(record.left_out),
+                    "accuracy": round(record.metrics["accuracy"], 5),
+                    "loss": round(record.metrics["loss"], 4),
+                }
+            )
     except NoUpdateLeft:
         pass  # the global weights have broken down
     return rows

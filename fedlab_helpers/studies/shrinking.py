@@ -1,18 +1,17 @@
 """Smaller models: what each way of shrinking brings, alone and together, in bytes and accuracy."""
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import onnx
+import pandas as pd
 import torch
 from torch import Tensor
 
 from fedlab_helpers.compression import Compressed, Float16, TopK
-from fedlab_helpers.core.compute import intra_op_threads
 from fedlab_helpers.core.state import of_model
 from fedlab_helpers.core.training import predict
 from fedlab_helpers.shrinking import factor_recurrent, keep_units, narrow_embedding, trim_model
@@ -36,7 +35,7 @@ from fedlab_helpers.studies.small_models import (
     trained_on,
     whole,
 )
-from fedlab_helpers.studies.study import Row, Settings, Study, grid, task
+from fedlab_helpers.studies.study import Row, Settings, Study, against, grid, task
 from fedlab_helpers.tasks.reviews.words import Vocabulary
 
 _FEWER_WORDS = {words: cut(lambda model: model, words) for words in (8000, 4000, 2000, 1000)}
@@ -150,14 +149,13 @@ def measure(settings: Settings) -> list[Row]:
     are from those of the model in PyTorch, at most.
     """
     seed, data = settings["seed"], task()
-    with intra_op_threads(1):  # the same sums on a machine with more cores
-        made = RECIPES[settings["recipe"]](seed)
-        content, answer = stored(made)
-        test, validation = made.view(data.test), made.view(data.validation)
-        logits = answer(test)
-        own = predict(made.model, test)
-        reference = predict(teacher(seed), data.test).argmax(1)
-        checked = answer(validation).argmax(1) == validation.labels
+    made = RECIPES[settings["recipe"]](seed)
+    content, answer = stored(made)
+    test, validation = made.view(data.test), made.view(data.validation)
+    logits = answer(test)
+    own = predict(made.model, test)
+    reference = predict(teacher(seed), data.test).argmax(1)
+    checked = answer(validation).argmax(1) == validation.labels
     said, labels = logits.argmax(1), data.test.labels
     return [
         {
@@ -165,8 +163,7 @@ def measure(settings: Settings) -> list[Row]:
             "parameters": sum(p.numel() for p in made.model.parameters()),
             "validation_accuracy": _share(checked),
             "accuracy": _share(said == labels),
-            "gained": int(((said == labels) & (reference != labels)).sum()),
-            "lost": int(((said != labels) & (reference == labels)).sum()),
+            **against((said == labels).numpy(), (reference == labels).numpy()),
             "agreement": _share(said == reference),
             "off": float((logits - own).abs().max()),
         }
@@ -192,26 +189,19 @@ TUNED: dict[str, Callable[[Fit], Recipe]] = {
 def measure_fit(settings: Settings) -> list[Row]:
     """Return the accuracy on validation reviews of one kind of model, by how it was trained."""
     by = Fit(settings["epochs"], settings["lr"], settings["dropped"])
-    with intra_op_threads(1):
-        made = TUNED[settings["kind"]](by)(settings["seed"])
-        validation = made.view(task().validation)
-        right = predict(made.model, validation).argmax(1) == validation.labels
+    made = TUNED[settings["kind"]](by)(settings["seed"])
+    validation = made.view(task().validation)
+    right = predict(made.model, validation).argmax(1) == validation.labels
     return [{"validation_accuracy": _share(right)}]
 
 
-def best_fits(rows: Iterable[Row]) -> dict[str, Fit]:
-    """Return for each kind the training with the highest mean over seeds, from the rows of
-    `shrinking_rates` as read from a CSV."""
-    tried: dict[tuple[str, Fit], list[float]] = {}
-    for row in rows:
-        by = Fit(int(row["epochs"]), float(row["lr"]), float(row["dropped"]))
-        tried.setdefault((row["kind"], by), []).append(float(row["validation_accuracy"]))
-    best: dict[str, tuple[float, Fit]] = {}
-    for (kind, by), scores in tried.items():
-        score = float(np.mean(scores))
-        if kind not in best or score > best[kind][0]:
-            best[kind] = score, by
-    return {kind: by for kind, (_, by) in best.items()}
+def best_fits(table: pd.DataFrame) -> dict[str, Fit]:
+    """Return for each kind the training with the highest mean over seeds, from the table of
+    `shrinking_rates`; of equals, the first."""
+    by = ["kind", "epochs", "lr", "dropped"]
+    means = table.groupby(by, sort=False)["validation_accuracy"].mean()
+    best = means.groupby("kind", sort=False).idxmax()
+    return {kind: Fit(*setting) for kind, *setting in best}
 
 
 SHRINKING = Study("shrinking", grid(seed=range(3), recipe=RECIPES), measure)

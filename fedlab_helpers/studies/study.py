@@ -1,22 +1,24 @@
-"""What a measured study is: its runs, and what one run measures."""
+"""What a measured study is: its runs, and what one run measures; what most of them share."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from typing import Any
 
 import numpy as np
+from torch import nn
 
-from fedlab_helpers.core.compute import numpy_rng
+from fedlab_helpers.core.compute import intra_op_threads, numpy_rng
+from fedlab_helpers.core.training import predict
 from fedlab_helpers.personal import per_client
+from fedlab_helpers.studies.results import Row
 from fedlab_helpers.tasks.partition import Parts
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.task import Task, load_task
 
 Settings = dict[str, Any]
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class Study:
     name: str
     runs: tuple[Settings, ...]
     measure: Callable[[Settings], Iterable[Row]]
+
+    def rows(self, settings: Settings) -> list[Row]:
+        """Return the rows of one run, computed in one intra-op thread: the same sums on a machine
+        with more cores."""
+        with intra_op_threads(1):
+            return list(self.measure(settings))
 
 
 def grid(**choices: Iterable[Any]) -> tuple[Settings, ...]:
@@ -64,6 +72,22 @@ def parts_of(settings: Settings) -> Parts:
 def clients_of(settings: Settings) -> list[EncodedReviews]:
     """Return each client's training reviews, by the settings that `parts_of` reads."""
     return task().clients(parts_of(settings))
+
+
+def right_answers(model: nn.Module) -> np.ndarray:
+    """Return whether the model answers each test review rightly, (N,) bool."""
+    return (predict(model, task().test).argmax(1) == task().test.labels).numpy()
+
+
+def against(right: np.ndarray, reference: np.ndarray) -> Row:
+    """Return "gained", how many reviews are answered rightly here and wrongly by a reference, and
+    "lost", the other way round; both (N,) bool."""
+    return {"gained": int((right & ~reference).sum()), "lost": int((~right & reference).sum())}
+
+
+def rounded(figures: Mapping[str, float]) -> Row:
+    """Return figures as numbers of Python's own, to five digits after the point."""
+    return {name: round(float(value), 5) for name, value in figures.items()}
 
 
 def own_accuracy(right: np.ndarray, parts: Parts) -> np.ndarray:

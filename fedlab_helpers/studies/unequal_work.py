@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from fedlab_helpers import strategies
-from fedlab_helpers.core.compute import intra_op_threads, numpy_rng
+from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.core.history import History, RoundRecord
 from fedlab_helpers.core.plan import Pace, Plan, speeds
 from fedlab_helpers.core.rounds import rounds
@@ -66,17 +66,16 @@ def measure_unequal_work(settings: Settings) -> list[Row]:
     reviews = enumerate(data.test_reviews)
     slow = data.test.subset([at for at, review in reviews if review.domain == SLOW])
     records, rows = [], []
-    with intra_op_threads(1):
-        for record, clock in _run(model, clients_of(settings), settings):
-            records.append(record)
-            rows.append(
-                {
-                    "accuracy": record.metrics["accuracy"],
-                    "slow_accuracy": evaluate(model, slow).accuracy,
-                    "clock": round(clock, 2),
-                    "staleness": record.metrics.get("staleness", 0.0),
-                }
-            )
+    for record, clock in _run(model, clients_of(settings), settings):
+        records.append(record)
+        rows.append(
+            {
+                "accuracy": record.metrics["accuracy"],
+                "slow_accuracy": evaluate(model, slow).accuracy,
+                "clock": round(clock, 2),
+                "staleness": record.metrics.get("staleness", 0.0),
+            }
+        )
     columns = ["left_out", "examples", "steps", "train_loss", "bytes_up", "total_bytes"]
     frame = History(tuple(records)).to_frame()[columns].reset_index()
     return [measured | row for measured, row in zip(frame.to_dict("records"), rows, strict=True)]

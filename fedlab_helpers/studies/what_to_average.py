@@ -9,13 +9,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedlab_helpers import strategies
-from fedlab_helpers.core.compute import intra_op_threads
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.rounds import Plan, rounds, run
 from fedlab_helpers.core.rows import make_whole
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.strategy import Strategy
-from fedlab_helpers.core.training import predict
 from fedlab_helpers.strategies.divergence import block_of, divergence, gates
 from fedlab_helpers.studies.study import (
     Row,
@@ -25,6 +23,8 @@ from fedlab_helpers.studies.study import (
     grid,
     new_model,
     parts_of,
+    right_answers,
+    rounded,
     task,
 )
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
@@ -86,43 +86,25 @@ def measure_private(settings: Settings) -> list[Row]:
     strategy = strategies.fedavg() if "e" in private else strategies.rowwise()
     model, states = gated_model(seed), {}
     plan = Plan(settings["rounds"], settings["cohort"], seed=seed, workers=1)
-    with intra_op_threads(1):  # the same sums on a machine with more cores
-        history = run(
-            model,
-            clients_of(settings),
-            strategy,
-            plan,
-            shared=lambda name: letter_of(name) not in private,
-            client_states=states,
-        )
-        # Parts that are private are as they began in the model that the server holds.
-        shared = of_model(model)
-        scores = [
-            _own_scores(model, shared | states.get(client, {}).get("private", {}), domain)
-            for client, domain in _homes(settings)
-        ]
-    everywhere, at_home = np.mean(scores, axis=0)
-    return [
-        {
-            "accuracy": round(float(everywhere), 5),
-            "own_domain_accuracy": round(float(at_home), 5),
-            "bytes_up": sum(record.bytes_up for record in history),
-        }
+    parts = {"shared": lambda name: letter_of(name) not in private, "client_states": states}
+    history = run(model, clients_of(settings), strategy, plan, **parts)
+    # Parts that are private are as they began in the model that the server holds.
+    shared = of_model(model)
+    homes = [task().domains[part[0]] for part in parts_of(settings)]
+    scores = [
+        _own_scores(model, shared | states.get(client, {}).get("private", {}), domain)
+        for client, domain in enumerate(homes)
     ]
-
-
-def _homes(settings: Settings) -> Iterable[tuple[int, str]]:
-    """Return each client with its domain."""
-    domains = task().domains
-    return [(client, domains[part[0]]) for client, part in enumerate(parts_of(settings))]
+    names = ("accuracy", "own_domain_accuracy")
+    figures = rounded(dict(zip(names, np.mean(scores, axis=0), strict=True)))
+    return [{**figures, "bytes_up": sum(record.bytes_up for record in history)}]
 
 
 def _own_scores(model: SentimentLSTM, weights: State, domain: str) -> tuple[float, float]:
     """Return one client's accuracy, on all test reviews and on those of its domain."""
-    data = task()
     model.load_state_dict(weights)
-    right = (predict(model, data.test).argmax(1) == data.test.labels).double().numpy()
-    home = np.array([review.domain == domain for review in data.test_reviews])
+    right = right_answers(model)
+    home = np.array([review.domain == domain for review in task().test_reviews])
     return right.mean(), right[home].mean()
 
 
@@ -146,13 +128,12 @@ def measure_drift(settings: Settings) -> list[Row]:
     model = new_model(seed)
     plan = Plan(settings["rounds"], settings["cohort"], seed=seed, workers=1)
     watched = Watched()
-    with intra_op_threads(1):
-        for record in rounds(model, clients_of(settings), watched, plan):
-            changes = [gates(change) for change in watched.seen]
-            for block in ("embedding", *GATES, "head"):
-                measured = divergence(changes, lambda name, block=block: block_of(name) == block)
-                figures = {key: round(value, 5) for key, value in measured.items()}
-                rows.append({"round": record.round, "block": GATES.get(block, block), **figures})
+    for record in rounds(model, clients_of(settings), watched, plan):
+        changes = [gates(change) for change in watched.seen]
+        for block in ("embedding", *GATES, "head"):
+            measured = divergence(changes, lambda name, block=block: block_of(name) == block)
+            figures = {key: round(value, 5) for key, value in measured.items()}
+            rows.append({"round": record.round, "block": GATES.get(block, block), **figures})
     return rows
 
 

@@ -18,7 +18,7 @@ from fedlab_helpers import strategies
 from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core.compute import intra_op_threads
 from fedlab_helpers.core.messages import Codec
-from fedlab_helpers.studies import experiments
+from fedlab_helpers.studies import results
 from fedlab_helpers.studies.compression import CODECS, LOCAL
 from fedlab_helpers.studies.study import clients_of, new_model
 
@@ -87,7 +87,7 @@ def rounds(codec: Codec, count: int) -> Iterator[tuple[float, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15, help="timed rounds of each codec")
-    parser.add_argument("--folder", type=Path, default=experiments.RESULTS)
+    parser.add_argument("--folder", type=Path, default=results.RESULTS)
     chosen = parser.parse_args()
     rows = []
     with intra_op_threads(1):
@@ -96,8 +96,8 @@ def main() -> None:
             for name, run in runs.items():
                 seconds, spent = next(run)
                 timing = {"round": number + 1, "seconds": seconds, "codec_seconds": spent}
-                rows.append({"codec": name, **timing, **experiments.versions()})
-    experiments.write(chosen.folder / "codec_time.csv", rows)
+                rows.append({"codec": name, **timing, **results.versions()})
+    results.write(chosen.folder / "codec_time.csv", rows)
     for name in TIMED:
         shares = sorted(r["codec_seconds"] / r["seconds"] for r in rows if r["codec"] == name)
         print(f"{name:28s} {shares[len(shares) // 2]:6.1%} of a round")

@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from fedlab_helpers.shrinking.onnx_model import to_onnx
-from fedlab_helpers.studies import experiments
+from fedlab_helpers.studies import results
 from fedlab_helpers.studies.shrinking import RECIPES, stored
 from fedlab_helpers.studies.study import task
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
@@ -60,7 +60,7 @@ def end(before):
 MEMORY = {  # each has its libraries loaded, and has run a tiny model, before
     "torch": """
 import torch
-from fedlab_helpers.models import SentimentLSTM
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 torch.set_num_threads(1)
 def made(rows, size):
     return SentimentLSTM(rows, size, size, pooling="mean").eval()
@@ -146,7 +146,7 @@ def memory(content: bytes, kind: str) -> tuple[int, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=300, help="timed turns of each model")
-    parser.add_argument("--folder", type=Path, default=experiments.RESULTS)
+    parser.add_argument("--folder", type=Path, default=results.RESULTS)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     lengths = task().test.lengths
@@ -166,8 +166,8 @@ def main() -> None:
         one, many = times[name]
         figures = {"bytes": len(files[name]), "one_review_s": one, "batch_256_s": many}
         sizes = {"memory_bytes": grown, "runtime_bytes": before}
-        rows.append({"model": name, **figures, **sizes, **experiments.versions()})
-    experiments.write(chosen.folder / "model_speed.csv", rows)
+        rows.append({"model": name, **figures, **sizes, **results.versions()})
+    results.write(chosen.folder / "model_speed.csv", rows)
     for row in rows:
         faster = rows[0]["one_review_s"] / row["one_review_s"]
         print(f"{row['model']:42s} {row['bytes']:9,} bytes, {faster:4.1f} × as fast for one review")

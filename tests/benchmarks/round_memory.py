@@ -18,7 +18,7 @@ from round_speed import federation
 
 from fedlab_helpers import strategies
 from fedlab_helpers.core import rounds as federated
-from fedlab_helpers.studies import experiments
+from fedlab_helpers.studies import results
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 CLIENTS = (50, 1000)
@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--folder", type=Path, default=experiments.RESULTS)
+    parser.add_argument("--folder", type=Path, default=results.RESULTS)
     chosen = parser.parse_args()
     rows = []
     context = multiprocessing.get_context("spawn")
@@ -66,8 +66,8 @@ def main() -> None:
                 {"clients": n_clients, "repeat": repeat, "peak_growth_mib": round(grown, 1)}
             )
             print(rows[-1], flush=True)
-    experiments.write(
-        chosen.folder / "round_memory.csv", [{**row, **experiments.versions()} for row in rows]
+    results.write(
+        chosen.folder / "round_memory.csv", [{**row, **results.versions()} for row in rows]
     )
     few, many = (
         statistics.median(row["peak_growth_mib"] for row in rows if row["clients"] == n)

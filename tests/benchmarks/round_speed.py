@@ -25,7 +25,7 @@ from tqdm import tqdm
 from fedlab_helpers import strategies
 from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core.compute import child_seed, numpy_rng, torch_rng
-from fedlab_helpers.studies import experiments
+from fedlab_helpers.studies import results
 from fedlab_helpers.tasks import partition
 from fedlab_helpers.tasks.reviews.corpus import load_reviews
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
@@ -117,11 +117,11 @@ def compare(case: str, rounds: int) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=30, help="timed rounds of each case")
-    parser.add_argument("--folder", type=Path, default=experiments.RESULTS)
+    parser.add_argument("--folder", type=Path, default=results.RESULTS)
     chosen = parser.parse_args()
     rows = [row for case in CASES for row in compare(case, chosen.rounds)]
-    experiments.write(
-        chosen.folder / "round_speed.csv", [{**row, **experiments.versions()} for row in rows]
+    results.write(
+        chosen.folder / "round_speed.csv", [{**row, **results.versions()} for row in rows]
     )
     for case in CASES:
         mine = [row for row in rows if row["case"] == case]

@@ -189,12 +189,99 @@ def floats(draw):
     return state
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(floats(), st.sampled_from(sorted(CODECS)))
 def test_any_finite_values_come_back_finite_and_in_shape(state, name):
     came = CODECS[name].decode(CODECS[name].encode(state, rng()))
     assert {n: t.shape for n, t in came.items()} == {n: t.shape for n, t in state.items()}
     assert all(bool(torch.isfinite(tensor).all()) for tensor in came.values())
+
+
+ODD = {  # dtype -> numbers that it can hold
+    torch.float32: st.sampled_from([0.0, -0.0, 1.5, -3.25, 1e-40, 3e38, torch.nan, torch.inf]),
+    torch.float64: st.sampled_from([0.0, 1.5, -3.25, 1e-300, 1e300, torch.nan]),
+    torch.float16: st.sampled_from([0.0, 1.5, -3.25, 65504.0, 6e-8, torch.nan, torch.inf]),
+    torch.bfloat16: st.sampled_from([0.0, 1.5, -3.25, 1e38, torch.nan]),
+    torch.int64: st.integers(-(2**63), 2**63 - 1),
+    torch.int32: st.integers(0, 2**31 - 1),
+    torch.uint8: st.integers(0, 255),
+    torch.bool: st.booleans(),
+    torch.complex64: st.sampled_from([0j, 1 + 2j, -1j]),
+}
+
+
+@st.composite
+def odd_tensors(draw):
+    """Draw a tensor of any dtype and 0 to 3 dimensions, often not as it lies in memory."""
+    dtype = draw(st.sampled_from(list(ODD)))
+    shape = draw(st.lists(st.integers(0, 4), max_size=3))
+    size = int(np.prod(shape))
+    plain = draw(st.lists(ODD[dtype], min_size=size, max_size=size))
+    tensor = torch.tensor(plain, dtype=dtype).reshape(shape)
+    views = (
+        lambda t: t,
+        lambda t: t.T if t.dim() == 2 else t,
+        lambda t: torch.stack([t, t], -1)[..., 0],
+        lambda t: t[:1].expand(3, *t.shape[1:]) if t.dim() and len(t) else t,
+        torch.conj,
+    )
+    return draw(st.sampled_from(views))(tensor)
+
+
+@settings(max_examples=150)
+@given(
+    st.dictionaries(
+        st.sampled_from(["delta.w", "delta.v", "extra.w", "buffers.mean", "rows.w", "report"]),
+        odd_tensors(),
+    ),
+    st.sampled_from(sorted(CODECS)),
+)
+def test_odd_tensors_are_refused_by_name_or_come_back(bits, state, name):
+    """0-d, empty, narrow, wide, integer, strided; and all but changes and extras bit for bit."""
+    codec = CODECS[name]
+    lossy = {
+        n for n, t in state.items() if t.is_floating_point() and t.numel() > 1 and n[:3] != "buf"
+    }
+    odd = {n for n in lossy if not torch.isfinite(state[n].float()).all()}
+    if odd:
+        with pytest.raises(ValueError, match=rf"'({'|'.join(odd)})' has a value that is NaN"):
+            codec.encode(state, rng())
+        return
+    came = codec.decode(codec.encode(state, rng()))
+    assert came.keys() == state.keys()
+    for n, tensor in state.items():
+        assert (came[n].dtype, came[n].shape) == (tensor.dtype, tensor.shape)
+        if n not in lossy:
+            own = tensor.resolve_conj().clone(memory_format=torch.contiguous_format)
+            assert bits(came[n]) == bits(own)
+        elif codec == Compressed():
+            assert torch.equal(came[n], tensor.float().to(tensor.dtype))
+
+
+def test_buffers_are_sent_exactly_and_changes_and_extras_are_not():
+    """A running variance whose small values were lost would let a model divide by nothing."""
+    values = torch.tensor([1e-3, 5.0, -0.7])
+    sent = {f"{part}.w": values for part in ("delta", "extra", "buffers")}
+    for codec in (Compressed(TopK(0.1)), Compressed(write=Sign())):
+        came = codec.decode(codec.encode(sent))
+        assert torch.equal(came["buffers.w"], values)
+        assert not torch.equal(came["delta.w"], values)
+        assert not torch.equal(came["extra.w"], values)
+
+
+@each_codec
+def test_torchs_global_defaults_change_nothing(bits, codec):
+    sent = codec.encode(a_state(), rng())
+    came = bits(codec.decode(sent))
+    state, generator = a_state(), rng()
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        assert codec.encode(state, generator) == sent
+        assert bits(codec.decode(sent)) == came
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
 
 
 @given(floats())
@@ -599,39 +686,35 @@ def test_hostile_bytes_are_refused_quickly(name):
 PROBE = """
 import resource, sys, zlib
 import zstandard
-from fedlab_helpers import compression as comp, wire
+from fedlab_helpers import compression as comp
 from fedlab_helpers.compression import bits
-codec = comp.Compressed({keep}, {form}, 3)
-table = bytes([1, 1]) + b"a" + bits.varints([0, 2, 1 << 20, 4])
-ones = [bits.varints([1 << 28]), bits.varints([1 << 22])]
-bodies = [bytes(2 << 20), *(one * (1 << 20) for one in ones)]
-codec.encode({{"a": __import__("torch").ones(40)}})
+from fedlab_helpers.core import wire
+table = bytes([1, 1]) + b"a" + bits.varints([0, 2, 1 << 18, 4])
+ones = [bits.varints([1 << 26]), bits.varints([1 << 20])]
+bodies = [bytes(1 << 19), *(one * (1 << 18) for one in ones)]
+keeps = comp.TopK(0.1), comp.CountSketch(0.05)
+codecs = [comp.Compressed(keep, comp.Sign(), 3) for keep in keeps]
+for codec in codecs:
+    codec.encode({"a": __import__("torch").ones(40)})
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for body in bodies:
-    squeezed = codec.encode({{}})[8:13] + zstandard.ZstdCompressor(level=3).compress(table + body)
-    payload = b"FLC1" + zlib.crc32(squeezed).to_bytes(4, "little") + squeezed
-    assert len(payload) < 5000, len(payload)
-    try:
-        codec.decode(payload)
-    except wire.WireError:
-        pass
+for codec in codecs:
+    for body in bodies:
+        squeezed = codec.encode({})[8:13] + zstandard.ZstdCompressor(3).compress(table + body)
+        payload = b"FLC1" + zlib.crc32(squeezed).to_bytes(4, "little") + squeezed
+        assert len(payload) < 5000, len(payload)
+        try:
+            codec.decode(payload)
+        except wire.WireError:
+            pass
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of a process in kibibytes")
-@pytest.mark.parametrize(
-    ("keep", "form"), [("comp.CountSketch(0.05)", "comp.Sign()"), ("comp.TopK(0.1)", "comp.Sign()")]
-)
-def test_a_small_payload_that_claims_much_needs_little_memory(keep, form):
-    """Four million values claimed: 16 MB as float32, and not much more than that is needed."""
-    run = subprocess.run(
-        [sys.executable, "-c", PROBE.format(keep=keep, form=form)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert float(run.stdout) < 150
+def test_a_small_payload_that_claims_much_needs_little_memory():
+    """A million values claimed: 4 MB as float32, and some tens of MB are needed for that."""
+    run = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 75
 
 
 @each_keep

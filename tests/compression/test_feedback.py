@@ -41,7 +41,7 @@ def an_update(w, table=((0.0, 0.0), (0.0, 0.0))) -> Update:
     return Update(0, delta, {"table": torch.tensor([1, 3])}, 6, 1, (0.5,))
 
 
-def play(codec, updates, kept=None):
+def arriving(codec, updates, kept=None):
     """Return what arrives of each update, whole, and what is kept at the end."""
     kept, arrived = kept or {}, []
     for update in updates:
@@ -52,7 +52,7 @@ def play(codec, updates, kept=None):
 
 def test_top_one_with_feedback_by_hand():
     codec = WithFeedback(Compressed(TopK(1 / 8)))
-    arrived, kept = play(codec, [an_update([3.0, 2.0, 0.0, -1.0])] * 3)
+    arrived, kept = arriving(codec, [an_update([3.0, 2.0, 0.0, -1.0])] * 3)
     assert [came["w"].tolist() for came in arrived] == [[3, 0, 0, 0], [0, 4, 0, 0], [6, 0, 0, 0]]
     assert kept["residual/delta.w"].tolist() == [0, 2, 0, -3]
 
@@ -60,7 +60,7 @@ def test_top_one_with_feedback_by_hand():
 def test_rows_that_are_not_sent_are_remembered():
     codec = WithFeedback(Compressed(TopK(1 / 8)))
     update = an_update([0.0, 0.0, 0.0, 1.0], [[5.0, 0.0], [0.0, 4.0]])
-    arrived, kept = play(codec, [update] * 2)
+    arrived, kept = arriving(codec, [update] * 2)
     assert arrived[0]["table"].tolist() == [[0, 0], [5, 0], [0, 0], [0, 0], [0, 0]]
     assert arrived[1]["table"].tolist() == [[0, 0], [0, 0], [0, 0], [0, 8], [0, 0]]
     assert kept["residual/delta.table"].tolist() == [[5, 0], [0, 0]]
@@ -90,7 +90,7 @@ def test_what_arrived_and_what_is_kept_are_all_there_was(codec, seed, turns):
         )
         for _ in range(turns)
     ]
-    arrived, kept = play(codec, updates)
+    arrived, kept = arriving(codec, updates)
     for name, sent in (("w", slice(None)), ("table", [1, 3])):
         total = sum(update.delta[name] for update in updates)
         came = sum(each[name] for each in arrived)[sent]
@@ -133,15 +133,15 @@ def test_rows_are_divided_by_all_who_have_the_word(small_model):
 
 
 def test_a_lossless_codec_leaves_nothing_behind():
-    _, kept = play(WithFeedback(Compressed()), [an_update([1.0, 2.0, 3.0, 4.0])])
+    _, kept = arriving(WithFeedback(Compressed()), [an_update([1.0, 2.0, 3.0, 4.0])])
     assert not kept["residual/delta.w"].any()
 
 
 def test_momentum_by_hand():
     codec = WithFeedback(Compressed(TopK(1 / 8)), momentum=0.5)
-    arrived, kept = play(codec, [an_update([4.0, 3.0, 0.0, 0.0])] * 2)
-    # LocalRun 1: u = v = (4, 3): the 4 goes, and is forgotten in both.
-    # LocalRun 2: u = (0, 1.5) + (4, 3) = (4, 4.5), v = (0, 3) + u = (4, 7.5): the 7.5 goes.
+    arrived, kept = arriving(codec, [an_update([4.0, 3.0, 0.0, 0.0])] * 2)
+    # Turn 1: u = v = (4, 3): the 4 goes, and is forgotten in both.
+    # Turn 2: u = (0, 1.5) + (4, 3) = (4, 4.5), v = (0, 3) + u = (4, 7.5): the 7.5 goes.
     assert [came["w"].tolist()[:2] for came in arrived] == [[4, 0], [0, 7.5]]
     assert kept["residual/delta.w"].tolist() == [4, 0, 0, 0]
     assert kept["momentum/delta.w"].tolist() == [4, 0, 0, 0]
@@ -149,14 +149,14 @@ def test_momentum_by_hand():
 
 def test_a_long_update_is_scaled_down_before_it_is_kept():
     codec = WithFeedback(Compressed(TopK(1 / 8)), max_norm=1.0)
-    arrived, kept = play(codec, [an_update([3.0, 4.0, 0.0, 0.0])])
+    arrived, kept = arriving(codec, [an_update([3.0, 4.0, 0.0, 0.0])])
     assert arrived[0]["w"].tolist() == pytest.approx([0, 0.8, 0, 0])
     assert kept["residual/delta.w"].tolist() == pytest.approx([0.6, 0, 0, 0])
 
 
 def test_the_first_turns_send_more():
     codec = WithFeedback(Compressed(TopK(1 / 8)), warmup=(3 / 8, 2 / 8))
-    arrived, _ = play(codec, [an_update([4.0, 3.0, 2.0, 1.0])] * 4)
+    arrived, _ = arriving(codec, [an_update([4.0, 3.0, 2.0, 1.0])] * 4)
     assert [int((came["w"] != 0).sum()) for came in arrived] == [3, 2, 1, 1]
 
 
@@ -168,7 +168,7 @@ def test_dgc_warms_up_to_its_share():
 
 def test_a_client_whose_reviews_changed_is_told():
     codec = WithFeedback(Compressed(TopK(0.2)))
-    _, kept = play(codec, [an_update([1.0, 0.0, 0.0, 0.0])])
+    _, kept = arriving(codec, [an_update([1.0, 0.0, 0.0, 0.0])])
     other = replace(an_update([1.0, 0.0, 0.0, 0.0]), touched_rows={"table": torch.tensor([0, 3])})
     whole = rows.make_whole(other, LIKE)
     for update in (other, whole):
@@ -318,6 +318,23 @@ def test_whole_weights_are_not_sent_in_part(small_model, clients):
         with pytest.raises(ValueError, match=r"codec: .* sends a part of a change"):
             trained(small_model(), clients, codec, strategies.fedavg(sends="weights"))
     trained(small_model(), clients, Compressed(write=Float16()), strategies.fedavg(sends="weights"))
+
+
+def test_a_codec_says_whether_it_makes_sense_of_changes_only():
+    assert not Compressed(write=Sign()).changes_only
+    assert Compressed(TopK(1.0)).changes_only
+    assert WithFeedback(Compressed()).changes_only
+
+
+def test_buffers_are_not_fed_back(monkeypatch):
+    """They travel beside the change, exactly, each time as they are."""
+    beside = {"buffers.mean": torch.tensor([1.0, 2.0, 3.0])}
+    plain = wire.to_tensors
+    monkeypatch.setattr(wire, "to_tensors", lambda *update: plain(*update) | beside)
+    codec = WithFeedback(Compressed(TopK(1 / 8)))
+    payload, kept = codec.pack(an_update([3.0, 2.0, 0.0, -1.0]), {}, LIKE)
+    assert codec.decode(payload)["buffers.mean"].tolist() == [1, 2, 3]
+    assert not any("buffers" in name for name in kept)
 
 
 def test_where_clients_keep_nothing_feedback_is_refused(small_model, clients):

@@ -1,11 +1,14 @@
 """The checks of notebook 01: right answers pass, typical wrong ones get a hint that fits."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from verdicts import refused
 
 from fedlab_helpers.lessons.checks import recurrent as checks
+from fedlab_helpers.studies import long_memory
 
 
 def test_a_stub_is_not_yet():
@@ -94,14 +97,32 @@ def test_gru_step():
     refused(checks.gru_step(lambda x, h, cell: x), "shape (3,)")
 
 
-def test_open_gates():
+@pytest.fixture
+def learned(monkeypatch):
+    """Let the check's model learn as much as is said, and see its gates; notebook 01's solution
+    trains it."""
+
+    def as_much(accuracy):
+        raised = []
+        plain = long_memory.reader("lstm", seed=0).recurrent.bias_ih_l0.detach()
+        train = lambda model, *_, **__: raised.append(model.recurrent.bias_ih_l0.detach() - plain)  # noqa: E731
+        monkeypatch.setattr(checks, "train", train)
+        monkeypatch.setattr(checks, "evaluate", lambda *_: SimpleNamespace(accuracy=accuracy))
+        return raised
+
+    return as_much
+
+
+def test_open_gates(learned):
+    raised = learned(checks.TARGET_ACCURACY)
     assert checks.open_gates(5).passed
+    assert raised[0].tolist() == pytest.approx([0] * 32 + [5] * 32 + [0] * 64, abs=1e-6)
+
+
+def test_gates_that_do_not_let_it_learn(learned):
+    learned(0.9 * checks.TARGET_ACCURACY)
     refused(checks.open_gates(0), "open the gates further")
-
-
-def test_gates_so_open_that_nothing_is_learned(monkeypatch):
-    monkeypatch.setattr(checks, "TARGET_ACCURACY", 1.01)  # whatever is learned is not enough
-    refused(checks.open_gates(20), "did not learn")
+    refused(checks.open_gates(5), "yet it did not learn")
 
 
 @pytest.mark.parametrize("check", [checks.one_step_back, checks.clip, checks.gru_step])

@@ -16,10 +16,10 @@ from test_nodes import files, job, simulated  # noqa: F401
 
 from fedlab_helpers.core.rounds import sample_cohort
 from fedlab_helpers.network import runs
-from fedlab_helpers.network.app_folder import write_app
 from fedlab_helpers.network.keys import make_key
 from fedlab_helpers.network.machines import Network
 from fedlab_helpers.network.processes import wait_for
+from fedlab_helpers.network.runs import write_app
 
 pytestmark = [
     pytest.mark.network,

@@ -31,11 +31,11 @@ from fedlab_helpers.core.state import of_model  # noqa: E402
 from fedlab_helpers.core.training import LocalConfig, evaluate  # noqa: E402
 from fedlab_helpers.lessons.checks import network as checks  # noqa: E402
 from fedlab_helpers.network import Job, Node, client_app, processes, runs, server_app  # noqa: E402
-from fedlab_helpers.network.app_folder import write_app  # noqa: E402
 from fedlab_helpers.network.flower import LINK, NODES, NetworkError, flower  # noqa: E402
 from fedlab_helpers.network.keys import make_certificates, make_key  # noqa: E402
 from fedlab_helpers.network.machines import Network  # noqa: E402
 from fedlab_helpers.network.processes import wait_for  # noqa: E402
+from fedlab_helpers.network.runs import write_app  # noqa: E402
 from fedlab_helpers.tasks.reviews.corpus import load_reviews  # noqa: E402
 from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize_all  # noqa: E402
 
@@ -63,7 +63,7 @@ def job(files):
     return Job(words, plan, model=MODEL)
 
 
-def play(job, files, folder, app=client_app.app, timeout=5.0, change=lambda grid: None):
+def run_job(job, files, folder, app=client_app.app, timeout=5.0, change=lambda grid: None):
     """Run the ServerApp over nodes in this process; return the records of its rounds."""
     config = {"job": job.to_json(), "folder": str(folder), "nodes": 3, "timeout": timeout}
     config["simulated"] = "[]"
@@ -93,7 +93,7 @@ def test_a_network_ends_in_the_weights_of_the_simulation(
 ):
     options = {"mu": 0.1} if strategy == "fedprox" else {}
     job = replace(job, strategy=strategy, options=options, codec=codec)
-    records, weights = play(job, files, tmp_path), runs.weights(tmp_path)
+    records, weights = run_job(job, files, tmp_path), runs.weights(tmp_path)
     expected, history = simulated(job, files)
     assert bits(weights) == bits(expected)
     assert bits(weights) != bits(of_model(job.new_model()))
@@ -121,7 +121,7 @@ def test_updates_pass_the_same_transforms(job, files, tmp_path, bits, monkeypatc
     monkeypatch.setattr(
         client_app, "node_of", lambda context: replace(own(context), transforms=(shaken,))
     )
-    play(job, files, tmp_path)
+    run_job(job, files, tmp_path)
     assert bits(runs.weights(tmp_path)) == bits(simulated(job, files, [shaken])[0])
     assert bits(runs.weights(tmp_path)) != bits(simulated(job, files)[0])
 
@@ -141,7 +141,7 @@ def test_a_node_with_another_vocabulary_refuses_by_name(everyone, files, tmp_pat
         other = replace(everyone, words=everyone.words[:-7])
         grid.contexts[2].run_config = {"job": other.to_json(), "simulated": "[]"}
 
-    records = play(everyone, files, tmp_path, change=change)
+    records = run_job(everyone, files, tmp_path, change=change)
     assert left_out(records) == [[1], [1]]
     size = len(everyone.vocab)
     assert f"embedding.weight is ({size}, 6), expected ({size - 7}, 6)" in records[0].left_out[1]
@@ -154,7 +154,7 @@ def test_a_node_with_another_model_refuses_by_name(everyone, files, tmp_path):
             other = replace(everyone, model={**everyone.model, **options})
             grid.contexts[number].run_config = {"job": other.to_json(), "simulated": "[]"}
 
-    records = play(everyone, files, tmp_path, change=change)
+    records = run_job(everyone, files, tmp_path, change=change)
     assert left_out(records) == [[0, 2], [0, 2]]
     assert "recurrent.weight_ih_l0 is (20, 6), expected (16, 6)" in records[0].left_out[0]
     assert "recurrent.weight_ih_l0 is (20, 6), expected (15, 6)" in records[0].left_out[2]
@@ -164,7 +164,7 @@ def test_a_node_whose_reviews_are_gone_costs_only_itself(everyone, files, tmp_pa
     def change(grid):
         grid.contexts[3].node_config["reviews"] = str(tmp_path / "gone.csv")
 
-    records = play(everyone, files, tmp_path, change=change)
+    records = run_job(everyone, files, tmp_path, change=change)
     assert left_out(records) == [[2], [2]]
     assert "gone.csv" in records[0].left_out[2]
     assert set(runs.metrics(tmp_path)) == {0, 1}
@@ -179,7 +179,7 @@ def test_a_damaged_payload_costs_only_its_sender(everyone, files, tmp_path):
         return answer
 
     job = replace(everyone, codec="ternary")
-    records = play(job, files, tmp_path, app=damage)
+    records = run_job(job, files, tmp_path, app=damage)
     assert left_out(records) == [[1], [1]]
     assert "WireError" in records[0].left_out[1]
 
@@ -190,7 +190,7 @@ def test_who_does_not_answer_in_time_is_left_out(everyone, files, tmp_path):
             return None
         return client_app.app(message, context)
 
-    records = play(everyone, files, tmp_path, app=silent, timeout=1.0)
+    records = run_job(everyone, files, tmp_path, app=silent, timeout=1.0)
     assert [record.left_out for record in records] == [{0: "no answer in time"}] * 2
 
 
@@ -208,7 +208,7 @@ def test_who_goes_is_missed_and_who_comes_back_is_asked_again(job, files, tmp_pa
 
         grid.get_nodes = there
 
-    records = play(job, files, tmp_path, change=change)
+    records = run_job(job, files, tmp_path, change=change)
     assert [record.left_out for record in records] == [{}, {1: "no node is there"}, {}]
 
 
@@ -234,7 +234,7 @@ def test_who_answers_in_vain_goes_back_to_what_it_kept(
     """As in the simulation, where what a client keeps counts only if its update does."""
     plan = replace(job.plan, rounds=4, clients_per_round=None)
     job = replace(job, strategy=strategy, codec=codec, plan=plan)
-    records = play(job, files, tmp_path, app=in_vain(1, 2, damage), timeout=1.0)
+    records = run_job(job, files, tmp_path, app=in_vain(1, 2, damage), timeout=1.0)
     assert left_out(records) == [[], [1], [], []]
     read = RoundBooks.read
 
@@ -256,7 +256,7 @@ def test_a_node_that_lost_what_its_client_keeps_says_so(job, files, tmp_path, st
             context.state = RecordDict() if context.node_config["client"] == 1 else context.state
         return client_app.app(message, context)
 
-    records = play(job, files, tmp_path, app=forgetful)
+    records = run_job(job, files, tmp_path, app=forgetful)
     assert left_out(records) == [[], refused, refused]
     for record in records[1:] if refused else ():
         assert "keeps of round 1 is lost: its node was started anew" in record.left_out[1]
@@ -295,7 +295,7 @@ BODY = {"payload": b"", "failure": "", "keeps": False}
     ],
 )
 def test_nonsense_for_an_answer_costs_only_its_sender(everyone, files, tmp_path, records):
-    played = play(everyone, files, tmp_path, app=answering(2, "train", **records))
+    played = run_job(everyone, files, tmp_path, app=answering(2, "train", **records))
     assert left_out(played) == [[2], [2]]
     assert len(played[0].left_out[2]) <= 500
 
@@ -305,7 +305,7 @@ def test_nonsense_for_an_answer_costs_only_its_sender(everyone, files, tmp_path,
     [{}, {"metrics": ConfigRecord({"loss": b"x"})}, {"metrics": MetricRecord({"loss": 1.0})}],
 )
 def test_nonsense_for_metrics_loses_only_these(everyone, files, tmp_path, records):
-    play(everyone, files, tmp_path, app=answering(2, "evaluate", **records))
+    run_job(everyone, files, tmp_path, app=answering(2, "evaluate", **records))
     assert set(runs.metrics(tmp_path)) == {0, 1}
 
 
@@ -316,7 +316,7 @@ def test_nonsense_for_metrics_loses_only_these(everyone, files, tmp_path, record
 )
 def test_who_claims_to_be_no_client_is_not_asked(everyone, files, tmp_path, records):
     with pytest.raises(TimeoutError, match=r"clients \[0, 1\] came, expected 3"):
-        play(everyone, files, tmp_path, app=answering(2, "query", **records), timeout=0.3)
+        run_job(everyone, files, tmp_path, app=answering(2, "query", **records), timeout=0.3)
 
 
 def test_a_node_with_a_key_is_the_client_that_it_was_registered_for(everyone, files, tmp_path):
@@ -324,7 +324,7 @@ def test_a_node_with_a_key_is_the_client_that_it_was_registered_for(everyone, fi
         grid.names = {1: "client0", 2: "client1", 3: "client0"}
 
     with pytest.raises(TimeoutError, match=r"clients \[0, 1\] came, expected 3"):
-        play(everyone, files, tmp_path, timeout=0.3, change=change)
+        run_job(everyone, files, tmp_path, timeout=0.3, change=change)
 
 
 def test_a_newcomer_that_says_nothing_is_waited_for_once(everyone, files, tmp_path):
@@ -337,7 +337,7 @@ def test_a_newcomer_that_says_nothing_is_waited_for_once(everyone, files, tmp_pa
         return None if context.node_id == 4 else client_app.app(message, context)
 
     began = time.monotonic()
-    records = play(everyone, files, tmp_path, app=mute, timeout=3.0, change=change)
+    records = run_job(everyone, files, tmp_path, app=mute, timeout=3.0, change=change)
     assert time.monotonic() - began < 6 + sum(record.seconds for record in records)
     assert left_out(records) == [[], []]
     assert all(record.seconds < 2.5 for record in records)
@@ -362,7 +362,7 @@ def test_messages_that_the_server_does_not_take_cost_their_nodes(
 
         grid.push_messages = refusing
 
-    records = play(everyone, files, tmp_path, timeout=3.0, change=change)
+    records = run_job(everyone, files, tmp_path, timeout=3.0, change=change)
     assert left_out(records) == [[1], [1]]
     assert "its message was not taken" in records[0].left_out[1]
 
@@ -381,7 +381,7 @@ def test_an_answer_that_cannot_be_read_costs_only_its_sender(everyone, files, tm
 
         grid.pull_messages = pulling
 
-    records = play(everyone, files, tmp_path, timeout=3.0, change=change)
+    records = run_job(everyone, files, tmp_path, timeout=3.0, change=change)
     assert [record.left_out for record in records] == [{1: "OSError: no message at all"}] * 2
 
 
@@ -396,7 +396,7 @@ def test_of_two_nodes_for_one_client_the_newer_is_asked(everyone, files, tmp_pat
     def dead(message, context):
         return None if message.metadata.dst_node_id == 2 else client_app.app(message, context)
 
-    records = play(everyone, files, tmp_path, app=dead, timeout=3.0, change=change)
+    records = run_job(everyone, files, tmp_path, app=dead, timeout=3.0, change=change)
     assert left_out(records) == [[], []]
 
 
@@ -410,7 +410,7 @@ def test_a_node_that_could_not_say_who_it_is_is_asked_again(everyone, files, tmp
                 raise OSError("not yet")
         return client_app.app(message, context)
 
-    assert left_out(play(everyone, files, tmp_path, app=stumbles)) == [[], []]
+    assert left_out(run_job(everyone, files, tmp_path, app=stumbles)) == [[], []]
     assert len(asked) == 2
 
 
@@ -421,14 +421,14 @@ def test_why_a_run_failed_is_told(job, files, tmp_path):
         )
 
     with pytest.raises(Exception, match="every client was left out"):
-        play(job, files, tmp_path, app=silent, timeout=0.3)
+        run_job(job, files, tmp_path, app=silent, timeout=0.3)
     with pytest.raises(NetworkError, match="NoUpdateLeft: round 1: every client was left out"):
         list(runs.records(tmp_path))
 
 
 def test_nodes_that_do_not_come_are_waited_for_no_longer_than_asked(job, files, tmp_path):
     with pytest.raises(TimeoutError, match=r"clients \[0, 1\] came, expected 3"):
-        play(job, files, tmp_path, timeout=0.3, change=lambda grid: grid.contexts.pop(3))
+        run_job(job, files, tmp_path, timeout=0.3, change=lambda grid: grid.contexts.pop(3))
 
 
 def test_a_virtual_client_is_the_one_of_its_number(everyone, files, tmp_path):
@@ -437,7 +437,7 @@ def test_a_virtual_client_is_the_one_of_its_number(everyone, files, tmp_path):
             context.node_config = {"partition-id": number - 1, "num-partitions": 3}
             context.run_config["simulated"] = json.dumps(list(map(str, files)))
 
-    records = play(everyone, files, tmp_path, change=change)
+    records = run_job(everyone, files, tmp_path, change=change)
     _, history = simulated(everyone, files)
     assert [record.client_losses for record in records] == [r.client_losses for r in history]
 

@@ -5,9 +5,9 @@ import pytest
 from fedlab_helpers import strategies
 from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.studies import aggregation as study
-from fedlab_helpers.studies import experiments, tuning
+from fedlab_helpers.studies import results, tuning
 from fedlab_helpers.studies.contenders import CENTRALISED_RATES, CONTENDERS, Tuning
-from fedlab_helpers.studies.study import own_accuracy, task
+from fedlab_helpers.studies.study import own_accuracy
 
 
 def test_every_contender_has_the_same_budget():
@@ -20,7 +20,7 @@ def test_every_contender_has_the_same_budget():
 
 
 def test_what_was_chosen_is_what_the_table_says():
-    rows = experiments.read(experiments.RESULTS / "aggregation_rates.csv")
+    rows = results.read(results.RESULTS / "aggregation_rates.csv")
     assert tuning.best_settings(rows) == study.CHOSEN
     assert "accuracy" not in rows[0]  # no test review was looked at
 
@@ -71,22 +71,19 @@ def test_the_best_setting_is_best_in_the_mean_over_partitions():
 
 
 @pytest.fixture
-def short(monkeypatch):
-    """The comparison over 200 clients, and a centralised model of one epoch."""
-    monkeypatch.setattr(study, "CLIENTS", 200)
+def short(monkeypatch, few):
+    """The comparison over 100 clients, and a centralised model of one epoch."""
+    monkeypatch.setattr(study, "CLIENTS", 100)
     monkeypatch.setattr(study, "COHORT", 2)
     monkeypatch.setattr(study, "ROUNDS", 1)
-    study.centralised_answers.cache_clear()
-    yield
-    study.centralised_answers.cache_clear()
 
 
-def test_a_row_holds_what_it_says(short):
+def test_a_row_holds_what_it_says(short, few):
     runs = study.AGGREGATION.runs
     settings = {**next(r for r in runs if r["strategy"] == "rowwise"), "rounds": 2}
     first, second = study.measure_strategy(settings)
     assert (first["round"], second["round"]) == (1, 2)
-    tuning, clients = study.CHOSEN["rowwise"], task().clients(study.deal("iid", 0))
+    tuning, clients = study.CHOSEN["rowwise"], few.clients(study.deal("iid", 0))
     plan = federated.Plan(2, 2, study.local_config(tuning, 1))
     sent = federated.run(study.new_model(0), clients, strategies.rowwise(), plan)
     assert second["bytes_up"] == sum(record.bytes_up for record in sent)
@@ -95,8 +92,8 @@ def test_a_row_holds_what_it_says(short):
     advantage = (second["gained"] - second["lost"]) / len(central)
     assert second["accuracy"] - central.mean() == pytest.approx(advantage, abs=1e-4)
     assert 0 <= second["worst_client"] <= second["p10_client"] <= 1
-    ((_, model, _, _), _) = study.play(settings)
-    right = (study.predict(model, task().test).argmax(1) == task().test.labels).numpy()
+    ((_, model, _, _), _) = study.trained(settings)
+    right = (study.predict(model, few.test).argmax(1) == few.test.labels).numpy()
     own = own_accuracy(right, study.deal("iid", 0))
     assert second["worst_client"] == pytest.approx(own.min(), abs=1e-4)
 

@@ -7,28 +7,26 @@ from fedlab_helpers import strategies
 from fedlab_helpers.compression import WithFeedback, dense_size
 from fedlab_helpers.core.rounds import Plan, run
 from fedlab_helpers.core.training import predict
-from fedlab_helpers.studies import compression, experiments
+from fedlab_helpers.studies import compression, results
 from fedlab_helpers.studies.aggregation import CHOSEN
-from fedlab_helpers.studies.study import task
 
 SHORT = {"partition": "iid", "seed": 0, "codec": "top 10%, EF", "downlink": "whole"}
 
 
 @pytest.fixture
-def short(monkeypatch):
-    """Three rounds of one client out of 200, so that a run takes a second."""
-    for name, value in {"CLIENTS": 200, "COHORT": 1, "ROUNDS": 3, "LAST": 2}.items():
+def short(monkeypatch, few):
+    """Three rounds of one client out of 100, so that a run takes a second."""
+    for name, value in {"CLIENTS": 100, "COHORT": 1, "ROUNDS": 3, "LAST": 2}.items():
         monkeypatch.setattr(compression, name, value)
-    compression._lossless.cache_clear()
-    yield
-    compression._lossless.cache_clear()
 
 
-def test_a_row_after_every_late_round(short):
+def test_a_row_after_every_late_round(short, few):
     rows = compression.measure(SHORT)
     assert [row["round"] for row in rows] == [2, 3]
-    right = 3473 * rows[-1]["accuracy"]
-    reference = 3473 * compression.measure(SHORT | {"codec": "touched rows"})[-1]["accuracy"]
+    right = len(few.test) * rows[-1]["accuracy"]
+    reference = (
+        len(few.test) * compression.measure(SHORT | {"codec": "touched rows"})[-1]["accuracy"]
+    )
     assert rows[-1]["gained"] - rows[-1]["lost"] == pytest.approx(right - reference, abs=0.2)
     assert rows[-1]["dense_bytes_up"] == 3 * dense_size(compression.new_model(0))
     assert 0 < rows[0]["bytes_up"] < rows[1]["bytes_up"] < rows[1]["dense_bytes_up"] / 20
@@ -48,14 +46,14 @@ def test_changes_down_are_counted(short):
     assert 0 < changes < whole / 10
 
 
-def test_it_is_the_run_that_it_names(short):
+def test_it_is_the_run_that_it_names(short, few):
     model, settings = compression.new_model(0), SHORT | {"codec": "top 10%, EF"}
-    clients = compression.clients_of({"partition": "iid", "clients": 200, "seed": 0})
+    clients = compression.clients_of({"partition": "iid", "clients": 100, "seed": 0})
     plan = Plan(3, 1, compression.LOCAL, 0, workers=1)
     codec = compression.CODECS["top 10%, EF"]
     assert isinstance(codec, WithFeedback)
     run(model, clients, strategies.rowwise(), plan, codec=codec)
-    right = (predict(model, task().test).argmax(1) == task().test.labels).double().mean()
+    right = (predict(model, few.test).argmax(1) == few.test.labels).double().mean()
     assert compression.measure(settings)[-1]["accuracy"] == pytest.approx(float(right), abs=1e-5)
 
 
@@ -65,7 +63,7 @@ def test_the_rate_is_the_one_that_was_tuned_for_the_lossless_run():
 
 def runs_of(table: str) -> dict[tuple[str, ...], list[dict]]:
     runs = {}
-    for row in experiments.read(experiments.RESULTS / table):
+    for row in results.read(results.RESULTS / table):
         runs.setdefault((row["partition"], row["downlink"], row["codec"], row["seed"]), []).append(
             row
         )

@@ -1,18 +1,27 @@
 """The comparison of personal methods: what one run measures, and that no exam was chosen by."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from fedlab_helpers.core.training import predict
+from fedlab_helpers import strategies
+from fedlab_helpers.core import rounds
+from fedlab_helpers.core.state import of_model
+from fedlab_helpers.core.training import evaluate
 from fedlab_helpers.personal.federation import Moment
 from fedlab_helpers.personal.members import PARTITIONS
 from fedlab_helpers.personal.methods import METHODS
-from fedlab_helpers.studies import experiments
 from fedlab_helpers.studies import personalization as study
+from fedlab_helpers.studies import results
 
 SHORT = {"seed": 0, "partition": "strictness", "rounds": 1, "method": "shared", "number": None}
-TABLE = experiments.RESULTS / "personalization.csv"
+
+
+@pytest.fixture(autouse=True)
+def little_labelled(monkeypatch):
+    """Newcomers that label nothing, and those that label eight reviews."""
+    monkeypatch.setattr(study, "LABELLED", (0, 8))
 
 
 def test_every_method_is_played_on_every_partition_with_three_seeds():
@@ -27,9 +36,9 @@ def test_every_method_is_played_on_every_partition_with_three_seeds():
 
 
 def test_every_number_was_chosen_on_validation_reviews_as_the_table_says():
-    rows = experiments.read(experiments.RESULTS / "personalization_rates.csv")
-    assert study.best_numbers(rows) == study.CHOSEN
-    assert not {"accuracy", "gain"} & rows[0].keys()
+    table = pd.read_csv(results.RESULTS / "personalization_rates.csv")
+    assert study.best_numbers(table) == study.CHOSEN
+    assert not {"accuracy", "gain"} & {*table}
     for run in study.PERSONALIZATION.runs:
         kind = study.LIKE.get(run["partition"], run["partition"])
         tuned = METHODS[run["method"]].tries
@@ -40,9 +49,9 @@ def row(method, number, accuracy, at=study.TUNING_ROUNDS):
     return {
         "partition": "by_domain",
         "method": method,
-        "number": str(number),
-        "round": str(at),
-        "validation_accuracy": str(accuracy),
+        "number": number,
+        "round": at,
+        "validation_accuracy": accuracy,
     }
 
 
@@ -54,19 +63,19 @@ def test_the_number_with_the_best_last_round_is_chosen_the_first_of_equals():
         row("ditto", 100.0, 0.8),
         row("apfl", 0.5, 0.6),
     ]
-    assert study.best_numbers(rows) == {"by_domain": {"ditto": 10.0, "apfl": 0.5}}
+    assert study.best_numbers(pd.DataFrame(rows)) == {"by_domain": {"ditto": 10.0, "apfl": 0.5}}
 
 
-def test_the_shared_model_gains_nothing_and_loses_nobody():
+def test_the_shared_model_gains_nothing_and_loses_nobody(few):
     last, best = study.measure_method(SHORT)
     assert (last["moment"], best["moment"]) == ("last", "best")
     for key in ("gain", "below", "lost", "gained"):
         assert last[key] == best[key] == 0
-    assert last["newcomers_0"] == last["newcomers_128"]
+    assert last["newcomers_0"] == last["newcomers_8"]
     assert best["newcomers_0"] == ""
 
 
-def test_figures_are_those_of_the_clients_exams(monkeypatch):
+def test_figures_are_those_of_the_clients_exams(monkeypatch, few):
     """Half of the clients answer everything rightly, the others everything wrongly."""
     course = study.course_of("strictness", 0, 1)
 
@@ -95,21 +104,20 @@ def test_figures_are_those_of_the_clients_exams(monkeypatch):
     assert last["gain"] == pytest.approx(0.5 - shared, abs=1e-4)
 
 
-def test_a_short_run_of_ifca_is_scored_on_the_groups_it_finds():
+def test_a_short_run_of_ifca_is_scored_on_the_groups_it_finds(few):
     settings = {**SHORT, "partition": "by_domain", "rounds": 3, "method": "ifca", "number": 2.0}
     last = study.measure_method(settings)[0]
     assert -0.2 <= last["found_groups"] <= 1
     assert last["total_bytes"] > last["bytes_up"] > 0
 
 
-def test_the_tables_shared_model_is_the_federated_run():
-    """One row of the table, measured once more: that of a run which was best after 12 rounds."""
-    wanted = {"method": "shared", "partition": "by_domain", "moment": "best", "seed": "2"}
-    rows = experiments.read(TABLE)
-    told = next(r for r in rows if all(r[key] == value for key, value in wanted.items()))
-    rounds = int(told["round"])
-    course = study.course_of("by_domain", 2, rounds)
+def test_the_shared_model_is_the_federated_run(few, bits):
+    course, moments = study.moments_of({**SHORT, "partition": "by_domain"})
+    (moment,) = moments
     model = course.new_model()
-    model.load_state_dict(course.shared[rounds][0])
-    own = [m.exam.accuracy(m.exam.right(predict(model, m.exam.reviews))) for m in course.members]
-    assert float(told["accuracy"]) == pytest.approx(np.mean(own), abs=0.02)
+    history = rounds.run(model, course.clients, strategies.rowwise(), course.plan)
+    assert bits(course.shared[1][0]) == bits(of_model(model))
+    assert moment.bytes_up == history[0].bytes_up
+    (row,) = study.measure_try({**SHORT, "partition": "by_domain"})
+    own = [evaluate(model, member.validation).accuracy for member in course.members]
+    assert row["validation_accuracy"] == pytest.approx(np.mean(own), abs=1e-5)

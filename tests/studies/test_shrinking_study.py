@@ -5,11 +5,12 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import onnx
+import pandas as pd
 import pytest
 import torch
 
 from fedlab_helpers.shrinking import Rounded, unit_sizes
-from fedlab_helpers.studies import experiments, federated_distillation, shrinking, small_models
+from fedlab_helpers.studies import federated_distillation, results, shrinking, small_models
 from fedlab_helpers.studies.small_models import (
     DISTILLED,
     FITS,
@@ -198,17 +199,15 @@ def test_a_training_is_judged_by_validation_reviews(small, monkeypatch, kind):
 def test_the_best_training_is_so_in_the_mean_over_seeds():
     scores = {(2, 1e-3): (0.8, 0.7), (4, 1e-3): (0.76, 0.76), (4, 1e-2): (0.9, 0.1)}
     rows = [
-        {"kind": WHOLE, "epochs": str(epochs), "lr": str(lr), "dropped": "0.1",
-         "validation_accuracy": str(score)}
+        {"kind": WHOLE, "epochs": epochs, "lr": lr, "dropped": 0.1, "validation_accuracy": score}
         for (epochs, lr), each in scores.items()
         for score in each
-    ]  # fmt: skip
-    assert shrinking.best_fits(rows) == {WHOLE: Fit(4, 1e-3, 0.1)}
+    ]
+    assert shrinking.best_fits(pd.DataFrame(rows)) == {WHOLE: Fit(4, 1e-3, 0.1)}
 
 
 def test_models_are_trained_as_their_table_chose():
-    rows = experiments.read(experiments.RESULTS / "shrinking_rates.csv")
-    assert shrinking.best_fits(rows) == FITS
+    assert shrinking.best_fits(pd.read_csv(results.RESULTS / "shrinking_rates.csv")) == FITS
 
 
 # Federated distillation

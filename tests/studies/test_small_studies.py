@@ -11,23 +11,25 @@ from fedlab_helpers.core.training import LocalConfig, evaluate, predict, train
 from fedlab_helpers.personal import per_client
 from fedlab_helpers.strategies.divergence import block_of
 from fedlab_helpers.strategies.robust import Krum
-from fedlab_helpers.studies import experiments, label_skew, robustness, study, what_to_average
+from fedlab_helpers.studies import label_skew, load, results, robustness, study, what_to_average
 
 SMALL = {"seed": 0, "partition": "by_domain", "clients": 200, "cohort": 3, "rounds": 2}
 
 
 @pytest.mark.parametrize("name", ["label_skew", "block_drift", "what_to_average"])
-def test_a_short_run_begins_like_the_table(name):
+def test_a_short_run_begins_like_the_table(name, monkeypatch):
     """A run of one round is the first round of the table; of what takes all its rounds, the bytes
     of a round fit into those of the run."""
     chosen = {"label_skew": 4, "block_drift": 1, "what_to_average": 0}[name]
-    ours = experiments.STUDIES[name]
+    ours = load(name)
     settings = ours.runs[chosen]
     rows = [
         row
-        for row in experiments.read(experiments.RESULTS / f"{name}.csv")
+        for row in results.read(results.RESULTS / f"{name}.csv")
         if all(row[key] == str(value) for key, value in settings.items())
     ]
+    if name == "what_to_average":  # how the clients' models do is not looked at
+        monkeypatch.setattr(what_to_average, "_own_scores", lambda *_: (0.5, 0.5))
     measured = ours.measure({**settings, "rounds": 1})
     if name == "what_to_average":
         assert 14 < int(rows[0]["bytes_up"]) / measured[0]["bytes_up"] < 16
@@ -47,8 +49,8 @@ def test_own_accuracies_are_those_of_the_task():
     assert study.own_accuracy(right, parts).tolist() == expected.tolist()
 
 
-def test_the_skew_study_counts_what_it_says():
-    settings = {**SMALL, "partition": "dirichlet", "alpha": 0.1, "epochs": 1, "clients": 50}
+def test_the_skew_study_counts_what_it_says(few):
+    settings = {**SMALL, "partition": "dirichlet", "alpha": 0.1, "epochs": 1, "clients": 20}
     rows = label_skew.measure_skew(settings)
     assert [row["round"] for row in rows] == [1, 2]
     model = study.new_model(0)
@@ -98,7 +100,7 @@ def test_a_gate_is_the_one_that_pytorch_calls_so():
     assert torch.allclose(last[:, -1], alone[:, 0], atol=1e-6)
 
 
-def test_what_is_private_is_not_sent_and_each_client_is_judged_with_its_own(monkeypatch):
+def test_what_is_private_is_not_sent_and_each_client_is_judged_with_its_own(monkeypatch, few):
     sent, seen = {}, []
     (row,) = what_to_average.measure_private({**SMALL, "clients": 20, "private": "head"})
     assert 0.4 < row["own_domain_accuracy"] < 0.8
@@ -120,7 +122,7 @@ def test_what_is_private_is_not_sent_and_each_client_is_judged_with_its_own(monk
     assert {domain for domain, _ in seen} == {"book", "hotel", "laptop", "other"}
 
 
-def test_drift_is_measured_for_each_part():
+def test_drift_is_measured_for_each_part(few):
     rows = what_to_average.measure_drift({**SMALL, "alpha": 0.1, "rounds": 1})
     assert [row["block"] for row in rows] == [
         "embedding", "input gate", "forget gate", "candidate", "output gate", "head",
@@ -136,7 +138,7 @@ def test_drift_is_measured_for_each_part():
 
 
 @pytest.mark.parametrize("attack", robustness.ATTACKS)
-def test_an_attack_changes_the_run_and_its_clients_are_counted(attack):
+def test_an_attack_changes_the_run_and_its_clients_are_counted(attack, few):
     settings = {**SMALL, "clients": 20, "cohort": 10, "hostile": 0.2, "rounds": 1, "lr": 5e-3}
     (row,) = robustness.measure_attack({**settings, "attack": attack, "strategy": "fedavg"})
     hostile = row["hostile_in_cohort"]
@@ -146,7 +148,7 @@ def test_an_attack_changes_the_run_and_its_clients_are_counted(attack):
     assert (row["loss"] == honest["loss"]) == (attack == "none")
 
 
-def test_without_attack_the_run_is_the_plain_one():
+def test_without_attack_the_run_is_the_plain_one(few):
     settings = {**SMALL, "hostile": 0.2, "attack": "none", "strategy": "uniform", "lr": 1e-2}
     rows = robustness.measure_attack(settings)
     model, plan = study.new_model(0), rounds.Plan(2, 3, LocalConfig(lr=1e-2))

@@ -10,7 +10,7 @@ import pandas as pd
 from fedlab_helpers.lessons.panels.lab import Setup
 from fedlab_helpers.lessons.panels.race import End, Point, race
 from fedlab_helpers.lessons.words import text
-from fedlab_helpers.studies import experiments
+from fedlab_helpers.studies import results
 from fedlab_helpers.tasks.reviews.task import Task
 
 
@@ -163,10 +163,10 @@ def compare(setups: Iterable[Setup], task: Task) -> Comparison:
     return comparison
 
 
-def anchors(path: Path = experiments.RESULTS / "baselines.csv") -> dict[str, float]:
+def anchors(path: Path = results.RESULTS / "baselines.csv") -> dict[str, float]:
     """Return the validation accuracies to compare with: centralised, the mean over seeds, and
     majority; none where there is no such table."""
-    rows = experiments.read(path)
+    rows = results.read(path)
     found = {
         text(name): [float(r["validation_accuracy"]) for r in rows if r["model"] == model]
         for name, model in (("centralised", "lstm"), ("majority", "majority"))

@@ -39,7 +39,7 @@ from workload import CASES, WORKERS
 
 from fedlab_helpers.core import wire
 from fedlab_helpers.network.processes import end_marked, marked
-from fedlab_helpers.studies import experiments
+from fedlab_helpers.studies import results
 
 HERE = Path(__file__).resolve().parent
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={WORKERS}")
@@ -69,7 +69,7 @@ def resident(token: str, without: int | None) -> float:
     return total / MIB
 
 
-def play(engine: str, case: str, rounds: int, folder: Path, weigh: bool = False) -> dict:
+def run_engine(engine: str, case: str, rounds: int, folder: Path, weigh: bool = False) -> dict:
     """Run an engine in processes of its own; return what it reports, and its peak if asked for."""
     token, out = uuid.uuid4().hex, folder / f"{engine}.json"
     path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
@@ -106,7 +106,7 @@ def check() -> None:
     """
     with tempfile.TemporaryDirectory() as name:
         for engine in ENGINES:
-            play(engine, "check", 1, Path(name))
+            run_engine(engine, "check", 1, Path(name))
             off = difference(*(Path(name) / f"{each}.weights" for each in ("here", engine)))
             print(f"check: {engine} differs by {off:.1e}", flush=True)
             if off > TOLERANCE:
@@ -116,7 +116,7 @@ def check() -> None:
 def row(case: str, engine: str, repeat: str, rounds: int) -> dict:
     """Measure one run."""
     with tempfile.TemporaryDirectory() as name:
-        found = play(engine, case, rounds, Path(name), weigh=repeat == "memory")
+        found = run_engine(engine, case, rounds, Path(name), weigh=repeat == "memory")
     seconds = found["seconds"][WARMUP:]
     timed = repeat != "memory"
     return {
@@ -129,7 +129,7 @@ def row(case: str, engine: str, repeat: str, rounds: int) -> dict:
         "accuracy": round(found["accuracy"], 4),
         **{name: version(name) for name in ("flwr", "ray", "pfl")},
         "cores": len(psutil.Process().cpu_affinity()),
-        **experiments.versions(),
+        **results.versions(),
     }
 
 
@@ -158,12 +158,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10, help="of each run")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each engine")
-    parser.add_argument("--folder", type=Path, default=experiments.RESULTS)
+    parser.add_argument("--folder", type=Path, default=results.RESULTS)
     chosen = parser.parse_args()
     ours = psutil.Process()
     ours.cpu_affinity(ours.cpu_affinity()[:WORKERS])  # inherited by all that is started
     path = chosen.folder / "engines.csv"
-    rows = experiments.read(path)
+    rows = results.read(path)
     done = {tuple(str(row[name]) for name in KEY) for row in rows}
     if not rows:
         check()
@@ -172,7 +172,7 @@ def main() -> None:
         if run not in done:
             rows.append(row(*run, chosen.rounds))
             rows.sort(key=lambda r: place.get(tuple(str(r[name]) for name in KEY), len(place)))
-            experiments.write(path, rows)
+            results.write(path, rows)
             print({name: rows[-1][name] for name in list(rows[-1])[:9]}, flush=True)
     summary(rows)
 

@@ -13,10 +13,9 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from workload import CASES, Workload, arguments, workload
 
-from fedlab_helpers.network.app_folder import project
 from fedlab_helpers.network.flower import LINK, flower
 from fedlab_helpers.network.machines import Network
-from fedlab_helpers.network.runs import engine
+from fedlab_helpers.network.runs import engine, project
 
 client_app, server_app = ClientApp(), ServerApp()
 

@@ -1,14 +1,22 @@
 """Studies: each run once, whatever interrupts them, and no row lost."""
 
+import multiprocessing
 import os
+import signal
+import subprocess
+import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pandas as pd
 import pytest
 
 from fedlab_helpers import studies
-from fedlab_helpers.studies import Study, baselines, experiments, grid, local_training, local_work
-from fedlab_helpers.studies.study import task
+from fedlab_helpers.studies import __main__ as main
+from fedlab_helpers.studies import baselines, load, local_training, local_work, results
+from fedlab_helpers.studies.__main__ import run_study
+from fedlab_helpers.studies.study import Study, grid, task
 
 
 def study(measure, seeds=3):
@@ -20,7 +28,7 @@ def test_grid_has_every_combination_once():
 
 
 def test_a_table_has_settings_measurements_and_versions(tmp_path, capsys):
-    path = experiments.run_study(study(lambda s: [{"value": s["seed"] / 2}]), tmp_path)
+    path = run_study(study(lambda s: [{"value": s["seed"] / 2}]), tmp_path)
     table = pd.read_csv(path)
     assert table["value"].tolist() == [0.0, 0.5, 1.0] * 2
     assert {"study", "model", "seed", "torch", "python", "fedlab_helpers"} <= set(table.columns)
@@ -38,71 +46,155 @@ def test_interrupted_runs_go_on_without_losing_or_repeating_one(tmp_path, capsys
 
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            experiments.run_study(study(measure), tmp_path)
-    path = experiments.run_study(study(measure), tmp_path)
+            run_study(study(measure), tmp_path)
+    path = run_study(study(measure), tmp_path)
     finished = [run for run in seen if run]
     assert len(finished) == len(set(finished)) == 6
-    assert len(experiments.read(path)) == 12
+    assert len(results.read(path)) == 12
     before = path.read_bytes()
-    experiments.run_study(study(measure), tmp_path)
+    run_study(study(measure), tmp_path)
     assert path.read_bytes() == before
 
 
 def slow_first(settings):
     """Measure a run; the first takes longest, so that they finish in another order."""
-    time.sleep(1.0 if settings["seed"] == 0 else 0.0)
-    return [{"value": 10 * settings["seed"], "process": os.getpid()}]
+    time.sleep(0.3 if settings["seed"] == 0 else 0.0)
+    return [{"value": 10 * settings["seed"]}]
 
 
-def test_runs_side_by_side_make_the_table_in_the_order_of_the_study(tmp_path, capsys):
+@pytest.fixture
+def threads(monkeypatch):
+    """Measure in threads what is measured in processes, whose start takes seconds."""
+    monkeypatch.setattr(main, "ProcessPoolExecutor", lambda jobs, *_: ThreadPoolExecutor(jobs))
+
+
+def test_runs_side_by_side_make_the_table_in_the_order_of_the_study(tmp_path, capsys, threads):
     runs = Study("tiny", grid(seed=range(4)), slow_first)
-    rows = experiments.read(experiments.run_study(runs, tmp_path, jobs=2))
+    rows = results.read(run_study(runs, tmp_path, jobs=2))
     assert [(row["seed"], row["value"]) for row in rows] == [
         (str(s), str(10 * s)) for s in range(4)
     ]
-    processes = {row["process"] for row in rows}
-    assert len(processes) == 2
-    assert str(os.getpid()) not in processes
+
+
+def two_of_four(settings):
+    """Measure a run; the last two take for ever."""
+    time.sleep(600 if settings["seed"] > 1 else 0)
+    return [{"value": settings["seed"], "process": os.getpid()}]
+
+
+def test_interrupted_runs_side_by_side_end_at_once_and_those_that_finished_are_kept(
+    tmp_path, capsys
+):
+    """Only this process is interrupted, as by `kill -INT`: those that it started are its own to
+    end."""
+    path, sent = tmp_path / "tiny.csv", []
+
+    def interrupt():
+        while len(results.read(path)) < 2:
+            time.sleep(0.05)
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_study(Study("tiny", grid(seed=range(4)), two_of_four), tmp_path, jobs=2)
+    assert time.monotonic() - sent[0] < 5
+    assert not multiprocessing.active_children()
+    rows = results.read(path)
+    assert [row["value"] for row in rows] == ["0", "1"]
+    assert str(os.getpid()) not in {row["process"] for row in rows}
+
+
+def test_what_finished_but_was_not_written_when_interrupted_is_written(
+    tmp_path, capsys, monkeypatch, threads
+):
+    def interrupted(runs):
+        wait(runs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "as_completed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study(lambda s: [{"value": 1}]), tmp_path, jobs=2)
+    assert len(results.read(tmp_path / "tiny.csv")) == 6
+
+
+def test_an_interrupt_while_a_table_is_written_leaves_the_new_one(tmp_path, capsys, monkeypatch):
+    times = iter(range(9))
+
+    def replace(*paths):
+        if next(times) == 1:
+            raise KeyboardInterrupt
+        rename(*paths)
+
+    rename = os.replace
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study(lambda s: [{"value": 1}]), tmp_path)
+    assert len(results.read(tmp_path / "tiny.csv")) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.csv"]
+
+
+def test_a_run_that_broke_down_before_its_first_row_does_not_end_the_study(tmp_path, capsys):
+    rows = {("a", 0): [], ("a", 1): [{"value": 1}]}
+    path = run_study(study(lambda s: rows.get(tuple(s.values()), []), seeds=2), tmp_path)
+    assert [row["value"] for row in results.read(path)] == ["1"]
 
 
 def test_more_seeds_are_added_to_a_table(tmp_path, capsys):
     measure = lambda settings: [{"value": 1}]  # noqa: E731
-    experiments.run_study(study(measure, seeds=1), tmp_path)
-    path = experiments.run_study(study(measure, seeds=2), tmp_path)
-    assert len(experiments.read(path)) == 4
+    run_study(study(measure, seeds=1), tmp_path)
+    path = run_study(study(measure, seeds=2), tmp_path)
+    assert len(results.read(path)) == 4
 
 
 def test_a_setting_of_none_is_found_again(tmp_path, capsys):
     seen = []
     once = Study("tiny", grid(size=[None, 8]), lambda s: seen.append(s) or [{"value": 1}])
     for _ in range(2):
-        experiments.run_study(once, tmp_path)
+        run_study(once, tmp_path)
     assert seen == [{"size": None}, {"size": 8}]
 
 
 def test_other_columns_are_refused_and_the_table_stays(tmp_path, capsys):
-    path = experiments.run_study(study(lambda s: [{"value": 1}], 1), tmp_path)
+    path = run_study(study(lambda s: [{"value": 1}], 1), tmp_path)
     before = path.read_bytes()
     with pytest.raises(ValueError, match=r"value.*other"):
-        experiments.run_study(study(lambda s: [{"other": 1}], 2), tmp_path)
+        run_study(study(lambda s: [{"other": 1}], 2), tmp_path)
     assert path.read_bytes() == before
 
 
+def only(monkeypatch, study):
+    """Let the command know this study by its name, whatever it asks for."""
+    monkeypatch.setitem(studies.STUDIES, study.name, "made here")
+    monkeypatch.setattr(main, "load", lambda name: study)
+
+
 def test_the_command_names_its_studies(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(experiments.STUDIES, "tiny", study(lambda s: [{"value": 1}]))
-    assert experiments.main(["tiny", "--folder", str(tmp_path)]) == 0
+    only(monkeypatch, study(lambda s: [{"value": 1}]))
+    assert main.main(["tiny", "--folder", str(tmp_path)]) == 0
     assert (tmp_path / "tiny.csv").exists()
     with pytest.raises(SystemExit):
-        experiments.main(["unheard-of"])
+        main.main(["unheard-of"])
     assert "unheard-of" in capsys.readouterr().err
+
+
+def test_a_table_is_read_without_any_study():
+    seen = "import sys, fedlab_helpers.studies.results; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"
+
+
+def test_an_unknown_study_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"study: got 'unheard-of', expected one of .*baselines"):
+        load("unheard-of")
 
 
 def test_an_interrupt_at_the_command_line_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     def interrupt(settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(experiments.STUDIES, "tiny", study(interrupt))
-    assert experiments.main(["tiny", "--folder", str(tmp_path)]) == 130
+    only(monkeypatch, study(interrupt))
+    assert main.main(["tiny", "--folder", str(tmp_path)]) == 130
     assert "same command goes on" in capsys.readouterr().out
 
 
@@ -111,7 +203,7 @@ each_study = pytest.mark.parametrize("name", sorted(studies.STUDIES))
 
 @each_study
 def test_every_run_of_a_study_differs(name):
-    runs = studies.STUDIES[name].runs
+    runs = load(name).runs
     assert len({tuple(run.values()) for run in runs}) == len(runs)
     assert all(run.keys() == runs[0].keys() for run in runs)
 
@@ -124,12 +216,12 @@ AGAIN = {"aggregation_again": {3, 4, 5}, "shrinking_again": {3, 4, 5, 6, 7}}
 
 @pytest.mark.parametrize("name", sorted(studies.STUDIES.keys() - TUNINGS - AGAIN.keys()))
 def test_what_is_claimed_stands_on_three_seeds(name):
-    assert {run["seed"] for run in studies.STUDIES[name].runs} == {0, 1, 2}
+    assert {run["seed"] for run in load(name).runs} == {0, 1, 2}
 
 
 @pytest.mark.parametrize("name", AGAIN)
 def test_what_was_found_is_confirmed_on_other_seeds(name):
-    assert {run["seed"] for run in studies.STUDIES[name].runs} == AGAIN[name]
+    assert {run["seed"] for run in load(name).runs} == AGAIN[name]
 
 
 @each_study
@@ -137,19 +229,19 @@ def test_the_committed_table_is_of_these_runs(name, tmp_path, monkeypatch, capsy
     def must_not_run(settings):
         raise AssertionError(f"not in the table: {settings}")
 
-    committed = experiments.RESULTS / f"{name}.csv"
+    committed = results.RESULTS / f"{name}.csv"
     copy = tmp_path / committed.name
     copy.write_bytes(committed.read_bytes())
-    runs = studies.STUDIES[name].runs
-    experiments.run_study(Study(name, runs, must_not_run), tmp_path)
-    rows = experiments.read(copy)
+    runs = load(name).runs
+    run_study(Study(name, runs, must_not_run), tmp_path)
+    rows = results.read(copy)
     assert {tuple(row[key] for key in runs[0]) for row in rows} == {
         tuple("" if value is None else str(value) for value in run.values()) for run in runs
     }
 
 
 def test_a_federated_measurement_is_the_run_it_names(monkeypatch):
-    settings = {**studies.STUDIES["local_training"].runs[0], "rounds": 1, "cohort": 1}
+    settings = {**load("local_training").runs[0], "rounds": 1, "cohort": 1}
     row = local_training.measure_federated({**settings, "clients": 200})[0]
     assert row["round"] == 1
     assert 0.4 < row["accuracy"] < 0.7  # one client of 60 reviews, one round
@@ -188,24 +280,23 @@ def rate(lr, reached, rounds, late):
 
 
 def test_the_best_rate_is_the_first_to_reach_the_target_or_the_most_accurate_late():
-    missed = [rate("0.3", "False", "150", "0.6"), rate("1.0", "False", "150", "0.7")]
-    reached = [rate("0.3", "True", "90", "0.7"), rate("3.0", "True", "40", "0.6")]
-    diverged = [rate("10.0", "False", "2", "0.5")]
+    missed = [rate(0.3, False, 150, 0.6), rate(1.0, False, 150, 0.7)]
+    reached = [rate(0.3, True, 90, 0.7), rate(3.0, True, 40, 0.6)]
+    diverged = [rate(10.0, False, 2, 0.5)]
     rows = [
-        {"partition": partition, "epochs": str(epochs), "batch_size": str(size or ""), **row}
+        {"partition": partition, "epochs": epochs, "batch_size": size, **row}
         for partition, epochs, size in local_work.CELLS
         for row in missed + diverged + (reached if (partition, epochs) == ("iid", 5) else [])
     ]
-    assert local_work.best_rates(rows) == {
+    assert local_work.best_rates(pd.DataFrame(rows)) == {
         cell: 3.0 if cell[:2] == ("iid", 5) else 1.0 for cell in local_work.CELLS
     }
 
 
 def test_the_rates_of_the_study_are_those_that_its_table_chose():
-    rows = experiments.read(experiments.RESULTS / "local_work_rates.csv")
-    assert local_work.best_rates(rows) == local_work.RATES
-    chosen_on = {row["seed"] for row in rows}
-    assert chosen_on.isdisjoint(str(run["seed"]) for run in local_work.LOCAL_WORK.runs)
+    table = pd.read_csv(results.RESULTS / "local_work_rates.csv")
+    assert local_work.best_rates(table) == local_work.RATES
+    assert set(table["seed"]).isdisjoint(run["seed"] for run in local_work.LOCAL_WORK.runs)
 
 
 def test_the_majority_baseline_is_the_larger_class():

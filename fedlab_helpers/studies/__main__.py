@@ -1,0 +1,114 @@
+"""Run a study and keep its table: `python -m fedlab_helpers.studies baselines`.
+
+Every finished run is written at once. Interrupt it when you like: the same command goes on with
+the runs that are missing, and repeats none.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import active_children, get_context
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fedlab_helpers.studies import STUDIES, load
+from fedlab_helpers.studies.results import RESULTS, Row, read, versions, write
+from fedlab_helpers.studies.study import Settings, Study
+
+Keep = Callable[[Settings, list[Row]], None]
+
+
+def run_study(study: Study, folder: Path = RESULTS, jobs: int = 1) -> Path:
+    """Measure the runs of a study that its table does not hold yet; return the table's path.
+
+    Args:
+        study: what to measure.
+        folder: where `<study>.csv` is, or will be.
+        jobs: runs that are measured side by side, each in a process of its own if there are more
+            than one. Interrupted, these end at once.
+
+    Raises:
+        ValueError: the table there has other columns than this study writes.
+    """
+    path = folder / f"{study.name}.csv"
+    place = {_key(settings, study): i for i, settings in enumerate(study.runs)}
+    table: dict[tuple[str, ...], list[Row]] = {}  # run -> its rows
+    for row in read(path):
+        table.setdefault(_key(row, study), []).append(row)
+    missing = [settings for settings in study.runs if _key(settings, study) not in table]
+
+    def keep(settings: Settings, rows: list[Row]) -> None:
+        new = [{"study": study.name, **settings, **row, **versions()} for row in rows]
+        table[_key(settings, study)] = new
+        _save(path, table, place)
+        bar.update()
+
+    with tqdm(total=len(missing), desc=study.name, unit="run", file=sys.stdout) as bar:
+        if jobs > 1 and missing:
+            _side_by_side(study, missing, jobs, keep)
+        else:
+            for settings in missing:
+                keep(settings, study.rows(settings))
+    return path
+
+
+def _save(path: Path, table: dict[tuple, list[Row]], place: dict[tuple, int]) -> None:
+    """Write the rows in the order of the study: side by side, runs finish in any order."""
+    runs = sorted(table, key=lambda run: place.get(run, -1))
+    rows = [row for run in runs for row in table[run]]
+    if not rows:
+        return  # the only runs so far had broken down before their first row
+    try:
+        write(path, rows)
+    except KeyboardInterrupt:
+        write(path, rows)  # the run has finished
+        raise
+
+
+def _side_by_side(study: Study, missing: Sequence[Settings], jobs: int, keep: Keep) -> None:
+    """Hand each run to `keep` as it finishes. On Ctrl-C, too, what has finished is kept; what has
+    not is ended."""
+    others = set(active_children())
+    context, ignore = get_context("spawn"), (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(jobs, context, signal.signal, ignore) as pool:
+        runs = {pool.submit(study.rows, settings): settings for settings in missing}
+        try:
+            for run in as_completed(runs):
+                keep(runs[run], run.result())
+                del runs[run]
+        except BaseException:
+            for worker in set(active_children()) - others:
+                worker.kill()
+            pool.shutdown(cancel_futures=True)
+            for run, settings in runs.items():
+                if not (run.cancelled() or run.exception()):
+                    keep(settings, run.result())
+            raise
+
+
+def _key(row: Settings, study: Study) -> tuple[str, ...]:
+    values = (row.get(name) for name in study.runs[0])
+    return tuple("" if value is None else str(value) for value in values)  # as csv writes them
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Run the studies named on the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m fedlab_helpers.studies")
+    parser.add_argument("study", choices=sorted(STUDIES), nargs="+")
+    parser.add_argument("--folder", type=Path, default=RESULTS, help="where the tables are")
+    parser.add_argument("--jobs", type=int, default=1, help="runs measured side by side")
+    chosen = parser.parse_args(arguments)
+    try:
+        for name in chosen.study:
+            print(run_study(load(name), chosen.folder, chosen.jobs))
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command goes on from the runs that are finished.")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

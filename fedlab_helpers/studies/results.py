@@ -1,0 +1,49 @@
+"""The measured tables of the series, as files: read, and replaced at once."""
+
+import csv
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+RESULTS = Path(__file__).resolve().parents[2] / "data" / "results"
+
+
+def read(path: Path) -> list[Row]:
+    """Return the rows of a table, values as text; none where there is no such file."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """Replace a table at once, so that whoever is interrupted leaves the rows that it had.
+
+    Raises:
+        ValueError: the rows differ in their columns.
+    """
+    columns = list(rows[0])
+    if odd := next((row for row in rows if list(row) != columns), None):
+        raise ValueError(
+            f"{path}: columns {columns} in the table, {list(odd)} in a new row; move "
+            "the table away to begin a new one"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        new = Path(folder) / path.name
+        with new.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(new, path)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    packages = {name.replace("-", "_"): version(name) for name in ("torch", "fedlab-helpers")}
+    return {"python": platform.python_version(), **packages, "machine": platform.machine()}
