@@ -143,9 +143,14 @@ def records(results: Path, timeout: float = 300.0) -> Iterator[RoundRecord]:
             raise NetworkError(f"{results}: {seen} rounds, and no end after {timeout:.0f} s")
         if time.monotonic() > news + PATIENCE:
             state, news = status(results)["status"], time.monotonic()
-            if state.startswith("finished") and not (results / METRICS).exists():
+            if state.startswith("finished") and not _told(results):
                 raise NetworkError(f"{results}: {seen} rounds, and Flower says {state!r}")
         time.sleep(0.1)
+
+
+def _told(results: Path) -> bool:
+    """Return whether the server has written how the run ended, well or not."""
+    return (results / METRICS).exists() or (results / FAILURE).exists()
 
 
 def weights(results: Path) -> State:
