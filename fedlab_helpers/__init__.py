@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "tasks.reviews.corpus": ["Review", "load_reviews"],
         "tasks.reviews.model": ["SentimentLSTM"],
         "tasks.reviews.task": ["load_task"],
-        "tasks.reviews.words": ["EncodedReviews", "Vocabulary", "encode_reviews"],
+        "tasks.reviews.encoded": ["EncodedReviews", "encode_reviews"],
+        "tasks.reviews.words": ["Vocabulary"],
     },
 )

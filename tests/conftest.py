@@ -5,9 +5,10 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from fedlab_helpers.tasks.reviews.corpus import Review
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.task import Task
-from fedlab_helpers.tasks.reviews.words import EncodedReviews, Vocabulary
+from fedlab_helpers.tasks.reviews.words import Vocabulary
 
 VOCABULARY = 50
 SIZES = (12, 7, 20, 9)

@@ -22,7 +22,7 @@ from fedlab_helpers.core.history import RoundRecord
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.updates import ClientState
 from fedlab_helpers.core.wire import Tensors
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 _FORMAT = 2
 _TENSORS = Tensors(keeps_rows=True)

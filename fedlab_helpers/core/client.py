@@ -20,8 +20,8 @@ from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import Strategy, Turn
 from fedlab_helpers.core.training import LocalConfig, Stopped, evaluate, train
 from fedlab_helpers.core.updates import ClientState, Codec, Transform, Update
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import use_own_randomness
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 
 @dataclass(eq=False)

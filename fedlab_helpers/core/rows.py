@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlab_helpers.core.state import State
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
 def select(data: EncodedReviews) -> tuple[EncodedReviews, Tensor]:

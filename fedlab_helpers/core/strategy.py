@@ -15,7 +15,7 @@ from torch import nn
 from fedlab_helpers.core.state import State, add, to_device, zeros_like
 from fedlab_helpers.core.training import Hooks, LocalConfig
 from fedlab_helpers.core.updates import Update
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from fedlab_helpers.core.training import evaluate
 from fedlab_helpers.core.updates import ClientState, Transform
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.tasks.reviews.corpus import load_reviews
-from fedlab_helpers.tasks.reviews.words import EncodedReviews, encode_reviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
 
 
 def pack(received: Received) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from fedlab_helpers.core.state import State, of_model, to_device
 from fedlab_helpers.core.training import Hooks, LocalConfig, evaluate, train
 from fedlab_helpers.core.updates import ClientState
 from fedlab_helpers.strategies.personal import pull_towards
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 SHARES = tuple(step / 10 for step in range(11))
 

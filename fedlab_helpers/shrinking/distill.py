@@ -5,7 +5,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from fedlab_helpers.core.training import Hooks, predict
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
 def softened(logits: Tensor, temperature: float) -> Tensor:

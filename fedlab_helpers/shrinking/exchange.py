@@ -13,8 +13,8 @@ from fedlab_helpers.core.rounds import sample_cohort
 from fedlab_helpers.core.training import LocalConfig, predict, train
 from fedlab_helpers.core.updates import Codec
 from fedlab_helpers.shrinking.distill import cooled, taught
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import use_own_randomness
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 View = Callable[[EncodedReviews], EncodedReviews]
 _ANSWERS = "answers"

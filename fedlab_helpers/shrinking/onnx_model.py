@@ -17,8 +17,9 @@ from torch import Tensor
 from fedlab_helpers.core.state import of_model
 from fedlab_helpers.shrinking.integers import to_integers
 from fedlab_helpers.shrinking.prune import require_plain
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import EncodedReviews, Vocabulary
+from fedlab_helpers.tasks.reviews.words import Vocabulary
 
 # In which order ONNX stacks the gates that PyTorch has as i f g o, r z n, or alone.
 _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}

@@ -8,8 +8,9 @@ from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.core.state import of_model
 from fedlab_helpers.core.strategy import require_share
 from fedlab_helpers.shrinking.prune import resized
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import EncodedReviews, Vocabulary
+from fedlab_helpers.tasks.reviews.words import Vocabulary
 
 UNKNOWN = 1
 

@@ -20,7 +20,7 @@ from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.strategy import ServerState, Strategy, require_cohort
 from fedlab_helpers.core.training import Stopped, evaluate
 from fedlab_helpers.core.updates import Codec, Update
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import require_positive
 from fedlab_helpers.core.updates import Update
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 ATTACKS = ("sign", "scale", "noise", "nan")
 # Attack -> its strength wherever the series shows it; swapped labels need none.

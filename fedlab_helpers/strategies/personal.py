@@ -20,7 +20,7 @@ from fedlab_helpers.core.state import State, of_model, to_device
 from fedlab_helpers.core.strategy import Combine, Strategy, Turn, require_positive
 from fedlab_helpers.core.training import Hooks, LocalConfig, train
 from fedlab_helpers.core.updates import Update
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
 def keep_private(*blocks: str) -> Callable[[str], bool]:

@@ -19,8 +19,8 @@ from fedlab_helpers.core.state import weighted_mean
 from fedlab_helpers.core.training import LocalConfig, clip_gradients, evaluate, predict
 from fedlab_helpers.studies.study import Row, Settings, Study, grid, task
 from fedlab_helpers.tasks import partition
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 CLIENTS, REVIEWS, ROUNDS = 8, 320, 8
 

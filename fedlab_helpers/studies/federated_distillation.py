@@ -13,8 +13,8 @@ from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.training import LocalConfig, evaluate, train
 from fedlab_helpers.shrinking import distillation_rounds, trim_reviews
 from fedlab_helpers.studies.study import Row, Settings, Study, grid, task
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 Clients = list[EncodedReviews]
 

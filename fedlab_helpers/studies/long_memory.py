@@ -9,8 +9,8 @@ import torch
 from fedlab_helpers.core.compute import intra_op_threads, torch_rng
 from fedlab_helpers.core.training import LocalConfig, evaluate, train
 from fedlab_helpers.studies.study import Row, Settings, Study, grid
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 CLASSES, NOISE = 4, 8  # ids 2 to 5 are answers, 6 to 13 noise; 0 and 1 keep their meaning
 TRAINING, TEST = 6_400, 2_000

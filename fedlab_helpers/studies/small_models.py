@@ -21,8 +21,8 @@ from fedlab_helpers.shrinking import (
     unit_sizes,
 )
 from fedlab_helpers.studies.study import task
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 WIDTH, TEMPERATURE = 64, 2.0
 Shape = tuple[int, int, int]  # words, numbers a word, hidden units

@@ -11,9 +11,9 @@ import numpy as np
 from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.personal import per_client
 from fedlab_helpers.tasks.partition import Parts
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.task import Task, load_task
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 Settings = dict[str, Any]
 Row = dict[str, Any]

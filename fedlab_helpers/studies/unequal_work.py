@@ -26,8 +26,8 @@ from fedlab_helpers.studies.study import (
     parts_of,
     task,
 )
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 SLOW, FACTOR = "hotel", 0.25
 SPREAD = 0.5  # of the logarithm of the speeds, whose median is one step a second

@@ -28,13 +28,9 @@ from fedlab_helpers.core.compute import child_seed, numpy_rng, torch_rng
 from fedlab_helpers.studies import experiments
 from fedlab_helpers.tasks import partition
 from fedlab_helpers.tasks.reviews.corpus import load_reviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import (
-    EncodedReviews,
-    Vocabulary,
-    encode_reviews,
-    tokenize_all,
-)
+from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize_all
 
 CASES = {  # clients, reviews of each, clients a round
     "20 x 320": (20, 320, 10),

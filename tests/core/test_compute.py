@@ -13,8 +13,8 @@ from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.core.rounds import Plan, run
 from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.strategies import fedavg
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 CPU = torch.device("cpu")
 KEYS = st.lists(st.one_of(st.integers(), st.text(max_size=5)), max_size=4)

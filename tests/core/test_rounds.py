@@ -742,12 +742,13 @@ def test_real_reviews_from_text_to_record():
     from fedlab_helpers.tasks.reviews import corpus
     from fedlab_helpers.tasks.reviews import model as models
     from fedlab_helpers.tasks.reviews import words as text
+    from fedlab_helpers.tasks.reviews.encoded import encode_reviews
 
     reviews = corpus.load_reviews()
     some = [reviews[i] for i in compute.numpy_rng(0, "sample").choice(len(reviews), 800, False)]
     train, validation, test = corpus.split(some, validation=0.1, test=0.2, seed=0)
     vocabulary = text.Vocabulary.build([text.tokenize(r.text) for r in train], min_count=2)
-    encoded = text.encode_reviews(train, vocabulary, max_len=24)
+    encoded = encode_reviews(train, vocabulary, max_len=24)
     parts = partition.iid(encoded.labels.numpy(), 5, compute.numpy_rng(0, "clients"))
     model = models.SentimentLSTM(len(vocabulary), 16, 16, seed=0, pooling="mean")
     history = run(
@@ -755,7 +756,7 @@ def test_real_reviews_from_text_to_record():
         [encoded.subset(part) for part in parts],
         fedavg(),
         Plan(4, clients_per_round=4, local=LocalConfig(2, 16, 0.02)),
-        test=text.encode_reviews(validation + test, vocabulary, max_len=24),
+        test=encode_reviews(validation + test, vocabulary, max_len=24),
     )
     frame = history.to_frame()
     assert frame["train_loss"].iloc[-1] < 0.7 * frame["train_loss"].iloc[0]

@@ -9,8 +9,8 @@ from torch import nn
 from fedlab_helpers.core import rows, state
 from fedlab_helpers.core.compute import intra_op_threads
 from fedlab_helpers.core.training import LocalConfig, clip_gradients, train
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import CELLS, POOLINGS, SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 VOCAB = 60
 

@@ -23,7 +23,7 @@ from fedlab_helpers.core.training import (
     predict,
     train,
 )
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 NO_REVIEWS = EncodedReviews(
     torch.zeros(0, 3, dtype=torch.int64),

@@ -37,7 +37,10 @@ from fedlab_helpers.network.keys import make_certificates, make_key  # noqa: E40
 from fedlab_helpers.network.machines import Network  # noqa: E402
 from fedlab_helpers.network.processes import wait_for  # noqa: E402
 from fedlab_helpers.tasks.reviews.corpus import load_reviews  # noqa: E402
-from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize_all  # noqa: E402
+from fedlab_helpers.tasks.reviews.words import (  # noqa: E402
+    Vocabulary,
+    tokenize_all,
+)
 
 MODEL = {"embedding_dim": 6, "hidden_size": 5, "pooling": "mean", "dropout": 0.2, "seed": 1}
 

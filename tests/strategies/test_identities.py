@@ -17,7 +17,7 @@ from fedlab_helpers.core.rounds import Plan, rounds, run
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig, train
 from fedlab_helpers.strategies import fedavg, rowwise, uniform
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 CODECS = [wire.dense(), wire.touched_rows()]
 ALL_ROUNDS = 3

@@ -17,14 +17,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from fedlab_helpers.tasks.reviews import words as text
 from fedlab_helpers.tasks.reviews.corpus import Review
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.task import load_task
 from fedlab_helpers.tasks.reviews.token_cache import TokenCache
 from fedlab_helpers.tasks.reviews.words import (
-    EncodedReviews,
     Vocabulary,
     count_words,
-    encode_reviews,
     tokenize,
 )
 

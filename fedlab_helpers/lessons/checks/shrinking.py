@@ -11,9 +11,10 @@ from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, wrong
 from fedlab_helpers.shrinking import keep_units, taught, to_integers
 from fedlab_helpers.shrinking.onnx_model import WORDS, onnx, run_onnx, to_onnx
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.task import Task
-from fedlab_helpers.tasks.reviews.words import EncodedReviews, Vocabulary, encode_reviews
+from fedlab_helpers.tasks.reviews.words import Vocabulary
 
 KILOBYTES, ACCURACY = 20, 0.80  # of the open exercise
 

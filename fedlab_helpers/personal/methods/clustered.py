@@ -7,8 +7,8 @@ from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.core.state import of_model
 from fedlab_helpers.personal.federation import Answer, Course, Moment
 from fedlab_helpers.strategies.clusters import best_model, ifca_rounds, unlike_starts
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 WARM_UP = 0.35  # share of the rounds before the models part
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fedlab_helpers.personal.federation import Answer, Course, Method, Moment
 from fedlab_helpers.personal.fine_tuning import SHARES, loss_of_mix, mix
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
 @dataclass(frozen=True)

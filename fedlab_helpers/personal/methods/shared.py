@@ -8,7 +8,7 @@ import torch
 from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.personal.federation import Answer, Course, Moment
 from fedlab_helpers.personal.fine_tuning import lean
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,8 @@ import numpy as np
 
 from fedlab_helpers.tasks import partition
 from fedlab_helpers.tasks.reviews.corpus import Review, load_reviews, split
-from fedlab_helpers.tasks.reviews.words import (
-    EncodedReviews,
-    Vocabulary,
-    encode_reviews,
-    tokenize_all,
-)
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
+from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize_all
 
 
 class Deal(NamedTuple):

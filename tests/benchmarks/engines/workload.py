@@ -14,9 +14,9 @@ from fedlab_helpers.core.compute import child_seed, numpy_rng, torch_rng
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.training import LocalConfig, evaluate
 from fedlab_helpers.tasks.partition import Parts
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.task import Task, load_task
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 CASES = {"20": (20, 10), "500": (500, 100), "check": (4, 4)}  # clients, clients a round
 WORKERS = 2  # of every engine: processes, threads or actors, each with one thread for PyTorch
