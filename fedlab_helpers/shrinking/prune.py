@@ -113,7 +113,8 @@ def require_plain(model: SentimentLSTM) -> None:
 
 
 def resized(model: SentimentLSTM, state: State) -> SentimentLSTM:
-    """Return a model of the same kind with these weights, and of the sizes that they have."""
+    """Return a model of the same kind with these weights, and of the sizes that they have; what is
+    frozen in the one is frozen in the other."""
     require_plain(model)
     words, width = state["embedding.weight"].shape
     classes, hidden = state["head.weight"].shape
@@ -123,4 +124,7 @@ def resized(model: SentimentLSTM, state: State) -> SentimentLSTM:
         cell=cell, pooling=model.pooling, dropout=model.dropout.p, seed=0,
     )  # fmt: skip
     made.load_state_dict(state)
+    made.to(state["head.weight"].device).train(model.training)
+    for name, parameter in model.named_parameters():
+        made.get_parameter(name).requires_grad_(parameter.requires_grad)
     return made
