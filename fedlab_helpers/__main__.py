@@ -15,8 +15,8 @@ USAGE = """usage: python -m fedlab_helpers COMMAND …
   studies NAME …            measure the tables in data/results/"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Hand the command line over to the room that knows the command; return the exit status."""
+def main(arguments: Sequence[str] | None = None) -> int | str | None:
+    """Hand the command line over to the room that knows it; return what `sys.exit` takes."""
     name, *others = (sys.argv[1:] if arguments is None else arguments) or [""]
     if name in ("-h", "--help"):
         print(USAGE)

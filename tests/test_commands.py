@@ -12,7 +12,7 @@ COMMANDS = {
     "": (2, "usage: python -m fedlab_helpers COMMAND"),
     "help": (2, "usage: python -m fedlab_helpers COMMAND"),
     "--help": (0, "usage: python -m fedlab_helpers COMMAND"),
-    "classify": (2, "usage: python -m fedlab_helpers classify MODEL"),
+    "classify": (1, "usage: python -m fedlab_helpers classify MODEL"),
     "network --help": (0, "A network on this machine"),
     "network": (2, "usage: python -m fedlab_helpers network"),
     "studies --help": (0, "usage: python -m fedlab_helpers"),

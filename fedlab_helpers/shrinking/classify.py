@@ -43,19 +43,17 @@ def answer(path: str, sentence: str) -> str:
     return f"{names[shares.argmax()]}: {shares.max() / shares.sum():.1%}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the answer to the command line; return its exit status."""
+def main(arguments: Sequence[str] | None = None) -> str | None:
+    """Print the answer to the command line; return what went wrong, for `sys.exit`."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) != 2:
-        print(USAGE, file=sys.stderr)
-        return 2
+        return USAGE
     try:
         said = answer(*arguments)
     except ValueError as error:
-        print(error, file=sys.stderr)
-        return 1
+        return str(error)
     sys.stdout.buffer.write(f"{said}\n".encode(sys.stdout.encoding, "backslashreplace"))
-    return 0
+    return None
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def to_onnx(model: SentimentLSTM, vocab: Vocabulary | None, *, bits: int = 32) -
     if bits not in (32, 8, *_PACKED):
         raise ValueError(f"bits: got {bits!r}, expected 32, 8, 4 or 2")
     require_plain(model)
-    state = {name: tensor.numpy() for name, tensor in of_model(model).items()}
+    state = {name: tensor.cpu().numpy() for name, tensor in of_model(model).items()}
     if vocab is not None:
         _require_vocabulary(vocab, len(state["embedding.weight"]), len(state["head.bias"]))
     graph = _Graph(bits)

@@ -26,15 +26,12 @@ def smallest_masks(model: nn.Module, share: float) -> State:
         Name of each matrix -> bool tensor of its shape, True where the weight stays.
     """
     require_share(share=share)
-    matrices = {n: p.detach().abs() for n, p in model.named_parameters() if p.dim() == 2}
-    return {name: _all_but_smallest(matrix, share) for name, matrix in matrices.items()}
-
-
-def _all_but_smallest(sizes: Tensor, share: float) -> Tensor:
-    """Return a mask of this shape, False where a value is among the smallest."""
-    mask = torch.ones(sizes.numel(), dtype=torch.bool)
-    mask[sizes.flatten().topk(int(share * len(mask)), largest=False).indices] = False
-    return mask.view_as(sizes)
+    masks = {n: torch.ones_like(p, dtype=torch.bool) for n, p in model.named_parameters()}
+    masks = {name: mask for name, mask in masks.items() if mask.dim() == 2}
+    for name, mask in masks.items():
+        sizes = model.get_parameter(name).detach().abs().flatten()
+        mask.view(-1)[sizes.topk(int(share * len(sizes)), largest=False).indices] = False
+    return masks
 
 
 def apply_masks(model: nn.Module, masks: State) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.spatial.distance import jensenshannon
 
 Parts = list[np.ndarray]  # one sorted int64 array of indices a client
 
@@ -193,19 +194,9 @@ def describe(
         counts = np.array([np.bincount(codes[part], minlength=len(names)) for part in parts])
         shares = counts / counts.sum(axis=1, keepdims=True)
         columns |= {f"{kind} {n}": shares[:, i] for i, n in enumerate(names)}
-        columns[f"{kind} divergence"] = _jensen_shannon(shares, counts.sum(0) / counts.sum())
+        apart = jensenshannon(shares.T, counts.sum(0)[:, None] / counts.sum(), base=2)
+        columns[f"{kind} divergence"] = apart**2
     return pd.DataFrame(columns).rename_axis("client")
-
-
-def _jensen_shannon(shares: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Return the divergence in bits of each row of (K, C) from the (C,) of the whole."""
-    middle = (shares + whole) / 2
-
-    def relative_entropy(p: np.ndarray) -> np.ndarray:
-        ratio = np.divide(p, middle, out=np.ones_like(middle), where=middle > 0)
-        return (p * np.log2(np.where(ratio > 0, ratio, 1))).sum(axis=1)
-
-    return (relative_entropy(shares) + relative_entropy(np.broadcast_to(whole, shares.shape))) / 2
 
 
 def _classes(labels: Sequence[int] | Sequence[str], argument: str = "labels") -> np.ndarray:
