@@ -22,8 +22,10 @@ def trim_reviews(reviews: EncodedReviews, size: int) -> EncodedReviews:
 
 
 def trim_model(model: SentimentLSTM, size: int) -> SentimentLSTM:
-    """Return a copy of the model with the first `size` rows of its table of words. Raises ValueError
-    for more than there are, or for fewer than 3: two are padding and unknown."""
+    """Return a copy of the model with the first `size` rows of its table of words.
+
+    Raises ValueError for more than there are, or fewer than 3: two are padding and unknown.
+    """
     state = of_model(model)
     rows = len(state["embedding.weight"])
     if not 3 <= size <= rows:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.spatial.distance import jensenshannon
+from scipy.special import rel_entr
 
 Parts = list[np.ndarray]  # one sorted int64 array of indices a client
 
@@ -194,8 +194,11 @@ def describe(
         counts = np.array([np.bincount(codes[part], minlength=len(names)) for part in parts])
         shares = counts / counts.sum(axis=1, keepdims=True)
         columns |= {f"{kind} {n}": shares[:, i] for i, n in enumerate(names)}
-        apart = jensenshannon(shares.T, counts.sum(0)[:, None] / counts.sum(), base=2)
-        columns[f"{kind} divergence"] = apart**2
+        whole = counts.sum(0) / counts.sum()
+        middle = (shares + whole) / 2
+        # SciPy's jensenshannon is not a number where two shares are the same but for rounding.
+        nats = (rel_entr(shares, middle) + rel_entr(whole, middle)).sum(axis=1) / 2
+        columns[f"{kind} divergence"] = nats.clip(0) / np.log(2)
     return pd.DataFrame(columns).rename_axis("client")
 
 

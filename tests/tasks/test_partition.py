@@ -359,3 +359,11 @@ def test_classes_of_any_kind_are_dealt_alike(kind):
     expected = LOOKING["dirichlet"](labels)
     for got, part in zip(LOOKING["dirichlet"](labels.astype(kind)), expected, strict=True):
         assert got.tolist() == part.tolist()
+
+
+@given(counts=st.lists(st.integers(1, 40), min_size=2, max_size=4), clients=st.integers(2, 5))
+def test_clients_that_are_all_alike_are_zero_bits_apart(counts, clients):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    parts = [np.arange(len(labels)) + i * len(labels) for i in range(clients)]
+    table = describe(parts, np.tile(labels, clients))
+    assert table["label divergence"].between(0, 1e-15).all()
