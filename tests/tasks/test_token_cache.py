@@ -75,6 +75,12 @@ def test_halves_of_a_surrogate_pair_come_back_as_they_are(tmp_path, text):
     assert TokenCache("1", tmp_path).tokenize([text], pytest.fail) == [[text, *text]]
 
 
+def test_no_two_texts_share_a_row(tmp_path):
+    texts = ["好\ud83d", "好\ude00", "好?", "好", "\ud83d\ude00", "😀"]
+    for _ in range(2):
+        assert TokenCache("1", tmp_path).tokenize(texts, lambda one: [one]) == [[t] for t in texts]
+
+
 DAMAGES = {
     "empty": lambda content: b"",
     "truncated": lambda content: content[:-4096],
