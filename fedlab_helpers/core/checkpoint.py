@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from fedlab_helpers.core.history import RoundRecord
+from fedlab_helpers.core.messages import ClientState
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.updates import ClientState
 from fedlab_helpers.core.wire import Tensors
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
@@ -175,7 +175,7 @@ class Checkpoint:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Path]:
-    """Turn what goes wrong while a file is read into a CheckpointError that names the file."""
+    """LocalRun what goes wrong while a file is read into a CheckpointError that names the file."""
     try:
         yield path
     except CheckpointError:

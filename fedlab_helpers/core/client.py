@@ -11,17 +11,25 @@ from torch import nn
 
 from fedlab_helpers.compression import WithFeedback, require_change
 from fedlab_helpers.core import rows, state, wire
-from fedlab_helpers.core.checkpoint import described, digest
-from fedlab_helpers.core.compute import child_seed, numpy_rng, torch_rng
-from fedlab_helpers.core.messages import Received, Reply, Request, reason
-from fedlab_helpers.core.pace import Pace, require_speeds
-from fedlab_helpers.core.parallel import ordered_map
+from fedlab_helpers.core.compute import child_seed, numpy_rng, ordered_map, torch_rng
+from fedlab_helpers.core.identity import digest
+from fedlab_helpers.core.identity import known_as as described
+from fedlab_helpers.core.messages import (
+    ClientState,
+    Codec,
+    Received,
+    Reply,
+    Request,
+    Transform,
+    Update,
+    reason,
+)
+from fedlab_helpers.core.model import use_own_randomness
+from fedlab_helpers.core.plan import Pace, require_speeds
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.strategy import Strategy, Turn
+from fedlab_helpers.core.strategy import LocalRun, Strategy
 from fedlab_helpers.core.training import LocalConfig, Stopped, evaluate, train
-from fedlab_helpers.core.updates import ClientState, Codec, Transform, Update
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
-from fedlab_helpers.tasks.reviews.model import use_own_randomness
 
 
 @dataclass(eq=False)
@@ -171,7 +179,7 @@ class Clients:
         seed = child_seed(self.seed, "local", number, client)
         most = self.pace and self.pace.steps(client, self.local.steps(len(data)))
         own = (memory, loss, seed, self.stop, most)
-        turn = Turn(replica, weights, received.extra, data, self.local, *own)
+        turn = LocalRun(replica, weights, received.extra, data, self.local, *own)
         hooks = self.strategy.begin(turn)
         report = train(
             replica, data, self.local, seed=seed, hooks=hooks, stop=self.stop, max_steps=most
@@ -199,7 +207,7 @@ class Clients:
         if not self.strategy.settles:
             return reply
         arrived = wire.unpack(reply.payload, self.codec, reply.client)
-        arrived, trained = (wire.make_whole(update, like) for update in (arrived, trained))
+        arrived, trained = (rows.make_whole(update, like) for update in (arrived, trained))
         memory = self.strategy.settle(reply.kept["strategy"], trained, arrived)
         return replace(reply, kept={**reply.kept, "strategy": memory})
 

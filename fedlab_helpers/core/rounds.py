@@ -12,15 +12,15 @@ from torch import nn
 
 from fedlab_helpers.compression.downlink import Changes, Link
 from fedlab_helpers.core import compute, state, wire
-from fedlab_helpers.core.checkpoint import Checkpoint, CheckpointError, Snapshot, described, digest
+from fedlab_helpers.core.checkpoint import Checkpoint, CheckpointError, Snapshot
 from fedlab_helpers.core.client import Clients
-from fedlab_helpers.core.history import History, RoundRecord
-from fedlab_helpers.core.ledger import Ledger
-from fedlab_helpers.core.messages import Crew
+from fedlab_helpers.core.history import History, RoundBooks, RoundRecord
+from fedlab_helpers.core.identity import digest
+from fedlab_helpers.core.identity import known_as as described
+from fedlab_helpers.core.messages import ClientState, Codec, Transform, Workers
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.strategy import ServerState, Strategy, require_cohort
 from fedlab_helpers.core.training import Stopped, evaluate
-from fedlab_helpers.core.updates import ClientState, Codec, Transform
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
@@ -89,7 +89,7 @@ def rounds(
 
 
 def rounds_with(
-    crew: Crew,
+    crew: Workers,
     model: nn.Module,
     strategy: Strategy,
     plan: Plan,
@@ -118,7 +118,7 @@ def _play(
     server: ServerState,
     strategy: Strategy,
     plan: Plan,
-    crew: Crew,
+    crew: Workers,
     test: EncodedReviews | None,
     store: Checkpoint | None,
     client_states: dict[int, ClientState],
@@ -144,7 +144,7 @@ def _play(
         crew.accepted(number, ledger.losses)
         model.load_state_dict(link.held, strict=False)
         due = test is not None and plan.evaluates_after(number)
-        record = ledger.record(asdict(evaluate(model, test)) if due else {})
+        record = ledger.record(dict(evaluate(model, test)) if due else {})
         if store:
             server_side = {"params": server.params, **server.memory, "downlink": link.to_state()}
             store.save(server_side, ledger.kept, record)
@@ -156,13 +156,15 @@ def _round(
     server: ServerState,
     strategy: Strategy,
     plan: Plan,
-    crew: Crew,
+    crew: Workers,
     client_states: dict[int, ClientState],
     link: Link,
-) -> tuple[ServerState, Ledger, Link]:
+) -> tuple[ServerState, RoundBooks, Link]:
     """Play one round: draw a cohort, send, let it train, average what comes back."""
     cohort = sample_cohort(plan, number, crew.size)
-    ledger = Ledger(number, cohort, crew.codec, server.params, strategy.extra_like(server.params))
+    ledger = RoundBooks(
+        number, cohort, crew.codec, server.params, strategy.extra_like(server.params)
+    )
     received, link, ledger.bytes_down = link.deliver(cohort)
     # Closed at once, whatever happens: no client trains on after an error.
     with closing(crew.replies(number, cohort, received, client_states)) as replies:
@@ -221,7 +223,7 @@ def _load(store: Checkpoint, plan: Plan) -> Snapshot | None:
 
 
 def _identity(
-    crew: Crew,
+    crew: Workers,
     strategy: Strategy,
     plan: Plan,
     test: EncodedReviews | None,

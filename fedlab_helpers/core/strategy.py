@@ -12,9 +12,9 @@ from typing import Literal, Protocol
 
 from torch import nn
 
+from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.state import State, add, to_device, zeros_like
 from fedlab_helpers.core.training import Hooks, LocalConfig
-from fedlab_helpers.core.updates import Update
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
@@ -37,7 +37,7 @@ class ServerState:
 
 
 @dataclass(frozen=True, eq=False)
-class Turn:
+class LocalRun:
     """One client's part in a round, as a strategy sees it before the local training.
 
     Args:
@@ -141,11 +141,11 @@ class Strategy:
         """Return what the server sends to each client beside the weights."""
         return {}
 
-    def begin(self, turn: Turn) -> Hooks:
+    def begin(self, turn: LocalRun) -> Hooks:
         """Return what changes inside one client's local training."""
         return Hooks()
 
-    def report(self, turn: Turn, update: Update) -> tuple[State, State]:
+    def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
         """Return what a client sends beside its change, and what it keeps, after its training."""
         return {}, {}
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fedlab_helpers.core.compute import torch_rng
+from fedlab_helpers.core.model import seed_dropout
 from fedlab_helpers.tasks.reviews.encoded import Batch, EncodedReviews
-from fedlab_helpers.tasks.reviews.model import seed_dropout
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 

@@ -1,16 +1,15 @@
 """What one machine does: train, and evaluate, on the reviews that it owns."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from fedlab_helpers.core import wire
 from fedlab_helpers.core.client import Clients
-from fedlab_helpers.core.messages import Received, Reply, Request, reason
+from fedlab_helpers.core.messages import ClientState, Received, Reply, Request, Transform, reason
 from fedlab_helpers.core.training import evaluate
-from fedlab_helpers.core.updates import ClientState, Transform
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.tasks.reviews.corpus import load_reviews
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
@@ -88,7 +87,7 @@ class Node:
         weights = unpack(sent).weights
         self.job.require_fit(weights)
         model.load_state_dict(weights)
-        return asdict(evaluate(model, self.reviews))
+        return dict(evaluate(model, self.reviews))
 
     def _clients(self) -> Clients:
         """Return the clients of the simulation, of which only this one has reviews here."""

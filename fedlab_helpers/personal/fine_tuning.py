@@ -10,9 +10,9 @@ from torch.nn.functional import nll_loss
 
 from fedlab_helpers.core import rows
 from fedlab_helpers.core.compute import child_seed
+from fedlab_helpers.core.messages import ClientState
 from fedlab_helpers.core.state import State, of_model, to_device
 from fedlab_helpers.core.training import Hooks, LocalConfig, evaluate, train
-from fedlab_helpers.core.updates import ClientState
 from fedlab_helpers.strategies.personal import pull_towards
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 

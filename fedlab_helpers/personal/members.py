@@ -181,7 +181,7 @@ class _Dealer:
         if convention not in self._known:
             task = self.task
             self._known[convention] = tuple(
-                replace(reviews, labels=torch.from_numpy(conventions.labels(texts, convention)))
+                reviews.with_targets(torch.from_numpy(conventions.labels(texts, convention)))
                 for reviews, texts in (
                     (task.train, task.train_reviews),
                     (task.test, task.test_reviews),

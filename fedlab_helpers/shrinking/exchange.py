@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from fedlab_helpers.compression import Compressed, Float16
 from fedlab_helpers.core.compute import child_seed
+from fedlab_helpers.core.messages import Codec
+from fedlab_helpers.core.model import use_own_randomness
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.rounds import sample_cohort
 from fedlab_helpers.core.training import LocalConfig, predict, train
-from fedlab_helpers.core.updates import Codec
 from fedlab_helpers.shrinking.distill import cooled, taught
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
-from fedlab_helpers.tasks.reviews.model import use_own_randomness
 
 View = Callable[[EncodedReviews], EncodedReviews]
 _ANSWERS = "answers"

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from fedlab_helpers.core.require import require_share
 from fedlab_helpers.core.state import State, of_model
-from fedlab_helpers.core.strategy import require_share
 from fedlab_helpers.core.training import Hooks
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 

@@ -3,8 +3,8 @@
 import torch
 
 from fedlab_helpers.core.compute import child_seed
+from fedlab_helpers.core.require import require_share
 from fedlab_helpers.core.state import of_model
-from fedlab_helpers.core.strategy import require_share
 from fedlab_helpers.shrinking.prune import resized
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 import torch
 
+from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.require import require_positive
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.strategy import require_positive
-from fedlab_helpers.core.updates import Update
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 ATTACKS = ("sign", "scale", "noise", "nan")
@@ -33,7 +33,7 @@ def flip_labels(
 ) -> list[EncodedReviews]:
     """Return the clients' reviews, with the two labels swapped at the hostile ones."""
     return [
-        replace(data, labels=1 - data.labels) if client in hostile else data
+        data.with_targets(1 - data.labels) if client in hostile else data
         for client, data in enumerate(clients)
     ]
 

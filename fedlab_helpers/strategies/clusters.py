@@ -9,18 +9,15 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
-from fedlab_helpers.core import compute, state, wire
+from fedlab_helpers.core import compute, rows, state, wire
 from fedlab_helpers.core.client import Clients
-from fedlab_helpers.core.history import RoundRecord
-from fedlab_helpers.core.ledger import Ledger, NoUpdateLeft
-from fedlab_helpers.core.means import Mean
-from fedlab_helpers.core.messages import Request
+from fedlab_helpers.core.history import NoUpdateLeft, RoundBooks, RoundRecord
+from fedlab_helpers.core.messages import ClientState, Codec, Request, Update
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.rounds import run, sample_cohort
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.strategy import ServerState, Strategy, require_cohort
+from fedlab_helpers.core.strategy import Mean, ServerState, Strategy, require_cohort
 from fedlab_helpers.core.training import Stopped, evaluate
-from fedlab_helpers.core.updates import ClientState, Codec, Update
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
@@ -121,11 +118,11 @@ def _train_one(
     crew: Clients,
     picks: dict[int, int],
     states: dict[int, ClientState],
-) -> Ledger:
+) -> RoundBooks:
     """Send one model to the whole cohort, and aggregate what those send back who took it."""
     server, takers = servers[place], [client for client, pick in picks.items() if pick == place]
     extra_like = strategy.extra_like(server.params)
-    ledger = Ledger(number, tuple(takers), crew.codec, server.params, extra_like)
+    ledger = RoundBooks(number, tuple(takers), crew.codec, server.params, extra_like)
     received = ledger.send(strategy.broadcast(server), copies=len(picks))
     requests = (Request(number, client, received) for client in takers)
     # Where nobody took it, or nobody's update can be used, it stays as it is.
@@ -135,7 +132,7 @@ def _train_one(
     return ledger
 
 
-def _record(cohort: tuple[int, ...], books: Sequence[Ledger]) -> RoundRecord:
+def _record(cohort: tuple[int, ...], books: Sequence[RoundBooks]) -> RoundRecord:
     """Return the books of all models as one record."""
     records = [book.record({}) for book in books]
     return RoundRecord(
@@ -160,7 +157,7 @@ class _Collecting(Strategy):
 
     def aggregate(self, server: ServerState, updates: Iterable[Update]) -> ServerState:
         """Return the state after a round."""
-        self.seen[:] = [wire.make_whole(update, server.params) for update in updates]
+        self.seen[:] = [rows.make_whole(update, server.params) for update in updates]
         return super().aggregate(server, self.seen)
 
 

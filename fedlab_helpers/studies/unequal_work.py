@@ -10,8 +10,7 @@ from dataclasses import replace
 from fedlab_helpers import strategies
 from fedlab_helpers.core.compute import intra_op_threads, numpy_rng
 from fedlab_helpers.core.history import History, RoundRecord
-from fedlab_helpers.core.pace import Pace, speeds
-from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.plan import Pace, Plan, speeds
 from fedlab_helpers.core.rounds import rounds
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig, evaluate

@@ -13,14 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from fedlab_helpers.core import compute, state, wire
-from fedlab_helpers.core.ledger import NoUpdateLeft
-from fedlab_helpers.core.means import Mean
-from fedlab_helpers.core.messages import Reply
+from fedlab_helpers.core import compute, rows, state, wire
+from fedlab_helpers.core.history import NoUpdateLeft
+from fedlab_helpers.core.messages import Reply, Update
 from fedlab_helpers.core.rounds import Plan, rounds, run, sample_cohort
-from fedlab_helpers.core.strategy import Strategy
+from fedlab_helpers.core.strategy import Mean, Strategy
 from fedlab_helpers.core.training import Hooks, LocalConfig, evaluate
-from fedlab_helpers.core.updates import Update
 from fedlab_helpers.strategies import fedavg, rowwise
 
 STEP = LocalConfig(1, None, 0.1, "sgd")
@@ -208,7 +206,7 @@ def test_one_hostile_client_cannot_end_a_run_that_averages_row_by_row(clients, s
 
     def whole(update):
         like = {n: torch.zeros_like(t) for n, t in small_model().state_dict().items()}
-        return wire.make_whole(update, like)
+        return rows.make_whole(update, like)
 
     (record,) = run(
         small_model(),
@@ -725,7 +723,7 @@ def test_dropout_between_lstm_layers_is_refused_by_name(clients):
 
 def test_a_strategy_of_the_readers_own_says_how_updates_combine(clients, small_model):
     def middle(base, updates):
-        deltas = [wire.make_whole(update, base).delta for update in updates]
+        deltas = [rows.make_whole(update, base).delta for update in updates]
         return {name: torch.stack([d[name] for d in deltas]).median(0).values for name in base}
 
     middle.per_row = False

@@ -23,7 +23,7 @@ flwr = pytest.importorskip("flwr", reason="needs Flower: pip install 'fedlab-hel
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict  # noqa: E402
 from local_grid import LocalGrid  # noqa: E402
 
-from fedlab_helpers.core.ledger import Ledger  # noqa: E402
+from fedlab_helpers.core.history import RoundBooks  # noqa: E402
 from fedlab_helpers.core.messages import Reply  # noqa: E402
 from fedlab_helpers.core.plan import Plan  # noqa: E402
 from fedlab_helpers.core.rounds import run  # noqa: E402
@@ -37,10 +37,7 @@ from fedlab_helpers.network.keys import make_certificates, make_key  # noqa: E40
 from fedlab_helpers.network.machines import Network  # noqa: E402
 from fedlab_helpers.network.processes import wait_for  # noqa: E402
 from fedlab_helpers.tasks.reviews.corpus import load_reviews  # noqa: E402
-from fedlab_helpers.tasks.reviews.words import (  # noqa: E402
-    Vocabulary,
-    tokenize_all,
-)
+from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize_all
 
 MODEL = {"embedding_dim": 6, "hidden_size": 5, "pooling": "mean", "dropout": 0.2, "seed": 1}
 
@@ -239,13 +236,13 @@ def test_who_answers_in_vain_goes_back_to_what_it_kept(
     job = replace(job, strategy=strategy, codec=codec, plan=plan)
     records = play(job, files, tmp_path, app=in_vain(1, 2, damage), timeout=1.0)
     assert left_out(records) == [[], [1], [], []]
-    read = Ledger.read
+    read = RoundBooks.read
 
     def lose(ledger, reply):
         lost = ledger.round == 2 and reply.client == 1
         return read(ledger, Reply(1, failure="lost") if lost else reply)
 
-    monkeypatch.setattr(Ledger, "read", lose)
+    monkeypatch.setattr(RoundBooks, "read", lose)
     assert bits(runs.weights(tmp_path)) == bits(simulated(job, files)[0])
 
 

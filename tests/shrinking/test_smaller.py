@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from fedlab_helpers.core.model import use_own_randomness
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,12 +35,7 @@ from fedlab_helpers.shrinking import (
     unit_sizes,
 )
 from fedlab_helpers.shrinking.onnx_model import to_onnx
-from fedlab_helpers.tasks.reviews.model import (
-    CELLS,
-    OwnWordsLSTM,
-    SentimentLSTM,
-    use_own_randomness,
-)
+from fedlab_helpers.tasks.reviews.model import CELLS, OwnWordsLSTM, SentimentLSTM
 from fedlab_helpers.tasks.reviews.words import Vocabulary
 
 each_cell = pytest.mark.parametrize("cell", sorted(CELLS))
@@ -302,7 +298,7 @@ def test_hashed_words_share_rows_by_their_text(reviews):
     hashed = hash_reviews(data, vocab, 4).tokens[0].tolist()
     assert hashed[3] == 0
     assert set(hashed[:3]) <= {2, 3}
-    turned = replace(data, tokens=torch.tensor([[3, 1, 2, 0]]))
+    turned = data.with_inputs(torch.tensor([[3, 1, 2, 0]]), data.lengths)
     again = hash_reviews(turned, other, 4).tokens[0].tolist()
     assert again == [hashed[0], 1, hashed[2], 0]
 
@@ -329,7 +325,7 @@ def test_the_higher_the_temperature_the_more_even():
 
 def test_the_target_mixes_teacher_and_label(reviews):
     data, logits = reviews(2), torch.tensor([[2.0, 0.0], [0.0, 2.0]])
-    data = replace(data, labels=torch.tensor([1, 1]))
+    data = data.with_targets(torch.tensor([1, 1]))
     mixed = taught(data, logits, 2.0, trust=0.5).labels
     assert mixed[0].tolist() == pytest.approx([0.7311 / 2, 0.5 + 0.2689 / 2], abs=1e-4)
     assert taught(data, logits, 2.0, trust=1.0).labels[1, 1] == pytest.approx(0.7311, abs=1e-4)
@@ -353,7 +349,7 @@ def test_hard_labels_as_probabilities_train_the_same(small_model, reviews):
     data = reviews(30)
     one, other = small_model(), small_model()
     train(one, data, QUICK)
-    sharp = replace(data, labels=torch.nn.functional.one_hot(data.labels, 2).float())
+    sharp = data.with_targets(torch.nn.functional.one_hot(data.labels, 2).float())
     train(other, sharp, QUICK)
     for name, tensor in one.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
@@ -362,7 +358,7 @@ def test_hard_labels_as_probabilities_train_the_same(small_model, reviews):
 def test_a_student_without_a_label_learns_from_its_teacher(small_model, reviews):
     teacher, data, exam = small_model(), reviews(200), reviews(100, seed=9)
     train(teacher, data, LocalConfig(epochs=10, lr=0.02))
-    unlabelled = replace(data, labels=torch.zeros_like(data.labels))
+    unlabelled = data.with_targets(torch.zeros_like(data.labels))
     lesson = taught(unlabelled, predict(teacher, data), 2.0, trust=1.0)
     student = SentimentLSTM(50, 4, 3, seed=1, cell="gru")
     train(student, lesson, LocalConfig(epochs=15, lr=0.02), hooks=cooled(2.0))
@@ -421,7 +417,7 @@ def test_labels_of_public_reviews_are_not_looked_at(small_model, clients, review
     ends = []
     for label in (0, 1):
         public = reviews(50, seed=5)
-        public = replace(public, labels=torch.full_like(public.labels, label))
+        public = public.with_targets(torch.full_like(public.labels, label))
         models = players(small_model)
         list(distillation_rounds(models, clients, public, PLAN, temperature=2.0))
         ends.append([bits(model.state_dict()) for model in models])
@@ -444,7 +440,7 @@ def test_two_rounds_by_hand(small_model, clients, reviews, bits):
         mean = torch.stack(said).mean(0).half().float()
         for client, model in enumerate(others):
             seed = child_seed(7, "learn", number, client)
-            lesson = replace(public, labels=(mean / 3).softmax(1))
+            lesson = public.with_targets((mean / 3).softmax(1))
             hooks = Hooks(logits=lambda z: z / 3, loss=lambda m, loss: loss * 9)
             train(model, lesson, learn, seed=seed, hooks=hooks)
     for model, other in zip(models, others, strict=True):

@@ -10,11 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedlab_helpers.core import state, wire
+from fedlab_helpers.core import rows, state, wire
 from fedlab_helpers.core.compute import child_seed
-from fedlab_helpers.core.means import Mean
 from fedlab_helpers.core.rounds import Plan, rounds, run
-from fedlab_helpers.core.strategy import Strategy
+from fedlab_helpers.core.strategy import Mean, Strategy
 from fedlab_helpers.core.training import LocalConfig, train
 from fedlab_helpers.strategies import fedavg, rowwise, uniform
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
@@ -139,7 +138,7 @@ class InFloat32(Strategy):
     def aggregate(self, server, updates):
         total, count = state.zeros_like(server.params), 0
         for update in updates:
-            total, count = state.add(total, wire.make_whole(update, total).delta), count + 1
+            total, count = state.add(total, rows.make_whole(update, total).delta), count + 1
         params = state.add(server.params, total, 1 / count)
         return replace(server, params=params, round=server.round + 1)
 
@@ -190,7 +189,7 @@ class Recorder:
     seen: dict = field(default_factory=lambda: defaultdict(list))
 
     def __call__(self, update, kept, rng):
-        self.seen[update.client].append(wire.make_whole(update, self.like).delta)
+        self.seen[update.client].append(rows.make_whole(update, self.like).delta)
         return update, kept
 
 

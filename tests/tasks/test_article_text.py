@@ -21,11 +21,7 @@ from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.task import load_task
 from fedlab_helpers.tasks.reviews.token_cache import TokenCache
-from fedlab_helpers.tasks.reviews.words import (
-    Vocabulary,
-    count_words,
-    tokenize,
-)
+from fedlab_helpers.tasks.reviews.words import Vocabulary, count_words, tokenize
 
 PHRASES = ("房间很干净，", "服务很好。", "书不好！", "键盘坏了，", "满意", "不")
 SALTS = range(8)

@@ -13,18 +13,9 @@ from hypothesis import strategies as st
 
 from fedlab_helpers.tasks.reviews import words
 from fedlab_helpers.tasks.reviews.corpus import Review
-from fedlab_helpers.tasks.reviews.encoded import (
-    Batch,
-    EncodedReviews,
-    encode_reviews,
-)
+from fedlab_helpers.tasks.reviews.encoded import Batch, EncodedReviews, encode_reviews
 from fedlab_helpers.tasks.reviews.token_cache import TokenCache
-from fedlab_helpers.tasks.reviews.words import (
-    PADDING,
-    UNKNOWN,
-    Vocabulary,
-    count_words,
-)
+from fedlab_helpers.tasks.reviews.words import PADDING, UNKNOWN, Vocabulary, count_words
 
 TOKEN_LISTS = st.lists(st.lists(st.sampled_from("好坏书房很不"), max_size=6), max_size=8)
 quick = settings(max_examples=50)

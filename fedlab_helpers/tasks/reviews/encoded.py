@@ -8,12 +8,7 @@ import torch
 from torch import Tensor
 
 from fedlab_helpers.tasks.reviews.corpus import Review
-from fedlab_helpers.tasks.reviews.words import (
-    PADDING,
-    UNKNOWN,
-    Vocabulary,
-    tokenize_all,
-)
+from fedlab_helpers.tasks.reviews.words import PADDING, UNKNOWN, Vocabulary, tokenize_all
 
 _BATCHES_IN_POOL = 16  # texts are sorted by length within this many batches
 
