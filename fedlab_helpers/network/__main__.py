@@ -25,7 +25,7 @@ def up(chosen: argparse.Namespace) -> None:
     task = load_task()
     parts = task.deal(chosen.partition, chosen.nodes, numpy_rng(0, "partition"))
     owned = ([task.train_reviews[place] for place in part] for part in parts)
-    files = write_reviews(chosen.folder / "own", owned)
+    files = write_reviews(chosen.folder / "own", owned, task.classes)
     for end in ("SIGINT", "SIGTERM", "SIGHUP"):  # a shell's background jobs ignore the first
         number = getattr(signal, end, None)
         nohup = end == "SIGHUP" and number and signal.getsignal(number) is signal.SIG_IGN
@@ -44,9 +44,10 @@ def up(chosen: argparse.Namespace) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Hand a job to a network that is up, and print its rounds as they come."""
-    words = load_task().vocab.words[2:]
+    task = load_task()
     plan = Plan(chosen.rounds, local=LocalConfig(lr=chosen.lr))
-    job = Job(words, plan, strategy=chosen.strategy, codec=chosen.codec)
+    names = {"strategy": chosen.strategy, "codec": chosen.codec, "classes": task.classes}
+    job = Job(task.vocab.words[2:], plan, **names)
     results = runs.submit(chosen.folder, job, chosen.timeout)
     for record in runs.records(results, chosen.timeout * (chosen.rounds + 2) + 60):
         print(
@@ -61,17 +62,17 @@ def run(chosen: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m fedlab_helpers.network", description=__doc__.splitlines()[0]
+        prog="python -m fedlab_helpers network", description="A network on this machine."
     )
     parser.add_argument("--folder", type=Path, default=Path("network"), help="of logs and results")
     commands = parser.add_subparsers(required=True)
-    start = commands.add_parser("up", help=up.__doc__)
+    start = commands.add_parser("up", help="start a SuperLink and SuperNodes")
     start.set_defaults(command=up)
     start.add_argument("--nodes", type=int, default=3)
     start.add_argument("--partition", choices=sorted(DEALS), default="iid")
     start.add_argument("--secure", action="store_true", help="TLS, and nodes with keys")
     start.add_argument("--port", type=int, default=8000)
-    submit = commands.add_parser("run", help=run.__doc__)
+    submit = commands.add_parser("run", help="hand a job to a network that is up")
     submit.set_defaults(command=run)
     submit.add_argument("--rounds", type=int, default=3)
     submit.add_argument("--strategy", choices=sorted(OFFERS), default="fedavg")

@@ -15,6 +15,7 @@ from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.strategies.registry import OFFERS
+from fedlab_helpers.tasks.reviews.labels import BUILT_IN, require_names
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.words import Vocabulary
 
@@ -40,9 +41,11 @@ class Job:
         codec: of updates, a name in `CODECS`.
         model: arguments of `SentimentLSTM` beside the number of words.
         max_len: words of a review that are read.
+        classes: what they are called, by number; nodes whose files call them otherwise are
+            refused.
 
     Raises:
-        ValueError: a name is not known.
+        ValueError: a name is not known, or classes are not told apart by theirs.
     """
 
     words: tuple[str, ...]
@@ -52,8 +55,12 @@ class Job:
     codec: str = "touched_rows"
     model: Mapping[str, Any] = field(default_factory=lambda: {"pooling": "mean", "seed": 0})
     max_len: int = 64
+    classes: tuple[str, ...] = BUILT_IN
 
     def __post_init__(self):
+        names = require_names(self.classes, "classes")
+        if odd := [n for place, n in enumerate(names) if n.isdigit() and n != str(place)]:
+            raise ValueError(f"classes: got {names}, but nodes may write {odd[0]!r} for a number")
         by_row = OFFERS.get(self.strategy) and self.new_strategy().combine.per_row
         if by_row and self.codec != "touched_rows":
             raise ValueError(
@@ -69,7 +76,7 @@ class Job:
     @cached_property
     def vocab(self) -> Vocabulary:
         """The vocabulary."""
-        return Vocabulary(self.words)
+        return Vocabulary(self.words, classes=self.classes, max_len=self.max_len)
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -105,6 +112,7 @@ class Job:
         """Return what must be equal for a checkpoint to be of this job, beside its plan."""
         words = hashlib.sha256("\n".join(self.words).encode()).hexdigest()
         own = {name: getattr(self, name) for name in ("codec", "max_len")}
+        own["classes"] = list(self.classes)
         return {**own, "words": words, "options": dict(self.options), "model": dict(self.model)}
 
     def to_json(self) -> str:
@@ -124,6 +132,7 @@ class Job:
             values = json.loads(text)
             plan = values.pop("plan")
             plan = Plan(**{**plan, "local": LocalConfig(**plan["local"])})
-            return cls(**values | {"words": tuple(values["words"]), "plan": plan})
+            lists = {name: tuple(values[name]) for name in ("words", "classes")}
+            return cls(**values | lists | {"plan": plan})
         except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(f"job: not the JSON of one: {error!r}"[:500]) from error

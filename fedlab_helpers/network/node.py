@@ -49,10 +49,14 @@ class Node:
     def owning(cls, job: Job, client: int, path: str | Path) -> "Node":
         """Return the node that owns the reviews of a CSV file, columns "text" and "label".
 
+        All of its rows are trained on, be they of one class only: it is a part of what the run
+        learns from. A label is the name of one of the job's classes, or its number.
+
         Raises:
-            ValueError: the file cannot be read as meant.
+            ValueError: the file cannot be read as meant, or calls the classes otherwise.
         """
-        return cls(job, client, encode_reviews(load_reviews(path), job.vocab, job.max_len))
+        reviews = load_reviews(path, labels=job.classes, clean=False)
+        return cls(job, client, encode_reviews(reviews, job.vocab, job.max_len))
 
     def train(self, number: int, sent: Mapping[str, bytes], kept: ClientState) -> Reply:
         """Return what the node answers in round `number`; whatever goes wrong is in it.

@@ -22,21 +22,13 @@ _ANSWERS = "answers"
 
 @dataclass(frozen=True, eq=False)
 class Exchange:
-    """One finished round of federated distillation.
+    """One finished round of federated distillation."""
 
-    Args:
-        round: from 1.
-        cohort: the clients that took part.
-        consensus: the mean of their logits on the public reviews, as decoded, (N, C).
-        bytes_up: sent by the cohort.
-        bytes_down: sent to it.
-    """
-
-    round: int
-    cohort: tuple[int, ...]
-    consensus: Tensor
-    bytes_up: int
-    bytes_down: int
+    round: int  # from 1
+    cohort: tuple[int, ...]  # the clients that took part
+    consensus: Tensor  # the mean of their logits on the public reviews, as decoded, (N, C)
+    bytes_up: int  # sent by the cohort
+    bytes_down: int  # sent to it
 
 
 def distillation_rounds(
@@ -81,10 +73,12 @@ def distillation_rounds(
     sides = list(zip(models, clients, views, strict=True))
     for number in range(1, plan.rounds + 1):
         cohort = sample_cohort(plan, number, len(clients))
-        sent = [
-            codec.encode({_ANSWERS: _answer(*sides[client], public, plan, number, client)})
-            for client in cohort
-        ]
+        sent = []
+        for client in cohort:
+            model, own, view = sides[client]
+            seed = child_seed(plan.seed, "local", number, client)
+            train(model, view(own), plan.local, seed=seed)
+            sent.append(codec.encode({_ANSWERS: predict(model, view(public))}))
         answers = torch.stack([codec.decode(payload)[_ANSWERS] for payload in sent])
         back = codec.encode({_ANSWERS: answers.mean(0)})
         consensus = codec.decode(back)[_ANSWERS]
@@ -92,21 +86,5 @@ def distillation_rounds(
         for client in cohort:
             model, _, view = sides[client]
             seed = child_seed(plan.seed, "learn", number, client)
-            config = learn or plan.local
-            train(model, view(lesson), config, seed=seed, hooks=cooled(temperature))
+            train(model, view(lesson), learn or plan.local, seed=seed, hooks=cooled(temperature))
         yield Exchange(number, cohort, consensus, sum(map(len, sent)), len(back) * len(cohort))
-
-
-def _answer(
-    model: nn.Module,
-    reviews: EncodedReviews,
-    view: View,
-    public: EncodedReviews,
-    plan: Plan,
-    number: int,
-    client: int,
-) -> Tensor:
-    """Train a client's model on its own reviews, and return its logits of the public ones."""
-    seed = child_seed(plan.seed, "local", number, client)
-    train(model, view(reviews), plan.local, seed=seed)
-    return predict(model, view(public))

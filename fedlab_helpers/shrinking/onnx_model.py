@@ -3,6 +3,7 @@
 The graph is written by hand, node by node: fourteen of them are all that the model does.
 """
 
+import json
 import logging
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from fedlab_helpers.tasks.reviews.words import Vocabulary
 _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
 _PACKED = {4: TensorProto.INT4, 2: TensorProto.INT2}
 WORDS = "words"  # the key under which the vocabulary stands in the file
+CLASSES, MAX_LEN = "classes", "max_len"  # what classes are called; how far a model reads
 
 
 class _Graph:
@@ -66,19 +68,21 @@ def to_onnx(model: SentimentLSTM, vocab: Vocabulary | None, *, bits: int = 32) -
 
     Args:
         model: with one recurrent layer of any cell, and either pooling.
-        vocab: whose words are written into the file, by the id that each has; None: none are.
+        vocab: whose words are written into the file, by the id that each has, and with them what
+            it knows of classes and of the length that is read; None: nothing is.
         bits: of the weights in matrices: 32, 8, 4 or 2. In few, rows of the table are widened
             after they are looked up: else the whole table would be, for each review.
 
     Raises:
-        ValueError: the vocabulary is not of the model's size, or `bits` is none of these.
+        ValueError: the vocabulary is not of the model's size, or names other classes, or `bits`
+            is none of these.
     """
     if bits not in (32, 8, *_PACKED):
         raise ValueError(f"bits: got {bits!r}, expected 32, 8, 4 or 2")
     require_plain(model)
-    state = {name: tensor.numpy() for name, tensor in of_model(model).items()}
+    state = {name: tensor.cpu().numpy() for name, tensor in of_model(model).items()}
     if vocab is not None:
-        _require_vocabulary(vocab, len(state["embedding.weight"]))
+        _require_vocabulary(vocab, len(state["embedding.weight"]), len(state["head.bias"]))
     graph = _Graph(bits)
     graph.add("Transpose", ["tokens"], "steps", perm=[1, 0])  # (T, B)
     graph.add("Equal", ["steps", graph.constant("padding", np.int64(0))], "is_padding")
@@ -91,11 +95,13 @@ def to_onnx(model: SentimentLSTM, vocab: Vocabulary | None, *, bits: int = 32) -
     return _finished(graph, len(state["head.bias"]), vocab)
 
 
-def _require_vocabulary(vocab: Vocabulary, rows: int) -> None:
+def _require_vocabulary(vocab: Vocabulary, rows: int, classes: int) -> None:
     if len(vocab) != rows:
         raise ValueError(f"vocab: got {len(vocab)} words, expected {rows}, the model's rows")
     if odd := [word for word in vocab.words if "\n" in word]:
         raise ValueError(f"vocab: got {odd[:3]}, expected words without line breaks")
+    if vocab.classes is not None and len(vocab.classes) != classes:
+        raise ValueError(f"vocab: got classes {vocab.classes}, expected the model's {classes}")
 
 
 def _look_up(graph: _Graph, table: np.ndarray) -> None:
@@ -147,7 +153,12 @@ def _finished(graph: _Graph, classes: int, vocab: Vocabulary | None) -> onnx.Mod
     opset, ir = (25, 13) if graph.bits == 2 else (21, 10)
     made = helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
     if vocab is not None:
-        helper.set_model_props(made, {WORDS: "\n".join(vocab.words[2:])})
+        told = {WORDS: "\n".join(vocab.words[2:])}
+        if vocab.classes is not None:
+            told[CLASSES] = json.dumps(vocab.classes)
+        if vocab.max_len is not None:
+            told[MAX_LEN] = str(vocab.max_len)
+        helper.set_model_props(made, told)
     onnx.checker.check_model(made, full_check=True)
     return made
 
@@ -165,7 +176,17 @@ def quantize_dynamically(path: str | Path, to: str | Path) -> None:
 
 
 def run_onnx(content: bytes, reviews: EncodedReviews, batch_size: int = 256) -> Tensor:
-    """Return the logits that ONNX Runtime gives, (N, C), on one thread."""
+    """Return the logits that ONNX Runtime gives, (N, C), on one thread.
+
+    Raises:
+        ValueError: there is no review (the runtime ends the process then), or word ids stand
+            elsewhere than in the first `lengths` places.
+    """
+    if not len(reviews):
+        raise ValueError("reviews: got none, expected at least one")
+    inside = torch.arange(reviews.tokens.shape[1]) < reviews.lengths.cpu()[:, None]
+    if not torch.equal(reviews.tokens.cpu() > 0, inside):
+        raise ValueError("reviews: got padding inside a review, or a word id outside or below 0")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -26,15 +26,12 @@ def smallest_masks(model: nn.Module, share: float) -> State:
         Name of each matrix -> bool tensor of its shape, True where the weight stays.
     """
     require_share(share=share)
-    matrices = {n: p.detach().abs() for n, p in model.named_parameters() if p.dim() == 2}
-    return {name: _all_but_smallest(matrix, share) for name, matrix in matrices.items()}
-
-
-def _all_but_smallest(sizes: Tensor, share: float) -> Tensor:
-    """Return a mask of this shape, False where a value is among the smallest."""
-    mask = torch.ones(sizes.numel(), dtype=torch.bool)
-    mask[sizes.flatten().topk(int(share * len(mask)), largest=False).indices] = False
-    return mask.view_as(sizes)
+    masks = {n: torch.ones_like(p, dtype=torch.bool) for n, p in model.named_parameters()}
+    masks = {name: mask for name, mask in masks.items() if mask.dim() == 2}
+    for name, mask in masks.items():
+        sizes = model.get_parameter(name).detach().abs().flatten()
+        mask.view(-1)[sizes.topk(int(share * len(sizes)), largest=False).indices] = False
+    return masks
 
 
 def apply_masks(model: nn.Module, masks: State) -> None:
@@ -113,7 +110,8 @@ def require_plain(model: SentimentLSTM) -> None:
 
 
 def resized(model: SentimentLSTM, state: State) -> SentimentLSTM:
-    """Return a model of the same kind with these weights, and of the sizes that they have."""
+    """Return a model of the same kind with these weights, and of the sizes that they have; what is
+    frozen in the one is frozen in the other."""
     require_plain(model)
     words, width = state["embedding.weight"].shape
     classes, hidden = state["head.weight"].shape
@@ -123,4 +121,7 @@ def resized(model: SentimentLSTM, state: State) -> SentimentLSTM:
         cell=cell, pooling=model.pooling, dropout=model.dropout.p, seed=0,
     )  # fmt: skip
     made.load_state_dict(state)
+    made.to(state["head.weight"].device).train(model.training)
+    for name, parameter in model.named_parameters():
+        made.get_parameter(name).requires_grad_(parameter.requires_grad)
     return made

@@ -8,23 +8,23 @@ from fedlab_helpers.core.state import of_model
 from fedlab_helpers.shrinking.prune import resized
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import Vocabulary
+from fedlab_helpers.tasks.reviews.words import UNKNOWN, Vocabulary
 
-UNKNOWN = 1
+
+def _reading(reviews: EncodedReviews, tokens: torch.Tensor) -> EncodedReviews:
+    return reviews.with_inputs(tokens, reviews.lengths)
 
 
 def trim_reviews(reviews: EncodedReviews, size: int) -> EncodedReviews:
     """Return the reviews with the first `size` word ids; all others are unknown. Ids are by how
     often a word is seen, so these are the most frequent."""
-    tokens = reviews.tokens
-    return reviews.with_inputs(tokens.where(tokens < size, UNKNOWN), reviews.lengths)
+    return _reading(reviews, reviews.tokens.where(reviews.tokens < size, UNKNOWN))
 
 
 def trim_model(model: SentimentLSTM, size: int) -> SentimentLSTM:
     """Return a copy of the model with the first `size` rows of its table of words.
 
-    Raises:
-        ValueError: the table has fewer, or there would be no word beside padding and unknown.
+    Raises ValueError for more than there are, or fewer than 3: two are padding and unknown.
     """
     state = of_model(model)
     rows = len(state["embedding.weight"])
@@ -39,19 +39,12 @@ def hash_reviews(reviews: EncodedReviews, vocab: Vocabulary, size: int) -> Encod
 
     Weinberger et al. 2009, arXiv:0902.2206. A file of the model needs no words: a hash tells the
     row. Padding and unknown keep their ids; so do words that the vocabulary does not have.
-
-    Args:
-        reviews: encoded with the vocabulary.
-        vocab: of all words.
-        size: ids there will be, at least 3.
-
-    Raises:
-        ValueError: the size is less.
+    The vocabulary is that of the reviews. Raises ValueError for a size below 3.
     """
     if size < 3:
         raise ValueError(f"size: got {size!r}, expected at least 3")
     shared = [0, UNKNOWN, *(2 + child_seed(0, word) % (size - 2) for word in vocab.words[2:])]
-    return reviews.with_inputs(torch.tensor(shared)[reviews.tokens], reviews.lengths)
+    return _reading(reviews, torch.tensor(shared)[reviews.tokens])
 
 
 def drop_words(reviews: EncodedReviews, share: float, rng: torch.Generator) -> EncodedReviews:
@@ -59,6 +52,4 @@ def drop_words(reviews: EncodedReviews, share: float, rng: torch.Generator) -> E
     by heart."""
     require_share(share=share)
     hit = torch.rand(reviews.tokens.shape, generator=rng) < share
-    return reviews.with_inputs(
-        reviews.tokens.where(~hit | (reviews.tokens == 0), UNKNOWN), reviews.lengths
-    )
+    return _reading(reviews, reviews.tokens.where(~hit | (reviews.tokens == 0), UNKNOWN))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.special import rel_entr
 
 Parts = list[np.ndarray]  # one sorted int64 array of indices a client
 
@@ -35,15 +36,15 @@ def dirichlet(
     the place of labels, it is the domains that are dealt unevenly.
 
     Raises:
-        ValueError: `alpha` is not a finite number above 0, or the clients cannot all have
-            `min_size` examples.
+        ValueError: `alpha` is not a finite number above 0, the clients cannot all have
+            `min_size` examples, or the labels are no classes, one an example.
     """
     if not 0 < alpha < np.inf:
         raise ValueError(f"alpha: got {alpha!r}, expected a finite number above 0")
     if min_size < 1:
         raise ValueError(f"min_size: got {min_size!r}, expected at least 1")
     _require_enough(len(labels), n_clients, min_size)
-    labels = np.asarray(labels)
+    labels = _classes(labels)
     owner = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
@@ -60,10 +61,11 @@ def by_domain(domains: Sequence[str], n_clients: int, rng: np.random.Generator) 
     of equal size. Clients come in the order of the domains' names.
 
     Raises:
-        ValueError: there are fewer clients than domains, or more than examples.
+        ValueError: there are fewer clients than domains, or more than examples, or the domains are
+            numbers with a fraction, or missing.
     """
     _require_enough(len(domains), n_clients)
-    domains = np.asarray(domains)
+    domains = _classes(domains, "domains")
     names, sizes = np.unique(domains, return_counts=True)
     if n_clients < len(names):
         raise ValueError(
@@ -90,13 +92,14 @@ def shards(
     more labels than that. With two labels, `per_client=1` gives one-sided clients.
 
     Raises:
-        ValueError: `per_client` is below 1, or there are more shards than examples.
+        ValueError: `per_client` is below 1, there are more shards than examples, or the labels are
+            no classes, one an example.
     """
     if per_client < 1:
         raise ValueError(f"per_client: got {per_client!r}, expected at least 1")
     _require_enough(len(labels), n_clients, per_client)
     shuffled = rng.permutation(len(labels))
-    by_label = shuffled[np.asarray(labels)[shuffled].argsort(kind="stable")]
+    by_label = shuffled[_classes(labels)[shuffled].argsort(kind="stable")]
     cut = np.array_split(by_label, n_clients * per_client)
     dealt = rng.permutation(len(cut)).reshape(n_clients, per_client)
     return [np.sort(np.concatenate([cut[shard] for shard in mine])) for mine in dealt]
@@ -179,7 +182,7 @@ def describe(
         (Lin 1991, doi:10.1109/18.61115).
 
     Raises:
-        ValueError: there is no client, or one without examples.
+        ValueError: there is no client, or one without examples, or the labels are no classes.
     """
     if not parts or not all(len(part) for part in parts):
         raise ValueError(f"parts: sizes {[len(part) for part in parts]}, expected all above 0")
@@ -187,23 +190,34 @@ def describe(
     for kind, values in (("label", labels), ("domain", domains)):
         if values is None:
             continue
-        names, codes = np.unique(np.asarray(values), return_inverse=True)
+        names, codes = np.unique(_classes(values, f"{kind}s"), return_inverse=True)
         counts = np.array([np.bincount(codes[part], minlength=len(names)) for part in parts])
         shares = counts / counts.sum(axis=1, keepdims=True)
         columns |= {f"{kind} {n}": shares[:, i] for i, n in enumerate(names)}
-        columns[f"{kind} divergence"] = _jensen_shannon(shares, counts.sum(0) / counts.sum())
+        whole = counts.sum(0) / counts.sum()
+        middle = (shares + whole) / 2
+        # SciPy's jensenshannon is not a number where two shares are the same but for rounding.
+        nats = (rel_entr(shares, middle) + rel_entr(whole, middle)).sum(axis=1) / 2
+        columns[f"{kind} divergence"] = nats.clip(0) / np.log(2)
     return pd.DataFrame(columns).rename_axis("client")
 
 
-def _jensen_shannon(shares: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Return the divergence in bits of each row of (K, C) from the (C,) of the whole."""
-    middle = (shares + whole) / 2
-
-    def relative_entropy(p: np.ndarray) -> np.ndarray:
-        ratio = np.divide(p, middle, out=np.ones_like(middle), where=middle > 0)
-        return (p * np.log2(np.where(ratio > 0, ratio, 1))).sum(axis=1)
-
-    return (relative_entropy(shares) + relative_entropy(np.broadcast_to(whole, shares.shape))) / 2
+def _classes(labels: Sequence[int] | Sequence[str], argument: str = "labels") -> np.ndarray:
+    """Return labels, whole numbers or names, as an array, (N,); raise ValueError for any other."""
+    found = np.asarray(labels)
+    if found.ndim != 1:
+        raise ValueError(
+            f"{argument}: got shape {found.shape}, expected one class an example, ({len(found)},)"
+        )
+    kinds = {type(label) for label in found} if found.dtype == object else {found.dtype.type}
+    allowed = (str, bool, int, np.integer, np.bool_)
+    if odd := sorted(kind.__name__ for kind in kinds if not issubclass(kind, allowed)):
+        raise ValueError(
+            f"{argument}: got {odd[0]} values, expected classes: whole numbers or names, none "
+            "missing. Bin a continuous target first, e.g. pandas.qcut(targets, 4, labels=False), "
+            "in equal parts, or np.digitize(targets, edges)"
+        )
+    return found
 
 
 def _require_enough(n_examples: int, n_clients: int, min_size: int = 1) -> None:

@@ -1,5 +1,8 @@
 """The exported graph: the same answers as PyTorch's, in few bytes, with its words inside."""
 
+import json
+import os
+import re
 import subprocess
 import sys
 
@@ -9,9 +12,12 @@ import pytest
 import torch
 
 from fedlab_helpers.core.training import LocalConfig, predict, train
-from fedlab_helpers.shrinking import Rounded, classify
+from fedlab_helpers.shrinking import Rounded
+from fedlab_helpers.shrinking.classify import answer
 from fedlab_helpers.shrinking.onnx_model import quantize_dynamically, run_onnx, to_onnx
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import CELLS, SentimentLSTM
+from fedlab_helpers.tasks.reviews.task import load_task
 from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize
 
 VOCAB = Vocabulary(f"word{i}" for i in range(48))  # of the small model's 50 ids
@@ -110,66 +116,158 @@ def test_a_file_may_hold_no_words(small_model, reviews):
     )
 
 
+def test_names_and_length_travel_with_the_words(small_model):
+    vocab = Vocabulary(VOCAB.words[2:], classes=("差评", "好评"), max_len=9)
+    told = session_of(to_onnx(small_model(), vocab)).get_modelmeta().custom_metadata_map
+    assert (json.loads(told["classes"]), told["max_len"]) == (["差评", "好评"], "9")
+    assert {*session_of(to_onnx(small_model(), VOCAB)).get_modelmeta().custom_metadata_map} == {
+        "words"
+    }
+    three = Vocabulary(VOCAB.words[2:], classes=("差", "中", "好"))
+    with pytest.raises(ValueError, match=r"vocab: got classes .*expected the model's 2"):
+        to_onnx(small_model(), three)
+
+
+def test_reviews_that_the_runtime_cannot_take_are_refused(small_model, reviews):
+    content, data = to_onnx(small_model(pooling="mean"), VOCAB).SerializeToString(), reviews(3)
+    with pytest.raises(ValueError, match="reviews: got none"):
+        run_onnx(content, data.subset([]))
+    nothing, inside, below, beyond = (data.tokens.clone() for _ in range(4))
+    nothing[1], inside[0, 0], below[2, 0] = 0, 0, -1
+    beyond[0, -1], lengths = 5, data.lengths.clamp(max=beyond.shape[1] - 1)
+    for tokens in (nothing, inside, below):
+        with pytest.raises(ValueError, match="reviews: got padding inside a review"):
+            run_onnx(content, EncodedReviews(tokens, data.lengths, data.labels))
+    with pytest.raises(ValueError, match="word id outside"):
+        run_onnx(content, EncodedReviews(beyond, lengths, data.labels))
+
+
 # The script
 
 
 SENTENCE = "房间很干净,就是 早餐一般"
+WORDS = ["房间", "很", "干净", "早餐", "差"]
+
+
+def tiny(path, classes=None, max_len=None, num_classes=2):
+    """Write a model of five words, and return the probabilities it gives for some words."""
+    model = SentimentLSTM(7, 4, 3, num_classes, pooling="mean", seed=0).eval()
+    vocab = Vocabulary(WORDS, classes=classes, max_len=max_len)
+    onnx.save(to_onnx(model, vocab), path)
+
+    def shares(words):
+        ids = torch.tensor([vocab.encode(words)])
+        return model(ids, torch.tensor([ids.shape[1]])).detach().softmax(1)[0].tolist()
+
+    return shares
 
 
 @pytest.fixture
 def model_file(tmp_path):
-    words = ["房间", "很", "干净", "早餐", "差"]
-    model = SentimentLSTM(7, 4, 3, pooling="mean", seed=0)
     path = tmp_path / "model.onnx"
-    onnx.save(to_onnx(model, Vocabulary(words)), path)
-    ids = [Vocabulary(words).encode(tokenize(SENTENCE))]
-    logits = model.eval()(torch.tensor(ids), torch.tensor([len(ids[0])]))
-    return path, f"positive: {float(logits.detach().softmax(1)[0, 1]):.1%}"
+    shares = tiny(path, ("negative", "positive"))
+    return path, f"positive: {shares(tokenize(SENTENCE))[1]:.1%}"
 
 
-def test_the_script_answers_as_the_model_does(model_file):
+def command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True, text=True, encoding="utf-8", **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("module", ["fedlab_helpers.shrinking.classify", "fedlab_helpers classify"])
+def test_the_script_answers_as_the_model_does(model_file, module):
     path, expected = model_file
-    command = [sys.executable, "-m", "fedlab_helpers.shrinking.classify", str(path), SENTENCE]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8")
-    assert run.stdout.strip() == expected
-    assert run.stderr == ""
+    done = command("-m", *module.split(), path, SENTENCE)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, expected, "")
 
 
 def test_the_script_needs_no_torch(model_file):
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from fedlab_helpers.shrinking.classify import main\n"
-        f"main({str(model_file[0])!r}, {SENTENCE!r})"
+        "from fedlab_helpers.__main__ import main\n"
+        f"sys.exit(main(['classify', {str(model_file[0])!r}, {SENTENCE!r}]))"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8"
-    )
-    assert run.stdout.strip() == model_file[1]
+    assert command("-c", code).stdout.strip() == model_file[1]
 
 
-def test_a_long_sentence_is_cut_as_in_training(model_file, capsys):
-    path = str(model_file[0])
-    for tail in ("", "差" * 40):
-        classify.main(path, "房间,干净,早餐," * 11 + tail)
-    assert len({*capsys.readouterr().out.splitlines()}) == 1
-    classify.main(path, "房间,干净,早餐," * 5 + "差" * 40)
-    assert capsys.readouterr().out
+@pytest.mark.parametrize("options", [(), ("-OO",)])
+@pytest.mark.parametrize("arguments", [(), ("model.onnx",), ("missing.onnx", "好"), (1, 2, 3)])
+def test_what_cannot_be_answered_ends_with_a_message(options, arguments):
+    done = command(*options, "-m", "fedlab_helpers.shrinking.classify", *arguments)
+    assert done.returncode != 0
+    assert ("usage" if len(arguments) != 2 else "missing.onnx: no model") in done.stderr
+    assert not done.stdout
 
 
-def test_what_is_no_model_of_ours_is_told(model_file, tmp_path):
-    junk = tmp_path / "junk.onnx"
+def test_an_answer_that_a_terminal_cannot_show_is_told_all_the_same(tmp_path):
+    tiny(tmp_path / "model.onnx", ("差评", "好评"))
+    code = ["-m", "fedlab_helpers", "classify", tmp_path / "model.onnx", SENTENCE]
+    done = command(*code, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert done.stdout.startswith(("\\u597d\\u8bc4: ", "\\u5dee\\u8bc4: "))
+
+
+@pytest.mark.parametrize("classes", ["差评 好评", "甲 乙", "1 0", "positive other"])
+def test_a_class_is_called_by_its_name(tmp_path, classes):
+    classes = classes.split()
+    shares = tiny(tmp_path / "model.onnx", classes)
+    for words in ("房间", "干净", "差"):
+        share = shares([words])
+        best = max(range(2), key=share.__getitem__)
+        assert answer(tmp_path / "model.onnx", words) == f"{classes[best]}: {share[best]:.1%}"
+
+
+def test_zero_and_one_are_negative_and_positive(tmp_path):
+    shares = tiny(tmp_path / "model.onnx", ("0", "1"))
+    assert answer(tmp_path / "model.onnx", "干净") == f"positive: {shares(['干净'])[1]:.1%}"
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"), [(None, "class 0 class 1 class 2"), ("甲乙丙", "甲 乙 丙")]
+)
+def test_three_classes_and_nameless_ones(tmp_path, classes, names):
+    shares = tiny(tmp_path / "model.onnx", classes and tuple(classes), num_classes=3)(["干净"])
+    names = re.findall(r"class \d|\w", names)
+    best = max(range(3), key=shares.__getitem__)
+    assert answer(tmp_path / "model.onnx", "干净") == f"{names[best]}: {shares[best]:.1%}"
+
+
+@pytest.mark.parametrize(("max_len", "cut"), [(None, 64), (3, 3), (90, 90)])
+def test_a_long_sentence_is_cut_as_in_training(tmp_path, max_len, cut):
+    shares = tiny(tmp_path / "model.onnx", ("0", "1"), max_len)
+    words = ["干净"] + ["差"] * 99
+    said = answer(tmp_path / "model.onnx", ",".join(words))
+    with_commas = [word for one in words for word in (one, ",")]
+    assert said == f"positive: {shares(with_commas[:cut])[1]:.1%}"
+    assert said != f"positive: {shares(with_commas[: cut + 1 if cut < 9 else cut // 2])[1]:.1%}"
+
+
+def test_what_is_no_model_of_ours_is_told(tmp_path):
+    junk, bare = tmp_path / "junk.onnx", tmp_path / "bare.onnx"
     junk.write_bytes(b"junk")
-    bare, three = tmp_path / "bare.onnx", tmp_path / "three.onnx"
-    model = SentimentLSTM(7, 4, 3, num_classes=3, seed=0)
-    onnx.save(to_onnx(model, None), bare)
-    onnx.save(to_onnx(model, Vocabulary(["房间", "很", "干净", "早餐", "差"])), three)
+    onnx.save(to_onnx(SentimentLSTM(7, 4, 3, seed=0), None), bare)
     for path in (junk, bare, tmp_path / "missing.onnx"):
-        with pytest.raises(SystemExit, match=rf"{path.name}: no model with its words"):
-            classify.main(str(path), SENTENCE)
-    with pytest.raises(SystemExit, match="3 classes, expected negative and positive"):
-        classify.main(str(three), SENTENCE)
+        with pytest.raises(ValueError, match=rf"{path.name}: no model with its words"):
+            answer(path, SENTENCE)
 
 
-def test_a_sentence_without_a_word_is_told(model_file):
-    with pytest.raises(SystemExit, match="the sentence has no word"):
-        classify.main(str(model_file[0]), "  \n")
+@pytest.mark.parametrize("sentence", ["", "  \n", "\u200b\ufeff", "\udce5"])
+def test_a_sentence_without_a_word_is_told(model_file, sentence):
+    with pytest.raises(ValueError, match="the sentence has no word"):
+        answer(model_file[0], sentence)
+
+
+@pytest.mark.parametrize("labels", ["1/0", "好评/差评", "赞/踩", "甲/乙"])
+def test_from_a_readers_file_to_the_answer(tmp_path, labels):
+    """What class a clean room is of, whatever order the labels sort in."""
+    good, bad = labels.split("/")
+    rows = [f"房间很干净{i},{good}\n房间很脏乱{i},{bad}\n" for i in range(40)]
+    (tmp_path / "own.csv").write_text("text,label\n" + "".join(rows), "utf-8")
+    options = {"labels": (bad, good)} if good == "甲" else {}
+    task = load_task(tmp_path / "own.csv", min_count=1, **options)
+    model = SentimentLSTM(len(task.vocab), 8, 8, pooling="mean", seed=0)
+    train(model, task.train, LocalConfig(epochs=15, lr=0.03))
+    onnx.save(to_onnx(model, task.vocab), tmp_path / "model.onnx")
+    name, share = answer(tmp_path / "model.onnx", "房间很干净").split(": ")
+    assert (name, float(share.rstrip("%")) > 60) == ("positive" if good == "1" else good, True)

@@ -479,3 +479,40 @@ def test_each_model_may_read_with_its_own_vocabulary(small_model, clients, revie
 def test_one_model_for_each_client(small_model, clients, reviews):
     with pytest.raises(ValueError, match=r"models, clients, views: got \[3, 4, 3\]"):
         next(distillation_rounds(players(small_model)[:3], clients, reviews(5), PLAN))
+
+
+# What is frozen
+
+
+SMALLER = {
+    "keep_units": lambda model: keep_units(model, [0, 2]),
+    "narrow_embedding": lambda model: narrow_embedding(model, 3),
+    "factor_recurrent": lambda model: factor_recurrent(model, 2)[0],
+    "trim_model": lambda model: trim_model(model, 20),
+}
+
+
+@pytest.mark.parametrize("shrink", SMALLER.values(), ids=SMALLER.keys())
+@pytest.mark.parametrize("training", [True, False])
+def test_a_smaller_model_is_frozen_where_the_large_one_was(small_model, shrink, training):
+    model = small_model().train(training)
+    model.embedding.weight.requires_grad_(False)
+    model.head.bias.requires_grad_(False)
+    for one in (model, shrink(model)):
+        frozen = {name for name, p in one.named_parameters() if not p.requires_grad}
+        assert frozen == {"embedding.weight", "head.bias"}
+        assert one.training is training
+
+
+def test_training_for_few_bits_or_with_masks_leaves_frozen_what_was(small_model, reviews):
+    model = small_model()
+    model.embedding.weight.requires_grad_(False)
+    before, masks = of_model(model), smallest_masks(model, 0.3)
+    train(Rounded(model, 4), reviews(20), QUICK)
+    assert torch.equal(model.embedding.weight, before["embedding.weight"])
+    apply_masks(model, masks)
+    train(model, reviews(20), QUICK, hooks=keep_pruned(masks))
+    assert torch.equal(
+        model.embedding.weight, before["embedding.weight"] * masks["embedding.weight"]
+    )
+    assert [n for n, p in model.named_parameters() if not p.requires_grad] == ["embedding.weight"]

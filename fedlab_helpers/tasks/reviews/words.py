@@ -1,12 +1,16 @@
-"""From text to words: tokens, and a vocabulary that gives each an id."""
+"""From text to ids: tokens as jieba cuts them, and the vocabulary."""
 
 import logging
 import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
+from hashlib import blake2b
+from marshal import dumps
 
+from fedlab_helpers.tasks.reviews.characters import visible
+from fedlab_helpers.tasks.reviews.labels import require_names
 from fedlab_helpers.tasks.reviews.token_cache import TokenCache
 
 PADDING, UNKNOWN = 0, 1
@@ -26,17 +30,31 @@ def _jieba():
     return jieba
 
 
-@cache
 def _cache() -> TokenCache:
-    from importlib.metadata import version
+    """Return the cache of what jieba, with the words that a reader gave it, makes of texts."""
+    with _jieba_lock:
+        jieba = _jieba()
+        own = jieba.dt
+        own.check_initialized()  # another dictionary is read when it is first needed
+        # Cheap, and another after add_word, del_word, suggest_freq, load_userdict, set_dictionary.
+        state = id(own.FREQ), len(own.FREQ), sum(own.FREQ.values()), own.total
+        forced = tuple(sorted(jieba.finalseg.Force_Split_Words))
+        return _cache_of(*state, forced, jieba.re_han_default.pattern)
 
-    return TokenCache(f"jieba-{version('jieba')}-words")
+
+@lru_cache(maxsize=2)
+def _cache_of(*state: object) -> TokenCache:
+    jieba = _jieba()
+    # Version 0 of marshal writes equal dictionaries alike, whoever else holds their words.
+    known = blake2b(dumps(jieba.dt.FREQ, 0), digest_size=16)
+    known.update(repr((jieba.__version__, *state[2:])).encode("utf-8", "backslashreplace"))
+    return TokenCache(f"jieba-{known.hexdigest()}")
 
 
 def tokenize(text: str) -> list[str]:
-    """Return the words of a text as jieba cuts it; white space is dropped."""
-    with _jieba_lock:
-        return [token for token in _jieba().cut(text) if not token.isspace()]
+    """Return the words of a text as jieba cuts it, without white space and what shows nothing."""
+    with _jieba_lock:  # `dt` stays what it is where jieba is told to cut in parallel
+        return [token for token in _jieba().dt.cut(visible(text)) if not token.isspace()]
 
 
 def tokenize_all(texts: Sequence[str]) -> list[list[str]]:
@@ -54,10 +72,21 @@ class Vocabulary:
 
     Args:
         words: the known words; the first gets id 2.
+        classes: what the classes are called that a model of these words tells apart, by number;
+            None: that is not known.
+        max_len: words of a text that such a model reads; None: that is not known.
     """
 
-    def __init__(self, words: Iterable[str]):
+    def __init__(
+        self,
+        words: Iterable[str],
+        *,
+        classes: Sequence[str] | None = None,
+        max_len: int | None = None,
+    ):
         self.words = ("<padding>", "<unknown>", *words)
+        self.classes = None if classes is None else require_names(classes, "classes")
+        self.max_len = max_len
         self._ids = {word: id_ for id_, word in enumerate(self.words) if id_ > UNKNOWN}
 
     @classmethod
@@ -101,6 +130,10 @@ class Vocabulary:
         ranked = sorted(total.items(), key=lambda item: (-item[1], item[0]))
         kept = [word for word, count in ranked if count >= min_count]
         return cls(kept if max_size is None else kept[: max_size - 2])
+
+    def first(self, size: int) -> "Vocabulary":
+        """Return the vocabulary of the first `size` ids, with the same classes and length."""
+        return Vocabulary(self.words[2:size], classes=self.classes, max_len=self.max_len)
 
     def __len__(self) -> int:
         return len(self.words)
