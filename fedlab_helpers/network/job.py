@@ -14,7 +14,7 @@ from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.core.updates import Codec
-from fedlab_helpers.strategies.registry import OFFERS
+from fedlab_helpers.strategies import STRATEGIES, make
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.words import Vocabulary
 
@@ -35,14 +35,14 @@ class Job:
         words: of the vocabulary, by id, without padding and unknown.
         plan: rounds, cohort, local training and seed; what it says of workers, dropouts and pace
             belongs to simulations, and does not travel.
-        strategy: a name in `catalogue.OFFERS`.
-        options: its parameters, by name.
+        strategy: a name in `registry.STRATEGIES`.
+        options: its parameters, by name; those left out are as they were tuned.
         codec: of updates, a name in `CODECS`.
         model: arguments of `SentimentLSTM` beside the number of words.
         max_len: words of a review that are read.
 
     Raises:
-        ValueError: a name is not known.
+        ValueError: a name is not known, or a parameter out of range.
     """
 
     words: tuple[str, ...]
@@ -54,17 +54,17 @@ class Job:
     max_len: int = 64
 
     def __post_init__(self):
-        by_row = OFFERS.get(self.strategy) and self.new_strategy().combine.per_row
+        for name, known in (("strategy", STRATEGIES), ("codec", CODECS)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name}: got {getattr(self, name)!r}, expected one of {sorted(known)}"
+                )
+        by_row = self.new_strategy().combine.per_row
         if by_row and self.codec != "touched_rows":
             raise ValueError(
                 f"codec: got {self.codec!r}, but {self.strategy} averages row by row: expected "
                 "'touched_rows'"
             )
-        for name, known in (("strategy", OFFERS), ("codec", CODECS)):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name}: got {getattr(self, name)!r}, expected one of {sorted(known)}"
-                )
 
     @cached_property
     def vocab(self) -> Vocabulary:
@@ -82,7 +82,8 @@ class Job:
 
     def new_strategy(self) -> Strategy:
         """Return the strategy."""
-        return OFFERS[self.strategy].make(**self.options)
+        knows = STRATEGIES[self.strategy].knows_client_rate
+        return make(self.strategy, **({"lr": self.plan.local.lr} if knows else {}) | self.options)
 
     def new_codec(self) -> Codec:
         """Return the codec."""

@@ -10,6 +10,7 @@ import torch
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import require_positive
 from fedlab_helpers.core.updates import Update
+from fedlab_helpers.strategies.labels import require_classes, targets_of
 from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 ATTACKS = ("sign", "scale", "noise", "nan")
@@ -29,13 +30,43 @@ def choose(n_clients: int, share: float, rng: np.random.Generator) -> tuple[int,
 
 
 def flip_labels(
-    clients: Sequence[EncodedReviews], hostile: Collection[int]
+    clients: Sequence[EncodedReviews], hostile: Collection[int], classes: int | None = None
 ) -> list[EncodedReviews]:
-    """Return the clients' reviews, with the two labels swapped at the hostile ones."""
+    """Return the clients' examples, each label y at the hostile ones made C - 1 - y.
+
+    Args:
+        clients: the examples of each client.
+        hostile: who flips.
+        classes: C; None: as many as the clients' labels show, at least two.
+
+    Raises:
+        ValueError: the examples have no classes, or more than `classes`.
+    """
+    for data in clients:
+        require_classes("flip_labels", data)
+    most = max((_shown(targets_of(data)) for data in clients), default=2)
+    if classes is not None and most > classes:
+        raise ValueError(f"classes: got {classes}, but the clients' labels show {most}")
     return [
-        replace(data, labels=1 - data.labels) if client in hostile else data
+        _flipped(data, classes or most) if client in hostile else data
         for client, data in enumerate(clients)
     ]
+
+
+def _shown(targets: torch.Tensor) -> int:
+    """Return how many classes targets show, at least two."""
+    if targets.is_floating_point():
+        return targets.shape[-1]
+    return max(2, int(targets.max()) + 1) if targets.numel() else 2
+
+
+def _flipped(data: EncodedReviews, classes: int) -> EncodedReviews:
+    targets = targets_of(data)
+    if targets.is_floating_point():
+        flipped = targets.flip(-1)
+    else:
+        flipped = torch.where(targets < 0, targets, classes - 1 - targets)
+    return replace(data, **{"targets" if hasattr(data, "targets") else "labels": flipped})
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Fine-tuning, mixing and leaning: by hand, and their ends."""
+"""Fine-tuning, mixing and corrected priors: by hand, and their ends."""
 
 import math
 import threading
@@ -14,12 +14,13 @@ from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.core.training import LocalConfig, Stopped, evaluate, train
 from fedlab_helpers.personal.fine_tuning import (
     SHARES,
+    correct_priors,
     fine_tune,
-    lean,
     loss_of_mix,
     mix,
     own_weights,
 )
+from fedlab_helpers.strategies.personal import OWN_SHARE
 
 LOCAL = LocalConfig(1, 4, 0.02)
 
@@ -137,28 +138,28 @@ def test_a_share_out_of_range_is_refused(share):
         mix(*LOGITS, share)
 
 
-# Leaning
+# Corrected priors
 
 
-def test_leaning_by_hand():
+def test_corrected_priors_by_hand():
     """Own labels 1, 1, 0 and one more of each: 3/5 and 2/5; all together: 1/2 each."""
     own, everybody = torch.tensor([1, 1, 0]), torch.tensor([0, 1, 0, 1])
-    moved = lean(torch.zeros(1, 2), own, everybody)
+    moved = correct_priors(torch.zeros(1, 2), own, everybody)
     assert torch.allclose(moved, torch.tensor([[math.log(4 / 5), math.log(6 / 5)]]))
 
 
-def test_who_meets_what_all_meet_does_not_lean():
+def test_who_meets_what_all_meet_is_not_corrected():
     labels = torch.tensor([0, 1, 1, 0])
-    assert torch.allclose(lean(LOGITS[0], labels, labels), LOGITS[0])
+    assert torch.allclose(correct_priors(LOGITS[0], labels, labels), LOGITS[0])
 
 
-def test_leaning_is_bayes_rule():
+def test_the_correction_is_bayes_rule():
     """P(1|x) of a shared model at even odds, for a client that meets 1 nine times in ten: the
     odds are multiplied by nine."""
     own = torch.tensor([1] * 899 + [0] * 99)  # with one more of each, 900 to 100
     everybody = torch.tensor([0, 1] * 500)
     shared = torch.tensor([[0.6, 0.4]]).log()
-    odds = lean(shared, own, everybody).softmax(1)
+    odds = correct_priors(shared, own, everybody).softmax(1)
     assert odds[0, 1] / odds[0, 0] == pytest.approx(9 * 0.4 / 0.6, rel=1e-5)
 
 
@@ -174,7 +175,7 @@ def test_own_weights_by_hand(clients, small_model):
     assert own_weights(shared, {"private": head}, data)["head.bias"].tolist() == [5, 6]
     table = torch.ones(len(words), 6)
     mixed = own_weights(
-        shared, {"strategy": {"embedding.weight": table, "alpha": torch.tensor(0.25)}}, data
+        shared, {"strategy": {"embedding.weight": table, OWN_SHARE: torch.tensor(0.25)}}, data
     )["embedding.weight"]
     expected = shared["embedding.weight"].clone()
     expected[words] = 0.25 + 0.75 * expected[words]

@@ -63,7 +63,7 @@ def test_calibrated_clients_do_not_learn_how_often_labels_occur(reviews, small_m
     )
     plan = federated.Plan(60, local=LocalConfig(1, None, 0.5, "sgd", max_grad_norm=None))
     odds = {}
-    for name, strategy in {"plain": fedavg(), "calibrated": calibrated()}.items():
+    for name, strategy in {"plain": fedavg(), "calibrated": calibrated(1.0)}.items():
         model = small_model()
         history = federated.run(model, [silent, silent], strategy, plan)
         assert not any(record.left_out for record in history)

@@ -102,7 +102,7 @@ def test_the_worst_client_gains(strategy, reviews, small_model):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: qfedavg(-1, 0.1), "q: got -1, expected a finite number not below 0"),
+        (lambda: qfedavg(-1, 0.1), "q: got -1, expected a number from 0 to 20"),
         (lambda: qfedavg(1, 0), "lr: got 0, expected a finite number above 0"),
         (lambda: worst_group(math.inf), "rate: got inf, expected a finite number not below 0"),
         (lambda: WorstGroup(Mean()), "combine: got Mean"),

@@ -20,6 +20,7 @@ from fedlab_helpers.personal.fine_tuning import own_weights
 from fedlab_helpers.strategies import fedavg
 from fedlab_helpers.strategies.personal import (
     APFL,
+    OWN_SHARE,
     Ditto,
     FedRep,
     Mixture,
@@ -230,7 +231,8 @@ def test_ditto_without_pull_is_local_training(clients, small_model, bits):
         for number in range(1, PLAN.rounds + 1):
             seed = child_seed(child_seed(PLAN.seed, "local", number, client), "own")
             train(model, data, LOCAL, seed=seed)
-        assert bits(kept[client]["strategy"]) == bits(dict(sorted(model.state_dict().items())))
+        expected = model.state_dict() | {OWN_SHARE: torch.ones(())}
+        assert bits(kept[client]["strategy"]) == bits(dict(sorted(expected.items())))
 
 
 def test_ditto_tends_to_the_global_model_as_the_pull_grows(clients, small_model):
@@ -307,7 +309,7 @@ def test_the_gradient_of_alpha_is_that_of_the_paper(small_model, clients):
 def test_alpha_stays_in_its_range_and_is_kept(clients, small_model):
     fast = LocalConfig(5, 4, 0.5)
     _, kept = run(small_model(), clients, APFL(alpha=0.5), Plan(2, local=fast))
-    shares = [kept[client]["strategy"]["alpha"].item() for client in range(4)]
+    shares = [kept[client]["strategy"][OWN_SHARE].item() for client in range(4)]
     assert all(0 <= share <= 1 for share in shares)
     assert any(share != 0.5 for share in shares)
 
@@ -323,18 +325,18 @@ def test_apfl_trains_the_mixture_with_what_the_clients_training_made_of_the_shar
     mixture = Mixture(own, state.of_model(local), 0.5)
     hooks = Hooks(after=lambda _: mixture.move_share(LOCAL.lr))
     train(mixture, clients[2], LOCAL, seed=child_seed(seed, "own"), hooks=hooks)
-    expected = state.of_model(own) | {"alpha": mixture.alpha.detach()}
+    expected = state.of_model(own) | {OWN_SHARE: mixture.alpha.detach()}
     assert bits(kept[2]["strategy"]) == bits(dict(sorted(expected.items())))
 
 
 def test_apfl_goes_on_with_the_share_a_client_has_come_to(clients, small_model):
     plan = Plan(1, local=replace(LOCAL, lr=1e-6))
-    before = state.of_model(small_model()) | {"alpha": torch.tensor(0.9)}
+    before = state.of_model(small_model()) | {OWN_SHARE: torch.tensor(0.9)}
     _, kept = run(
         small_model(), clients, APFL(alpha=0.2), plan,
         client_states={1: {"strategy": before}}, codec=wire.dense(),
     )  # fmt: skip
-    shares = [kept[client]["strategy"]["alpha"].item() for client in (0, 1)]
+    shares = [kept[client]["strategy"][OWN_SHARE].item() for client in (0, 1)]
     assert shares == pytest.approx([0.2, 0.9], abs=1e-3)
 
 

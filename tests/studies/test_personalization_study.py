@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fedlab_helpers.core.training import predict
-from fedlab_helpers.personal.federation import Moment
+from fedlab_helpers.personal.federation import Snapshot
 from fedlab_helpers.personal.members import PARTITIONS
 from fedlab_helpers.personal.methods import METHODS
 from fedlab_helpers.studies import experiments
@@ -68,7 +68,7 @@ def test_the_shared_model_gains_nothing_and_loses_nobody():
 
 def test_figures_are_those_of_the_clients_exams(monkeypatch):
     """Half of the clients answer everything rightly, the others everything wrongly."""
-    course = study.course_of("strictness", 0, 1)
+    federation = study.federation_of("strictness", 0, 1)
 
     def knowing(client):
         def answer(reviews):
@@ -78,8 +78,8 @@ def test_figures_are_those_of_the_clients_exams(monkeypatch):
         return answer
 
     method = type("Knowing", (), {})()
-    method.moments = lambda course, number: iter(
-        [Moment(1, knowing, lambda data: knowing(0), groups=tuple(range(20)))]
+    method.snapshots = lambda federation, number: iter(
+        [Snapshot(1, knowing, lambda data: knowing(0), groups=tuple(range(20)))]
     )
     monkeypatch.setitem(study.METHODS, "knowing", method)
     last, _ = study.measure_method({**SHORT, "method": "knowing"})
@@ -90,8 +90,10 @@ def test_figures_are_those_of_the_clients_exams(monkeypatch):
     assert last["found_groups"] == 0
     own = [float(v) for v in last["clients_accuracy"].split()]
     assert own == [1.0, 0.0] * 10
-    plain = course.answer_of(course.shared[1][0])
-    shared = np.mean([m.exam.accuracy(m.exam.right(plain(m.exam.reviews))) for m in course.members])
+    plain = federation.answer_of(federation.shared[1][0])
+    shared = np.mean(
+        [m.test.accuracy(m.test.right(plain(m.test.data))) for m in federation.members]
+    )
     assert last["gain"] == pytest.approx(0.5 - shared, abs=1e-4)
 
 
@@ -108,8 +110,8 @@ def test_the_tables_shared_model_is_the_federated_run():
     rows = experiments.read(TABLE)
     told = next(r for r in rows if all(r[key] == value for key, value in wanted.items()))
     rounds = int(told["round"])
-    course = study.course_of("by_domain", 2, rounds)
-    model = course.new_model()
-    model.load_state_dict(course.shared[rounds][0])
-    own = [m.exam.accuracy(m.exam.right(predict(model, m.exam.reviews))) for m in course.members]
+    federation = study.federation_of("by_domain", 2, rounds)
+    model = federation.new_model()
+    model.load_state_dict(federation.shared[rounds][0])
+    own = [m.test.accuracy(m.test.right(predict(model, m.test.data))) for m in federation.members]
     assert float(told["accuracy"]) == pytest.approx(np.mean(own), abs=0.02)

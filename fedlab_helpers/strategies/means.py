@@ -1,0 +1,158 @@
+"""Strategies that are means: by what each client, each step, each row or each layer is weighted."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from fedlab_helpers.core.means import Mean
+from fedlab_helpers.core.state import RunningMean, State, clone, norm
+from fedlab_helpers.core.strategy import Strategy, require_positive
+from fedlab_helpers.core.updates import Update
+from fedlab_helpers.strategies.registry import registered
+
+BY_EXAMPLES, UNIFORM = Mean("examples"), Mean("uniform")
+
+
+def require_not_negative(**values: float) -> None:
+    """Raise a ValueError that names the first value that is not a finite number of at least 0."""
+    for name, value in values.items():
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name}: got {value!r}, expected a finite number not below 0")
+
+
+@dataclass(frozen=True)
+class WeightedMean:
+    """The mean of the clients' changes, weighted by what each update tells.
+
+    Args:
+        by: "inverse_loss": 1 over the training loss of the last local epoch, at most 1,000;
+            "norm": the norm of the change ("gradient-based"), so that who has most to say counts
+            most. Where nobody moved, the change is zero.
+    """
+
+    by: Literal["inverse_loss", "norm"]
+    per_row = False
+    linear = True
+
+    def __post_init__(self):
+        if self.by not in ("inverse_loss", "norm"):
+            raise ValueError(f"by: got {self.by!r}, expected 'inverse_loss' or 'norm'")
+
+    def __call__(self, base: State, updates: Iterable[Update]) -> State:
+        """Return the mean; updates are taken one at a time."""
+        mean, seen, far = RunningMean(base), False, self.by == "norm"
+        for update in updates:
+            weight = norm(update.delta) if far else 1 / max(update.losses[-1], 1e-3)
+            mean.add(update.delta, weight, update.touched_rows)
+            seen = True
+        return clone(base) if seen and not mean.weight else mean.result()
+
+
+@dataclass(frozen=True)
+class NormalizedMean:
+    """FedNova: the mean of changes per step, times the mean number of steps.
+
+    Wang et al. 2020, arXiv:2007.07481, equation 4 for plain SGD, where a client's normalised
+    vector a_i has as many ones as it took steps: with weights p_i = n_i / n,
+    sum_i p_i Δ_i / τ_i, times sum_i p_i τ_i. A client that takes more steps no longer pulls the
+    model to its own optimum. With Adam, whose steps do not add up that way, dividing by their
+    number is a rule of thumb.
+    """
+
+    per_row: bool = False
+
+    @property
+    def linear(self) -> bool:
+        """Whether sums over the clients are all that is needed."""
+        return not self.per_row
+
+    def __call__(self, base: State, updates: Iterable[Update]) -> State:
+        """Return the normalised mean; updates are taken one at a time."""
+        mean, steps, examples = RunningMean(base, self.per_row), 0, 0
+        for update in updates:
+            taken = max(1, update.steps)
+            # The weight stays n_i, so that rows are counted as in a mean.
+            change = {name: tensor / taken for name, tensor in update.delta.items()}
+            mean.add(change, update.examples, update.touched_rows)
+            steps += update.examples * taken
+            examples += update.examples
+        return {name: tensor * (steps / examples) for name, tensor in mean.result().items()}
+
+
+@dataclass(frozen=True)
+class Attentive:
+    """FedAtt: each layer's mean is weighted by a softmax over the norms of the clients' changes.
+
+    Ji et al. 2019, arXiv:1812.07108, equations 3 to 5 (with the 2-norm), made for recurrent
+    language models: for each tensor, w ← w + ε sum_k softmax_k(‖Δ_k‖) Δ_k. Who moved a layer far
+    counts more in that layer.
+
+    Args:
+        epsilon: the step, 1.2 in the paper.
+    """
+
+    epsilon: float = 1.2
+    per_row = False
+
+    def __post_init__(self):
+        require_positive(epsilon=self.epsilon)
+
+    def __call__(self, base: State, updates: Iterable[Update]) -> State:
+        """Return the attentive mean; all updates are held at once."""
+        updates = list(updates)
+        combined = {}
+        for name in base:
+            norms = [norm({name: update.delta[name]}) for update in updates]
+            shares = torch.tensor(norms, dtype=torch.float64).softmax(0).tolist()
+            mean = RunningMean({name: base[name]})
+            for update, share in zip(updates, shares, strict=True):
+                rows = {n: r for n, r in update.touched_rows.items() if n == name}
+                mean.add({name: update.delta[name]}, share, rows)
+            combined[name] = mean.result()[name] * self.epsilon
+        return combined
+
+
+@registered("the mean of the clients, weighted by their numbers of examples")
+def fedavg(sends: Literal["change", "weights"] = "change") -> Strategy:
+    """Return FedAvg: the mean of the clients, weighted by their numbers of examples."""
+    return Strategy(BY_EXAMPLES, sends=sends)
+
+
+@registered("the plain mean: each client counts the same")
+def uniform() -> Strategy:
+    """Return the plain mean: a client with ten reviews counts as much as one with a thousand."""
+    return Strategy(UNIFORM)
+
+
+@registered("each embedding row is averaged over the clients that touched it")
+def rowwise() -> Strategy:
+    """Return FedAvg with each embedding row averaged over the clients that touched it."""
+    return Strategy(Mean(per_row=True))
+
+
+@registered("clients with a small training loss count more")
+def inverse_loss() -> Strategy:
+    """Return the mean in which clients with a small training loss count more."""
+    return Strategy(WeightedMean("inverse_loss"))
+
+
+@registered("clients whose weights moved far count more")
+def by_norm() -> Strategy:
+    """Return the mean in which clients whose weights moved far count more."""
+    return Strategy(WeightedMean("norm"))
+
+
+@registered(
+    "in each layer, clients that moved it far count more", server_rate=False, epsilon=(0.1, 4.0)
+)
+def fedatt(epsilon: float = Attentive.epsilon) -> Strategy:
+    """Return FedAtt, layer-wise attentive averaging with step `epsilon`."""
+    return Strategy(Attentive(epsilon))
+
+
+@registered("changes are averaged per step, so that unequal work does not tilt them", for_sgd=True)
+def fednova(per_row: bool = False) -> Strategy:
+    """Return FedNova: changes are averaged per step, so that unequal work does not tilt them."""
+    return Strategy(NormalizedMean(per_row))
