@@ -72,17 +72,19 @@ def parameter(text: str) -> tuple[str, float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m fedlab_helpers.network", description=__doc__.splitlines()[0]
+        prog="python -m fedlab_helpers.network", description="A network on this machine."
     )
     parser.add_argument("--folder", type=Path, default=Path("network"), help="of logs and results")
     commands = parser.add_subparsers(required=True)
-    start = commands.add_parser("up", help=up.__doc__)
+    start = commands.add_parser("up", help="start a SuperLink and SuperNodes, and wait")
     start.set_defaults(command=up)
     start.add_argument("--nodes", type=int, default=3)
     start.add_argument("--partition", choices=sorted(DEALS), default="iid")
     start.add_argument("--secure", action="store_true", help="TLS, and nodes with keys")
     start.add_argument("--port", type=int, default=8000)
-    submit = commands.add_parser("run", help=run.__doc__)
+    submit = commands.add_parser(
+        "run", help="hand a job to a network that is up, and print its rounds"
+    )
     submit.set_defaults(command=run)
     submit.add_argument("--rounds", type=int, default=3)
     submit.add_argument("--strategy", choices=sorted(STRATEGIES), default="fedavg")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fedlab_helpers.core import state
 from fedlab_helpers.core.compute import child_seed
+from fedlab_helpers.core.rounds import Plan, run
 from fedlab_helpers.core.training import LocalConfig, Stopped, evaluate, train
 from fedlab_helpers.personal.fine_tuning import (
     SHARES,
@@ -20,6 +21,7 @@ from fedlab_helpers.personal.fine_tuning import (
     mix,
     own_weights,
 )
+from fedlab_helpers.strategies import feddyn, scaffold
 from fedlab_helpers.strategies.personal import OWN_SHARE
 
 LOCAL = LocalConfig(1, 4, 0.02)
@@ -73,6 +75,18 @@ def test_only_what_is_named_is_trained_and_all_can_be_trained_again(small_model,
     moved = {n for n in start if not torch.equal(result.weights[n], start[n])}
     assert moved == {"head.weight", "head.bias"}
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_what_a_reader_froze_stays_frozen(small_model, start, clients):
+    model = small_model()
+    model.embedding.weight.requires_grad_(False)
+    for trains in (lambda name: name.startswith("head"), lambda name: True):
+        result = fine_tune(model, start, clients[0], LOCAL, 1, trains=trains)
+        assert torch.equal(result.weights["embedding.weight"], start["embedding.weight"])
+        frozen = [n for n, p in model.named_parameters() if not p.requires_grad]
+        assert frozen == ["embedding.weight"]
+    with pytest.raises(ValueError, match="trains: no parameter is; expected at least one of"):
+        fine_tune(model, start, clients[0], LOCAL, 1, trains=lambda name: "embedding" in name)
 
 
 def test_the_epoch_that_is_best_on_validation_is_kept(small_model, start, clients):
@@ -180,3 +194,13 @@ def test_own_weights_by_hand(clients, small_model):
     expected = shared["embedding.weight"].clone()
     expected[words] = 0.25 + 0.75 * expected[words]
     assert torch.allclose(mixed, expected)
+
+
+@pytest.mark.parametrize("strategy", [feddyn(0.1), scaffold()])
+def test_a_memory_that_is_no_model_is_not_taken_for_one(clients, small_model, strategy):
+    model, states = small_model(), {}
+    run(model, clients, strategy, Plan(1, local=LOCAL), client_states=states)
+    with pytest.raises(ValueError, match=r"kept: the strategy's memory, .*, is no model of the"):
+        own_weights(state.of_model(model), states[0], clients[0])
+    with pytest.raises(ValueError, match=r"kept: \['tail'\] are not in the model, which has"):
+        own_weights(state.of_model(model), {"private": {"tail": torch.ones(1)}}, clients[0])

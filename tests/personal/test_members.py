@@ -1,6 +1,7 @@
 """Clients with reviews of their own to train on, to choose by, and to be tested on."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -72,6 +73,13 @@ def test_with_one_class_only_there_is_no_balanced_accuracy():
     assert np.isnan(
         own_test([1, 1], [0.5, 0.5], ["a", "a"]).balanced_accuracy(np.array([True, False]))
     )
+
+
+def test_right_and_wrong_are_of_classes_only():
+    data = SimpleNamespace(labels=torch.rand(4))
+    numbers = OwnTest(data, SMALL.weights, SMALL.kinds)
+    with pytest.raises(ValueError, match="right: needs a class for each example"):
+        numbers.right(torch.rand(4, 1))
 
 
 @pytest.mark.parametrize("kind", PARTITIONS)

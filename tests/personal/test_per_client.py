@@ -1,11 +1,14 @@
 """One model, many clients: each is judged on reviews like its own."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlab_helpers.personal.per_client import kinds, own_accuracy
+from fedlab_helpers.personal.per_client import kinds, measure_of, own_accuracy, score
 from fedlab_helpers.tasks.reviews.corpus import Review
 
 TEST = ["hotel 0", "hotel 0", "book 1", "book 1", "book 1", "book 1"]
@@ -38,3 +41,25 @@ def test_what_cannot_be_judged_is_refused_by_name():
         own_accuracy(CORRECT, TEST, [np.array([0]), np.array([1])], train)
     with pytest.raises(ValueError, match="client 0: held: no example"):
         own_accuracy(CORRECT, TEST, [np.array([], dtype=int)], train)
+
+
+class Error:
+    """An objective whose measure is a mean absolute error."""
+
+    measure, higher_is_better = "error", False
+
+    def judge(self, outputs, targets):
+        return (outputs - targets).abs()[:, None]
+
+    def metrics(self, rows):
+        return {"error": rows.mean()}
+
+
+def test_answers_are_judged_by_the_objectives_own_measure():
+    """|1 - 3| and |2 - 2|: 1 in the mean; without an objective, classes and their accuracy."""
+    numbers = SimpleNamespace(targets=torch.tensor([3.0, 2.0]), objective=Error())
+    assert score(torch.tensor([1.0, 2.0]), numbers) == 1.0
+    assert measure_of(numbers) == ("error", False)
+    classes = SimpleNamespace(labels=torch.tensor([1, 0]))
+    assert score(torch.tensor([[0.0, 1.0], [0.0, 1.0]]), classes) == 0.5
+    assert measure_of(classes) == ("accuracy", True)

@@ -1,6 +1,7 @@
 """SCAFFOLD and FedDyn: by hand, and what must hold in every run."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from fedlab_helpers.core.training import LocalConfig, predict
 from fedlab_helpers.core.updates import RefusedUpdate, Update
 from fedlab_helpers.strategies import calibrated, fedavg, feddyn, scaffold, uniform
 from fedlab_helpers.strategies.drift import FedDyn, Scaffold
+from fedlab_helpers.strategies.labels import class_shares, require_classes
 
 SGD = LocalConfig(2, 4, 0.1, "sgd", max_grad_norm=None)
 
@@ -293,3 +295,39 @@ def test_private_parameters_are_left_alone_by_the_correction(strategy, clients, 
 def test_they_are_values():
     assert scaffold() == Scaffold()
     assert feddyn(0.1) == FedDyn(alpha=0.1) != feddyn(0.2)
+
+
+def test_calibration_needs_classes_and_is_refused_before_training(clients):
+    strategy = calibrated(1.0)
+    strategy.require_data(clients)
+    number = replace(clients[1], labels=torch.rand(len(clients[1]), 1))
+    with pytest.raises(ValueError, match="calibrated: needs a class for each example, got"):
+        strategy.require_data([clients[0], number])
+
+
+class Numbers:
+    """An objective of one number an example."""
+
+    classes = False
+    measure, higher_is_better = "error", False
+
+
+def test_what_the_objective_says_of_classes_counts():
+    data = SimpleNamespace(targets=torch.tensor([0, 1]), objective=Numbers())
+    with pytest.raises(ValueError, match="who: needs a class"):
+        require_classes("who", data)
+    data.objective.classes = True
+    require_classes("who", data)
+
+
+def test_shares_of_classes_are_float32_whatever_the_default_is():
+    """Labels 1, 1, 2 of four classes and one more of each: 1, 3, 2, 1 of 7; soft ones alike."""
+    labels, soft = torch.tensor([1, -100, 1, 2]), torch.eye(4)[[1, 1, 2]]
+    torch.set_default_dtype(torch.float64)
+    try:
+        shares = class_shares(labels, 4), class_shares(soft, 4)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for each in shares:
+        assert each.dtype is torch.float32
+        assert torch.allclose(each, torch.tensor([1, 3, 2, 1]) / 7)
