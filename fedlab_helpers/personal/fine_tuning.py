@@ -158,7 +158,7 @@ def own_weights(shared: State, kept: ClientState, data: EncodedReviews) -> State
             f"kept: the strategy's memory, {sorted(own)}, is no model of the client's own; "
             "expected that of a strategy that keeps one, such as Ditto or APFL"
         )
-    share = own.pop(OWN_SHARE, torch.ones((), dtype=torch.float32))
+    share = own.pop(OWN_SHARE, torch.ones((), dtype=torch.float32, device="cpu"))
     whole = put(weights, own)
     mixed = {name: share * whole[name] + (1 - share) * weights[name] for name in weights}
     return {n: t.to(shared[n].dtype) for n, t in mixed.items()}

@@ -102,7 +102,8 @@ class Hostile:
 
     def _lie(self, tensor: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         if self.attack == "noise":
-            return torch.randn(tensor.shape, generator=rng, dtype=tensor.dtype) * self.strength
+            like = {"dtype": tensor.dtype, "device": tensor.device}
+            return torch.randn(tensor.shape, generator=rng, **like) * self.strength
         if self.attack == "nan":
             return torch.full_like(tensor, torch.nan)
         return tensor * (-self.strength if self.attack == "sign" else self.strength)

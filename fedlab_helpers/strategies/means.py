@@ -105,7 +105,7 @@ class Attentive:
         combined = {}
         for name in base:
             norms = [norm({name: update.delta[name]}) for update in updates]
-            shares = torch.tensor(norms, dtype=torch.float64).softmax(0).tolist()
+            shares = torch.tensor(norms, dtype=torch.float64, device="cpu").softmax(0).tolist()
             mean = RunningMean({name: base[name]})
             for update, share in zip(updates, shares, strict=True):
                 rows = {n: r for n, r in update.touched_rows.items() if n == name}

@@ -98,13 +98,13 @@ class PerFedAvg(Strategy):
         def look_ahead(model: nn.Module) -> None:
             nonlocal step
             step += 1
-            parameters = [p for p in model.parameters() if p.grad is not None]  # none if frozen
             if step % 2 == 0:
-                for parameter, value in zip(parameters, before, strict=True):
+                for parameter, value in before:
                     parameter.copy_(value)
             elif step < whole:
-                before[:] = [parameter.clone() for parameter in parameters]
-                for parameter in parameters:
+                moving = [p for p in model.parameters() if p.grad is not None]  # none if frozen
+                before[:] = [(parameter, parameter.clone()) for parameter in moving]
+                for parameter in moving:
                     parameter -= self.alpha * parameter.grad
                     parameter.grad = None  # the optimiser leaves it alone
 
@@ -130,6 +130,8 @@ class Ditto(Strategy):
     combine: Combine = BY_EXAMPLES
     lam: float = 1.0
 
+    keeps_model = True
+
     def __post_init__(self):
         super().__post_init__()
         if not self.lam >= 0:
@@ -141,7 +143,7 @@ class Ditto(Strategy):
         pull = pull_towards(turn.on_device(turn.weights), self.lam, turn.config.lr)
         options = {"hooks": Hooks(after=pull), "stop": turn.stop, "max_steps": turn.steps}
         train(turn.model, turn.data, turn.config, seed=child_seed(turn.seed, "own"), **options)
-        return {}, _kept_own(turn.model, torch.ones((), dtype=torch.float32))
+        return {}, _kept_own(turn.model, torch.ones((), dtype=torch.float32, device="cpu"))
 
 
 def _load_own(turn: Turn, trained: State) -> State:
@@ -222,6 +224,8 @@ class APFL(Strategy):
 
     combine: Combine = BY_EXAMPLES
     alpha: float = 0.5
+
+    keeps_model = True
 
     def __post_init__(self):
         super().__post_init__()

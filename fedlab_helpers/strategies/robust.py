@@ -152,7 +152,7 @@ class Krum:
         distances = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
         nearest = distances.square().sort(dim=1).values[:, 1 : count - f - 1]
         chosen = nearest.sum(1).argsort(stable=True)[:keep]
-        shares = torch.zeros(count, dtype=torch.float64).index_fill_(0, chosen, 1 / keep)
+        shares = vectors.new_zeros(count).index_fill_(0, chosen, 1 / keep)
         return _rounded(_selected(stacked, shares), base)
 
 
@@ -178,12 +178,13 @@ class GeometricMedian:
         """Return the geometric median."""
         stacked = _stacked(base, updates)
         count = len(next(iter(stacked.values())))
-        shares = torch.full((count,), 1 / count, dtype=torch.float64)
+        shares = torch.full((count,), 1 / count, dtype=torch.float64, device="cpu")
         for _ in range(self.iterations):
             centre = _selected(stacked, shares)
             distances = torch.tensor(
                 [norm({n: t[k] - centre[n] for n, t in stacked.items()}) for k in range(count)],
                 dtype=torch.float64,
+                device="cpu",
             ).clamp_min(self.smoothing)
             nearer = 1 / distances / (1 / distances).sum()
             if torch.allclose(nearer, shares, rtol=0, atol=1e-9):

@@ -1,9 +1,11 @@
 """One model for all clients, what a client can gain by its labels alone, and mixtures of two."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.personal.federation import Answer, Federation, Method, Snapshot
@@ -21,25 +23,26 @@ class Shared:
 
     def snapshots(self, federation: Federation, number: float = 0.0) -> Iterator[Snapshot]:
         """Yield the shared model whenever it is due. Raises ValueError: there are no classes."""
-        for data in federation.clients if self.corrected else ():
-            require_classes("corrected", data)
-        everybody = torch.cat([targets_of(data) for data in federation.clients])
+        clients = federation.clients
+        if self.corrected:
+            for data in clients:
+                require_classes("corrected", data)
+        everybody = torch.cat([targets_of(data) for data in clients]) if self.corrected else None
         for at, (weights, up, total) in federation.shared.items():
-            yield self._snapshot(
-                federation, federation.answer_of(weights), everybody, at, up, total
-            )
+            newcomer = partial(_answer, federation.answer_of(weights), everybody)
+            own = partial(_own, newcomer, clients)
+            yield Snapshot(at, own, newcomer, up, total)
 
-    def _snapshot(
-        self, federation: Federation, plain: Answer, everybody: torch.Tensor, *so_far: int
-    ) -> Snapshot:
-        def newcomer(data: EncodedReviews | None) -> Answer:
-            if data is None or not self.corrected:
-                return plain
-            own = targets_of(data)
-            return lambda reviews: correct_priors(plain(reviews), own, everybody)
 
-        at, *sent = so_far
-        return Snapshot(at, lambda k: newcomer(federation.members[k].train), newcomer, *sent)
+def _own(newcomer: Callable[[EncodedReviews], Answer], clients: list, client: int) -> Answer:
+    return newcomer(clients[client])
+
+
+def _answer(plain: Answer, everybody: Tensor | None, data: EncodedReviews | None) -> Answer:
+    """Return the model's answers, corrected for who holds these examples if that is wished."""
+    if data is None or everybody is None:
+        return plain
+    return lambda reviews: correct_priors(plain(reviews), targets_of(data), everybody)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class Mixed:
             yield self._mixed(federation, own, *federation.shared[own.round])
 
     def _mixed(self, federation: Federation, own: Snapshot, weights, up: int, total: int):
+        for member in federation.members:
+            require_classes("mixed", member.validation)
         plain = federation.answer_of(weights)
         asked = [
             (plain(m.validation), own.answer(k)(m.validation), targets_of(m.validation))
