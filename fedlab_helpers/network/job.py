@@ -9,11 +9,11 @@ from typing import Any
 
 from fedlab_helpers.compression import Compressed, Everything, Sign, Ternary, TopK, WithFeedback
 from fedlab_helpers.core import wire
+from fedlab_helpers.core.messages import Codec
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.core.updates import Codec
 from fedlab_helpers.strategies import STRATEGIES, make
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.words import Vocabulary

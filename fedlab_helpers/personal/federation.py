@@ -17,8 +17,8 @@ from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig, Stopped, predict
 from fedlab_helpers.personal.members import Member
 from fedlab_helpers.personal.per_client import measure_of, score
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 Weights = tuple[State, int, int]  # global weights, bytes up so far, bytes both ways
 Answer = Callable[[EncodedReviews], Tensor]  # reviews -> logits (N, C)

@@ -11,12 +11,12 @@ from torch.nn.functional import nll_loss
 
 from fedlab_helpers.core import rows
 from fedlab_helpers.core.compute import child_seed
+from fedlab_helpers.core.messages import ClientState
 from fedlab_helpers.core.state import State, of_model, to_device
 from fedlab_helpers.core.training import Hooks, LocalConfig, evaluate, train
-from fedlab_helpers.core.updates import ClientState
 from fedlab_helpers.strategies.labels import class_shares
 from fedlab_helpers.strategies.personal import OWN_SHARE, pull_towards
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 SHARES = tuple(step / 10 for step in range(11))
 

@@ -12,8 +12,8 @@ from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.personal.per_client import OwnTest, kinds
 from fedlab_helpers.tasks.reviews import conventions
 from fedlab_helpers.tasks.reviews.corpus import Review
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.task import Task
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 VALIDATION = 0.125  # share of a client's reviews that it does not train on
 LEAST = 4  # reviews to validate with, at least

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fedlab_helpers.strategies.labels import require_classes, targets_of
 from fedlab_helpers.tasks.reviews.corpus import Review
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
 def kinds(reviews: Sequence[Review]) -> np.ndarray:

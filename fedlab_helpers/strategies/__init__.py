@@ -16,7 +16,14 @@ from fedlab_helpers.strategies.means import (
     rowwise,
     uniform,
 )
-from fedlab_helpers.strategies.registry import STRATEGIES, Entry, Parameter, make, registered, table
+from fedlab_helpers.strategies.registry import (
+    STRATEGIES,
+    Entry,
+    Parameter,
+    make,
+    registered,
+    table,
+)
 from fedlab_helpers.strategies.robust import (
     geometric_median,
     krum,

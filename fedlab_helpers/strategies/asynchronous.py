@@ -4,7 +4,7 @@ import heapq
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from numbers import Integral
 
 from torch import nn
@@ -12,15 +12,12 @@ from torch import nn
 from fedlab_helpers.compression import WithFeedback
 from fedlab_helpers.core import compute, state, wire
 from fedlab_helpers.core.client import Clients
-from fedlab_helpers.core.history import RoundRecord
-from fedlab_helpers.core.ledger import Ledger
-from fedlab_helpers.core.messages import Received, Reply, Request
-from fedlab_helpers.core.pace import require_speeds
-from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.history import RoundBooks, RoundRecord
+from fedlab_helpers.core.messages import Codec, Received, Reply, Request, Update
+from fedlab_helpers.core.plan import Plan, require_speeds
 from fedlab_helpers.core.strategy import ServerState, Strategy, require_cohort
 from fedlab_helpers.core.training import Stopped, evaluate
-from fedlab_helpers.core.updates import Codec, Update
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
 @dataclass(frozen=True)
@@ -182,7 +179,7 @@ def _play(
     for version, flush in enumerate(flushes):
         cohort = tuple(arrival.client for arrival in flush.arrivals)
         extra_like = strategy.extra_like(server.params)
-        ledger = Ledger(version + 1, cohort, crew.codec, server.params, extra_like)
+        ledger = RoundBooks(version + 1, cohort, crew.codec, server.params, extra_like)
         versions[version] = ledger.send(strategy.broadcast(server), len(flush.started))
         needed = {arrival.version for later in flushes[version:] for arrival in later.arrivals}
         versions = {number: sent for number, sent in versions.items() if number in needed}
@@ -194,13 +191,13 @@ def _play(
             return
         model.load_state_dict(server.params)
         due = test is not None and plan.evaluates_after(version + 1)
-        metrics = asdict(evaluate(model, test)) if due else {}
+        metrics = dict(evaluate(model, test)) if due else {}
         staleness = sum(version - a.version for a in flush.arrivals) / len(flush.arrivals)
         yield ledger.record({**metrics, "clock": flush.time, "staleness": staleness})
 
 
 def _discounted(
-    ledger: Ledger, flush: Flush, version: int, replies: Generator[Reply, None, None]
+    ledger: RoundBooks, flush: Flush, version: int, replies: Generator[Reply, None, None]
 ) -> Iterator[Update]:
     """Yield the updates that can be used, each change scaled by its staleness."""
     for arrival, reply in zip(flush.arrivals, replies, strict=True):

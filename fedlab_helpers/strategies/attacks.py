@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 import torch
 
+from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.require import require_positive
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.strategy import require_positive
-from fedlab_helpers.core.updates import Update
 from fedlab_helpers.strategies.labels import require_classes, targets_of
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 ATTACKS = ("sign", "scale", "noise", "nan")
 # Attack -> its strength wherever the series shows it; swapped labels need none.

@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.require import require_positive
 from fedlab_helpers.core.state import RunningMean, State, add, subtract, zeros_like
-from fedlab_helpers.core.strategy import Combine, ServerState, Strategy, Turn, require_positive
+from fedlab_helpers.core.strategy import Combine, LocalRun, ServerState, Strategy
 from fedlab_helpers.core.training import Hooks
-from fedlab_helpers.core.updates import Update
 from fedlab_helpers.strategies.labels import class_shares, require_classes, targets_of
 from fedlab_helpers.strategies.means import BY_EXAMPLES, UNIFORM, require_not_negative
 from fedlab_helpers.strategies.registry import registered
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class FedProx(Strategy):
         super().__post_init__()
         require_not_negative(mu=self.mu)
 
-    def begin(self, turn: Turn) -> Hooks:
+    def begin(self, turn: LocalRun) -> Hooks:
         """Return the hook that adds the proximal term to the loss."""
         start = turn.on_device(turn.weights)
 
@@ -66,7 +67,7 @@ class Calibrated(Strategy):
         for data in clients:
             require_classes("calibrated", data)
 
-    def begin(self, turn: Turn) -> Hooks:
+    def begin(self, turn: LocalRun) -> Hooks:
         """Return the hook that raises the logits by what the client's labels alone tell."""
         self.require_data([turn.data])
         targets, tau = targets_of(turn.data), self.tau
@@ -106,7 +107,7 @@ class Scaffold(Strategy):
         """Return the server's control variate c."""
         return server.memory["variate"]
 
-    def begin(self, turn: Turn) -> Hooks:
+    def begin(self, turn: LocalRun) -> Hooks:
         """Return the hook that adds c - c_i to the gradients, before any clipping."""
         own = turn.kept or zeros_like(turn.extra)
         correction = turn.on_device(subtract(turn.extra, own))
@@ -118,7 +119,7 @@ class Scaffold(Strategy):
 
         return Hooks(gradients=correct)
 
-    def report(self, turn: Turn, update: Update) -> tuple[State, State]:
+    def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
         """Return c_i+ - c_i to send, and c_i+ to keep."""
         own = turn.kept or zeros_like(turn.extra)
         scale = max(1, update.steps) * turn.config.lr
@@ -168,7 +169,7 @@ class FedDyn(Strategy):
         """Return the state before the first round: h is zero."""
         return ServerState(params, clients=clients, memory={"h": _variate(params)})
 
-    def begin(self, turn: Turn) -> Hooks:
+    def begin(self, turn: LocalRun) -> Hooks:
         """Return the hook that adds the linear and the quadratic term to the loss."""
         start, linear = turn.on_device(turn.weights), turn.on_device(turn.kept)
 
@@ -179,7 +180,7 @@ class FedDyn(Strategy):
 
         return Hooks(loss=bend)
 
-    def report(self, turn: Turn, update: Update) -> tuple[State, State]:
+    def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
         """Return nothing to send, and the new g_k to keep."""
         change = {n: d for n, d in update.delta.items() if d.is_floating_point()}
         return {}, add(turn.kept or zeros_like(change), change, -self.alpha)

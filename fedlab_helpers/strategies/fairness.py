@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.require import require_positive
 from fedlab_helpers.core.state import RunningMean, State, norm, zeros_like
-from fedlab_helpers.core.strategy import Combine, ServerState, Strategy, Turn, require_positive
-from fedlab_helpers.core.updates import Update
+from fedlab_helpers.core.strategy import Combine, LocalRun, ServerState, Strategy
 from fedlab_helpers.strategies.means import UNIFORM, require_not_negative
 from fedlab_helpers.strategies.registry import registered
 
@@ -21,7 +22,7 @@ class TellsLoss(Strategy):
 
     asks_loss = True
 
-    def report(self, turn: Turn, update: Update) -> tuple[State, State]:
+    def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
         """Return the loss to send; nothing to keep."""
         return {"loss": torch.tensor([turn.loss], dtype=torch.float32, device="cpu")}, {}
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
 def targets_of(data: EncodedReviews) -> Tensor:

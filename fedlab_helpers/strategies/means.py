@@ -6,10 +6,10 @@ from typing import Literal
 
 import torch
 
-from fedlab_helpers.core.means import Mean
+from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.require import require_positive
 from fedlab_helpers.core.state import RunningMean, State, clone, norm
-from fedlab_helpers.core.strategy import Strategy, require_positive
-from fedlab_helpers.core.updates import Update
+from fedlab_helpers.core.strategy import Mean, Strategy
 from fedlab_helpers.strategies.registry import registered
 
 BY_EXAMPLES, UNIFORM = Mean("examples"), Mean("uniform")

@@ -15,12 +15,13 @@ from torch.func import functional_call
 
 from fedlab_helpers.core import rows
 from fedlab_helpers.core.compute import child_seed
+from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.require import require_positive
 from fedlab_helpers.core.state import State, of_model, to_device
-from fedlab_helpers.core.strategy import Combine, Strategy, Turn, require_positive
+from fedlab_helpers.core.strategy import Combine, LocalRun, Strategy
 from fedlab_helpers.core.training import Hooks, LocalConfig, train
-from fedlab_helpers.core.updates import Update
 from fedlab_helpers.strategies.means import BY_EXAMPLES
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 # Beside an own model in a client's memory: how much it counts, as no parameter can be called.
 OWN_SHARE = ".alpha"
@@ -52,7 +53,7 @@ class FedRep(Strategy):
         super().__post_init__()
         require_positive(head_epochs=self.head_epochs)
 
-    def begin(self, turn: Turn) -> Hooks:
+    def begin(self, turn: LocalRun) -> Hooks:
         """Return the hook that keeps one of the two parts still."""
         if turn.config.epochs <= self.head_epochs:
             raise ValueError(
@@ -89,7 +90,7 @@ class PerFedAvg(Strategy):
         super().__post_init__()
         require_positive(alpha=self.alpha)
 
-    def begin(self, turn: Turn) -> Hooks:
+    def begin(self, turn: LocalRun) -> Hooks:
         """Return the hook that makes every first step of two a trial."""
         whole = turn.steps or turn.config.steps(len(turn.data))
         step, before = 0, []
@@ -137,7 +138,7 @@ class Ditto(Strategy):
         if not self.lam >= 0:
             raise ValueError(f"lam: got {self.lam!r}, expected a number not below 0, or inf")
 
-    def report(self, turn: Turn, update: Update) -> tuple[State, State]:
+    def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
         """Train the client's own model, and return it to be kept; nothing to send."""
         _load_own(turn, of_model(turn.model))
         pull = pull_towards(turn.on_device(turn.weights), self.lam, turn.config.lr)
@@ -146,7 +147,7 @@ class Ditto(Strategy):
         return {}, _kept_own(turn.model, torch.ones((), dtype=torch.float32, device="cpu"))
 
 
-def _load_own(turn: Turn, trained: State) -> State:
+def _load_own(turn: LocalRun, trained: State) -> State:
     """Load a client's own model; return what it keeps beside that. What is private begins as the
     client's training left it."""
     kept = dict(turn.kept or turn.weights)
@@ -232,7 +233,7 @@ class APFL(Strategy):
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha: got {self.alpha!r}, expected a number from 0 to 1")
 
-    def report(self, turn: Turn, update: Update) -> tuple[State, State]:
+    def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
         """Train own weights and α, and return them to be kept; nothing to send."""
         trained = of_model(turn.model)
         alpha = float(_load_own(turn, trained).get(OWN_SHARE, self.alpha))

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from fedlab_helpers.core.means import Mean
-from fedlab_helpers.core.strategy import Strategy, require_positive
+from fedlab_helpers.core.require import require_positive
+from fedlab_helpers.core.strategy import Mean, Strategy
 
 
 @dataclass(frozen=True)

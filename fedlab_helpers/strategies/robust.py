@@ -12,10 +12,11 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
+from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.require import require_positive
+from fedlab_helpers.core.rows import make_whole
 from fedlab_helpers.core.state import State, flatten, norm
-from fedlab_helpers.core.strategy import Combine, Strategy, require_cohort, require_positive
-from fedlab_helpers.core.updates import Update
-from fedlab_helpers.core.wire import make_whole
+from fedlab_helpers.core.strategy import Combine, Strategy, require_cohort
 from fedlab_helpers.strategies.means import BY_EXAMPLES
 from fedlab_helpers.strategies.registry import registered
 

@@ -10,14 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fedlab_helpers.core.require import require_positive, require_share
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.strategy import (
-    Combine,
-    ServerState,
-    Strategy,
-    require_positive,
-    require_share,
-)
+from fedlab_helpers.core.strategy import Combine, ServerState, Strategy
 from fedlab_helpers.strategies.means import BY_EXAMPLES
 from fedlab_helpers.strategies.registry import registered
 

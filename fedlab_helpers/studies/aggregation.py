@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core.compute import child_seed, intra_op_threads
-from fedlab_helpers.core.ledger import NoUpdateLeft
+from fedlab_helpers.core.history import NoUpdateLeft
 from fedlab_helpers.core.training import LocalConfig, evaluate, predict, train
 from fedlab_helpers.strategies import STRATEGIES
 from fedlab_helpers.studies.contenders import CENTRALISED, CENTRALISED_RATES, CONTENDERS, Tuning

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fedlab_helpers import strategies
-from fedlab_helpers.core.means import Mean
-from fedlab_helpers.core.strategy import Strategy
+from fedlab_helpers.core.strategy import Mean, Strategy
 from fedlab_helpers.strategies.drift import Calibrated
 from fedlab_helpers.strategies.server_steps import Momentum
 

@@ -2,7 +2,6 @@
 
 import math
 import threading
-from dataclasses import replace
 
 import pytest
 import torch
@@ -91,7 +90,7 @@ def test_what_a_reader_froze_stays_frozen(small_model, start, clients):
 
 def test_the_epoch_that_is_best_on_validation_is_kept(small_model, start, clients):
     """Labels turned round in validation: every epoch makes that worse, so the start is kept."""
-    opposed = replace(clients[2], labels=1 - clients[2].labels)
+    opposed = clients[2].with_targets(1 - clients[2].labels)
     assert tuned(small_model, start, clients[2], 4, validation=opposed).epochs == 0
     result = tuned(small_model, start, clients[2], 4, validation=clients[2])
     assert result.epochs > 0

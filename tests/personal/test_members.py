@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlab_helpers.personal.members import PARTITIONS, deal
 from fedlab_helpers.personal.per_client import OwnTest
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 
 def own_test(labels, weights, kinds) -> OwnTest:

@@ -13,12 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlab_helpers.core import state, wire
-from fedlab_helpers.core.history import History
-from fedlab_helpers.core.ledger import Ledger, NoUpdateLeft
-from fedlab_helpers.core.means import Mean
-from fedlab_helpers.core.pace import Pace
+from fedlab_helpers.core.history import History, NoUpdateLeft, RoundBooks
+from fedlab_helpers.core.plan import Pace
 from fedlab_helpers.core.rounds import Plan, rounds, sample_cohort
-from fedlab_helpers.core.strategy import Strategy
+from fedlab_helpers.core.strategy import Mean, Strategy
 from fedlab_helpers.core.training import Hooks, LocalConfig
 from fedlab_helpers.strategies import (
     fedavg,
@@ -223,8 +221,8 @@ def test_only_versions_that_are_still_needed_are_in_memory(clients, small_model,
         sent.append(weakref.ref(received))
         return received
 
-    original = Ledger.send
-    monkeypatch.setattr(Ledger, "send", send)
+    original = RoundBooks.send
+    monkeypatch.setattr(RoundBooks, "send", send)
     plan, options = replace(PLAN, rounds=12), {"concurrency": 3, "buffer": 2}
     durations = [steps / speed for steps, speed in zip((6, 4, 10, 6), SPEEDS, strict=True)]
     flushes = timeline(durations, 12, **options, seed=3)

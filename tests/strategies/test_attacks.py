@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
+from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.rounds import Plan, rounds
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.core.updates import Update
 from fedlab_helpers.strategies import fedavg
 from fedlab_helpers.strategies.attacks import Hostile, choose, flip_labels
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 UPDATE = Update(
     3,
@@ -101,7 +101,7 @@ def test_of_three_classes_the_first_becomes_the_last():
     assert flip_labels(clients[:1], {0}, classes=3)[0].labels.tolist() == [2, 1, 1]
     # Whom nothing is asked of, nothing is turned; probabilities are turned round.
     assert flip_labels([three_classes(-100, 1)], {0})[0].labels.tolist() == [-100, 0]
-    soft = replace(clients[1], labels=torch.tensor([[0.7, 0.2, 0.1], [0, 1, 0]]))
+    soft = clients[1].with_targets(torch.tensor([[0.7, 0.2, 0.1], [0, 1, 0]]))
     expected = torch.tensor([[0.1, 0.2, 0.7], [0, 1, 0]])
     assert torch.equal(flip_labels([soft], {0})[0].labels, expected)
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core import state, wire
-from fedlab_helpers.core.strategy import Turn
+from fedlab_helpers.core.messages import RefusedUpdate, Update
+from fedlab_helpers.core.strategy import LocalRun
 from fedlab_helpers.core.training import LocalConfig, predict
-from fedlab_helpers.core.updates import RefusedUpdate, Update
 from fedlab_helpers.strategies import calibrated, fedavg, feddyn, scaffold, uniform
 from fedlab_helpers.strategies.drift import FedDyn, Scaffold
 from fedlab_helpers.strategies.labels import class_shares, require_classes
@@ -19,8 +19,8 @@ from fedlab_helpers.strategies.labels import class_shares, require_classes
 SGD = LocalConfig(2, 4, 0.1, "sgd", max_grad_norm=None)
 
 
-def turn(model: nn.Module, extra=None, kept=None, config=SGD) -> Turn:
-    return Turn(model, state.of_model(model), extra or {}, None, config, kept or {})
+def turn(model: nn.Module, extra=None, kept=None, config=SGD) -> LocalRun:
+    return LocalRun(model, state.of_model(model), extra or {}, None, config, kept or {})
 
 
 def one_weight(value: float) -> nn.Module:
@@ -218,7 +218,7 @@ def test_drift_is_corrected(reviews):
     """
     data = reviews(20)
     labels = [torch.tensor([1, 1, 1, 0] * 5), torch.tensor([1] + [0] * 9).repeat(2)]
-    two = [replace(data, labels=mine) for mine in labels]
+    two = [data.with_targets(mine) for mine in labels]
     drifted = ends_at(uniform(), two)
     assert abs(drifted + 0.5493) < 0.08
     for strategy in (scaffold(), feddyn(0.1)):
@@ -300,7 +300,7 @@ def test_they_are_values():
 def test_calibration_needs_classes_and_is_refused_before_training(clients):
     strategy = calibrated(1.0)
     strategy.require_data(clients)
-    number = replace(clients[1], labels=torch.rand(len(clients[1]), 1))
+    number = clients[1].with_targets(torch.rand(len(clients[1]), 1))
     with pytest.raises(ValueError, match="calibrated: needs a class for each example, got"):
         strategy.require_data([clients[0], number])
 

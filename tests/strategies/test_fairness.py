@@ -1,16 +1,15 @@
 """Strategies that look at losses: by hand, and that losses are those of the received weights."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 
 from fedlab_helpers.core import state
-from fedlab_helpers.core.means import Mean
+from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.rounds import Plan, run
+from fedlab_helpers.core.strategy import Mean
 from fedlab_helpers.core.training import LocalConfig, evaluate
-from fedlab_helpers.core.updates import Update
 from fedlab_helpers.strategies import qfedavg, uniform, worst_group
 from fedlab_helpers.strategies.fairness import QMean, WorstGroup
 
@@ -89,7 +88,7 @@ def test_without_preference_a_run_is_the_plain_means(strategy, clients, small_mo
 def test_the_worst_client_gains(strategy, reviews, small_model):
     """Seven clients agree; the eighth has every label the other way round."""
     clients = [reviews(20, seed) for seed in range(8)]
-    clients[7] = replace(clients[7], labels=1 - clients[7].labels)
+    clients[7] = clients[7].with_targets(1 - clients[7].labels)
     worst = []
     for one in (uniform(), strategy):
         model = small_model()

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from fedlab_helpers import strategies
-from fedlab_helpers.core.means import Mean
+from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.rounds import Plan, run
 from fedlab_helpers.core.state import of_model
+from fedlab_helpers.core.strategy import Mean
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.core.updates import Update
 from fedlab_helpers.strategies.means import Attentive, NormalizedMean, WeightedMean
 from fedlab_helpers.strategies.robust import GeometricMedian
 

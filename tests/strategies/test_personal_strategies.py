@@ -11,10 +11,10 @@ from torch import nn
 
 from fedlab_helpers.core import rounds, state, wire
 from fedlab_helpers.core.compute import child_seed
-from fedlab_helpers.core.ledger import NoUpdateLeft
-from fedlab_helpers.core.pace import Pace
+from fedlab_helpers.core.history import NoUpdateLeft
+from fedlab_helpers.core.plan import Pace
 from fedlab_helpers.core.rounds import Plan
-from fedlab_helpers.core.strategy import Turn
+from fedlab_helpers.core.strategy import LocalRun
 from fedlab_helpers.core.training import Hooks, LocalConfig, predict, train
 from fedlab_helpers.personal.fine_tuning import own_weights
 from fedlab_helpers.strategies import fedavg, feddyn, fedprox, scaffold
@@ -208,7 +208,7 @@ def test_fedrep_first_moves_the_head_only_and_then_all_else_only(clients, small_
     model = small_model()
     shared = {n: t for n, t in state.of_model(model).items() if not n.startswith("head")}
     config = replace(LOCAL, epochs=2)
-    hooks = FedRep().begin(Turn(model, shared, {}, clients[0], config, {}))
+    hooks = FedRep().begin(LocalRun(model, shared, {}, clients[0], config, {}))
     moved = []
     last = state.of_model(model)
 
@@ -246,7 +246,7 @@ def test_per_fedavg_takes_the_gradient_after_a_trial_step_and_applies_it_before(
     the step of rate 0.5 ends at 1 - 0.5 · 1.6 = 0.2."""
     model = one_weight(1.0)
     config = LocalConfig(2, None, 0.5, "sgd", max_grad_norm=None)
-    hooks = PerFedAvg(alpha=0.1).begin(Turn(model, {}, {}, [0], config, {}))
+    hooks = PerFedAvg(alpha=0.1).begin(LocalRun(model, {}, {}, [0], config, {}))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     for _ in range(2):
         optimizer.zero_grad()

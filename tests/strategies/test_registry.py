@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from fedlab_helpers import strategies
-from fedlab_helpers.core.means import Mean
-from fedlab_helpers.core.strategy import Add, Strategy
-from fedlab_helpers.core.updates import Update
+from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.strategy import Add, Mean, Strategy
 from fedlab_helpers.network.__main__ import main
 from fedlab_helpers.strategies import STRATEGIES, make, registered, table
 from fedlab_helpers.strategies.drift import FedProx

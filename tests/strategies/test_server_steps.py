@@ -7,9 +7,8 @@ import torch
 
 from fedlab_helpers import strategies
 from fedlab_helpers.core import state
-from fedlab_helpers.core.means import Mean
 from fedlab_helpers.core.rounds import Plan, run
-from fedlab_helpers.core.strategy import Add, ServerState, Strategy
+from fedlab_helpers.core.strategy import Add, Mean, ServerState, Strategy
 from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.strategies import fedavg, fedavgm
 from fedlab_helpers.strategies.server_steps import Adaptive, Momentum

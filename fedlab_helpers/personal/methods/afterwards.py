@@ -11,7 +11,7 @@ from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.personal.federation import Answer, Federation, Snapshot
 from fedlab_helpers.personal.fine_tuning import Tuned, fine_tune
 from fedlab_helpers.strategies.personal import PerFedAvg
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 Steps = Iterable[tuple[int, State, int, int]]  # round, global weights, bytes up, bytes both ways
 

@@ -7,7 +7,7 @@ from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.personal.federation import Answer, Federation, Snapshot
 from fedlab_helpers.strategies.clusters import best_model, ifca_rounds, unlike_starts
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 WARM_UP = 0.35  # share of the rounds before the models part
 

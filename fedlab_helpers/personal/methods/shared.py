@@ -11,7 +11,7 @@ from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.personal.federation import Answer, Federation, Method, Snapshot
 from fedlab_helpers.personal.fine_tuning import SHARES, correct_priors, loss_of_mix, mix
 from fedlab_helpers.strategies.labels import require_classes, targets_of
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from fedlab_helpers.core.compute import child_seed
+from fedlab_helpers.core.messages import ClientState
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.strategy import Combine, Strategy
-from fedlab_helpers.core.updates import ClientState
 from fedlab_helpers.personal.federation import Answer, Federation, Snapshot
 from fedlab_helpers.personal.fine_tuning import fine_tune, own_weights
 from fedlab_helpers.strategies.personal import APFL, keep_private, train_mixture
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import EncodedReviews
 
 NEWCOMERS_EPOCHS = 5  # over what a newcomer keeps private
 
