@@ -16,15 +16,8 @@ from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.objective import Objective
 from fedlab_helpers.core.require import require, require_positive
-from fedlab_helpers.core.state import RunningMean, State, add, norm, to_device, zeros_like
+from fedlab_helpers.core.state import RunningMean, State, add, to_device, zeros_like
 from fedlab_helpers.core.training import Hooks, LocalConfig
-
-_WEIGHTS = {
-    "examples": lambda update: update.examples,
-    "uniform": lambda update: 1,
-    "inverse_loss": lambda update: 1 / max(update.losses[-1], 1e-3),
-    "norm": lambda update: norm(update.delta),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,26 +108,24 @@ class Mean:
 
     Args:
         weights: "examples": n_k / n, as in FedAvg (McMahan et al. 2017, arXiv:1602.05629,
-            Algorithm 1); "uniform": each client counts the same; "inverse_loss": by 1 over its
-            training loss of the last local epoch, at most 1,000; "norm": by the norm of its
-            change ("gradient-based"), so that who has most to say counts most.
-        per_row: divide each embedding row by the weight of the clients whose reviews contain
+            Algorithm 1); "uniform": each client counts the same.
+        per_row: divide each embedding row by the weight of the clients whose examples contain
             that word, not by everybody's: a rare word's row is then not diluted by the zeros of
             clients that never saw it. An update that is sent whole counts as touching every row.
     """
 
-    weights: Literal["examples", "uniform", "inverse_loss", "norm"] = "examples"
+    weights: Literal["examples", "uniform"] = "examples"
     per_row: bool = False
 
     def __post_init__(self):
-        known = f"one of {sorted(_WEIGHTS)}"
-        require(self.weights in _WEIGHTS, "weights", self.weights, known)
+        fine = self.weights in ("examples", "uniform")
+        require(fine, "weights", self.weights, "'examples' or 'uniform'")
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
-        """Return the mean; updates are taken one at a time."""
         mean = RunningMean(base, self.per_row)
         for update in updates:
-            mean.add(update.delta, _WEIGHTS[self.weights](update), update.touched_rows)
+            weight = update.examples if self.weights == "examples" else 1
+            mean.add(update.delta, weight, update.touched_rows)
         return mean.result()
 
 

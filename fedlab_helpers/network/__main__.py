@@ -16,7 +16,7 @@ from fedlab_helpers.network import runs
 from fedlab_helpers.network.files import write_reviews
 from fedlab_helpers.network.job import CODECS, Job
 from fedlab_helpers.network.machines import Network
-from fedlab_helpers.strategies.registry import OFFERS
+from fedlab_helpers.strategies import STRATEGIES
 from fedlab_helpers.tasks.reviews.task import DEALS, load_task
 
 
@@ -46,8 +46,8 @@ def run(chosen: argparse.Namespace) -> None:
     """Hand a job to a network that is up, and print its rounds as they come."""
     task = load_task()
     plan = Plan(chosen.rounds, local=LocalConfig(lr=chosen.lr))
-    names = {"strategy": chosen.strategy, "codec": chosen.codec, "classes": task.classes}
-    job = Job(task.vocab.words[2:], plan, **names)
+    own = {"strategy": chosen.strategy, "options": dict(chosen.parameter), "codec": chosen.codec}
+    job = Job(task.vocab.words[2:], plan, classes=task.classes, **own)
     results = runs.submit(chosen.folder, job, chosen.timeout)
     for record in runs.records(results, chosen.timeout * (chosen.rounds + 2) + 60):
         print(
@@ -59,6 +59,16 @@ def run(chosen: argparse.Namespace) -> None:
     print(f"weights, records and metrics: {results}")
 
 
+def parameter(text: str) -> tuple[str, float]:
+    """Return the name and the number of "name=number"."""
+    name, _, number = text.partition("=")
+    try:
+        return name, float(number)
+    except ValueError as error:
+        message = f"got {text!r}, expected a name and a number, such as mu=0.01"
+        raise argparse.ArgumentTypeError(message) from error
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = argparse.ArgumentParser(
@@ -66,16 +76,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--folder", type=Path, default=Path("network"), help="of logs and results")
     commands = parser.add_subparsers(required=True)
-    start = commands.add_parser("up", help="start a SuperLink and SuperNodes")
+    start = commands.add_parser("up", help="start a SuperLink and SuperNodes, and wait")
     start.set_defaults(command=up)
     start.add_argument("--nodes", type=int, default=3)
     start.add_argument("--partition", choices=sorted(DEALS), default="iid")
     start.add_argument("--secure", action="store_true", help="TLS, and nodes with keys")
     start.add_argument("--port", type=int, default=8000)
-    submit = commands.add_parser("run", help="hand a job to a network that is up")
+    submit = commands.add_parser(
+        "run", help="hand a job to a network that is up, and print its rounds"
+    )
     submit.set_defaults(command=run)
     submit.add_argument("--rounds", type=int, default=3)
-    submit.add_argument("--strategy", choices=sorted(OFFERS), default="fedavg")
+    submit.add_argument("--strategy", choices=sorted(STRATEGIES), default="fedavg")
+    submit.add_argument(
+        "--parameter", type=parameter, action="append", default=[], metavar="NAME=NUMBER",
+        help="of the strategy, such as mu=0.01; again for each",
+    )  # fmt: skip
     submit.add_argument("--codec", choices=sorted(CODECS), default="touched_rows")
     submit.add_argument("--lr", type=float, default=5e-3)
     submit.add_argument("--timeout", type=float, default=60.0, help="seconds for an answer")

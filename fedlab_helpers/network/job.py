@@ -14,7 +14,7 @@ from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.strategies.registry import OFFERS
+from fedlab_helpers.strategies import STRATEGIES, make
 from fedlab_helpers.tasks.reviews.labels import BUILT_IN, require_names
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.words import Vocabulary
@@ -36,8 +36,8 @@ class Job:
         words: of the vocabulary, by id, without padding and unknown.
         plan: rounds, cohort, local training and seed; what it says of workers, dropouts and pace
             belongs to simulations, and does not travel.
-        strategy: a name in `catalogue.OFFERS`.
-        options: its parameters, by name.
+        strategy: a name in `registry.STRATEGIES`.
+        options: its parameters, by name; those left out are as they were tuned.
         codec: of updates, a name in `CODECS`.
         model: arguments of `SentimentLSTM` beside the number of words.
         max_len: words of a review that are read.
@@ -45,7 +45,7 @@ class Job:
             refused.
 
     Raises:
-        ValueError: a name is not known, or classes are not told apart by theirs.
+        ValueError: a name is not known, or a parameter out of range.
     """
 
     words: tuple[str, ...]
@@ -58,20 +58,20 @@ class Job:
     classes: tuple[str, ...] = BUILT_IN
 
     def __post_init__(self):
+        for name, known in (("strategy", STRATEGIES), ("codec", CODECS)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name}: got {getattr(self, name)!r}, expected one of {sorted(known)}"
+                )
         names = require_names(self.classes, "classes")
         if odd := [n for place, n in enumerate(names) if n.isdigit() and n != str(place)]:
             raise ValueError(f"classes: got {names}, but nodes may write {odd[0]!r} for a number")
-        by_row = OFFERS.get(self.strategy) and self.new_strategy().combine.per_row
+        by_row = self.new_strategy().combine.per_row
         if by_row and self.codec != "touched_rows":
             raise ValueError(
                 f"codec: got {self.codec!r}, but {self.strategy} averages row by row: expected "
                 "'touched_rows'"
             )
-        for name, known in (("strategy", OFFERS), ("codec", CODECS)):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name}: got {getattr(self, name)!r}, expected one of {sorted(known)}"
-                )
 
     @cached_property
     def vocab(self) -> Vocabulary:
@@ -89,7 +89,8 @@ class Job:
 
     def new_strategy(self) -> Strategy:
         """Return the strategy."""
-        return OFFERS[self.strategy].make(**self.options)
+        knows = STRATEGIES[self.strategy].knows_client_rate
+        return make(self.strategy, **({"lr": self.plan.local.lr} if knows else {}) | self.options)
 
     def new_codec(self) -> Codec:
         """Return the codec."""

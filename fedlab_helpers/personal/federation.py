@@ -1,4 +1,4 @@
-"""The common ground on which personal methods are compared: one deal, one budget, one start."""
+"""The federation in which personal methods are compared: one deal, one budget, one start."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -11,26 +11,28 @@ from torch import Tensor
 
 from fedlab_helpers import strategies
 from fedlab_helpers.core import rounds as federated
+from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig, Stopped, predict
 from fedlab_helpers.personal.members import Member
-from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
+from fedlab_helpers.personal.per_client import score
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 Weights = tuple[State, int, int]  # global weights, bytes up so far, bytes both ways
-Answer = Callable[[EncodedReviews], Tensor]  # reviews -> logits (N, C)
+Answer = Callable[[Examples], Tensor]  # reviews -> logits (N, C)
 
 
 @dataclass(frozen=True, eq=False)
-class Moment:
+class Snapshot:
     """What a method has made of all clients after a round.
 
     Args:
         round: counted from 1.
         answer: client -> its model.
-        welcome: labelled reviews of a newcomer, or None where it has none yet -> its model.
+        newcomer: labelled reviews of a client that comes later, or None where it has none yet ->
+            its model.
         bytes_up: sent by clients so far.
         total_bytes: sent both ways so far.
         groups: which of several models each client uses, for a method that has several.
@@ -38,21 +40,21 @@ class Moment:
 
     round: int
     answer: Callable[[int], Answer]
-    welcome: Callable[[EncodedReviews | None], Answer]
+    newcomer: Callable[[Examples | None], Answer]
     bytes_up: int = 0
     total_bytes: int = 0
     groups: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
-class Course:
+class Federation:
     """A federation whose clients are to end with models of their own.
 
     Args:
         members: the clients.
         vocab_size: words that the models know.
         plan: rounds, cohort, local training of the common part, seed.
-        every: rounds between two moments at which the models are looked at; the last is one.
+        every: rounds between two snapshots of the models; the last round is one.
         strategy: what the server does with what is common.
         stop: once set, training raises `Stopped`.
         memory: shared runs that have been made with these members, by what decides them.
@@ -67,7 +69,7 @@ class Course:
     memory: dict[tuple, dict[int, Weights]] = field(default_factory=dict)
 
     @property
-    def clients(self) -> list[EncodedReviews]:
+    def clients(self) -> list[Examples]:
         """The training reviews of each client."""
         return [member.train for member in self.members]
 
@@ -80,19 +82,33 @@ class Course:
         """Return whether the models are looked at after this round."""
         return number % self.every == 0 or number == self.plan.rounds
 
-    def train_together(
-        self, strategy: Strategy | None = None, epochs: int | None = None
-    ) -> Iterator[tuple[int, State, int, int]]:
-        """Yield round, global weights, bytes up and bytes both ways, whenever they are due."""
-        model, up, down = self.new_model(), 0, 0
-        local = replace(self.plan.local, epochs=epochs or self.plan.local.epochs)
-        plan = replace(self.plan, local=local)
-        strategy = strategy or self.strategy
-        for record in federated.rounds(model, self.clients, strategy, plan, stop=self.stop):
+    def rounds(
+        self, model: SentimentLSTM, strategy: Strategy, epochs: int = 0, **options
+    ) -> Iterator[tuple[int, int, int]]:
+        """Train a model; yield round, bytes up and bytes both ways, whenever it is due.
+
+        Args:
+            model: changed in place.
+            strategy: what the server does.
+            epochs: local ones a round; 0: as planned.
+            options: further ones of `core.rounds.rounds`.
+        """
+        local, up, down = self.plan.local, 0, 0
+        plan = replace(self.plan, local=replace(local, epochs=epochs or local.epochs))
+        run = federated.rounds(model, self.clients, strategy, plan, stop=self.stop, **options)
+        for record in run:
             up, down = up + record.bytes_up, down + record.bytes_down
             if self.due(record.round):
-                yield record.round, of_model(model), up, up + down
+                yield record.round, up, up + down
         self.require_going_on()
+
+    def train_together(
+        self, strategy: Strategy | None = None, epochs: int = 0
+    ) -> Iterator[tuple[int, State, int, int]]:
+        """Yield round, global weights, bytes up and bytes both ways, whenever they are due."""
+        model = self.new_model()
+        for number, up, total in self.rounds(model, strategy or self.strategy, epochs):
+            yield number, of_model(model), up, total
 
     def require_going_on(self) -> None:
         """Raise Stopped if `stop` has been set."""
@@ -123,11 +139,9 @@ class Course:
     @cached_property
     def best_shared_round(self) -> int:
         """The round whose shared model does best on the clients' own validation reviews."""
-        scores = {}
-        for number, (weights, *_) in self.shared.items():
-            answer = self.answer_of(weights)
-            scores[number] = self.validation_accuracy(lambda client, answer=answer: answer)
-        return max(scores, key=scores.get)
+        better = max if self.members[0].validation.objective.higher_is_better else min
+        answers = {number: self.answer_of(run[0]) for number, run in self.shared.items()}
+        return better(answers, key=lambda at: self.validation_score(lambda client: answers[at]))
 
     def answer_of(self, weights: State, kind: type[SentimentLSTM] = SentimentLSTM) -> Answer:
         """Return a model with these weights, as a function of reviews."""
@@ -135,16 +149,11 @@ class Course:
         model.load_state_dict(weights)
         return lambda reviews: predict(model, reviews)
 
-    def validation_accuracy(self, answer: Callable[[int], Answer]) -> float:
-        """Return the mean over the clients of their accuracy on their own validation reviews."""
-        return float(
-            np.mean(
-                [
-                    (answer(client)(m.validation).argmax(1) == m.validation.labels).double().mean()
-                    for client, m in enumerate(self.members)
-                ]
-            )
-        )
+    def validation_score(self, answer: Callable[[int], Answer]) -> float:
+        """Return the mean over the clients of their measure on their own validation reviews:
+        accuracy, or what else their objective is judged by."""
+        own = enumerate(self.members)
+        return float(np.mean([score(answer(k)(m.validation), m.validation) for k, m in own]))
 
 
 class Method(Protocol):
@@ -152,7 +161,7 @@ class Method(Protocol):
 
     tries: tuple[float, ...]  # values of its number that are worth trying; none: it has none
 
-    def moments(self, course: Course, number: float) -> Iterator[Moment]:
+    def snapshots(self, federation: Federation, number: float) -> Iterator[Snapshot]:
         """Yield what it has made of the clients whenever that is to be looked at."""
 
 

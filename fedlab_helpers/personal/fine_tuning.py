@@ -1,7 +1,8 @@
 """What a client makes of the weights it is given, with its own reviews."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,11 +11,12 @@ from torch.nn.functional import nll_loss
 
 from fedlab_helpers.core import rows
 from fedlab_helpers.core.compute import child_seed
+from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import ClientState
 from fedlab_helpers.core.state import State, of_model, to_device
 from fedlab_helpers.core.training import Hooks, LocalConfig, evaluate, train
-from fedlab_helpers.strategies.personal import pull_towards
-from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
+from fedlab_helpers.strategies.labels import class_shares
+from fedlab_helpers.strategies.personal import OWN_SHARE, pull_towards
 
 SHARES = tuple(step / 10 for step in range(11))
 
@@ -30,11 +32,11 @@ class Tuned:
 def fine_tune(
     model: nn.Module,
     start: State,
-    data: EncodedReviews,
+    data: Examples,
     config: LocalConfig,
     epochs: int,
     *,
-    validation: EncodedReviews | None = None,
+    validation: Examples | None = None,
     trains: Callable[[str], bool] = lambda name: True,
     lam: float = 0.0,
     seed: int = 0,
@@ -52,7 +54,8 @@ def fine_tune(
         epochs: how many, in place of the config's; 0: the start is returned.
         validation: further reviews of the client: the epoch with the lowest loss on these is
             kept, the start among them; None: the last.
-        trains: whether the parameter of this name is trained; the others stay.
+        trains: whether the parameter of this name is trained; the others stay, as do those that
+            are frozen already.
         lam: weight of the pull (lam/2)·‖w - start‖², as a proximal step; infinite: no move.
         seed: decides order and dropout.
         stop: looked at between batches.
@@ -63,8 +66,9 @@ def fine_tune(
     """
     if epochs < 0 or not lam >= 0:
         raise ValueError(f"epochs, lam: got {epochs!r} and {lam!r}, expected them not below 0")
-    if not any(map(trains, start)):
-        raise ValueError(f"trains: no parameter is; expected at least one of {sorted(start)}")
+    free = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if not any(map(trains, free)):
+        raise ValueError(f"trains: no parameter is; expected at least one of {free}")
     model.load_state_dict(start)
     hooks = Hooks(after=pull_towards(of_model(model), lam, config.lr)) if lam else None
     config, kept = replace(config, epochs=1), Tuned(start, 0)
@@ -79,18 +83,17 @@ def fine_tune(
     return kept
 
 
-class _training_only:
-    """Switches off the gradients of the parameters that are not trained, and on again."""
-
-    def __init__(self, model: nn.Module, trains: Callable[[str], bool]):
-        self.still = [p for name, p in model.named_parameters() if not trains(name)]
-
-    def __enter__(self) -> None:
-        for parameter in self.still:
-            parameter.requires_grad_(False)
-
-    def __exit__(self, *exception: object) -> None:
-        for parameter in self.still:
+@contextmanager
+def _training_only(model: nn.Module, trains: Callable[[str], bool]) -> Iterator[None]:
+    """Switch off the gradients of what is not trained, and back on those that were on."""
+    named = model.named_parameters()
+    still = [p for name, p in named if p.requires_grad and not trains(name)]
+    for parameter in still:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in still:
             parameter.requires_grad_(True)
 
 
@@ -114,31 +117,34 @@ def loss_of_mix(shared: Tensor, own: Tensor, labels: Tensor, share: float) -> fl
     return float(nll_loss(mix(shared, own, share).log(), labels))
 
 
-def lean(logits: Tensor, own_labels: Tensor, all_labels: Tensor) -> Tensor:
+def correct_priors(logits: Tensor, own_labels: Tensor, all_labels: Tensor) -> Tensor:
     """Return logits (N, C) moved by how much more often the client meets each class than others.
 
     Adds log(own share) - log(share among all), a count of 1 added to each: by Bayes' rule the
     right correction, if only the shares of the classes differ (Saerens et al. 2002,
     doi:10.1162/089976602753284446, equation 4). It is what a client can gain by its labels alone.
     """
-    classes = logits.shape[1]
-    own, everybody = (
-        torch.bincount(labels, minlength=classes) + 1 for labels in (own_labels, all_labels)
-    )
-    return logits + (own / own.sum()).log() - (everybody / everybody.sum()).log()
+    own, everybody = (class_shares(t, logits.shape[1]).log() for t in (own_labels, all_labels))
+    return logits + own - everybody
 
 
-def own_weights(shared: State, kept: ClientState, data: EncodedReviews) -> State:
+def own_weights(shared: State, kept: ClientState, data: Examples) -> State:
     """Return the weights with which a client answers, from the global ones and what it keeps.
 
     Args:
         shared: weights of the whole model; those that are private as they were at first.
         kept: "private" parameters, and the "strategy" memory of Ditto or APFL; perhaps nothing.
         data: the client's training reviews: of word tables it keeps the rows of their words.
+
+    Raises:
+        ValueError: the strategy's memory is no model, as SCAFFOLD's and FedDyn's, which are
+            gradients; or it is one of another model.
     """
     touched = rows.select(data)[1]
 
     def put(base: State, part: State) -> State:
+        if odd := sorted(part.keys() - base.keys()):
+            raise ValueError(f"kept: {odd} are not in the model, which has {sorted(base)}")
         whole = dict(base)
         for name, tensor in part.items():
             fits = tensor.shape == base[name].shape
@@ -147,6 +153,12 @@ def own_weights(shared: State, kept: ClientState, data: EncodedReviews) -> State
 
     weights = put(shared, kept.get("private", {}))
     own = dict(kept.get("strategy", {}))
-    share = own.pop("alpha", torch.ones(()))
+    if own and OWN_SHARE not in own:
+        raise ValueError(
+            f"kept: the strategy's memory, {sorted(own)}, is no model of the client's own; "
+            "expected that of a strategy that keeps one, such as Ditto or APFL"
+        )
+    share = own.pop(OWN_SHARE, torch.ones((), dtype=torch.float32, device="cpu"))
     whole = put(weights, own)
-    return {name: share * whole[name] + (1 - share) * weights[name] for name in weights}
+    mixed = {name: share * whole[name] + (1 - share) * weights[name] for name in weights}
+    return {n: t.to(shared[n].dtype) for n, t in mixed.items()}

@@ -1,4 +1,4 @@
-"""Clients as people with reviews of their own: some to train on, some to choose by, and an exam."""
+"""Clients with reviews of their own: to train on, to choose by, and to be tested on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,11 +6,10 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.functional import pad
 
 from fedlab_helpers.core.compute import numpy_rng
-from fedlab_helpers.personal.per_client import kinds
+from fedlab_helpers.personal.per_client import OwnTest, kinds
 from fedlab_helpers.tasks.reviews import conventions
 from fedlab_helpers.tasks.reviews.corpus import Review
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
@@ -22,73 +21,20 @@ PARTITIONS = ("by_domain", "domain_dirichlet", "dirichlet", *conventions.PAIRS)
 
 
 @dataclass(frozen=True, eq=False)
-class Exam:
-    """Test reviews as one client meets them: every one that is of a kind it holds, weighted.
-
-    A client of 580 reviews would have some 145 test reviews of its own, on which an accuracy is
-    uncertain by 3 points. All test reviews of its kinds (domain and label), weighted so that each
-    kind counts as much as among its own reviews, estimate the same thing with less error: there
-    are at least 400 of them for each domain. Clients of the same kinds sit the same exam, so they
-    are not independent; and a client's shares of the labels are those of its exam exactly.
-
-    Args:
-        reviews: labelled by this client's convention, (N,).
-        weights: of each, summing to 1, (N,).
-        kinds: of each, (N,).
-    """
-
-    reviews: EncodedReviews
-    weights: np.ndarray
-    kinds: np.ndarray
-
-    def right(self, logits: Tensor) -> np.ndarray:
-        """Return which answers are right, (N,) bool, for logits or probabilities (N, C)."""
-        return (logits.argmax(1) == self.reviews.labels).numpy()
-
-    def accuracy(self, right: np.ndarray) -> float:
-        """Return the share of right answers to expect on reviews like the client's own."""
-        return round(float(self.weights @ right), 12)  # equal is equal, whatever was summed up
-
-    def balanced_accuracy(self, right: np.ndarray) -> float:
-        """Return the mean of the accuracies on each class: one half for who always says the same;
-        NaN where the client holds one class only."""
-        labels = self.reviews.labels.numpy()
-        if labels.min() == labels.max():
-            return float("nan")
-        return float(
-            np.mean([np.average(right[s], weights=self.weights[s]) for s in _groups(labels)])
-        )
-
-    @property
-    def majority(self) -> float:
-        """The accuracy of always giving the client's more frequent class."""
-        labels = self.reviews.labels.numpy()
-        return max(float(self.weights[group].sum()) for group in _groups(labels))
-
-    def standard_error(self, difference: np.ndarray) -> float:
-        """Return the standard error of `weights @ difference` (N,), with each kind by itself."""
-        variance = 0.0
-        for group in _groups(self.kinds):
-            share, n = self.weights[group].sum(), group.sum()
-            variance += share**2 * difference[group].var(ddof=1) / n if n > 1 else 0.0
-        return float(np.sqrt(variance))
-
-
-@dataclass(frozen=True, eq=False)
 class Member:
-    """One client: what it trains on, what it chooses by, and the exam that nothing is chosen by.
+    """One client: what it trains on, what it chooses by, and the test that nothing is chosen by.
 
     Args:
         train: reviews, labelled by its convention.
         validation: further ones of its own.
-        exam: test reviews like its own.
+        test: test reviews like its own.
         domain: from which most of its reviews are.
         convention: by which it labels, a name in `conventions.CONVENTIONS`.
     """
 
     train: EncodedReviews
     validation: EncodedReviews
-    exam: Exam
+    test: OwnTest
     domain: str
     convention: str = "sentiment"
 
@@ -118,15 +64,15 @@ def deal(
         clients: how many train together.
         newcomers: how many come later; they are spread evenly over the deal.
         alpha: of the Dirichlet distributions.
-        asks: what exams are made of; with "validation", for play, the task's validation reviews
-            are asked and not dealt, and its test reviews stay unseen.
+        asks: what tests are made of; with "validation", as panels do, the task's validation
+            reviews are asked and not dealt, and its test reviews stay unseen.
 
     Raises:
         ValueError: the kind is not among these, or the numbers do not fit.
     """
     if kind not in PARTITIONS:
         raise ValueError(f"kind: got {kind!r}, expected one of {PARTITIONS}")
-    pool = _pool(task) if asks == "test" else _for_play(task)
+    pool = _pool(task) if asks == "test" else _asking_validation(task)
     rng = numpy_rng(seed, "members")
     pair = conventions.PAIRS.get(kind)
     parts = pool.deal("iid" if pair else kind, clients + newcomers, rng, alpha)
@@ -160,41 +106,35 @@ class _Dealer:
         return Member(
             reviews.subset(np.sort(own[kept:])),
             reviews.subset(np.sort(own[:kept])),
-            self._exam(self.kinds[own], convention),
+            self._test(self.kinds[own], convention),
             str(names[counts.argmax()]),
             convention,
         )
 
-    def _exam(self, held: np.ndarray, convention: str) -> Exam:
-        weights = np.zeros(len(self.test_kinds))
-        for kind, count in zip(*np.unique(held, return_counts=True), strict=True):
-            same = self.test_kinds == kind
-            if not same.any():
-                raise ValueError(f"kind: there is no test review of {str(kind)!r}")
-            weights[same] = count / len(held) / same.sum()
-        asked = np.flatnonzero(weights)
+    def _test(self, held: np.ndarray, convention: str) -> OwnTest:
+        whole = OwnTest.like(held, self.test_kinds)
+        asked = np.flatnonzero(whole.weights)
         reviews = self._labelled(convention)[1].subset(asked)
-        return Exam(reviews, weights[asked], self.test_kinds[asked])
+        return OwnTest(reviews, whole.weights[asked], whole.kinds[asked])
 
     def _labelled(self, convention: str) -> tuple[EncodedReviews, EncodedReviews]:
         """Return training and test reviews, labelled by a convention."""
         if convention not in self._known:
             task = self.task
+            parts = ((task.train, task.train_reviews), (task.test, task.test_reviews))
             self._known[convention] = tuple(
-                reviews.with_targets(torch.from_numpy(conventions.labels(texts, convention)))
-                for reviews, texts in (
-                    (task.train, task.train_reviews),
-                    (task.test, task.test_reviews),
+                EncodedReviews(
+                    reviews.tokens,
+                    reviews.lengths,
+                    torch.from_numpy(conventions.labels(texts, convention)),
                 )
+                for reviews, texts in parts
             )
         return self._known[convention]
 
 
-def _groups(values: np.ndarray) -> list[np.ndarray]:
-    return [values == value for value in np.unique(values)]
-
-
-def _for_play(task: Task) -> Task:
+def _asking_validation(task: Task) -> Task:
+    """Return the task with its validation reviews in the place of those for the test."""
     return replace(task, test_reviews=task.validation_reviews, test=task.validation)
 
 

@@ -1,9 +1,13 @@
-"""How well one global model serves each client: accuracy on reviews like the client's own."""
+"""How well a model serves each client: on test examples like the client's own."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
+from fedlab_helpers.core.examples import Examples
+from fedlab_helpers.strategies.labels import require_classes
 from fedlab_helpers.tasks.reviews.corpus import Review
 
 
@@ -12,39 +16,115 @@ def kinds(reviews: Sequence[Review]) -> np.ndarray:
     return np.array([f"{review.domain} {review.label}" for review in reviews])
 
 
+def score(outputs: Tensor, data: Examples) -> float:
+    """Return the first measure of a model's outputs, (N, …) in the order of the examples."""
+    rows = data.objective.judge(outputs, data.targets)
+    return float(data.objective.metrics(rows)[data.objective.measure])
+
+
+@dataclass(frozen=True, eq=False)
+class OwnTest:
+    """Test examples as one client meets them: every one that is of a kind it holds, weighted.
+
+    A client of 580 reviews would have some 145 test reviews of its own, on which an accuracy is
+    uncertain by 3 points. All test reviews of its kinds (domain and label), weighted so that each
+    kind counts as much as among its own reviews, estimate the same thing with less error: there
+    are at least 400 of them for each domain. Clients of the same kinds have the same test, so they
+    are not independent; and a client's shares of the labels are those of its test exactly.
+
+    Args:
+        data: labelled by this client's convention, (N,); None where only answers are judged.
+        weights: of each, summing to 1, (N,).
+        kinds: of each, (N,).
+    """
+
+    data: Examples | None
+    weights: np.ndarray
+    kinds: np.ndarray
+
+    @classmethod
+    def like(cls, held: Sequence[str], test_kinds: Sequence[str]) -> "OwnTest":
+        """Return the weights of all test examples for a client that holds examples of these kinds;
+        of kinds that it does not hold they are 0.
+
+        Raises:
+            ValueError: it holds a kind of which there is no test example, or nothing.
+        """
+        test_kinds, weights = np.asarray(test_kinds), np.zeros(len(test_kinds))
+        names, counts = np.unique(np.asarray(held), return_counts=True)
+        if unknown := sorted(set(names.tolist()) - set(test_kinds.tolist())):
+            raise ValueError(f"held: no test example of {unknown}")
+        if not len(names):
+            raise ValueError("held: no example, expected at least one")
+        for name, count in zip(names, counts, strict=True):
+            same = test_kinds == name
+            weights[same] = count / len(held) / same.sum()
+        return cls(None, weights, test_kinds)
+
+    def right(self, logits: Tensor) -> np.ndarray:
+        """Return which answers are right, (N,) bool, for logits or probabilities (N, C).
+
+        Raises:
+            ValueError: the examples are not asked for classes.
+        """
+        require_classes("right", self.data.objective)
+        return (logits.argmax(1) == self.data.targets).numpy()
+
+    def accuracy(self, right: np.ndarray) -> float:
+        """Return the share of right answers to expect on examples like the client's own."""
+        return round(float(self.weights @ right), 12)  # equal is equal, whatever was summed up
+
+    def balanced_accuracy(self, right: np.ndarray) -> float:
+        """Return the mean of the accuracies on each class: one half for who always says the same;
+        NaN where the client holds one class only."""
+        shares = [(np.average(right[s], weights=self.weights[s])) for s in self._classes()]
+        return float(np.mean(shares)) if len(shares) > 1 else float("nan")
+
+    @property
+    def majority(self) -> float:
+        """The accuracy of always giving the client's more frequent class."""
+        return max(float(self.weights[group].sum()) for group in self._classes())
+
+    def standard_error(self, difference: np.ndarray) -> float:
+        """Return the standard error of `weights @ difference` (N,), with each kind by itself."""
+        variance = 0.0
+        for group in _groups(self.kinds):
+            share, n = self.weights[group].sum(), group.sum()
+            variance += share**2 * difference[group].var(ddof=1) / n if n > 1 else 0.0
+        return float(np.sqrt(variance))
+
+    def _classes(self) -> list[np.ndarray]:
+        return _groups(self.data.targets.numpy())
+
+
+def _groups(values: np.ndarray) -> list[np.ndarray]:
+    return [values == value for value in np.unique(values)]
+
+
 def own_accuracy(
     correct: Sequence[bool],
     test_kinds: Sequence[str],
     parts: Sequence[np.ndarray],
     train_kinds: Sequence[str],
 ) -> np.ndarray:
-    """Return what accuracy each client can expect, if tomorrow's reviews are like those it holds.
+    """Return the accuracy of one model on each client's `OwnTest`, (K,).
 
     A client that holds 30% of one kind and 70% of another gets 0.3 times the accuracy on test
-    reviews of the one and 0.7 times that on the other. So every test review is used for every
-    client that has its kind, and a client of twenty reviews is not judged on two.
+    examples of the one and 0.7 times that on the other.
 
     Args:
-        correct: whether each test review was answered rightly, (N,).
+        correct: whether each test example was answered rightly, (N,).
         test_kinds: their kinds, (N,), e.g. from `kinds`.
-        parts: each client's indices into the training reviews.
-        train_kinds: the kinds of all training reviews.
-
-    Returns:
-        One accuracy a client, (K,).
+        parts: each client's indices into the training examples.
+        train_kinds: the kinds of all training examples.
 
     Raises:
-        ValueError: a client holds a kind of which there is no test review, or nothing.
+        ValueError: a client holds a kind of which there is no test example, or nothing.
     """
-    correct, test_kinds = np.asarray(correct, dtype=float), np.asarray(test_kinds)
-    accuracy = {kind: correct[test_kinds == kind].mean() for kind in np.unique(test_kinds).tolist()}
-    train_kinds = np.asarray(train_kinds)
-    own = []
+    correct, train_kinds, own = np.asarray(correct, dtype=float), np.asarray(train_kinds), []
     for client, part in enumerate(parts):
-        held = train_kinds[part].tolist()
-        if unknown := set(held) - accuracy.keys():
-            raise ValueError(f"client {client}: no test review of {sorted(unknown)}")
-        if not held:
-            raise ValueError(f"client {client}: holds no review, expected at least one")
-        own.append(np.mean([accuracy[kind] for kind in held]))
+        try:
+            own.append(OwnTest.like(train_kinds[part], test_kinds).accuracy(correct))
+        except ValueError as error:
+            raise ValueError(f"client {client}: {error}") from error
     return np.array(own)

@@ -208,8 +208,9 @@ def _require_fit(
 ) -> None:
     if hasattr(codec, "pack"):
         raise ValueError(f"codec: got {codec!r}, but here clients keep nothing between their turns")
-    if strategy.dense or strategy.sends != "change":
-        why = "keep something relative to a version" if strategy.dense else "send whole weights"
+    keeps = strategy.dense or getattr(strategy, "keeps_model", False)
+    if keeps or strategy.sends != "change":
+        why = "keep something between their turns" if keeps else "send whole weights"
         raise ValueError(
             f"strategy: clients of {type(strategy).__name__} {why}, expected one whose clients "
             "send only how the weights changed, such as uniform()"

@@ -7,10 +7,11 @@ from typing import Literal
 import numpy as np
 import torch
 
+from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.require import require_positive
 from fedlab_helpers.core.state import State
-from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
+from fedlab_helpers.strategies.labels import require_classes
 
 ATTACKS = ("sign", "scale", "noise", "nan")
 # Attack -> its strength wherever the series shows it; swapped labels need none.
@@ -29,13 +30,43 @@ def choose(n_clients: int, share: float, rng: np.random.Generator) -> tuple[int,
 
 
 def flip_labels(
-    clients: Sequence[EncodedReviews], hostile: Collection[int]
-) -> list[EncodedReviews]:
-    """Return the clients' reviews, with the two labels swapped at the hostile ones."""
+    clients: Sequence[Examples], hostile: Collection[int], classes: int | None = None
+) -> list[Examples]:
+    """Return the clients' examples, each label y at the hostile ones made C - 1 - y.
+
+    Args:
+        clients: the examples of each client.
+        hostile: who flips.
+        classes: C; None: as many as the clients' labels show, at least two.
+
+    Raises:
+        ValueError: the examples have no classes, or more than `classes`.
+    """
+    for data in clients:
+        require_classes("flip_labels", data.objective)
+    most = max((_shown(data.targets) for data in clients), default=2)
+    if classes is not None and most > classes:
+        raise ValueError(f"classes: got {classes}, but the clients' labels show {most}")
     return [
-        data.with_targets(1 - data.targets) if client in hostile else data
+        _flipped(data, classes or most) if client in hostile else data
         for client, data in enumerate(clients)
     ]
+
+
+def _shown(targets: torch.Tensor) -> int:
+    """Return how many classes targets show, at least two."""
+    if targets.is_floating_point():
+        return targets.shape[-1]
+    return max(2, int(targets.max()) + 1) if targets.numel() else 2
+
+
+def _flipped(data: Examples, classes: int) -> Examples:
+    targets = data.targets
+    if targets.is_floating_point():
+        flipped = targets.flip(-1)
+    else:
+        flipped = torch.where(targets < 0, targets, classes - 1 - targets)
+    return data.with_targets(flipped)
 
 
 @dataclass(frozen=True)
@@ -49,6 +80,8 @@ class Hostile:
             `strength`; "nan": it is not a number.
         strength: above 0.
     """
+
+    covers_extra = True  # whatever it leaves alone, a liar does not mind giving away
 
     clients: Collection[int]
     attack: Literal["sign", "scale", "noise", "nan"]
@@ -71,15 +104,16 @@ class Hostile:
 
     def _lie(self, tensor: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         if self.attack == "noise":
-            return torch.randn(tensor.shape, generator=rng, dtype=tensor.dtype) * self.strength
+            like = {"dtype": tensor.dtype, "device": tensor.device}
+            return torch.randn(tensor.shape, generator=rng, **like) * self.strength
         if self.attack == "nan":
             return torch.full_like(tensor, torch.nan)
         return tensor * (-self.strength if self.attack == "sign" else self.strength)
 
 
 def attacked(
-    clients: Sequence[EncodedReviews], hostile: Collection[int], attack: str
-) -> tuple[Sequence[EncodedReviews], tuple[Hostile, ...]]:
+    clients: Sequence[Examples], hostile: Collection[int], attack: str
+) -> tuple[Sequence[Examples], tuple[Hostile, ...]]:
     """Return the clients' reviews and the transforms under an attack by these clients."""
     if not hostile:
         return clients, ()

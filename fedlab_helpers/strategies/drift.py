@@ -1,16 +1,20 @@
 """Strategies that hold clients together which would each drift to an optimum of their own."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.objective import Objective
 from fedlab_helpers.core.require import require_positive
 from fedlab_helpers.core.state import RunningMean, State, add, subtract, zeros_like
-from fedlab_helpers.core.strategy import Combine, LocalRun, Mean, ServerState, Strategy
+from fedlab_helpers.core.strategy import Combine, LocalRun, ServerState, Strategy
 from fedlab_helpers.core.training import Hooks
+from fedlab_helpers.strategies.labels import class_shares, require_classes
+from fedlab_helpers.strategies.means import BY_EXAMPLES, UNIFORM, require_not_negative
+from fedlab_helpers.strategies.registry import registered
 
 
 @dataclass(frozen=True)
@@ -23,13 +27,12 @@ class FedProx(Strategy):
     the gradient that its row has, and Adam makes a step of full size of any gradient.
     """
 
-    combine: Combine = field(default_factory=Mean)
-    mu: float = 0.0
+    combine: Combine = BY_EXAMPLES
+    mu: float = 1e-4
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.mu < float("inf"):
-            raise ValueError(f"mu: got {self.mu!r}, expected a finite number not below 0")
+        require_not_negative(mu=self.mu)
 
     def begin(self, turn: LocalRun) -> Hooks:
         """Return the hook that adds the proximal term to the loss."""
@@ -52,21 +55,24 @@ class Calibrated(Strategy):
     arXiv:2209.00189). With tau 0 it is FedAvg.
     """
 
-    combine: Combine = field(default_factory=Mean)
-    tau: float = 1.0
+    combine: Combine = BY_EXAMPLES
+    tau: float = 1.5
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.tau < float("inf"):
-            raise ValueError(f"tau: got {self.tau!r}, expected a finite number not below 0")
+        require_not_negative(tau=self.tau)
+
+    def require_objective(self, objective: Objective) -> None:
+        """Raise a ValueError unless clients are asked for classes."""
+        require_classes("calibrated", objective)
 
     def begin(self, turn: LocalRun) -> Hooks:
         """Return the hook that raises the logits by what the client's labels alone tell."""
-        labels, tau = turn.data.labels, self.tau
+        self.require_objective(turn.data.objective)
+        targets, tau = turn.data.targets, self.tau
 
         def calibrate(logits: Tensor) -> Tensor:
-            counts = torch.bincount(labels, minlength=logits.shape[1]) + 1
-            return logits + tau * (counts / counts.sum()).log()
+            return logits + tau * class_shares(targets, logits.shape[-1]).log()
 
         return Hooks(logits=calibrate)
 
@@ -86,10 +92,11 @@ class Scaffold(Strategy):
     so every embedding row is trained and sent, and each message is twice as long, both ways.
     """
 
-    combine: Combine = field(default_factory=lambda: Mean("uniform"))
+    combine: Combine = UNIFORM
 
     dense = True
     settles = True
+    linear = True
 
     def init(self, params: State, clients: int = 1) -> ServerState:
         """Return the state before the first round: all variates are zero."""
@@ -129,17 +136,9 @@ class Scaffold(Strategy):
     def aggregate(self, server: ServerState, updates: Iterable[Update]) -> ServerState:
         """Return the state with new weights and a new control variate."""
         variate = server.memory["variate"]
-        moves, count = RunningMean(variate), 0
-
-        def watched() -> Iterator[Update]:
-            nonlocal count
-            for update in updates:
-                moves.add(update.extra, 1)
-                count += 1
-                yield update
-
-        moved = super().aggregate(server, watched())
-        variate = add(variate, moves.result(), count / server.clients)
+        seen = _Averaged(updates, variate, lambda update: update.extra)
+        moved = super().aggregate(server, seen)
+        variate = add(variate, seen.mean.result(), seen.mean.weight / server.clients)
         return replace(moved, memory=moved.memory | {"variate": variate})
 
 
@@ -154,11 +153,12 @@ class FedDyn(Strategy):
     weights, and every embedding row is trained and sent.
     """
 
-    combine: Combine = field(default_factory=lambda: Mean("uniform"))
-    alpha: float = 0.01
+    combine: Combine = UNIFORM
+    alpha: float = 1e-3
 
     dense = True
     settles = True
+    linear = True
 
     def __post_init__(self):
         super().__post_init__()
@@ -191,20 +191,24 @@ class FedDyn(Strategy):
 
     def aggregate(self, server: ServerState, updates: Iterable[Update]) -> ServerState:
         """Return the state with new weights and a new h."""
-        changes, count = RunningMean(server.memory["h"]), 0
-
-        def watched() -> Iterator[Update]:
-            nonlocal count
-            for update in updates:
-                floats = {n: update.delta[n] for n in server.memory["h"]}
-                changes.add(floats, 1)
-                count += 1
-                yield update
-
-        moved = super().aggregate(server, watched())
-        h = add(server.memory["h"], changes.result(), -self.alpha * count / server.clients)
+        h = server.memory["h"]
+        seen = _Averaged(updates, h, lambda update: {name: update.delta[name] for name in h})
+        moved = super().aggregate(server, seen)
+        h = add(h, seen.mean.result(), -self.alpha * seen.mean.weight / server.clients)
         params = {n: p - h[n] / self.alpha if n in h else p for n, p in moved.params.items()}
         return replace(moved, params=params, memory=moved.memory | {"h": h})
+
+
+class _Averaged:
+    """Hands updates on, and takes the plain mean of a part of each as they go by."""
+
+    def __init__(self, updates: Iterable[Update], like: State, part: Callable[[Update], State]):
+        self.updates, self.part, self.mean = updates, part, RunningMean(like)
+
+    def __iter__(self) -> Iterator[Update]:
+        for update in self.updates:
+            self.mean.add(self.part(update), 1)
+            yield update
 
 
 def _squared_distance(model: nn.Module, start: State) -> Tensor:
@@ -215,3 +219,31 @@ def _squared_distance(model: nn.Module, start: State) -> Tensor:
 
 def _variate(params: State) -> State:
     return {n: torch.zeros_like(p) for n, p in params.items() if p.is_floating_point()}
+
+
+@registered("clients are held near the global weights by (mu/2)·‖w - w_global‖²", mu=(1e-5, 10.0))
+def fedprox(mu: float = FedProx.mu, combine: Combine = BY_EXAMPLES) -> FedProx:
+    """Return FedProx with proximal weight `mu`, not negative; 0 is FedAvg."""
+    return FedProx(combine, mu=mu)
+
+
+@registered("clients do not learn how often each label occurs with them", tau=(0.0, 2.0))
+def calibrated(tau: float = Calibrated.tau, combine: Combine = BY_EXAMPLES) -> Calibrated:
+    """Return FedAvg with logits calibrated to each client's labels, `tau` times; 0 is FedAvg."""
+    return Calibrated(combine, tau=tau)
+
+
+@registered("gradients are corrected by how the client's differ from all clients'", for_sgd=True)
+def scaffold(combine: Combine = UNIFORM) -> Scaffold:
+    """Return SCAFFOLD, clients with control variates; made for plain SGD."""
+    return Scaffold(combine)
+
+
+@registered(
+    "each client's loss is bent until its optimum is that of all",
+    server_rate=False,
+    alpha=(1e-4, 10.0),
+)
+def feddyn(alpha: float = FedDyn.alpha, combine: Combine = UNIFORM) -> FedDyn:
+    """Return FedDyn with regularisation `alpha`, above 0."""
+    return FedDyn(combine, alpha=alpha)

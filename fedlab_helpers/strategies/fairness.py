@@ -4,14 +4,16 @@ Each client first evaluates the received weights on its own reviews, and sends t
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.require import require_positive
 from fedlab_helpers.core.state import RunningMean, State, norm, zeros_like
-from fedlab_helpers.core.strategy import Combine, LocalRun, Mean, ServerState, Strategy
+from fedlab_helpers.core.strategy import Combine, LocalRun, ServerState, Strategy
+from fedlab_helpers.strategies.means import UNIFORM, require_not_negative
+from fedlab_helpers.strategies.registry import registered
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,16 @@ class TellsLoss(Strategy):
 
     def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
         """Return the loss to send; nothing to keep."""
-        return {"loss": torch.tensor([turn.loss])}, {}
+        return {"loss": torch.tensor([turn.loss], dtype=torch.float32, device="cpu")}, {}
 
     def extra_like(self, params: State) -> State:
         """Return a tensor like the loss that each update carries."""
-        return {"loss": torch.zeros(1)}
+        return {"loss": torch.zeros(1, dtype=torch.float32, device="cpu")}
 
 
 def _loss(update: Update) -> float:
-    return max(update.extra["loss"].item(), 1e-10)
+    """Return the loss that a client sent; no power of it that is taken here leaves float64."""
+    return min(max(update.extra["loss"].item(), 1e-10), 1e10)
 
 
 @dataclass(frozen=True)
@@ -42,17 +45,18 @@ class QMean:
     as q grows. With q = 0 it is the plain mean.
 
     Args:
-        q: how much fairness counts, not below 0.
+        q: how much fairness counts, from 0 to 20.
         lr: the clients' learning rate.
     """
 
-    q: float
-    lr: float
+    q: float = 0.1
+    lr: float = 3.0
     per_row = False
+    linear = True
 
     def __post_init__(self):
-        if not 0 <= self.q < float("inf"):
-            raise ValueError(f"q: got {self.q!r}, expected a finite number not below 0")
+        if not 0 <= self.q <= 20:
+            raise ValueError(f"q: got {self.q!r}, expected a number from 0 to 20")
         require_positive(lr=self.lr)
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
@@ -82,19 +86,18 @@ class WorstGroup(TellsLoss):
         rate: how fast; 0 stays at the plain mean.
     """
 
-    combine: Combine = field(default_factory=lambda: Mean("uniform"))
+    combine: Combine = UNIFORM
     rate: float = 0.1
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.rate < float("inf"):
-            raise ValueError(f"rate: got {self.rate!r}, expected a finite number not below 0")
-        if self.combine != Mean("uniform"):
+        require_not_negative(rate=self.rate)
+        if self.combine != UNIFORM:
             raise ValueError(f"combine: got {self.combine!r}, but the weights are this strategy's")
 
     def init(self, params: State, clients: int = 1) -> ServerState:
         """Return the state before the first round: every client weighs the same."""
-        weights = torch.full((clients,), 1 / clients, dtype=torch.float64)
+        weights = torch.full((clients,), 1 / clients, dtype=torch.float64, device="cpu")
         return ServerState(params, clients=clients, memory={"groups": {"weights": weights}})
 
     def aggregate(self, server: ServerState, updates: Iterable[Update]) -> ServerState:
@@ -103,7 +106,30 @@ class WorstGroup(TellsLoss):
         mean = RunningMean(zeros_like(server.params))
         for update in updates:
             mean.add(update.delta, weights[update.client].item(), update.touched_rows)
-            weights[update.client] *= torch.exp(torch.tensor(self.rate * _loss(update)))
+            grown = min(self.rate * _loss(update), 80.0)  # exp of more is infinite in float32
+            weights[update.client] *= torch.tensor(grown, dtype=torch.float32, device="cpu").exp()
         moved = self.step(server, mean.result())
-        memory = moved.memory | {"groups": {"weights": weights / weights.sum()}}
+        shares = (weights / weights.sum()).clamp_min(1e-30)  # who was outgrown may come back
+        memory = moved.memory | {"groups": {"weights": shares}}
         return replace(moved, memory=memory, round=server.round + 1)
+
+
+@registered(
+    "the larger q, the more clients with large losses count",
+    server_rate=False,
+    for_sgd=True,
+    knows_client_rate=True,
+    q=(0.0, 5.0),
+)
+def qfedavg(q: float = QMean.q, lr: float = QMean.lr) -> TellsLoss:
+    """Return q-FedAvg: the larger `q`, the more clients with large losses count.
+
+    `lr` is the clients' learning rate; with q = 0 it is the plain mean.
+    """
+    return TellsLoss(QMean(q, lr))
+
+
+@registered("weights move towards the clients with the largest losses", rate=(0.0, 2.0))
+def worst_group(rate: float = WorstGroup.rate) -> WorstGroup:
+    """Return the mean whose weights move towards the clients with the largest losses."""
+    return WorstGroup(rate=rate)

@@ -1,13 +1,53 @@
-"""How many updates become one change: means beside the weighted one."""
+"""Strategies that are means: by what each client, each step, each row or each layer is weighted."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.require import require_positive
-from fedlab_helpers.core.state import RunningMean, State, norm
+from fedlab_helpers.core.state import RunningMean, State, clone, norm
+from fedlab_helpers.core.strategy import Mean, Strategy
+from fedlab_helpers.strategies.registry import registered
+
+BY_EXAMPLES, UNIFORM = Mean("examples"), Mean("uniform")
+
+
+def require_not_negative(**values: float) -> None:
+    """Raise a ValueError that names the first value that is not a finite number of at least 0."""
+    for name, value in values.items():
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name}: got {value!r}, expected a finite number not below 0")
+
+
+@dataclass(frozen=True)
+class WeightedMean:
+    """The mean of the clients' changes, weighted by what each update tells.
+
+    Args:
+        by: "inverse_loss": 1 over the training loss of the last local epoch, at most 1,000;
+            "norm": the norm of the change ("gradient-based"), so that who has most to say counts
+            most. Where nobody moved, the change is zero.
+    """
+
+    by: Literal["inverse_loss", "norm"]
+    per_row = False
+    linear = True
+
+    def __post_init__(self):
+        if self.by not in ("inverse_loss", "norm"):
+            raise ValueError(f"by: got {self.by!r}, expected 'inverse_loss' or 'norm'")
+
+    def __call__(self, base: State, updates: Iterable[Update]) -> State:
+        """Return the mean; updates are taken one at a time."""
+        mean, seen, far = RunningMean(base), False, self.by == "norm"
+        for update in updates:
+            weight = norm(update.delta) if far else 1 / max(update.losses[-1], 1e-3)
+            mean.add(update.delta, weight, update.touched_rows)
+            seen = True
+        return clone(base) if seen and not mean.weight else mean.result()
 
 
 @dataclass(frozen=True)
@@ -22,6 +62,11 @@ class NormalizedMean:
     """
 
     per_row: bool = False
+
+    @property
+    def linear(self) -> bool:
+        """Whether sums over the clients are all that is needed."""
+        return not self.per_row
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
         """Return the normalised mean; updates are taken one at a time."""
@@ -60,10 +105,54 @@ class Attentive:
         combined = {}
         for name in base:
             norms = [norm({name: update.delta[name]}) for update in updates]
-            shares = torch.tensor(norms, dtype=torch.float64).softmax(0).tolist()
+            shares = torch.tensor(norms, dtype=torch.float64, device="cpu").softmax(0).tolist()
             mean = RunningMean({name: base[name]})
             for update, share in zip(updates, shares, strict=True):
                 rows = {n: r for n, r in update.touched_rows.items() if n == name}
                 mean.add({name: update.delta[name]}, share, rows)
             combined[name] = mean.result()[name] * self.epsilon
         return combined
+
+
+@registered("the mean of the clients, weighted by their numbers of examples")
+def fedavg(sends: Literal["change", "weights"] = "change") -> Strategy:
+    """Return FedAvg: the mean of the clients, weighted by their numbers of examples."""
+    return Strategy(BY_EXAMPLES, sends=sends)
+
+
+@registered("the plain mean: each client counts the same")
+def uniform() -> Strategy:
+    """Return the plain mean: a client with ten reviews counts as much as one with a thousand."""
+    return Strategy(UNIFORM)
+
+
+@registered("each embedding row is averaged over the clients that touched it")
+def rowwise() -> Strategy:
+    """Return FedAvg with each embedding row averaged over the clients that touched it."""
+    return Strategy(Mean(per_row=True))
+
+
+@registered("clients with a small training loss count more")
+def inverse_loss() -> Strategy:
+    """Return the mean in which clients with a small training loss count more."""
+    return Strategy(WeightedMean("inverse_loss"))
+
+
+@registered("clients whose weights moved far count more")
+def by_norm() -> Strategy:
+    """Return the mean in which clients whose weights moved far count more."""
+    return Strategy(WeightedMean("norm"))
+
+
+@registered(
+    "in each layer, clients that moved it far count more", server_rate=False, epsilon=(0.1, 4.0)
+)
+def fedatt(epsilon: float = Attentive.epsilon) -> Strategy:
+    """Return FedAtt, layer-wise attentive averaging with step `epsilon`."""
+    return Strategy(Attentive(epsilon))
+
+
+@registered("changes are averaged per step, so that unequal work does not tilt them", for_sgd=True)
+def fednova(per_row: bool = False) -> Strategy:
+    """Return FedNova: changes are averaged per step, so that unequal work does not tilt them."""
+    return Strategy(NormalizedMean(per_row))

@@ -7,7 +7,7 @@ parameters are averaged and these stay where they are. What a client keeps besid
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,16 @@ from torch.func import functional_call
 
 from fedlab_helpers.core import rows
 from fedlab_helpers.core.compute import child_seed
+from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.require import require_positive
 from fedlab_helpers.core.state import State, of_model, to_device
-from fedlab_helpers.core.strategy import Combine, LocalRun, Mean, Strategy
+from fedlab_helpers.core.strategy import Combine, LocalRun, Strategy
 from fedlab_helpers.core.training import Hooks, LocalConfig, train
-from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
+from fedlab_helpers.strategies.means import BY_EXAMPLES
+
+# Beside an own model in a client's memory: how much it counts, as no parameter can be called.
+OWN_SHARE = ".alpha"
 
 
 def keep_private(*blocks: str) -> Callable[[str], bool]:
@@ -42,7 +46,7 @@ class FedRep(Strategy):
     `head_epochs` move what is private (see `federated.rounds`, `shared`), the others what is not.
     """
 
-    combine: Combine = field(default_factory=Mean)
+    combine: Combine = BY_EXAMPLES
     head_epochs: int = 1
 
     def __post_init__(self):
@@ -79,7 +83,7 @@ class PerFedAvg(Strategy):
     clipped. A last batch without a partner takes a usual step.
     """
 
-    combine: Combine = field(default_factory=Mean)
+    combine: Combine = BY_EXAMPLES
     alpha: float = 0.1
 
     def __post_init__(self):
@@ -95,13 +99,13 @@ class PerFedAvg(Strategy):
         def look_ahead(model: nn.Module) -> None:
             nonlocal step
             step += 1
-            parameters = list(model.parameters())
             if step % 2 == 0:
-                for parameter, value in zip(parameters, before, strict=True):
+                for parameter, value in before:
                     parameter.copy_(value)
             elif step < whole:
-                before[:] = [parameter.clone() for parameter in parameters]
-                for parameter in parameters:
+                moving = [p for p in model.parameters() if p.grad is not None]  # none if frozen
+                before[:] = [(parameter, parameter.clone()) for parameter in moving]
+                for parameter in moving:
                     parameter -= self.alpha * parameter.grad
                     parameter.grad = None  # the optimiser leaves it alone
 
@@ -119,12 +123,15 @@ class Ditto(Strategy):
     last round in which the client took part. Under Adam, whose steps do not shrink with the
     gradient, a λ means another thing than under the paper's SGD.
 
-    A client's own model begins as the first weights it receives. It is kept in the "strategy"
+    A client's own model begins as the first weights it receives, and with what it keeps private
+    as the first training left that; nothing pulls at the latter. It is kept in the "strategy"
     memory; of word tables the rows of the client's own words.
     """
 
-    combine: Combine = field(default_factory=Mean)
+    combine: Combine = BY_EXAMPLES
     lam: float = 1.0
+
+    keeps_model = True
 
     def __post_init__(self):
         super().__post_init__()
@@ -133,20 +140,31 @@ class Ditto(Strategy):
 
     def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
         """Train the client's own model, and return it to be kept; nothing to send."""
-        rows.load(turn.model, turn.kept or turn.weights)
+        _load_own(turn, of_model(turn.model))
         pull = pull_towards(turn.on_device(turn.weights), self.lam, turn.config.lr)
-        seed = child_seed(turn.seed, "own")
-        train(
-            turn.model, turn.data, turn.config, seed=seed, hooks=Hooks(after=pull), stop=turn.stop
-        )
-        return {}, to_device(of_model(turn.model), "cpu")
+        options = {"hooks": Hooks(after=pull), "stop": turn.stop, "max_steps": turn.steps}
+        train(turn.model, turn.data, turn.config, seed=child_seed(turn.seed, "own"), **options)
+        return {}, _kept_own(turn.model, torch.ones((), dtype=torch.float32, device="cpu"))
+
+
+def _load_own(turn: LocalRun, trained: State) -> State:
+    """Load a client's own model; return what it keeps beside that. What is private begins as the
+    client's training left it."""
+    kept = dict(turn.kept or turn.weights)
+    share = {name: kept.pop(name) for name in (OWN_SHARE,) if name in kept}
+    rows.load(turn.model, trained | kept)
+    return share
+
+
+def _kept_own(model: nn.Module, share: Tensor) -> State:
+    return to_device(of_model(model) | {OWN_SHARE: share}, "cpu")
 
 
 def pull_towards(goal: State, lam: float, lr: float) -> Callable[[nn.Module], None]:
     """Return the proximal step of (lam/2)·‖v - goal‖² at rate `lr`, to follow each other step.
 
     Args:
-        goal: tensors on the model's device, of its shapes.
+        goal: tensors on the model's device, of its shapes; what it does not name is not pulled.
         lam: not negative; infinite: the model becomes the goal.
         lr: learning rate of the steps that it follows.
     """
@@ -155,7 +173,8 @@ def pull_towards(goal: State, lam: float, lr: float) -> Callable[[nn.Module], No
     @torch.no_grad()
     def pull(model: nn.Module) -> None:
         for name, parameter in model.named_parameters():
-            parameter.lerp_(goal[name], share)
+            if name in goal:
+                parameter.lerp_(goal[name], share)
 
     return pull
 
@@ -173,17 +192,18 @@ class Mixture(nn.Module):
         super().__init__()
         self.own, self.shared = model, shared
         # Not a parameter: an optimiser such as Adam would move it by full steps.
-        device = next(model.parameters()).device
-        self.alpha = torch.tensor(alpha, device=device, requires_grad=True)
+        like = next(model.parameters())
+        options = {"dtype": like.dtype, "device": like.device, "requires_grad": True}
+        self.alpha = torch.tensor(alpha, **options)
 
     def mixed(self) -> State:
         """Return the mixed weights, through which gradients flow."""
         own = self.own.named_parameters()
         return {n: self.alpha * p + (1 - self.alpha) * self.shared[n] for n, p in own}
 
-    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Return logits (B, C) for tokens (B, T) and lengths (B,)."""
-        return functional_call(self.own, self.mixed(), (tokens, lengths))
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return what the model gives with the mixed weights."""
+        return functional_call(self.own, self.mixed(), inputs)
 
     @torch.no_grad()
     def move_share(self, lr: float) -> None:
@@ -203,8 +223,10 @@ class APFL(Strategy):
     clients' rate. Both are kept in the "strategy" memory. v begins as the first weights received.
     """
 
-    combine: Combine = field(default_factory=Mean)
+    combine: Combine = BY_EXAMPLES
     alpha: float = 0.5
+
+    keeps_model = True
 
     def __post_init__(self):
         super().__post_init__()
@@ -213,23 +235,22 @@ class APFL(Strategy):
 
     def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
         """Train own weights and α, and return them to be kept; nothing to send."""
-        trained, own = of_model(turn.model), dict(turn.kept or turn.weights)
-        alpha = float(own.pop("alpha", self.alpha))
-        rows.load(turn.model, own)
-        seed = child_seed(turn.seed, "own")
-        mixture = train_mixture(turn.model, trained, alpha, turn.data, turn.config, seed, turn.stop)
-        share = mixture.alpha.detach()
-        return {}, to_device(of_model(turn.model) | {"alpha": share.clone()}, "cpu")
+        trained = of_model(turn.model)
+        alpha = float(_load_own(turn, trained).get(OWN_SHARE, self.alpha))
+        seed, more = child_seed(turn.seed, "own"), {"stop": turn.stop, "max_steps": turn.steps}
+        mixture = train_mixture(turn.model, trained, alpha, turn.data, turn.config, seed, **more)
+        return {}, _kept_own(turn.model, mixture.alpha.detach().clone())
 
 
 def train_mixture(
     model: nn.Module,
     shared: State,
     alpha: float,
-    data: EncodedReviews,
+    data: Examples,
     config: LocalConfig,
     seed: int,
     stop: threading.Event | None = None,
+    max_steps: int | None = None,
 ) -> Mixture:
     """Train the model's weights, and α, through their mixture with shared ones; return that.
 
@@ -241,8 +262,9 @@ def train_mixture(
         config: how it trains; α moves at the same rate.
         seed: decides order and dropout.
         stop: looked at between batches.
+        max_steps: as of `train`.
     """
     mixture = Mixture(model, shared, alpha)
     hooks = Hooks(after=lambda _: mixture.move_share(config.lr))
-    train(mixture, data, config, seed=seed, hooks=hooks, stop=stop)
+    train(mixture, data, config, seed=seed, hooks=hooks, stop=stop, max_steps=max_steps)
     return mixture

@@ -1,88 +1,181 @@
-"""The strategies that a panel offers, with the range of each parameter.
+"""The strategies by name: how each is made, its numbers as they were tuned, and what it needs.
 
-Each begins with the parameters of its own that were tuned (`studies.aggregation.CHOSEN`), if any
-were; the clients' rate is not among them.
+Whatever offers strategies (panels, tables, studies, the network's command) reads `STRATEGIES`. A
+new one is a function that `registered` decorates; the tuned numbers are that function's defaults.
 """
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from fedlab_helpers import strategies
-from fedlab_helpers.core.strategy import Strategy
+import pandas as pd
+
+from fedlab_helpers.core.require import require_positive
+from fedlab_helpers.core.strategy import Mean, Strategy
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One number of a strategy, and the range in which it is worth trying.
-
-    Args:
-        name: by which `Offer.make` takes it.
-        default: where a slider begins.
-        low: least value.
-        high: largest value.
-        log: whether a slider goes by powers of ten; a range that begins at 0 cannot.
-    """
+    """One number of a strategy: its name, its tuned value, and the least and the largest value
+    that are worth trying."""
 
     name: str
     default: float
     low: float
     high: float
-    log: bool = False
 
     @property
     def whole(self) -> bool:
         """Whether it is a count."""
         return isinstance(self.default, int)
 
+    @property
+    def log(self) -> bool:
+        """Whether its range spans powers of ten, as a slider should then, too."""
+        return 0 < 100 * self.low <= self.high
+
+    def checked(self, value: float) -> float:
+        """Return the value, a count as an int. Raises ValueError: it is out of range."""
+        kind = "a whole number" if self.whole else "a number"
+        if not self.low <= value <= self.high or (self.whole and value != int(value)):
+            limits = f"{kind} from {self.low:g} to {self.high:g}"
+            raise ValueError(f"{self.name}: got {value!r}, expected {limits}")
+        return int(value) if self.whole else value
+
 
 @dataclass(frozen=True)
-class Offer:
+class Entry:
     """One strategy as it can be chosen.
 
     Args:
-        make: its parameters -> the strategy.
+        name: under which it is known.
+        make: its function; called without arguments, it gives the strategy as it was tuned.
+        sentence: what it does, in a line.
         parameters: its own, beside the server rate.
-        server_rate: where the learning rate of its server step begins; None: it has no such step,
-            or one whose size its own rule decides.
+        server_rate: tuned learning rate of its server step; None: it has no such step, or one
+            whose size its own rule decides.
         for_sgd: whether its theory is one of plain SGD on the clients.
+        knows_client_rate: whether `make` must be told the clients' learning rate, as `lr`.
     """
 
+    name: str
     make: Callable[..., Strategy]
+    sentence: str
     parameters: tuple[Parameter, ...] = ()
     server_rate: float | None = 1.0
     for_sgd: bool = False
+    knows_client_rate: bool = False
+
+    @property
+    def dense(self) -> bool:
+        """Whether clients train and send every embedding row."""
+        return self.make().dense
+
+    @property
+    def sends(self) -> str:
+        """What clients send: "change" or "weights"."""
+        return self.make().sends
+
+    @property
+    def linear(self) -> bool:
+        """See `is_linear`."""
+        return is_linear(self.make())
+
+    @property
+    def needs_cohort(self) -> int:
+        """The least number of clients a round with which it works, as it was tuned."""
+        return getattr(self.make().combine, "least_cohort", 1)
+
+    def build(self, **given: float) -> Strategy:
+        """Return the strategy; what is not given is as it was tuned.
+
+        Args:
+            given: its parameters, by name; also "server_rate" where it has one, and "lr" where it
+                knows the clients' rate.
+
+        Raises:
+            ValueError: a name is not among these, or a value out of range.
+        """
+        own = {parameter.name: parameter for parameter in self.parameters}
+        extra = {"server_rate": self.server_rate is not None, "lr": self.knows_client_rate}
+        known = [*own, *(name for name, has in extra.items() if has)]
+        if odd := sorted(given.keys() - set(known)):
+            raise ValueError(f"parameters: got {odd}, {self.name} has {known}")
+        values = {name: p.checked(given.get(name, p.default)) for name, p in own.items()}
+        values |= {"lr": given["lr"]} if "lr" in given else {}
+        strategy = self.make(**values)
+        if "server_rate" not in given:
+            return strategy
+        require_positive(server_rate=given["server_rate"])
+        return replace(strategy, step=replace(strategy.step, lr=given["server_rate"]))
 
 
-_BETA = Parameter("beta", 0.5, 0.0, 0.99)
-_TAU = Parameter("tau", 1e-3, 1e-5, 1e-1, log=True)
+STRATEGIES: dict[str, Entry] = {}
 
-OFFERS = {
-    "fedavg": Offer(strategies.fedavg),
-    "uniform": Offer(strategies.uniform),
-    "rowwise": Offer(strategies.rowwise),
-    "inverse_loss": Offer(strategies.inverse_loss),
-    "by_norm": Offer(strategies.by_norm),
-    "fedatt": Offer(strategies.fedatt, (Parameter("epsilon", 1.2, 0.1, 4.0),), server_rate=None),
-    "calibrated": Offer(strategies.calibrated, (Parameter("tau", 1.5, 0.0, 2.0),)),
-    "fednova": Offer(strategies.fednova, for_sgd=True),
-    "fedprox": Offer(strategies.fedprox, (Parameter("mu", 1e-4, 1e-5, 10.0, log=True),)),
-    "scaffold": Offer(strategies.scaffold, for_sgd=True),
-    "feddyn": Offer(
-        strategies.feddyn, (Parameter("alpha", 1e-3, 1e-4, 10.0, log=True),), server_rate=None
-    ),
-    "fedavgm": Offer(strategies.fedavgm, (_BETA,)),
-    "fedadagrad": Offer(strategies.fedadagrad, (_TAU,), server_rate=0.3),
-    "fedadam": Offer(strategies.fedadam, (_TAU,), server_rate=0.03),
-    "fedyogi": Offer(strategies.fedyogi, (_TAU,), server_rate=0.03),
-    "qfedavg": Offer(
-        strategies.qfedavg, (Parameter("q", 0.1, 0.0, 5.0),), server_rate=None, for_sgd=True
-    ),
-    "worst_group": Offer(strategies.worst_group, (Parameter("rate", 0.1, 0.0, 2.0),)),
-    "median": Offer(strategies.median),
-    "trimmed_mean": Offer(strategies.trimmed_mean, (Parameter("share", 0.2, 0.0, 0.45),)),
-    "krum": Offer(strategies.krum, (Parameter("f", 2, 0, 10), Parameter("keep", 1, 1, 20))),
-    "geometric_median": Offer(strategies.geometric_median),
-    "norm_clipping": Offer(
-        strategies.norm_clipping, (Parameter("max_norm", 20.0, 1.0, 100.0, log=True),)
-    ),
-}
+
+def is_linear(strategy: Strategy) -> bool:
+    """Return whether the server needs no more of the updates than sums over them, each weighted by
+    what its client knows itself: what secure aggregation lets it see."""
+    sums = type(strategy).aggregate is Strategy.aggregate
+    combine = strategy.combine
+    plain = isinstance(combine, Mean) and not combine.per_row
+    return getattr(strategy, "linear", sums) and getattr(combine, "linear", plain)
+
+
+def registered(
+    sentence: str,
+    *,
+    server_rate: bool = True,
+    for_sgd: bool = False,
+    knows_client_rate: bool = False,
+    **ranges: tuple[float, float],
+) -> Callable:
+    """Return the decorator that enters a strategy's function, by its name, into `STRATEGIES`.
+
+    Args:
+        sentence: what the strategy does.
+        server_rate: whether a reader may choose the learning rate of its server step.
+        for_sgd: see `Entry`, as of `knows_client_rate`.
+        ranges: each parameter's least and largest value; the function's default is the tuned one.
+
+    Raises:
+        ValueError: the name is taken, or a parameter has no default.
+    """
+
+    def enter(make: Callable[..., Strategy]) -> Callable[..., Strategy]:
+        name, accepted = make.__name__, inspect.signature(make).parameters
+        bare = {n for n in ranges if n not in accepted}
+        bare |= {n for n, p in accepted.items() if p.default is p.empty and p.kind < p.VAR_KEYWORD}
+        if bare:
+            raise ValueError(f"{name}: {sorted(bare)} have no default, expected the tuned values")
+        before = STRATEGIES.get(name)
+        if before and before.make.__module__ != make.__module__:
+            raise ValueError(f"{name}: {before.make.__module__} has a strategy of this name")
+        own = tuple(Parameter(n, accepted[n].default, *ends) for n, ends in ranges.items())
+        rate = make().step.lr if server_rate else None
+        STRATEGIES[name] = Entry(name, make, sentence, own, rate, for_sgd, knows_client_rate)
+        return make
+
+    return enter
+
+
+def make(name: str, /, **parameters: float) -> Strategy:
+    """Return a strategy of `STRATEGIES` by name; parameters not given are as they were tuned.
+
+    Raises:
+        ValueError: there is no such strategy or parameter, or a value is out of range.
+    """
+    if name not in STRATEGIES:
+        raise ValueError(f"strategy: got {name!r}, expected one of {sorted(STRATEGIES)}")
+    return STRATEGIES[name].build(**parameters)
+
+
+def table() -> pd.DataFrame:
+    """Return one row a strategy: its tuned numbers, what it needs, and what it does."""
+    columns = ("server_rate", "for_sgd", "dense", "linear", "needs_cohort", "sentence")
+    rows = {
+        name: {"parameters": ", ".join(f"{p.name}={p.default:g}" for p in entry.parameters)}
+        | {column: getattr(entry, column) for column in columns}
+        for name, entry in STRATEGIES.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")

@@ -6,7 +6,7 @@ same: a client that lies may also lie about how many reviews it has.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from math import floor, inf
+from math import ceil, floor, inf
 from numbers import Integral
 
 import torch
@@ -16,7 +16,9 @@ from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.require import require_positive
 from fedlab_helpers.core.rows import make_whole
 from fedlab_helpers.core.state import State, flatten, norm
-from fedlab_helpers.core.strategy import Combine, Mean, require_cohort
+from fedlab_helpers.core.strategy import Combine, Strategy, require_cohort
+from fedlab_helpers.strategies.means import BY_EXAMPLES
+from fedlab_helpers.strategies.registry import registered
 
 
 def _stacked(base: State, updates: Iterable[Update]) -> State:
@@ -68,12 +70,25 @@ class TrimmedMean:
         share: of the clients left out at either end, rounded down; from 0 to below one half.
     """
 
-    share: float = 0.1
+    share: float = 0.2
     per_row = False
 
     def __post_init__(self):
         if not 0 <= self.share < 0.5:
             raise ValueError(f"share: got {self.share!r}, expected a number in [0, 0.5)")
+
+    @property
+    def least_cohort(self) -> int:
+        """The least number of clients of which one is left out at either end."""
+        return ceil(1 / self.share) if self.share else 1
+
+    def require_cohort(self, size: int) -> None:
+        """Raise a ValueError if nobody would be left out of a cohort of so many clients."""
+        if size < self.least_cohort:
+            raise ValueError(
+                f"share: got {self.share!r} for a cohort of {size}, of which it leaves out nobody; "
+                f"it takes {self.least_cohort} clients"
+            )
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
         """Return the trimmed means."""
@@ -100,7 +115,7 @@ class Krum:
         keep: how many updates are averaged: 1 is Krum, more is Multi-Krum.
     """
 
-    f: int
+    f: int = 2
     keep: int = 1
     per_row = False
 
@@ -109,6 +124,11 @@ class Krum:
             value = getattr(self, name)
             if not isinstance(value, Integral) or value < least:
                 raise ValueError(f"{name}: got {value!r}, expected an integer of at least {least}")
+
+    @property
+    def least_cohort(self) -> int:
+        """The least number of clients with which it works."""
+        return max(2 * self.f + 3, self.keep + self.f)
 
     def require_cohort(self, size: int) -> None:
         """Raise a ValueError if f or keep is too large for a cohort of so many clients."""
@@ -133,7 +153,7 @@ class Krum:
         distances = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
         nearest = distances.square().sort(dim=1).values[:, 1 : count - f - 1]
         chosen = nearest.sum(1).argsort(stable=True)[:keep]
-        shares = torch.zeros(count, dtype=torch.float64).index_fill_(0, chosen, 1 / keep)
+        shares = vectors.new_zeros(count).index_fill_(0, chosen, 1 / keep)
         return _rounded(_selected(stacked, shares), base)
 
 
@@ -159,12 +179,13 @@ class GeometricMedian:
         """Return the geometric median."""
         stacked = _stacked(base, updates)
         count = len(next(iter(stacked.values())))
-        shares = torch.full((count,), 1 / count, dtype=torch.float64)
+        shares = torch.full((count,), 1 / count, dtype=torch.float64, device="cpu")
         for _ in range(self.iterations):
             centre = _selected(stacked, shares)
             distances = torch.tensor(
                 [norm({n: t[k] - centre[n] for n, t in stacked.items()}) for k in range(count)],
                 dtype=torch.float64,
+                device="cpu",
             ).clamp_min(self.smoothing)
             nearer = 1 / distances / (1 / distances).sum()
             if torch.allclose(nearer, shares, rtol=0, atol=1e-9):
@@ -180,8 +201,8 @@ class Clipped:
     Sun et al. 2019, arXiv:1911.07963, section 4: nobody can pull farther than anybody else.
     """
 
-    max_norm: float
-    combine: Combine = Mean()  # noqa: RUF009, a frozen value
+    max_norm: float = 20.0
+    combine: Combine = BY_EXAMPLES
 
     def __post_init__(self):
         require_positive(max_norm=self.max_norm)
@@ -190,6 +211,11 @@ class Clipped:
     def per_row(self) -> bool:
         """Whether the combination underneath needs to know touched rows."""
         return self.combine.per_row
+
+    @property
+    def least_cohort(self) -> int:
+        """What the combination underneath needs."""
+        return getattr(self.combine, "least_cohort", 1)
 
     def require_cohort(self, size: int) -> None:
         """Raise a ValueError if the combination underneath needs a larger cohort."""
@@ -203,3 +229,33 @@ class Clipped:
         floats = {n: d for n, d in update.delta.items() if d.is_floating_point()}
         scale = min(1.0, self.max_norm / (norm(floats) or inf))
         return replace(update, delta=update.delta | {n: d * scale for n, d in floats.items()})
+
+
+@registered("of each weight, the median change")
+def median() -> Strategy:
+    """Return the coordinate-wise median."""
+    return Strategy(Median())
+
+
+@registered("of each weight, the mean without the extreme changes", share=(0.0, 0.45))
+def trimmed_mean(share: float = TrimmedMean.share) -> Strategy:
+    """Return the coordinate-wise mean without this share of the clients at either end."""
+    return Strategy(TrimmedMean(share))
+
+
+@registered("the update in the thick of the crowd, or the mean of several", f=(0, 10), keep=(1, 20))
+def krum(f: int = Krum.f, keep: int = Krum.keep) -> Strategy:
+    """Return Krum against `f` hostile clients a round; Multi-Krum where `keep` is above 1."""
+    return Strategy(Krum(f, keep))
+
+
+@registered("the point that is nearest to all updates together")
+def geometric_median() -> Strategy:
+    """Return RFA, the geometric median of the updates."""
+    return Strategy(GeometricMedian())
+
+
+@registered("the mean of changes that are cut to a greatest length", max_norm=(1.0, 100.0))
+def norm_clipping(max_norm: float = Clipped.max_norm, combine: Combine = BY_EXAMPLES) -> Strategy:
+    """Return a mean of changes no longer than `max_norm`."""
+    return Strategy(Clipped(max_norm, combine))

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from fedlab_helpers.core.require import require_positive, require_share
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.strategy import ServerState
+from fedlab_helpers.core.strategy import Combine, ServerState, Strategy
+from fedlab_helpers.strategies.means import BY_EXAMPLES
+from fedlab_helpers.strategies.registry import registered
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Momentum:
     """FedAvgM: m ← β m + Δ, w ← w + lr m (Hsu et al. 2019, arXiv:1909.06335, section 4.3)."""
 
     lr: float = 1.0
-    beta: float = 0.9
+    beta: float = 0.5
 
     def __post_init__(self):
         require_positive(lr=self.lr)
@@ -49,7 +51,7 @@ class Adaptive:
     """
 
     rule: Literal["adagrad", "adam", "yogi"]
-    lr: float = 0.01
+    lr: float
     beta1: float = 0.9
     beta2: float = 0.99
     tau: float = 1e-3
@@ -98,3 +100,38 @@ def _moved(server: ServerState, steps: State, memory: dict[str, State], lr: floa
         for name, param in server.params.items()
     }
     return replace(server, params=params, memory=server.memory | memory)
+
+
+@registered("momentum on the server", beta=(0.0, 0.99))
+def fedavgm(
+    lr: float = Momentum.lr, beta: float = Momentum.beta, combine: Combine = BY_EXAMPLES
+) -> Strategy:
+    """Return FedAvg with momentum on the server; with lr 1 and beta 0 it is FedAvg."""
+    return Strategy(combine, Momentum(lr, beta))
+
+
+_TAU = (1e-5, 1e-1)
+
+
+@registered("Adagrad on the server: each weight's steps shrink as its changes add up", tau=_TAU)
+def fedadagrad(
+    lr: float = 0.3, combine: Combine = BY_EXAMPLES, tau: float = Adaptive.tau, **options: float
+) -> Strategy:
+    """Return FedAdagrad with server rate `lr`; `options` are those of `Adaptive`."""
+    return Strategy(combine, Adaptive("adagrad", lr, tau=tau, **options))
+
+
+@registered("Adam on the server: each weight has a step size of its own", tau=_TAU)
+def fedadam(
+    lr: float = 0.03, combine: Combine = BY_EXAMPLES, tau: float = Adaptive.tau, **options: float
+) -> Strategy:
+    """Return FedAdam with server rate `lr`; `options` are those of `Adaptive`."""
+    return Strategy(combine, Adaptive("adam", lr, tau=tau, **options))
+
+
+@registered("Yogi on the server: as Adam, but step sizes grow back slowly", tau=_TAU)
+def fedyogi(
+    lr: float = 0.03, combine: Combine = BY_EXAMPLES, tau: float = Adaptive.tau, **options: float
+) -> Strategy:
+    """Return FedYogi with server rate `lr`; `options` are those of `Adaptive`."""
+    return Strategy(combine, Adaptive("yogi", lr, tau=tau, **options))

@@ -10,6 +10,7 @@ from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.core.history import NoUpdateLeft
 from fedlab_helpers.core.training import LocalConfig, evaluate, predict, train
+from fedlab_helpers.strategies import STRATEGIES
 from fedlab_helpers.studies.contenders import CENTRALISED, CENTRALISED_RATES, CONTENDERS, Tuning
 from fedlab_helpers.studies.study import (
     Row,
@@ -32,7 +33,18 @@ TUNED_ON = ("iid", "dirichlet 0.1")
 CLIENTS, COHORT, ROUNDS = 20, 10, 20
 TUNING_SEED, TUNING_ROUNDS = 100, 12
 
-# Chosen by `tuning.best_settings` from the table of `aggregation_rates`.
+
+def _tuned(lr: float, name: str, optimizer: str = "adam") -> Tuning:
+    """Return a contender's setting with the tuned number that the registry of strategies has."""
+    contender = CONTENDERS[name]
+    entry = STRATEGIES[contender.strategy]
+    numbers = {own.name: own.default for own in entry.parameters}
+    number = (numbers | {"server_rate": entry.server_rate})[contender.parameter]
+    return Tuning(lr, number, optimizer)
+
+
+# Chosen by `tuning.best_settings` from the table of `aggregation_rates`; the number of what has an
+# entry in the registry is there.
 CHOSEN = {
     "centralised": Tuning(5e-3),
     "fedavg": Tuning(4e-2),
@@ -41,21 +53,21 @@ CHOSEN = {
     "inverse_loss": Tuning(8e-2),
     "by_norm": Tuning(4e-2),
     "rowwise": Tuning(2e-2),
-    "fedatt": Tuning(2e-2, 1.2),
-    "fedprox": Tuning(2e-2, 1e-4),
+    "fedatt": _tuned(2e-2, "fedatt"),
+    "fedprox": _tuned(2e-2, "fedprox"),
     "fedprox_sgd": Tuning(1.0, 1e-2, "sgd"),
     "fednova": Tuning(4e-2),
     "scaffold": Tuning(0.3, None, "sgd"),
-    "feddyn": Tuning(2e-2, 1e-3),
-    "fedavgm": Tuning(1e-2, 0.5),
-    "fedadagrad": Tuning(1e-2, 0.3),
-    "fedadam": Tuning(2e-2, 0.03),
-    "fedyogi": Tuning(2e-2, 0.03),
-    "qfedavg_sgd": Tuning(3.0, 0.1, "sgd"),
-    "worst_group": Tuning(2e-2, 0.1),
+    "feddyn": _tuned(2e-2, "feddyn"),
+    "fedavgm": _tuned(1e-2, "fedavgm"),
+    "fedadagrad": _tuned(1e-2, "fedadagrad"),
+    "fedadam": _tuned(2e-2, "fedadam"),
+    "fedyogi": _tuned(2e-2, "fedyogi"),
+    "qfedavg_sgd": _tuned(3.0, "qfedavg_sgd", "sgd"),
+    "worst_group": _tuned(2e-2, "worst_group"),
     "rowwise_momentum": Tuning(1e-2, 0.5),
     "rowwise_momentum_2": Tuning(1e-2, 0.5),
-    "calibrated": Tuning(2e-2, 1.5),
+    "calibrated": _tuned(2e-2, "calibrated"),
     "calibrated_rowwise_momentum_2": Tuning(2e-2, 0.3),
     "calibrated_uniform_rowwise_2": Tuning(4e-2, 1.0),
 }

@@ -9,7 +9,7 @@ other settings.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fedlab_helpers import strategies as by_name
+from fedlab_helpers import strategies
 from fedlab_helpers.core.strategy import Mean, Strategy
 from fedlab_helpers.strategies.drift import Calibrated
 from fedlab_helpers.strategies.server_steps import Momentum
@@ -37,16 +37,24 @@ class Contender:
     """A strategy in the comparison.
 
     Args:
-        make: the setting -> the strategy.
+        strategy: its name in `STRATEGIES`; or its one number -> the strategy.
         tries: the settings it is tuned over; as many for each contender.
+        parameter: name of the parameter that is tuned beside the learning rate; "": none.
         epochs: local epochs a round.
-        parameter: name of the parameter that is tuned beside the learning rate.
     """
 
-    make: Callable[[Tuning], Strategy]
+    strategy: str | Callable[[float], Strategy]
     tries: tuple[Tuning, ...]
-    epochs: int = 1
     parameter: str = ""
+    epochs: int = 1
+
+    def make(self, tuning: Tuning) -> Strategy:
+        """Return the strategy in this setting."""
+        if not isinstance(self.strategy, str):
+            return self.strategy(tuning.parameter)
+        own = {self.parameter: tuning.parameter} if self.parameter else {}
+        knows = strategies.STRATEGIES[self.strategy].knows_client_rate
+        return strategies.make(self.strategy, **own, **({"lr": tuning.lr} if knows else {}))
 
 
 Tries = tuple[Tuning, ...]
@@ -65,95 +73,56 @@ ADAM, SGD = (5e-3, 1e-2), (3.0, 10.0)
 RATES = _rates(2e-3, 5e-3, 1e-2, 2e-2, 4e-2, 8e-2)
 CENTRALISED_RATES = _rates(2e-3, 5e-3, 1e-2, 2e-2, 1e-3, 5e-4)
 
+SGD_RATES = _rates(1.0, 3.0, 10.0, 30.0, 0.3, 0.1, optimizer="sgd")
+MOMENTUM_TRIES = _grid(ADAM, (0.5, 0.7)) + _grid((2e-2,), (0.3, 0.5))
+ADAPTIVE_TRIES = _grid(ADAM, (0.01, 0.03)) + _grid((2e-2,), (0.03, 0.1))
+
 CONTENDERS = {
-    "fedavg": Contender(lambda t: by_name.fedavg(), RATES),
-    "fedavg_sgd": Contender(
-        lambda t: by_name.fedavg(), _rates(1.0, 3.0, 10.0, 30.0, 0.3, 0.1, optimizer="sgd")
-    ),
-    "uniform": Contender(lambda t: by_name.uniform(), RATES),
-    "inverse_loss": Contender(lambda t: by_name.inverse_loss(), RATES),
-    "by_norm": Contender(lambda t: by_name.by_norm(), RATES),
-    "rowwise": Contender(lambda t: by_name.rowwise(), RATES),
-    "fedatt": Contender(
-        lambda t: by_name.fedatt(t.parameter),
-        _grid(ADAM, (1.2, 2.4)) + _grid((2e-2,), (0.8, 1.2)),
-        parameter="epsilon",
-    ),
-    "fedprox": Contender(
-        lambda t: by_name.fedprox(t.parameter),
-        _grid(ADAM, (1e-3, 1e-2)) + _grid((2e-2,), (1e-4, 1e-3)),
-        parameter="mu",
-    ),
-    "fedprox_sgd": Contender(
-        lambda t: by_name.fedprox(t.parameter),
-        _grid((0.3, 1.0, 3.0), (1e-3, 1e-2), "sgd"),
-        parameter="mu",
-    ),
-    "fednova": Contender(lambda t: by_name.fednova(), RATES),
-    "scaffold": Contender(
-        lambda t: by_name.scaffold(), _rates(1.0, 3.0, 10.0, 30.0, 0.3, 0.1, optimizer="sgd")
-    ),
+    "fedavg": Contender("fedavg", RATES),
+    "fedavg_sgd": Contender("fedavg", SGD_RATES),
+    "uniform": Contender("uniform", RATES),
+    "inverse_loss": Contender("inverse_loss", RATES),
+    "by_norm": Contender("by_norm", RATES),
+    "rowwise": Contender("rowwise", RATES),
+    "fedatt": Contender("fedatt", _grid(ADAM, (1.2, 2.4)) + _grid((2e-2,), (0.8, 1.2)), "epsilon"),
+    "fedprox": Contender("fedprox", _grid(ADAM, (1e-3, 1e-2)) + _grid((2e-2,), (1e-4, 1e-3)), "mu"),
+    "fedprox_sgd": Contender("fedprox", _grid((0.3, 1.0, 3.0), (1e-3, 1e-2), "sgd"), "mu"),
+    "fednova": Contender("fednova", RATES),
+    "scaffold": Contender("scaffold", SGD_RATES),
     "feddyn": Contender(
-        lambda t: by_name.feddyn(t.parameter),
-        _grid((2e-3, 5e-3), (0.1, 0.01)) + _grid((2e-2,), (0.01, 1e-3)),
-        parameter="alpha",
+        "feddyn", _grid((2e-3, 5e-3), (0.1, 0.01)) + _grid((2e-2,), (0.01, 1e-3)), "alpha"
     ),
-    "fedavgm": Contender(
-        lambda t: by_name.fedavgm(1.0, t.parameter),
-        _grid(ADAM, (0.5, 0.9)) + _grid((2e-2,), (0.5, 0.9)),
-        parameter="beta",
-    ),
+    "fedavgm": Contender("fedavgm", _grid(ADAM, (0.5, 0.9)) + _grid((2e-2,), (0.5, 0.9)), "beta"),
     "fedadagrad": Contender(
-        lambda t: by_name.fedadagrad(t.parameter),
-        _grid(ADAM, (0.03, 0.1)) + _grid(ADAM, (0.3,)),
-        parameter="server lr",
+        "fedadagrad", _grid(ADAM, (0.03, 0.1)) + _grid(ADAM, (0.3,)), "server_rate"
     ),
-    "fedadam": Contender(
-        lambda t: by_name.fedadam(t.parameter),
-        _grid(ADAM, (0.01, 0.03)) + _grid((2e-2,), (0.03, 0.1)),
-        parameter="server lr",
-    ),
-    "fedyogi": Contender(
-        lambda t: by_name.fedyogi(t.parameter),
-        _grid(ADAM, (0.01, 0.03)) + _grid((2e-2,), (0.03, 0.1)),
-        parameter="server lr",
-    ),
+    "fedadam": Contender("fedadam", ADAPTIVE_TRIES, "server_rate"),
+    "fedyogi": Contender("fedyogi", ADAPTIVE_TRIES, "server_rate"),
     "qfedavg_sgd": Contender(
-        lambda t: by_name.qfedavg(t.parameter, t.lr),
-        _grid(SGD, (0.1, 1.0), "sgd") + _grid((1.0,), (0.01, 0.1), "sgd"),
-        parameter="q",
+        "qfedavg", _grid(SGD, (0.1, 1.0), "sgd") + _grid((1.0,), (0.01, 0.1), "sgd"), "q"
     ),
     "worst_group": Contender(
-        lambda t: by_name.worst_group(t.parameter),
-        _grid(ADAM, (0.1, 1.0)) + _grid((2e-2,), (0.01, 0.1)),
-        parameter="rate",
+        "worst_group", _grid(ADAM, (0.1, 1.0)) + _grid((2e-2,), (0.01, 0.1)), "rate"
     ),
     "rowwise_momentum": Contender(
-        lambda t: Strategy(ROWWISE, Momentum(1.0, t.parameter)),
-        _grid(ADAM, (0.5, 0.7)) + _grid((2e-2,), (0.3, 0.5)),
-        parameter="beta",
+        lambda beta: Strategy(ROWWISE, Momentum(1.0, beta)), MOMENTUM_TRIES, "beta"
     ),
     "rowwise_momentum_2": Contender(
-        lambda t: Strategy(ROWWISE, Momentum(1.0, t.parameter)),
-        _grid(ADAM, (0.5, 0.7)) + _grid((2e-2,), (0.3, 0.5)),
-        epochs=2,
-        parameter="beta",
+        lambda beta: Strategy(ROWWISE, Momentum(1.0, beta)), MOMENTUM_TRIES, "beta", epochs=2
     ),
     "calibrated": Contender(
-        lambda t: by_name.calibrated(t.parameter),
-        _grid(ADAM, (0.5, 1.0)) + _grid((2e-2,), (1.0, 1.5)),
-        parameter="tau",
+        "calibrated", _grid(ADAM, (0.5, 1.0)) + _grid((2e-2,), (1.0, 1.5)), "tau"
     ),
     "calibrated_rowwise_momentum_2": Contender(
-        lambda t: Calibrated(ROWWISE, Momentum(1.0, t.parameter)),
-        _grid(ADAM, (0.5, 0.7)) + _grid((2e-2,), (0.3, 0.5)),
+        lambda beta: Calibrated(ROWWISE, Momentum(1.0, beta), tau=1.0),
+        MOMENTUM_TRIES,
+        "beta",
         epochs=2,
-        parameter="beta",
     ),
     "calibrated_uniform_rowwise_2": Contender(
-        lambda t: Calibrated(UNIFORM_ROWWISE, tau=t.parameter),
+        lambda tau: Calibrated(UNIFORM_ROWWISE, tau=tau),
         _grid((1e-2, 2e-2, 4e-2), (1.0, 1.5)),
+        "tau",
         epochs=2,
-        parameter="tau",
     ),
 }

@@ -1,4 +1,4 @@
-"""A model for each client: methods by kinds of difference, on every client's own exam."""
+"""A model for each client: methods by kinds of difference, on every client's own test."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
-from fedlab_helpers.core.compute import numpy_rng
-from fedlab_helpers.personal.federation import Course, Moment, usual_plan
+from fedlab_helpers.core.compute import intra_op_threads, numpy_rng
+from fedlab_helpers.personal.federation import Federation, Snapshot, usual_plan
 from fedlab_helpers.personal.members import PARTITIONS, Member, deal
 from fedlab_helpers.personal.methods import METHODS
-from fedlab_helpers.studies.study import Row, Settings, Study, rounded, task
+from fedlab_helpers.studies.study import Row, Settings, Study, task
 from fedlab_helpers.tasks.reviews import conventions
 
 ROUNDS, TUNING_ROUNDS, TUNING_SEED = 20, 12, 100
@@ -66,58 +66,60 @@ def dealt(kind: str, seed: int) -> tuple[list[Member], list[Member]]:
 
 
 @lru_cache(1)
-def course_of(kind: str, seed: int, rounds: int) -> Course:
-    """Return the course of one deal; what its clients train together is trained once."""
-    return Course(dealt(kind, seed)[0], len(task().vocab), usual_plan(rounds, seed))
+def federation_of(kind: str, seed: int, rounds: int) -> Federation:
+    """Return the federation of one deal; what its clients train together is trained once."""
+    return Federation(dealt(kind, seed)[0], len(task().vocab), usual_plan(rounds, seed))
 
 
-def moments_of(settings: Settings) -> tuple[Course, Iterator[Moment]]:
-    """Return the course that the settings name, and what the method makes of its clients."""
-    course = course_of(settings["partition"], settings["seed"], settings["rounds"])
-    return course, METHODS[settings["method"]].moments(course, settings["number"] or 0.0)
+def snapshots_of(settings: Settings) -> tuple[Federation, Iterator[Snapshot]]:
+    """Return the federation that the settings name, and what the method makes of its clients."""
+    federation = federation_of(settings["partition"], settings["seed"], settings["rounds"])
+    return federation, METHODS[settings["method"]].snapshots(federation, settings["number"] or 0.0)
 
 
 def measure_try(settings: Settings) -> list[Row]:
-    """Return the clients' validation accuracy at each moment; no exam is looked at."""
-    course, moments = moments_of(settings)
-    return [
-        {
-            "round": moment.round,
-            "validation_accuracy": round(course.validation_accuracy(moment.answer), 5),
-        }
-        for moment in moments
-    ]
+    """Return the clients' validation accuracy at each snapshot; no test review is looked at."""
+    with intra_op_threads(1):  # the same sums on a machine with more cores
+        federation, snapshots = snapshots_of(settings)
+        return [
+            {
+                "round": snapshot.round,
+                "validation_accuracy": round(federation.validation_score(snapshot.answer), 5),
+            }
+            for snapshot in snapshots
+        ]
 
 
 def measure_method(settings: Settings) -> list[Row]:
     """Return two rows, of the last round and of that which is best by validation."""
-    course, moments = moments_of(settings)
-    best, highest, last = None, -1.0, None
-    for moment in moments:
-        accuracy = course.validation_accuracy(moment.answer)
-        if accuracy > highest:
-            best, highest = moment, accuracy
-        last = moment, accuracy
-    return [
-        {"moment": name, "validation_accuracy": round(accuracy, 5)}
-        | _exam(settings, course, moment, at)
-        | _newcomers(settings, moment, () if name == "best" else LABELLED)
-        for name, moment, accuracy, at in (
-            ("last", *last, course.plan.rounds),
-            ("best", best, highest, course.best_shared_round),
-        )
-    ]
+    with intra_op_threads(1):
+        federation, snapshots = snapshots_of(settings)
+        best, highest, last = None, -1.0, None
+        for snapshot in snapshots:
+            accuracy = federation.validation_score(snapshot.answer)
+            if accuracy > highest:
+                best, highest = snapshot, accuracy
+            last = snapshot, accuracy
+        return [
+            {"moment": name, "validation_accuracy": round(accuracy, 5)}
+            | _tested(settings, federation, snapshot, at)
+            | _newcomers(settings, snapshot, () if name == "best" else LABELLED)
+            for name, snapshot, accuracy, at in (
+                ("last", *last, federation.plan.rounds),
+                ("best", best, highest, federation.best_shared_round),
+            )
+        ]
 
 
 @lru_cache(4)
 def shared_right(kind: str, seed: int, rounds: int, at: int) -> list[np.ndarray]:
     """Return which answers of each client's exam the shared model gets right after a round."""
-    course = course_of(kind, seed, rounds)
-    answer = course.answer_of(course.shared[at][0])
-    return [m.exam.right(answer(m.exam.reviews)) for m in course.members]
+    federation = federation_of(kind, seed, rounds)
+    answer = federation.answer_of(federation.shared[at][0])
+    return [m.test.right(answer(m.test.data)) for m in federation.members]
 
 
-def _exam(settings: Settings, course: Course, moment: Moment, at: int) -> Row:
+def _tested(settings: Settings, federation: Federation, snapshot: Snapshot, at: int) -> Row:
     """Return how the clients do, and how against the shared model after round `at`.
 
     "lost" and "gained" are the shares of clients that are worse and better off by more than two
@@ -125,25 +127,23 @@ def _exam(settings: Settings, course: Course, moment: Moment, at: int) -> Row:
     method against another, and 2.3% of either are expected by chance. "below" is the share of
     those that are worse off at all. The balanced accuracy is that of clients with both classes.
     """
-    members = course.members
+    members = federation.members
     shared = shared_right(settings["partition"], settings["seed"], settings["rounds"], at)
-    right = [
-        m.exam.right(moment.answer(client)(m.exam.reviews)) for client, m in enumerate(members)
-    ]
+    right = [m.test.right(snapshot.answer(client)(m.test.data)) for client, m in enumerate(members)]
     own = _each(members, right)
     gain = own - _each(members, shared)
     doubt = 2 * np.array(
         [
-            m.exam.standard_error(mine.astype(float) - common)
+            m.test.standard_error(mine.astype(float) - common)
             for m, mine, common in zip(members, right, shared, strict=True)
         ]
     )
-    balanced = [m.exam.balanced_accuracy(r) for m, r in zip(members, right, strict=True)]
+    balanced = [m.test.balanced_accuracy(r) for m, r in zip(members, right, strict=True)]
     figures = {
         "accuracy": own.mean(),
         "gain": gain.mean(),
         "balanced_accuracy": np.nanmean(balanced),
-        "majority": np.mean([m.exam.majority for m in members]),
+        "majority": np.mean([m.test.majority for m in members]),
         "p10_client": np.quantile(own, 0.1),
         "worst_client": own.min(),
         "below": np.mean(gain < 0),
@@ -151,32 +151,32 @@ def _exam(settings: Settings, course: Course, moment: Moment, at: int) -> Row:
         "gained": np.mean(gain > doubt),
     }
     return {
-        "round": moment.round,
-        **rounded(figures),
-        "found_groups": _found(settings, members, moment),
-        "bytes_up": moment.bytes_up,
-        "total_bytes": moment.total_bytes,
+        "round": snapshot.round,
+        **{name: round(float(value), 5) for name, value in figures.items()},
+        "found_groups": _found(settings, members, snapshot),
+        "bytes_up": snapshot.bytes_up,
+        "total_bytes": snapshot.total_bytes,
         "clients_accuracy": " ".join(f"{value:.4f}" for value in own),
         "clients_gain": " ".join(f"{value:.4f}" for value in gain),
     }
 
 
-def _found(settings: Settings, members: Sequence[Member], moment: Moment) -> float | str:
+def _found(settings: Settings, members: Sequence[Member], snapshot: Snapshot) -> float | str:
     """Return how well a method's groups agree with those that the deal made, if it made any: the
     adjusted Rand index, 1 for the same groups and 0 for what chance gives (Hubert and Arabie 1985,
     doi:10.1007/BF01908075)."""
-    if not moment.groups or settings["partition"] not in ("by_domain", *conventions.PAIRS):
+    if not snapshot.groups or settings["partition"] not in ("by_domain", *conventions.PAIRS):
         return ""
     truth = [f"{m.domain} {m.convention}" for m in members]
-    return round(adjusted_rand_score(truth, moment.groups), 3)
+    return round(adjusted_rand_score(truth, snapshot.groups), 3)
 
 
 def _each(members: Sequence[Member], right: Sequence[np.ndarray]) -> np.ndarray:
     """Return each client's accuracy."""
-    return np.array([m.exam.accuracy(r) for m, r in zip(members, right, strict=True)])
+    return np.array([m.test.accuracy(r) for m, r in zip(members, right, strict=True)])
 
 
-def _newcomers(settings: Settings, moment: Moment, asked: Sequence[int]) -> Row:
+def _newcomers(settings: Settings, snapshot: Snapshot, asked: Sequence[int]) -> Row:
     """Return the mean accuracy of clients that come later, by how many reviews they label; nothing
     where that is not asked, or where not all of them have as many to label."""
     row: Row = {f"newcomers_{labelled}": "" for labelled in LABELLED}
@@ -188,8 +188,8 @@ def _newcomers(settings: Settings, moment: Moment, asked: Sequence[int]) -> Row:
         for place, member in enumerate(newcomers):
             order = numpy_rng(settings["seed"], "newcomer", place).permutation(len(member.train))
             given = member.train.subset(np.sort(order[:labelled])) if labelled else None
-            answer = moment.welcome(given)
-            scores.append(member.exam.accuracy(member.exam.right(answer(member.exam.reviews))))
+            answer = snapshot.newcomer(given)
+            scores.append(member.test.accuracy(member.test.right(answer(member.test.data))))
         row[f"newcomers_{labelled}"] = round(float(np.mean(scores)), 5)
     return row
 

@@ -31,7 +31,6 @@ from fedlab_helpers.lessons.panels.lab import Setup
 from fedlab_helpers.strategies.asynchronous import buffered_rounds
 from fedlab_helpers.strategies.clusters import ifca_rounds
 from fedlab_helpers.strategies.personal import APFL, Ditto, FedRep, keep_private
-from fedlab_helpers.strategies.registry import OFFERS
 
 LIKE = {"w": torch.zeros(4), "table": torch.zeros(5, 2)}
 
@@ -402,7 +401,7 @@ GRID = {
     "random, unbiased": Compressed(RandomK(0.3), Quantized(8)),
 }
 KEEPS_HEAD = {"shared": keep_private("head")}
-STRATEGIES = {name: (Setup(strategy=name).make(), {}) for name in OFFERS}
+STRATEGIES = {name: (Setup(strategy=name).make(), {}) for name in strategies.STRATEGIES}
 STRATEGIES |= {
     "fedper": (strategies.rowwise(), KEEPS_HEAD),
     "fedrep": (FedRep(Mean(per_row=True)), KEEPS_HEAD),

@@ -16,7 +16,7 @@ from fedlab_helpers.lessons.panels.race import End, Point, race
 from fedlab_helpers.lessons.plots.race import race_plot
 from fedlab_helpers.strategies import fedadam, fedavg, fedprox
 from fedlab_helpers.strategies.attacks import STRENGTHS, Hostile, attacked
-from fedlab_helpers.strategies.registry import OFFERS
+from fedlab_helpers.strategies.registry import STRATEGIES
 from fedlab_helpers.studies.aggregation import CHOSEN
 from fedlab_helpers.studies.contenders import CONTENDERS
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
@@ -51,11 +51,11 @@ def test_the_parts_of_a_setup_are_those_of_the_package():
     assert len(Setup(clients=10, attackers=0.3).hostile()) == 3
 
 
-@pytest.mark.parametrize("name", sorted(OFFERS.keys() & CHOSEN.keys()))
+@pytest.mark.parametrize("name", sorted(STRATEGIES.keys() & CHOSEN.keys()))
 def test_each_strategy_is_offered_as_it_was_tuned(name):
-    offer, tuned = OFFERS[name], CHOSEN[name].parameter
+    offer, tuned = STRATEGIES[name], CHOSEN[name].parameter
     defaults = [parameter.default for parameter in offer.parameters]
-    if CONTENDERS[name].parameter == "server lr":
+    if CONTENDERS[name].parameter == "server_rate":
         assert offer.server_rate == tuned
     elif tuned is not None:
         assert defaults == [tuned]
@@ -78,10 +78,10 @@ def test_alpha_matters_for_exactly_the_deals_that_say_so(small_task):
     }
 
 
-@pytest.mark.parametrize("name", OFFERS)
+@pytest.mark.parametrize("name", STRATEGIES)
 def test_every_offer_runs_at_the_ends_of_its_ranges(name, small_task):
     for end in ("default", "low", "high"):
-        own = {p.name: getattr(p, end) for p in OFFERS[name].parameters}
+        own = {p.name: getattr(p, end) for p in STRATEGIES[name].parameters}
         if name == "krum":
             own = {"f": 1, "keep": 2}  # the others are for larger cohorts
         setup = Setup(name, own, **SMALL | {"cohort": 6, "rounds": 1})

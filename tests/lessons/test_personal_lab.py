@@ -106,11 +106,11 @@ def test_bars_are_accuracies_on_validation_reviews_of_the_clients_kinds(small_ta
     setup = PersonalSetup("shared", **SHORT)
     courses = Courses(small_task)
     last = list(play(setup, courses))[-1]
-    course = courses.of(setup)
-    answer = course.answer_of(course.shared[4][0])
+    federation = courses.of(setup)
+    answer = federation.answer_of(federation.shared[4][0])
     right = (answer(small_task.validation).argmax(1) == small_task.validation.labels).numpy()
     domains = np.array([review.domain for review in small_task.validation_reviews])
-    for member, accuracy, group in zip(course.members, last.own, last.groups, strict=True):
+    for member, accuracy, group in zip(federation.members, last.own, last.groups, strict=True):
         assert group == member.domain
         own = np.concatenate([member.train.labels, member.validation.labels])
         home = domains == member.domain

@@ -9,7 +9,7 @@ from fedlab_helpers.lessons.panels import StrategyLab, strategy_lab
 from fedlab_helpers.lessons.panels.comparison import compare
 from fedlab_helpers.lessons.panels.lab import Setup
 from fedlab_helpers.lessons.panels.settings_form import SettingsForm
-from fedlab_helpers.strategies.registry import OFFERS
+from fedlab_helpers.strategies.registry import STRATEGIES
 
 LONG = 100  # rounds of a race that a test will stop
 
@@ -60,11 +60,11 @@ def test_the_form_begins_at_the_defaults_and_says_them():
     assert SettingsForm().setup == Setup()
 
 
-@pytest.mark.parametrize("name", OFFERS)
+@pytest.mark.parametrize("name", STRATEGIES)
 def test_each_strategy_brings_its_own_sliders_at_their_defaults(name):
     form = SettingsForm()
     form.strategy.value = name
-    assert list(form.parameters) == [parameter.name for parameter in OFFERS[name].parameters]
+    assert list(form.parameters) == [parameter.name for parameter in STRATEGIES[name].parameters]
     assert form.setup == Setup(name)
     assert form.setup.make() == Setup(name).make()  # a count is a whole number
     for control in form.parameters.values():

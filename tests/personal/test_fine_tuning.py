@@ -1,4 +1,4 @@
-"""Fine-tuning, mixing and leaning: by hand, and their ends."""
+"""Fine-tuning, mixing and corrected priors: by hand, and their ends."""
 
 import math
 import threading
@@ -10,15 +10,18 @@ from hypothesis import strategies as st
 
 from fedlab_helpers.core import state
 from fedlab_helpers.core.compute import child_seed
+from fedlab_helpers.core.rounds import Plan, run
 from fedlab_helpers.core.training import LocalConfig, Stopped, evaluate, train
 from fedlab_helpers.personal.fine_tuning import (
     SHARES,
+    correct_priors,
     fine_tune,
-    lean,
     loss_of_mix,
     mix,
     own_weights,
 )
+from fedlab_helpers.strategies import feddyn, scaffold
+from fedlab_helpers.strategies.personal import OWN_SHARE
 
 LOCAL = LocalConfig(1, 4, 0.02)
 
@@ -71,6 +74,18 @@ def test_only_what_is_named_is_trained_and_all_can_be_trained_again(small_model,
     moved = {n for n in start if not torch.equal(result.weights[n], start[n])}
     assert moved == {"head.weight", "head.bias"}
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_what_a_reader_froze_stays_frozen(small_model, start, clients):
+    model = small_model()
+    model.embedding.weight.requires_grad_(False)
+    for trains in (lambda name: name.startswith("head"), lambda name: True):
+        result = fine_tune(model, start, clients[0], LOCAL, 1, trains=trains)
+        assert torch.equal(result.weights["embedding.weight"], start["embedding.weight"])
+        frozen = [n for n, p in model.named_parameters() if not p.requires_grad]
+        assert frozen == ["embedding.weight"]
+    with pytest.raises(ValueError, match="trains: no parameter is; expected at least one of"):
+        fine_tune(model, start, clients[0], LOCAL, 1, trains=lambda name: "embedding" in name)
 
 
 def test_the_epoch_that_is_best_on_validation_is_kept(small_model, start, clients):
@@ -136,28 +151,28 @@ def test_a_share_out_of_range_is_refused(share):
         mix(*LOGITS, share)
 
 
-# Leaning
+# Corrected priors
 
 
-def test_leaning_by_hand():
+def test_corrected_priors_by_hand():
     """Own labels 1, 1, 0 and one more of each: 3/5 and 2/5; all together: 1/2 each."""
     own, everybody = torch.tensor([1, 1, 0]), torch.tensor([0, 1, 0, 1])
-    moved = lean(torch.zeros(1, 2), own, everybody)
+    moved = correct_priors(torch.zeros(1, 2), own, everybody)
     assert torch.allclose(moved, torch.tensor([[math.log(4 / 5), math.log(6 / 5)]]))
 
 
-def test_who_meets_what_all_meet_does_not_lean():
+def test_who_meets_what_all_meet_is_not_corrected():
     labels = torch.tensor([0, 1, 1, 0])
-    assert torch.allclose(lean(LOGITS[0], labels, labels), LOGITS[0])
+    assert torch.allclose(correct_priors(LOGITS[0], labels, labels), LOGITS[0])
 
 
-def test_leaning_is_bayes_rule():
+def test_the_correction_is_bayes_rule():
     """P(1|x) of a shared model at even odds, for a client that meets 1 nine times in ten: the
     odds are multiplied by nine."""
     own = torch.tensor([1] * 899 + [0] * 99)  # with one more of each, 900 to 100
     everybody = torch.tensor([0, 1] * 500)
     shared = torch.tensor([[0.6, 0.4]]).log()
-    odds = lean(shared, own, everybody).softmax(1)
+    odds = correct_priors(shared, own, everybody).softmax(1)
     assert odds[0, 1] / odds[0, 0] == pytest.approx(9 * 0.4 / 0.6, rel=1e-5)
 
 
@@ -173,8 +188,18 @@ def test_own_weights_by_hand(clients, small_model):
     assert own_weights(shared, {"private": head}, data)["head.bias"].tolist() == [5, 6]
     table = torch.ones(len(words), 6)
     mixed = own_weights(
-        shared, {"strategy": {"embedding.weight": table, "alpha": torch.tensor(0.25)}}, data
+        shared, {"strategy": {"embedding.weight": table, OWN_SHARE: torch.tensor(0.25)}}, data
     )["embedding.weight"]
     expected = shared["embedding.weight"].clone()
     expected[words] = 0.25 + 0.75 * expected[words]
     assert torch.allclose(mixed, expected)
+
+
+@pytest.mark.parametrize("strategy", [feddyn(0.1), scaffold()])
+def test_a_memory_that_is_no_model_is_not_taken_for_one(clients, small_model, strategy):
+    model, states = small_model(), {}
+    run(model, clients, strategy, Plan(1, local=LOCAL), client_states=states)
+    with pytest.raises(ValueError, match=r"kept: the strategy's memory, .*, is no model of the"):
+        own_weights(state.of_model(model), states[0], clients[0])
+    with pytest.raises(ValueError, match=r"kept: \['tail'\] are not in the model, which has"):
+        own_weights(state.of_model(model), {"private": {"tail": torch.ones(1)}}, clients[0])

@@ -1,6 +1,7 @@
-"""Clients with reviews of their own to train on, to choose by, and an exam."""
+"""Clients with reviews of their own to train on, to choose by, and to be tested on."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,20 +9,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlab_helpers.personal.members import PARTITIONS, Exam, deal
+from fedlab_helpers.personal.members import PARTITIONS, deal
+from fedlab_helpers.personal.per_client import OwnTest
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
-def exam(labels, weights, kinds) -> Exam:
+def own_test(labels, weights, kinds) -> OwnTest:
     n = len(labels)
     reviews = EncodedReviews(
         torch.ones(n, 1, dtype=torch.int64), torch.ones(n, dtype=torch.int64), torch.tensor(labels)
     )
-    return Exam(reviews, np.array(weights), np.array(kinds))
+    return OwnTest(reviews, np.array(weights), np.array(kinds))
 
 
 # Half of the client's reviews are hotels (two asked, both of label 0), half are books.
-SMALL = exam([0, 0, 1, 1], [0.25, 0.25, 0.4, 0.1], ["hotel", "hotel", "book", "book"])
+SMALL = own_test([0, 0, 1, 1], [0.25, 0.25, 0.4, 0.1], ["hotel", "hotel", "book", "book"])
 RIGHT = np.array([True, False, True, False])
 
 
@@ -40,12 +42,12 @@ def test_the_standard_error_by_hand():
     assert SMALL.standard_error(np.zeros(4)) == 0
 
 
-def test_the_standard_error_is_the_spread_of_repeated_exams():
-    """Many exams of 200 reviews drawn anew: their means spread as the formula says."""
+def test_the_standard_error_is_the_spread_of_repeated_tests():
+    """Many tests of 200 reviews drawn anew: their means spread as the formula says."""
     rng = np.random.default_rng(0)
     kinds = ["a"] * 100 + ["b"] * 100
     weights = np.array([0.007] * 100 + [0.003] * 100)
-    big = exam([0] * 200, weights, kinds)
+    big = own_test([0] * 200, weights, kinds)
     draws = np.concatenate(
         [rng.random((2000, 100)) < 0.8, rng.random((2000, 100)) < 0.3], axis=1
     ).astype(float)
@@ -54,7 +56,7 @@ def test_the_standard_error_is_the_spread_of_repeated_exams():
 
 
 def test_who_always_says_the_same_has_the_majoritys_accuracy_and_one_half_balanced():
-    skewed = exam([0, 1, 1], [0.2, 0.4, 0.4], ["a", "b", "b"])
+    skewed = own_test([0, 1, 1], [0.2, 0.4, 0.4], ["a", "b", "b"])
     always = np.array([False, True, True])
     assert skewed.accuracy(always) == pytest.approx(skewed.majority) == pytest.approx(0.8)
     assert skewed.balanced_accuracy(always) == 0.5
@@ -62,13 +64,22 @@ def test_who_always_says_the_same_has_the_majoritys_accuracy_and_one_half_balanc
 
 def test_equal_answers_have_equal_accuracies_whatever_is_summed_up():
     rng = np.random.default_rng(0)
-    many = exam([0] * 1389, np.full(1389, 1 / 1389), ["a"] * 1389)
+    many = own_test([0] * 1389, np.full(1389, 1 / 1389), ["a"] * 1389)
     right = np.arange(1389) < 1000
     assert len({many.accuracy(rng.permutation(right)) for _ in range(50)}) == 1
 
 
 def test_with_one_class_only_there_is_no_balanced_accuracy():
-    assert np.isnan(exam([1, 1], [0.5, 0.5], ["a", "a"]).balanced_accuracy(np.array([True, False])))
+    assert np.isnan(
+        own_test([1, 1], [0.5, 0.5], ["a", "a"]).balanced_accuracy(np.array([True, False]))
+    )
+
+
+def test_right_and_wrong_are_of_classes_only():
+    data = SimpleNamespace(labels=torch.rand(4))
+    numbers = OwnTest(data, SMALL.weights, SMALL.kinds)
+    with pytest.raises(ValueError, match="right: needs a class for each example"):
+        numbers.right(torch.rand(4, 1))
 
 
 @pytest.mark.parametrize("kind", PARTITIONS)
@@ -82,18 +93,18 @@ def test_a_deal_gives_every_review_to_one_client_once(kind, small_task):
     for member in members + newcomers:
         n = len(member.train) + len(member.validation)
         assert len(member.validation) == max(4, round(n / 8))
-        assert member.exam.weights.sum() == pytest.approx(1)
-        assert len(member.exam.reviews) == len(member.exam.weights) == len(member.exam.kinds)
+        assert member.test.weights.sum() == pytest.approx(1)
+        assert len(member.test.data) == len(member.test.weights) == len(member.test.kinds)
 
 
 @given(st.sampled_from(PARTITIONS), st.integers(0, 5))
-def test_an_exam_weighs_each_kind_as_the_client_holds_it(small_task, kind, seed):
+def test_a_test_weighs_each_kind_as_the_client_holds_it(small_task, kind, seed):
     members, _ = deal(small_task, kind, seed, clients=4, newcomers=2)
     for member in members:
         if member.convention != "sentiment":
             continue  # its labels are not those of the kinds
         own = torch.cat([member.train.labels, member.validation.labels]).double()
-        asked = member.exam.weights[member.exam.reviews.labels.numpy() == 1].sum()
+        asked = member.test.weights[member.test.data.labels.numpy() == 1].sum()
         assert asked == pytest.approx(own.mean().item())
 
 
@@ -101,17 +112,17 @@ def test_by_domain_asks_about_that_domain_only_with_all_its_test_reviews(small_t
     members, newcomers = deal(small_task, "by_domain", 0, clients=4, newcomers=2)
     domains = Counter(review.domain for review in small_task.test_reviews)
     for member in members + newcomers:
-        assert {kind.split()[0] for kind in member.exam.kinds} == {member.domain}
-        assert len(member.exam.reviews) == domains[member.domain]
+        assert {kind.split()[0] for kind in member.test.kinds} == {member.domain}
+        assert len(member.test.data) == domains[member.domain]
     assert {m.domain for m in newcomers} == {"book", "hotel"}
 
 
-def test_two_conventions_are_half_of_the_clients_each_and_label_exams_too(small_task):
+def test_two_conventions_are_half_of_the_clients_each_and_label_tests_too(small_task):
     members, newcomers = deal(small_task, "strictness", 0, clients=8, newcomers=4)
     assert Counter(m.convention for m in members) == {"strict": 4, "lenient": 4}
     assert {m.convention for m in newcomers} == {"strict", "lenient"}
     # The small task's texts are numbers: nothing to disagree about.
-    assert torch.equal(members[0].exam.reviews.labels, small_task.test.labels)
+    assert torch.equal(members[0].test.data.labels, small_task.test.labels)
 
 
 def test_the_same_seed_deals_the_same_and_another_does_not(small_task):

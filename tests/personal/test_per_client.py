@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlab_helpers.personal.per_client import kinds, own_accuracy
+from fedlab_helpers.core.examples import Examples
+from fedlab_helpers.personal.per_client import kinds, own_accuracy, score
+from fedlab_helpers.tasks.objectives import NUMBERS
 from fedlab_helpers.tasks.reviews.corpus import Review
 
 TEST = ["hotel 0", "hotel 0", "book 1", "book 1", "book 1", "book 1"]
@@ -34,7 +37,14 @@ def test_a_client_like_the_test_reviews_sees_their_accuracy(data):
 
 def test_what_cannot_be_judged_is_refused_by_name():
     train = np.array(["hotel 0", "laptop 1"])
-    with pytest.raises(ValueError, match=r"client 1: no test review of \['laptop 1'\]"):
+    with pytest.raises(ValueError, match=r"client 1: held: no test example of \['laptop 1'\]"):
         own_accuracy(CORRECT, TEST, [np.array([0]), np.array([1])], train)
-    with pytest.raises(ValueError, match="client 0: holds no review"):
+    with pytest.raises(ValueError, match="client 0: held: no example"):
         own_accuracy(CORRECT, TEST, [np.array([], dtype=int)], train)
+
+
+def test_answers_are_judged_by_the_objectives_own_measure():
+    numbers = Examples((torch.zeros(2, 1),), torch.tensor([3.0, 2.0]), NUMBERS)
+    assert score(torch.tensor([1.0, 2.0]), numbers) == pytest.approx(2**0.5)
+    classes = Examples((torch.zeros(2, 1),), torch.tensor([1, 0]))
+    assert score(torch.tensor([[0.0, 1.0], [0.0, 1.0]]), classes) == 0.5

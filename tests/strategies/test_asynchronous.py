@@ -29,6 +29,7 @@ from fedlab_helpers.strategies import (
     uniform,
 )
 from fedlab_helpers.strategies.asynchronous import Arrival, buffered_rounds, timeline
+from fedlab_helpers.strategies.personal import Ditto
 
 LOCAL = LocalConfig(2, 4, 0.1, "sgd")  # 6, 4, 10 and 6 steps for the clients of `conftest`
 PLAN = Plan(4, local=LOCAL, seed=3)
@@ -325,8 +326,9 @@ def test_stop_drops_the_unfinished_flush(clients, small_model, bits):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"strategy": scaffold()}, "strategy: clients of Scaffold keep something relative"),
-        ({"strategy": feddyn()}, "strategy: clients of FedDyn keep something relative"),
+        ({"strategy": scaffold()}, "strategy: clients of Scaffold keep something between"),
+        ({"strategy": feddyn()}, "strategy: clients of FedDyn keep something between"),
+        ({"strategy": Ditto()}, "strategy: clients of Ditto keep something between"),
         ({"strategy": fedavg("weights")}, "strategy: clients of Strategy send whole weights"),
         ({"strategy": rowwise(), "codec": wire.dense()}, "strategy: averaging row by row"),
         ({"plan": replace(PLAN, clients_per_round=2)}, "plan: its clients_per_round is 2, expec"),

@@ -1,6 +1,7 @@
 """Hostile clients: what they send, and that nobody else does."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from fedlab_helpers.core.rounds import Plan, rounds
 from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.strategies import fedavg
 from fedlab_helpers.strategies.attacks import Hostile, choose, flip_labels
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 UPDATE = Update(
     3,
@@ -84,3 +86,29 @@ def test_who_sends_nan_is_left_out(clients, small_model):
 def test_bad_parameters_are_refused_by_name(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def three_classes(*labels: int) -> EncodedReviews:
+    ones = torch.ones(len(labels), 1, dtype=torch.int64)
+    return EncodedReviews(ones, ones[:, 0], torch.tensor(labels))
+
+
+def test_of_three_classes_the_first_becomes_the_last():
+    """The class that a client does not hold counts, too."""
+    clients = [three_classes(0, 1, 1), three_classes(2, 0)]
+    assert flip_labels(clients, {0})[0].labels.tolist() == [2, 1, 1]
+    assert flip_labels(clients[:1], {0})[0].labels.tolist() == [1, 0, 0]
+    assert flip_labels(clients[:1], {0}, classes=3)[0].labels.tolist() == [2, 1, 1]
+    # Whom nothing is asked of, nothing is turned; probabilities are turned round.
+    assert flip_labels([three_classes(-100, 1)], {0})[0].labels.tolist() == [-100, 0]
+    soft = clients[1].with_targets(torch.tensor([[0.7, 0.2, 0.1], [0, 1, 0]]))
+    expected = torch.tensor([[0.1, 0.2, 0.7], [0, 1, 0]])
+    assert torch.equal(flip_labels([soft], {0})[0].labels, expected)
+
+
+def test_labels_that_are_no_classes_cannot_be_flipped():
+    for labels in (torch.ones(2), torch.ones(2, 1), torch.ones(2, 5, dtype=torch.int64)):
+        with pytest.raises(ValueError, match="flip_labels: needs a class for each example, got"):
+            flip_labels([SimpleNamespace(labels=labels)], {0})
+    with pytest.raises(ValueError, match="classes: got 2, but the clients' labels show 3"):
+        flip_labels([three_classes(2, 0)], {0}, classes=2)

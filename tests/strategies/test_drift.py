@@ -8,11 +8,14 @@ from torch import nn
 
 from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core import state, wire
+from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import RefusedUpdate, Update
 from fedlab_helpers.core.strategy import LocalRun
 from fedlab_helpers.core.training import LocalConfig, predict
 from fedlab_helpers.strategies import calibrated, fedavg, feddyn, scaffold, uniform
 from fedlab_helpers.strategies.drift import FedDyn, Scaffold
+from fedlab_helpers.strategies.labels import class_shares
+from fedlab_helpers.tasks.objectives import NUMBERS
 
 SGD = LocalConfig(2, 4, 0.1, "sgd", max_grad_norm=None)
 
@@ -63,7 +66,7 @@ def test_calibrated_clients_do_not_learn_how_often_labels_occur(reviews, small_m
     )
     plan = federated.Plan(60, local=LocalConfig(1, None, 0.5, "sgd", max_grad_norm=None))
     odds = {}
-    for name, strategy in {"plain": fedavg(), "calibrated": calibrated()}.items():
+    for name, strategy in {"plain": fedavg(), "calibrated": calibrated(1.0)}.items():
         model = small_model()
         history = federated.run(model, [silent, silent], strategy, plan)
         assert not any(record.left_out for record in history)
@@ -293,3 +296,23 @@ def test_private_parameters_are_left_alone_by_the_correction(strategy, clients, 
 def test_they_are_values():
     assert scaffold() == Scaffold()
     assert feddyn(0.1) == FedDyn(alpha=0.1) != feddyn(0.2)
+
+
+def test_calibration_needs_classes_and_is_refused_before_training(clients, small_model):
+    calibrated(1.0).require_objective(clients[0].objective)
+    numbers = [Examples(d.inputs, d.targets.float(), NUMBERS, padded=True) for d in clients]
+    with pytest.raises(ValueError, match="calibrated: needs a class for each example, got"):
+        run(small_model(), numbers, calibrated(1.0), Plan(1))
+
+
+def test_shares_of_classes_are_float32_whatever_the_default_is():
+    """Labels 1, 1, 2 of four classes and one more of each: 1, 3, 2, 1 of 7; soft ones alike."""
+    labels, soft = torch.tensor([1, -100, 1, 2]), torch.eye(4)[[1, 1, 2]]
+    torch.set_default_dtype(torch.float64)
+    try:
+        shares = class_shares(labels, 4), class_shares(soft, 4)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for each in shares:
+        assert each.dtype is torch.float32
+        assert torch.allclose(each, torch.tensor([1, 3, 2, 1]) / 7)

@@ -98,10 +98,27 @@ def test_the_worst_client_gains(strategy, reviews, small_model):
     assert worst[1] < 0.9 * worst[0]
 
 
+def test_no_loss_is_too_small_or_too_large_for_a_mean():
+    """Of all losses 0, of a large power, and of a loss whose exponential leaves float32."""
+    for losses in ((0.0, 0.0), (1e12, 0.0)):
+        updates = [sent(1, 0, loss=losses[0]), sent(0, 2, loss=losses[1], client=1)]
+        for q in (0.0, 0.5, 1.0, 20.0):
+            assert torch.isfinite(QMean(q, 0.5)(ZERO, updates)["w"]).all()
+        strategy = worst_group(2.0)
+        server = strategy.init(ZERO, 3)
+        for _ in range(12):
+            server = strategy.aggregate(server, updates)
+        server = strategy.aggregate(server, [sent(1, 1, loss=1.0, client=2)])
+        assert torch.isfinite(server.params["w"]).all()
+        weights = server.memory["groups"]["weights"]
+        assert float(weights.sum()) == pytest.approx(1)
+        assert bool((weights > 0).all())
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: qfedavg(-1, 0.1), "q: got -1, expected a finite number not below 0"),
+        (lambda: qfedavg(-1, 0.1), "q: got -1, expected a number from 0 to 20"),
         (lambda: qfedavg(1, 0), "lr: got 0, expected a finite number above 0"),
         (lambda: worst_group(math.inf), "rate: got inf, expected a finite number not below 0"),
         (lambda: WorstGroup(Mean()), "combine: got Mean"),

@@ -17,9 +17,10 @@ from fedlab_helpers.core.rounds import Plan
 from fedlab_helpers.core.strategy import LocalRun
 from fedlab_helpers.core.training import Hooks, LocalConfig, predict, train
 from fedlab_helpers.personal.fine_tuning import own_weights
-from fedlab_helpers.strategies import fedavg
+from fedlab_helpers.strategies import fedavg, feddyn, fedprox, scaffold
 from fedlab_helpers.strategies.personal import (
     APFL,
+    OWN_SHARE,
     Ditto,
     FedRep,
     Mixture,
@@ -112,6 +113,92 @@ def test_own_models_survive_a_checkpoint_and_clients_that_rest_keep_theirs(
             assert all(bits(states[client]) == before[client] for client in resting)
     assert bits(states) == bits(kept)
     assert bits(state.of_model(model)) == bits(whole)
+
+
+# Private parts beside own models, work cut short, frozen parts
+
+OWN = [Ditto(lam=1.0), APFL(alpha=0.5)]
+
+
+@pytest.mark.parametrize("strategy", OWN, ids=["Ditto", "APFL"])
+def test_own_models_go_with_a_private_head(strategy, clients, small_model, bits):
+    """What is sent is what FedPer sends; what is private is in the own model, too."""
+    shared, spy = keep_private("head"), Spy()
+    weights, kept = run(small_model(), clients, strategy, shared=shared, codec=spy)
+    plain, fedper = run(small_model(), clients, fedavg(), shared=shared)
+    assert bits(weights) == bits(plain)
+    assert not any("head" in name for name in spy.names)
+    for client, data in enumerate(clients):
+        assert bits(kept[client]["private"]) == bits(fedper[client]["private"])
+        assert {"head.weight", "head.bias"} < kept[client]["strategy"].keys()
+        own = own_weights(weights, kept[client], data)
+        theirs = own_weights(weights, fedper[client], data)
+        assert not any(torch.equal(own[name], theirs[name]) for name in own)
+
+
+def test_nothing_pulls_at_what_is_private(clients, small_model):
+    """λ = ∞: what is shared is as it was received; the head is trained, and trains on."""
+    heads = []
+    for rounds_ in (1, 2):
+        plan = replace(PLAN, rounds=rounds_)
+        strategy, shared = Ditto(lam=float("inf")), keep_private("head")
+        _, kept = run(
+            small_model(), clients, strategy, plan, shared=shared, codec=wire.dense()
+        )  # fmt: skip
+        heads.append(kept[0]["strategy"]["head.bias"])
+        if rounds_ == 1:
+            received = state.of_model(small_model())
+            same = {n: torch.equal(t, kept[0]["strategy"][n]) for n, t in received.items()}
+            assert [name for name, equal in same.items() if not equal] == [
+                "head.weight", "head.bias",
+            ]  # fmt: skip
+    assert not torch.equal(*heads)
+
+
+@pytest.mark.parametrize(
+    "strategy", [*OWN, PerFedAvg(alpha=0.1), FedRep()], ids=lambda s: type(s).__name__
+)
+def test_a_client_takes_no_more_steps_than_it_reports(strategy, clients, small_model, monkeypatch):
+    """Four clients finish two steps each; their own models take two, too."""
+    taken = []
+    step = torch.optim.SGD.step
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda self: taken.append(1) or step(self))
+    plan = Plan(1, local=replace(SIMPLE, epochs=2, batch_size=4), pace=Pace((1.0,) * 4, 2.0))
+    (record,) = rounds.rounds(small_model(), clients, strategy, plan)
+    assert record.left_out == {}
+    assert record.steps == 8
+    assert len(taken) == (16 if strategy in OWN else 8)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [*OWN, FedRep(), PerFedAvg(alpha=0.1), scaffold(), feddyn(0.1), fedprox(0.1)],
+    ids=lambda s: type(s).__name__,
+)
+def test_what_a_reader_froze_stays_as_it_is(strategy, clients, small_model):
+    model = small_model()
+    model.embedding.weight.requires_grad_(False)
+    before = model.embedding.weight.clone()
+    weights, kept = run(model, clients, strategy, replace(PLAN, rounds=2))
+    assert torch.equal(weights["embedding.weight"], before)
+    assert not torch.equal(weights["head.bias"], small_model().head.bias)
+    assert [n for n, p in model.named_parameters() if not p.requires_grad] == ["embedding.weight"]
+    if strategy in OWN:
+        own = own_weights(weights, kept[0], clients[0])
+        assert torch.allclose(own["embedding.weight"], before, atol=1e-6)
+
+
+def test_own_models_do_not_depend_on_the_default_dtype(clients, small_model, bits):
+    ends = []
+    for dtype in (torch.float32, torch.float64):
+        model = small_model()
+        torch.set_default_dtype(dtype)
+        try:
+            weights, kept = run(model, clients, APFL(alpha=0.5), replace(PLAN, rounds=2))
+            ends.append((bits(weights), bits(kept)))
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert ends[0] == ends[1]
 
 
 # FedRep
@@ -230,7 +317,8 @@ def test_ditto_without_pull_is_local_training(clients, small_model, bits):
         for number in range(1, PLAN.rounds + 1):
             seed = child_seed(child_seed(PLAN.seed, "local", number, client), "own")
             train(model, data, LOCAL, seed=seed)
-        assert bits(kept[client]["strategy"]) == bits(dict(sorted(model.state_dict().items())))
+        expected = model.state_dict() | {OWN_SHARE: torch.ones(())}
+        assert bits(kept[client]["strategy"]) == bits(dict(sorted(expected.items())))
 
 
 def test_ditto_tends_to_the_global_model_as_the_pull_grows(clients, small_model):
@@ -307,7 +395,7 @@ def test_the_gradient_of_alpha_is_that_of_the_paper(small_model, clients):
 def test_alpha_stays_in_its_range_and_is_kept(clients, small_model):
     fast = LocalConfig(5, 4, 0.5)
     _, kept = run(small_model(), clients, APFL(alpha=0.5), Plan(2, local=fast))
-    shares = [kept[client]["strategy"]["alpha"].item() for client in range(4)]
+    shares = [kept[client]["strategy"][OWN_SHARE].item() for client in range(4)]
     assert all(0 <= share <= 1 for share in shares)
     assert any(share != 0.5 for share in shares)
 
@@ -323,18 +411,18 @@ def test_apfl_trains_the_mixture_with_what_the_clients_training_made_of_the_shar
     mixture = Mixture(own, state.of_model(local), 0.5)
     hooks = Hooks(after=lambda _: mixture.move_share(LOCAL.lr))
     train(mixture, clients[2], LOCAL, seed=child_seed(seed, "own"), hooks=hooks)
-    expected = state.of_model(own) | {"alpha": mixture.alpha.detach()}
+    expected = state.of_model(own) | {OWN_SHARE: mixture.alpha.detach()}
     assert bits(kept[2]["strategy"]) == bits(dict(sorted(expected.items())))
 
 
 def test_apfl_goes_on_with_the_share_a_client_has_come_to(clients, small_model):
     plan = Plan(1, local=replace(LOCAL, lr=1e-6))
-    before = state.of_model(small_model()) | {"alpha": torch.tensor(0.9)}
+    before = state.of_model(small_model()) | {OWN_SHARE: torch.tensor(0.9)}
     _, kept = run(
         small_model(), clients, APFL(alpha=0.2), plan,
         client_states={1: {"strategy": before}}, codec=wire.dense(),
     )  # fmt: skip
-    shares = [kept[client]["strategy"]["alpha"].item() for client in (0, 1)]
+    shares = [kept[client]["strategy"][OWN_SHARE].item() for client in (0, 1)]
     assert shares == pytest.approx([0.2, 0.9], abs=1e-3)
 
 

@@ -65,7 +65,7 @@ def test_adaptive_servers_take_steps_of_one_size_whatever_the_scale(make):
     assert small == pytest.approx(large, rel=0.01)
 
 
-@pytest.mark.parametrize("step", [Momentum(), Adaptive("adam")])
+@pytest.mark.parametrize("step", [Momentum(), Adaptive("adam", 0.01)])
 def test_counters_follow_the_mean_and_keep_their_dtype(step):
     server = ServerState({"n": torch.tensor(5), "w": torch.zeros(1)})
     for _ in range(2):
@@ -104,11 +104,11 @@ def test_a_run_goes_on_from_its_checkpoint_with_its_memory(
         (lambda: Momentum(beta=1.0), r"beta: got 1.0, expected a number in \[0, 1\)"),
         (lambda: Momentum(lr=-1), "lr: got -1, expected a finite number above 0"),
         (
-            lambda: Adaptive("sgd"),
+            lambda: Adaptive("sgd", 1.0),
             r"rule: got 'sgd', expected one of \['adagrad', 'adam', 'yogi'\]",
         ),
-        (lambda: Adaptive("adam", tau=0), "tau: got 0"),
-        (lambda: Adaptive("adam", beta2=-0.1), "beta2: got -0.1"),
+        (lambda: Adaptive("adam", 0.1, tau=0), "tau: got 0"),
+        (lambda: Adaptive("adam", 0.1, beta2=-0.1), "beta2: got -0.1"),
         (lambda: Adaptive("adam", lr=math.nan), "lr: got nan"),
     ],
 )

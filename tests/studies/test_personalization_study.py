@@ -9,7 +9,7 @@ from fedlab_helpers import strategies
 from fedlab_helpers.core import rounds
 from fedlab_helpers.core.state import of_model
 from fedlab_helpers.core.training import evaluate
-from fedlab_helpers.personal.federation import Moment
+from fedlab_helpers.personal.federation import Snapshot
 from fedlab_helpers.personal.members import PARTITIONS
 from fedlab_helpers.personal.methods import METHODS
 from fedlab_helpers.studies import personalization as study
@@ -75,9 +75,9 @@ def test_the_shared_model_gains_nothing_and_loses_nobody(few):
     assert best["newcomers_0"] == ""
 
 
-def test_figures_are_those_of_the_clients_exams(monkeypatch, few):
+def test_figures_are_those_of_the_clients_testeds(monkeypatch, few):
     """Half of the clients answer everything rightly, the others everything wrongly."""
-    course = study.course_of("strictness", 0, 1)
+    federation = study.federation_of("strictness", 0, 1)
 
     def knowing(client):
         def answer(reviews):
@@ -87,8 +87,8 @@ def test_figures_are_those_of_the_clients_exams(monkeypatch, few):
         return answer
 
     method = type("Knowing", (), {})()
-    method.moments = lambda course, number: iter(
-        [Moment(1, knowing, lambda data: knowing(0), groups=tuple(range(20)))]
+    method.snapshots = lambda federation, number: iter(
+        [Snapshot(1, knowing, lambda data: knowing(0), groups=tuple(range(20)))]
     )
     monkeypatch.setitem(study.METHODS, "knowing", method)
     last, _ = study.measure_method({**SHORT, "method": "knowing"})
@@ -99,8 +99,10 @@ def test_figures_are_those_of_the_clients_exams(monkeypatch, few):
     assert last["found_groups"] == 0
     own = [float(v) for v in last["clients_accuracy"].split()]
     assert own == [1.0, 0.0] * 10
-    plain = course.answer_of(course.shared[1][0])
-    shared = np.mean([m.exam.accuracy(m.exam.right(plain(m.exam.reviews))) for m in course.members])
+    plain = federation.answer_of(federation.shared[1][0])
+    shared = np.mean(
+        [m.test.accuracy(m.test.right(plain(m.test.data))) for m in federation.members]
+    )
     assert last["gain"] == pytest.approx(0.5 - shared, abs=1e-4)
 
 
@@ -112,12 +114,12 @@ def test_a_short_run_of_ifca_is_scored_on_the_groups_it_finds(few):
 
 
 def test_the_shared_model_is_the_federated_run(few, bits):
-    course, moments = study.moments_of({**SHORT, "partition": "by_domain"})
-    (moment,) = moments
-    model = course.new_model()
-    history = rounds.run(model, course.clients, strategies.rowwise(), course.plan)
-    assert bits(course.shared[1][0]) == bits(of_model(model))
+    federation, snapshots = study.snapshots_of({**SHORT, "partition": "by_domain"})
+    (moment,) = snapshots
+    model = federation.new_model()
+    history = rounds.run(model, federation.clients, strategies.rowwise(), federation.plan)
+    assert bits(federation.shared[1][0]) == bits(of_model(model))
     assert moment.bytes_up == history[0].bytes_up
     (row,) = study.measure_try({**SHORT, "partition": "by_domain"})
-    own = [evaluate(model, member.validation).accuracy for member in course.members]
+    own = [evaluate(model, member.validation).accuracy for member in federation.members]
     assert row["validation_accuracy"] == pytest.approx(np.mean(own), abs=1e-5)

@@ -10,7 +10,7 @@ from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.lessons.words import text
 from fedlab_helpers.strategies import attacks
 from fedlab_helpers.strategies.attacks import STRENGTHS
-from fedlab_helpers.strategies.registry import OFFERS
+from fedlab_helpers.strategies.registry import STRATEGIES
 from fedlab_helpers.tasks.partition import Parts
 from fedlab_helpers.tasks.reviews.task import DEALS, Task
 
@@ -26,9 +26,9 @@ class Setup:
     """All that decides a run. What does not apply becomes None, so that equal runs are equal.
 
     Args:
-        strategy: a name in `catalogue.OFFERS`.
-        parameters: its own, as a dictionary; those left out are as in the catalogue.
-        server_rate: learning rate of the server's step; None: as in the catalogue.
+        strategy: a name in `registry.STRATEGIES`.
+        parameters: its own, as a dictionary; those left out are as they were tuned.
+        server_rate: learning rate of the server's step; None: as it was tuned.
         optimizer: of the clients, a name in `LOCAL`.
         lr: the clients' learning rate; None: as in `LOCAL`.
         epochs: local epochs a round.
@@ -62,7 +62,7 @@ class Setup:
 
     def __post_init__(self):
         _require_names(self)
-        offer, given = OFFERS[self.strategy], dict(self.parameters)
+        offer, given = STRATEGIES[self.strategy], dict(self.parameters)
         own = {parameter.name: parameter.default for parameter in offer.parameters}
         if odd := sorted(given.keys() - own.keys()):
             raise ValueError(f"parameters: got {odd}, {self.strategy} has {sorted(own)}")
@@ -92,7 +92,7 @@ class Setup:
         """Return the strategy. Raises ValueError: a parameter is out of range."""
         # A client's rate is known to the strategy whose step depends on it.
         more = {"lr": self.lr} if self.strategy == "qfedavg" else {}
-        strategy = OFFERS[self.strategy].make(**dict(self.parameters), **more)
+        strategy = STRATEGIES[self.strategy].make(**dict(self.parameters), **more)
         if self.server_rate is None:
             return strategy
         return replace(strategy, step=replace(strategy.step, lr=self.server_rate))
@@ -113,7 +113,7 @@ class Setup:
 
 
 def _require_names(setup: Setup) -> None:
-    known = {"strategy": OFFERS, "optimizer": LOCAL, "partition": DEALS}
+    known = {"strategy": STRATEGIES, "optimizer": LOCAL, "partition": DEALS}
     if setup.attackers:
         known["attack"] = STRENGTHS
     for name, names in known.items():
@@ -142,6 +142,6 @@ def problem(setup: Setup, task: Task) -> str | None:
 
 def advice(setup: Setup) -> str | None:
     """Return what to know of a combination that runs, but not as its theory has it."""
-    if OFFERS[setup.strategy].for_sgd and setup.optimizer != "sgd":
+    if STRATEGIES[setup.strategy].for_sgd and setup.optimizer != "sgd":
         return text("made_for_sgd", strategy=text(setup.strategy))
     return None

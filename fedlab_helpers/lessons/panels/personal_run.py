@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from fedlab_helpers.core.training import Stopped
 from fedlab_helpers.lessons.words import text
-from fedlab_helpers.personal.federation import Answer, Course, Moment, usual_plan
+from fedlab_helpers.personal.federation import Answer, Federation, Snapshot, usual_plan
 from fedlab_helpers.personal.members import PARTITIONS, deal
 from fedlab_helpers.personal.methods import METHODS
 from fedlab_helpers.tasks.reviews.task import Task
@@ -107,15 +107,15 @@ class Courses:
 
     def __init__(self, task: Task):
         self.task = task
-        self._made: dict[tuple[str, int, int], Course] = {}
+        self._made: dict[tuple[str, int, int], Federation] = {}
 
-    def of(self, setup: PersonalSetup, stop: threading.Event | None = None) -> Course:
-        """Return the course of these settings, which ends once `stop` is set."""
+    def of(self, setup: PersonalSetup, stop: threading.Event | None = None) -> Federation:
+        """Return the federation of these settings, which ends once `stop` is set."""
         key = setup.partition, setup.seed, setup.rounds
         if key not in self._made:
             members, _ = deal(self.task, setup.partition, setup.seed, asks="validation")
             plan = replace(usual_plan(setup.rounds, setup.seed), workers="auto")
-            self._made[key] = Course(members, len(self.task.vocab), plan, every=2)
+            self._made[key] = Federation(members, len(self.task.vocab), plan, every=2)
         return replace(self._made[key], stop=stop)
 
 
@@ -132,15 +132,15 @@ def play(
     Yields:
         `Bars`; the last are settled, unless the run was stopped.
     """
-    course = courses.of(setup, stop)
+    federation = courses.of(setup, stop)
     try:
-        if course.known is None:
-            for at, weights in course.make_shared():
-                plain = course.answer_of(weights)
-                yield _bars(course, at, _scores(course, lambda client, plain=plain: plain))
+        if federation.known is None:
+            for at, weights in federation.make_shared():
+                plain = federation.answer_of(weights)
+                yield _bars(federation, at, _scores(federation, lambda client, plain=plain: plain))
         bars = None
-        for moment in METHODS[setup.method].moments(course, setup.number or 0.0):
-            for bars in _own_bars(course, moment):
+        for snapshot in METHODS[setup.method].snapshots(federation, setup.number or 0.0):
+            for bars in _own_bars(federation, snapshot):
                 yield bars
         if bars:
             yield replace(bars, settled=True)
@@ -148,28 +148,32 @@ def play(
         return
 
 
-def _own_bars(course: Course, moment: Moment) -> Iterator[Bars]:
-    """Yield the bars of one moment as client after client is asked."""
-    plain = course.answer_of(course.shared[moment.round][0])
-    shared = _scores(course, lambda client: plain)
+def _own_bars(federation: Federation, snapshot: Snapshot) -> Iterator[Bars]:
+    """Yield the bars of one snapshot as client after client is asked."""
+    plain = federation.answer_of(federation.shared[snapshot.round][0])
+    shared = _scores(federation, lambda client: plain)
     own = []
-    for client in range(len(course.members)):
-        course.require_going_on()
-        own.append(_score(course, client, moment.answer(client)))
-        yield _bars(course, moment.round, shared, tuple(own))
+    for client in range(len(federation.members)):
+        federation.require_going_on()
+        own.append(_score(federation, client, snapshot.answer(client)))
+        yield _bars(federation, snapshot.round, shared, tuple(own))
 
 
-def _scores(course: Course, answer: Callable[[int], Answer]) -> tuple[float, ...]:
-    return tuple(_score(course, client, answer(client)) for client in range(len(course.members)))
+def _scores(federation: Federation, answer: Callable[[int], Answer]) -> tuple[float, ...]:
+    return tuple(
+        _score(federation, client, answer(client)) for client in range(len(federation.members))
+    )
 
 
-def _score(course: Course, client: int, answer: Answer) -> float:
-    exam = course.members[client].exam
-    return exam.accuracy(exam.right(answer(exam.reviews)))
+def _score(federation: Federation, client: int, answer: Answer) -> float:
+    own = federation.members[client].test
+    return own.accuracy(own.right(answer(own.data)))
 
 
-def _bars(course: Course, at: int, shared: tuple[float, ...], own: tuple[float, ...] = ()) -> Bars:
+def _bars(
+    federation: Federation, at: int, shared: tuple[float, ...], own: tuple[float, ...] = ()
+) -> Bars:
     groups = tuple(
-        m.domain if m.convention == "sentiment" else m.convention for m in course.members
+        m.domain if m.convention == "sentiment" else m.convention for m in federation.members
     )
     return Bars(at, shared, own, groups)

@@ -8,7 +8,7 @@ from fedlab_helpers.lessons.panels.lab import LOCAL, Setup
 from fedlab_helpers.lessons.panels.parts import named, powers
 from fedlab_helpers.lessons.words import text
 from fedlab_helpers.strategies.attacks import STRENGTHS
-from fedlab_helpers.strategies.registry import OFFERS, Parameter
+from fedlab_helpers.strategies.registry import STRATEGIES, Parameter
 from fedlab_helpers.tasks.reviews.task import DEALS
 
 _LOOK = {
@@ -22,7 +22,7 @@ class SettingsForm(ipywidgets.HBox):
 
     def __init__(self):
         start = Setup()
-        self.strategy = _choice("strategy", OFFERS, start.strategy)
+        self.strategy = _choice("strategy", STRATEGIES, start.strategy)
         self.parameters: dict[str, ipywidgets.Widget] = {}
         self.server_rate = _powers("server_rate", 1.0, 1e-3, 10)
         self.optimizer = _choice("optimizer", LOCAL, start.optimizer)
@@ -77,7 +77,7 @@ class SettingsForm(ipywidgets.HBox):
 
     def _swap_parameters(self, change: object = None) -> None:
         """Show the sliders of the chosen strategy, each where it is worth beginning."""
-        offer = OFFERS[self.strategy.value]
+        offer = STRATEGIES[self.strategy.value]
         self.parameters = {p.name: _own_slider(p) for p in offer.parameters}
         for slider in self.parameters.values():
             slider.observe(self._follow, "value")
@@ -92,7 +92,7 @@ class SettingsForm(ipywidgets.HBox):
     def _follow(self, change: object = None) -> None:
         """Switch off what does not apply, and say so."""
         applies = {
-            "server_rate": OFFERS[self.strategy.value].server_rate is not None,
+            "server_rate": STRATEGIES[self.strategy.value].server_rate is not None,
             "alpha": DEALS[self.partition.value].uses_alpha,
             "attack": self.attackers.value > 0,
         }

@@ -1,30 +1,25 @@
 """The personal methods by name, each with values worth trying of the one number it is tuned by."""
 
 from fedlab_helpers.personal.federation import Method
-from fedlab_helpers.personal.methods.afterwards import (
-    Afterwards,
-    per_fedavg,
-    reptile,
-    two_epochs,
-    untrained,
-)
+from fedlab_helpers.personal.methods import afterwards
+from fedlab_helpers.personal.methods.afterwards import Afterwards
 from fedlab_helpers.personal.methods.clustered import Clustered
-from fedlab_helpers.personal.methods.mixed import Mixed
-from fedlab_helpers.personal.methods.shared import Another, Shared
+from fedlab_helpers.personal.methods.shared import Another, Mixed, Shared
 from fedlab_helpers.personal.methods.together import Together
 from fedlab_helpers.strategies import fedavg
 from fedlab_helpers.strategies.personal import APFL, Ditto, FedRep
 from fedlab_helpers.tasks.reviews.model import OwnWordsLSTM
 
 _RATES = (5e-4, 2e-3, 5e-3, 1e-2)
-_ALONE = Afterwards("lr", (2e-3, 5e-3, 1e-2, 2e-2), epochs=8, base=untrained)
+_ALONE = Afterwards("lr", (2e-3, 5e-3, 1e-2, 2e-2), epochs=8, base=afterwards.untrained)
 _FEDREP = Together(lambda combine, _: FedRep(combine), ("head",), epochs=2)
 _IFCA = Clustered()
 
+# "leaning" is the correction of the priors, under the name that it has in the tables.
 METHODS: dict[str, Method] = {
     "shared": Shared(),
-    "leaning": Shared(leaning=True),
-    "two_epochs": Afterwards("", (), epochs=0, base=two_epochs),
+    "leaning": Shared(corrected=True),
+    "two_epochs": Afterwards("", (), epochs=0, base=afterwards.two_epochs),
     "twice": Mixed(Another()),
     "alone": _ALONE,
     "alone_mixed": Mixed(_ALONE),
@@ -46,8 +41,8 @@ METHODS: dict[str, Method] = {
     "apfl": Together(
         lambda combine, alpha: APFL(combine, alpha=alpha), tries=(0.1, 0.25, 0.5, 0.75)
     ),
-    "per_fedavg": Afterwards("", (0.01, 0.03, 0.1, 0.3), base=per_fedavg),
-    "reptile": Afterwards("", (0.5, 1.0, 1.5), base=reptile),
+    "per_fedavg": Afterwards("", (0.01, 0.03, 0.1, 0.3), base=afterwards.per_fedavg),
+    "reptile": Afterwards("", (0.5, 1.0, 1.5), base=afterwards.reptile),
     "ifca": _IFCA,
     "ifca_mixed": Mixed(_IFCA),
 }

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from fedlab_helpers.core.compute import child_seed
+from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.strategy import Add
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.personal.federation import Answer, Course, Moment
+from fedlab_helpers.personal.federation import Answer, Federation, Snapshot
 from fedlab_helpers.personal.fine_tuning import Tuned, fine_tune
 from fedlab_helpers.strategies.personal import PerFedAvg
-from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 Steps = Iterable[tuple[int, State, int, int]]  # round, global weights, bytes up, bytes both ways
 
@@ -28,7 +28,7 @@ class Afterwards:
         stopped: whether a client keeps the epoch that is best on its own validation reviews.
         lr: learning rate of Adam.
         lam: weight of the pull to the start.
-        base: (course, number) -> what all train together; None: the shared run.
+        base: (federation, number) -> what all train together; None: the shared run.
     """
 
     number: str
@@ -38,51 +38,49 @@ class Afterwards:
     stopped: bool = True
     lr: float = 2e-3
     lam: float = 0.0
-    base: Callable[[Course, float], Steps] | None = None
+    base: Callable[[Federation, float], Steps] | None = None
 
-    def moments(self, course: Course, number: float) -> Iterator[Moment]:
+    def snapshots(self, federation: Federation, number: float) -> Iterator[Snapshot]:
         """Yield what own training makes of the best and of the last common weights."""
         if self.base:
-            steps = list(self.base(course, number))[-1:]
+            steps = list(self.base(federation, number))[-1:]
         else:
-            chosen = sorted({course.best_shared_round, course.plan.rounds})
-            steps = [(at, *course.shared[at]) for at in chosen]
+            chosen = sorted({federation.best_shared_round, federation.plan.rounds})
+            steps = [(at, *federation.shared[at]) for at in chosen]
         mine = replace(self, **{self.number: number}) if self.number else self
         for at, weights, up, total in steps:
-            tuner = _Tuner(course, replace(mine, epochs=int(mine.epochs)), weights)
-            yield Moment(at, tuner.own, tuner.welcome, up, total)
+            tuner = _Tuner(federation, replace(mine, epochs=int(mine.epochs)), weights)
+            yield Snapshot(at, tuner.own, tuner.newcomer, up, total)
 
 
 class _Tuner:
     """Fine-tunes each client once, when its model is first asked for."""
 
-    def __init__(self, course: Course, how: Afterwards, start: State):
-        self.course, self.how, self.start = course, how, start
-        self.model, self.tuned = course.new_model(), {}
+    def __init__(self, federation: Federation, how: Afterwards, start: State):
+        self.federation, self.how, self.start = federation, how, start
+        self.model, self.tuned = federation.new_model(), {}
 
     def own(self, client: int) -> Answer:
         """Return the client's own model."""
-        self.course.require_going_on()
+        self.federation.require_going_on()
         if client not in self.tuned:
-            member = self.course.members[client]
+            member = self.federation.members[client]
             held_out = member.validation if self.how.stopped else None
             self.tuned[client] = self._tune(
                 member.train, self.how.epochs, held_out, ("personal", client)
             )
-        return self.course.answer_of(self.tuned[client].weights)
+        return self.federation.answer_of(self.tuned[client].weights)
 
-    def welcome(self, data: EncodedReviews | None) -> Answer:
+    def newcomer(self, data: Examples | None) -> Answer:
         """Return a newcomer's model, trained for as many epochs as suited the median client."""
         if data is None:
-            return self.course.answer_of(self.start)
-        for client in range(len(self.course.members)):
+            return self.federation.answer_of(self.start)
+        for client in range(len(self.federation.members)):
             self.own(client)
         epochs = round(median(tuned.epochs for tuned in self.tuned.values()))
-        return self.course.answer_of(self._tune(data, epochs, None, ("newcomer",)).weights)
+        return self.federation.answer_of(self._tune(data, epochs, None, ("newcomer",)).weights)
 
-    def _tune(
-        self, data: EncodedReviews, epochs: int, validation: EncodedReviews | None, who: tuple
-    ) -> Tuned:
+    def _tune(self, data: Examples, epochs: int, validation: Examples | None, who: tuple) -> Tuned:
         how, blocks = self.how, self.how.blocks
         return fine_tune(
             self.model,
@@ -93,30 +91,30 @@ class _Tuner:
             validation=validation,
             trains=lambda name: not blocks or name.split(".")[0] in blocks,
             lam=how.lam,
-            seed=child_seed(self.course.plan.seed, *who),
-            stop=self.course.stop,
+            seed=child_seed(self.federation.plan.seed, *who),
+            stop=self.federation.stop,
         )
 
 
-def untrained(course: Course, number: float) -> Steps:
+def untrained(federation: Federation, number: float) -> Steps:
     """Yield the weights before any training: nothing is sent."""
-    yield course.plan.rounds, of_model(course.new_model()), 0, 0
+    yield federation.plan.rounds, of_model(federation.new_model()), 0, 0
 
 
-def two_epochs(course: Course, number: float) -> Steps:
+def two_epochs(federation: Federation, number: float) -> Steps:
     """Yield the shared weights of a run with two local epochs a round."""
-    return course.train_together(epochs=2)
+    return federation.train_together(epochs=2)
 
 
-def per_fedavg(course: Course, alpha: float) -> Steps:
+def per_fedavg(federation: Federation, alpha: float) -> Steps:
     """Yield the weights that Per-FedAvg trains with this rate of its trial steps."""
-    return course.train_together(PerFedAvg(course.strategy.combine, alpha=alpha), epochs=2)
+    return federation.train_together(PerFedAvg(federation.strategy.combine, alpha=alpha), epochs=2)
 
 
-def reptile(course: Course, rate: float) -> Steps:
+def reptile(federation: Federation, rate: float) -> Steps:
     """Yield the weights of Reptile: FedAvg with two local epochs and this server rate.
 
     Nichol et al. 2018, arXiv:1803.02999; that FedAvg is Reptile: Jiang et al. 2019,
     arXiv:1909.12488, section 3.
     """
-    return course.train_together(replace(course.strategy, step=Add(rate)), epochs=2)
+    return federation.train_together(replace(federation.strategy, step=Add(rate)), epochs=2)

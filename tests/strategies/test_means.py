@@ -1,4 +1,4 @@
-"""Means beside FedAvg's, on tensors of two or three numbers."""
+"""Means beside FedAvg's, on tensors of two or three numbers, and where nobody moves."""
 
 import math
 from dataclasses import replace
@@ -6,9 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fedlab_helpers import strategies
 from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.rounds import Plan, run
+from fedlab_helpers.core.state import of_model
 from fedlab_helpers.core.strategy import Mean
-from fedlab_helpers.strategies.means import Attentive, NormalizedMean
+from fedlab_helpers.core.training import LocalConfig
+from fedlab_helpers.strategies.means import Attentive, NormalizedMean, WeightedMean
+from fedlab_helpers.strategies.robust import GeometricMedian
 
 ZERO = {"w": torch.zeros(2)}
 
@@ -24,17 +29,17 @@ def combined(combine, updates) -> list[float]:
 def test_by_inverse_loss():
     """Weights 1/0.5 = 2 and 1/2: of (1, 0) and (0, 1), the mean is (2, 1/2) / (5/2)."""
     updates = [sent(1, 0, loss=0.5), sent(0, 1, loss=2.0)]
-    assert combined(Mean("inverse_loss"), updates) == pytest.approx([0.8, 0.2])
+    assert combined(WeightedMean("inverse_loss"), updates) == pytest.approx([0.8, 0.2])
 
 
 def test_a_loss_of_zero_does_not_take_it_all():
     updates = [sent(1, 0, loss=0.0), sent(0, 1, loss=1e-3)]
-    assert combined(Mean("inverse_loss"), updates) == [0.5, 0.5]
+    assert combined(WeightedMean("inverse_loss"), updates) == [0.5, 0.5]
 
 
 def test_by_norm():
     """Weights 5 and 1: (3, 4)·5/6 + (0, 1)·1/6."""
-    assert combined(Mean("norm"), [sent(3, 4), sent(0, 1)]) == pytest.approx([2.5, 3.5])
+    assert combined(WeightedMean("norm"), [sent(3, 4), sent(0, 1)]) == pytest.approx([2.5, 3.5])
 
 
 def test_fednova_by_hand():
@@ -84,3 +89,39 @@ def test_attention_is_layer_by_layer_and_knows_rows():
 def test_a_bad_epsilon_is_refused(epsilon):
     with pytest.raises(ValueError, match="epsilon: got"):
         Attentive(epsilon)
+
+
+def test_an_unknown_weight_is_refused():
+    with pytest.raises(ValueError, match="by: got 'size', expected 'inverse_loss' or 'norm'"):
+        WeightedMean("size")
+    with pytest.raises(ValueError, match="weights sum to 0"):
+        combined(WeightedMean("norm"), [])
+
+
+@pytest.mark.parametrize("combine", [WeightedMean("norm"), Attentive(), GeometricMedian()])
+def test_where_nobody_moved_nothing_moves(combine):
+    assert combined(combine, [sent(0, 0), sent(0, 0)]) == [0, 0]
+
+
+def test_clients_that_all_agree_are_taken_at_their_word():
+    assert combined(GeometricMedian(), [sent(3, -4)] * 3) == pytest.approx([3, -4])
+
+
+class Still(strategies.drift.FedProx):
+    """By norm, with clients whose training moves nothing."""
+
+    def begin(self, turn):
+        def forget(model):
+            for parameter in model.parameters():
+                parameter.grad = None
+
+        return replace(super().begin(turn), gradients=forget)
+
+
+def test_a_round_in_which_nobody_moves_costs_no_run(clients, small_model, bits):
+    model = small_model()
+    before = bits(of_model(model))
+    records = run(model, clients, Still(WeightedMean("norm")), Plan(2, local=LocalConfig(1, 8)))
+    assert len(records) == 2
+    assert not any(record.left_out for record in records)
+    assert bits(of_model(model)) == before

@@ -1,0 +1,163 @@
+"""The registry: tuned defaults in one place, refusals by name, and a strategy of a reader's own."""
+
+import inspect
+import math
+
+import pytest
+import torch
+
+from fedlab_helpers import strategies
+from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.strategy import Add, Mean, Strategy
+from fedlab_helpers.network.__main__ import main
+from fedlab_helpers.strategies import STRATEGIES, make, registered, table
+from fedlab_helpers.strategies.drift import FedProx
+from fedlab_helpers.strategies.registry import is_linear
+from fedlab_helpers.strategies.robust import Clipped, Krum
+
+
+def test_what_is_not_given_is_as_it_was_tuned():
+    assert make("fedprox") == strategies.fedprox() == FedProx(mu=1e-4)
+    assert make("fedprox", mu=0.5) == strategies.fedprox(0.5)
+    assert make("fedavgm") == strategies.fedavgm(1.0, 0.5)
+    assert make("fedadam", server_rate=0.5) == strategies.fedadam(0.5)
+    assert make("fedavg", server_rate=2) == Strategy(Mean(), Add(2))
+    assert make("qfedavg", lr=0.5) == strategies.qfedavg(0.1, 0.5)
+    assert make("krum", f=1.0).combine == Krum(1)  # as a command line gives it
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_entry_says_what_its_strategy_is(name):
+    entry, made = STRATEGIES[name], make(name)
+    assert getattr(strategies, name) is entry.make
+    assert made == entry.make() == entry.build()
+    given = inspect.signature(entry.make).parameters
+    assert {p.name: p.default for p in entry.parameters}.items() <= {
+        n: p.default for n, p in given.items()
+    }.items()
+    assert entry.server_rate in (None, made.step.lr)
+    assert (entry.dense, entry.sends) == (made.dense, made.sends)
+    for parameter in entry.parameters:
+        assert parameter.low <= parameter.default <= parameter.high
+        entry.build(**{parameter.name: parameter.low})
+        entry.build(**{parameter.name: parameter.high})
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("fedpox", {}, r"strategy: got 'fedpox', expected one of \['by_norm', 'calibrated'"),
+        ("fedprox", {"nu": 1}, r"parameters: got \['nu'\], fedprox has \['mu', 'server_rate'\]"),
+        ("fedatt", {"server_rate": 1}, r"got \['server_rate'\], fedatt has \['epsilon'\]"),
+        ("fedavg", {"sends": 1}, r"got \['sends'\]"),
+        ("fedprox", {"mu": -1}, "mu: got -1, expected a number from 1e-05 to 10"),
+        ("fedprox", {"mu": math.nan}, "mu: got nan"),
+        ("krum", {"f": 1.5}, "f: got 1.5, expected a whole number from 0 to 10"),
+        ("fedavg", {"server_rate": 0}, "server_rate: got 0, expected a finite number above 0"),
+        ("qfedavg", {"lr": 0}, "lr: got 0"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_by_name(name, given, message):
+    with pytest.raises(ValueError, match=message):
+        make(name, **given)
+
+
+@pytest.fixture
+def forgotten():
+    """Entries that a test adds are gone after it."""
+    before = dict(STRATEGIES)
+    yield
+    STRATEGIES.clear()
+    STRATEGIES.update(before)
+
+
+def test_a_strategy_of_ones_own_is_one_function(forgotten, tmp_path, capsys):
+    @registered("the mean, cut to a length of at most `most`", most=(0.1, 1.0))
+    def mine(most: float = 0.25) -> Strategy:
+        return Strategy(Clipped(most))
+
+    assert make("mine") == Strategy(Clipped(0.25))
+    assert make("mine", most=0.5, server_rate=2.0) == Strategy(Clipped(0.5), Add(2.0))
+    assert table().loc["mine", ["parameters", "linear", "server_rate"]].tolist() == [
+        "most=0.25", False, 1.0,
+    ]  # fmt: skip
+    command = ["--folder", str(tmp_path), "run", "--strategy", "mine", "--parameter"]
+    assert main([*command, "most=0.5"]) == 1
+    assert "no network was started there" in capsys.readouterr().err  # all else was accepted
+    assert main([*command, "most=2"]) == 1
+    assert "most: got 2.0, expected a number from 0.1 to 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*command[:4], "yours"])
+    assert "'mine'" in capsys.readouterr().err
+
+
+def test_what_cannot_be_registered_is_refused_by_name(forgotten):
+    with pytest.raises(ValueError, match=r"bare: \['most'\] have no default"):
+
+        @registered("no default")
+        def bare(most: float) -> Strategy: ...
+
+    with pytest.raises(ValueError, match=r"other: \['most'\] have no default"):
+
+        @registered("no such parameter", most=(0, 1))
+        def other() -> Strategy: ...
+
+    with pytest.raises(ValueError, match=r"fedavg: fedlab_helpers\.strategies\.means has"):
+
+        @registered("a taken name")
+        def fedavg() -> Strategy:
+            return Strategy(Mean())
+
+
+def test_ranges_over_powers_of_ten_and_counts_are_known_as_such():
+    kinds = {
+        (name, p.name): (p.log, p.whole)
+        for name, entry in STRATEGIES.items()
+        for p in entry.parameters
+    }
+    assert {key for key, (log, _) in kinds.items() if log} == {
+        ("fedprox", "mu"), ("feddyn", "alpha"), ("norm_clipping", "max_norm"),
+        ("fedadagrad", "tau"), ("fedadam", "tau"), ("fedyogi", "tau"),
+    }  # fmt: skip
+    assert {key for key, (_, whole) in kinds.items() if whole} == {("krum", "f"), ("krum", "keep")}
+
+
+def moved(strategy: Strategy, *changes: list[float]) -> torch.Tensor:
+    server = strategy.init({"w": torch.zeros(2)}, clients=len(changes))
+    extra = {n: torch.zeros_like(t) for n, t in strategy.extra_like(server.params).items()}
+    updates = [
+        Update(client, {"w": torch.tensor(change)}, {}, 5, 2, (1.0,), extra)
+        for client, change in enumerate(changes)
+    ]
+    return strategy.aggregate(server, updates).params["w"]
+
+
+# The weights of `by_norm` and `qfedavg` depend on the change that is moved about here.
+@pytest.mark.parametrize("name", sorted(STRATEGIES.keys() - {"by_norm", "qfedavg", "worst_group"}))
+def test_where_sums_are_enough_nothing_else_of_the_updates_matters(name):
+    """Seven clients of equal weights; what one client's change gains, another's loses."""
+    rest = [[1.0, 1.1], [1.1, 1.0], [0.9, 1.0], [9.0, 0.0], [0.0, 4.0]]
+    one = moved(make(name), [1.0, 1.0], [2.0, 5.0], *rest)
+    other = moved(make(name), [-27.0, 3.0], [30.0, 3.0], *rest)
+    same = torch.allclose(one, other, rtol=1e-5, atol=1e-6)
+    # Row by row, too, as long as everybody sends every row.
+    assert same == (STRATEGIES[name].linear or name == "rowwise")
+
+
+def test_a_strategy_that_aggregates_in_its_own_way_is_not_taken_to_be_linear():
+    class Own(Strategy):
+        def aggregate(self, server, updates):
+            return super().aggregate(server, updates)
+
+    assert not is_linear(Own(Mean()))
+    assert not is_linear(Strategy(lambda base, updates: base))
+
+
+def test_who_needs_a_cohort_says_so():
+    needs = {name: entry.needs_cohort for name, entry in STRATEGIES.items()}
+    assert {name: n for name, n in needs.items() if n > 1} == {"krum": 7, "trimmed_mean": 5}
+    for name, least in needs.items():
+        if least > 1:
+            make(name).combine.require_cohort(least)
+            with pytest.raises(ValueError, match=f"for a cohort of {least - 1}"):
+                make(name).combine.require_cohort(least - 1)
