@@ -27,7 +27,7 @@ from fedlab_helpers.core import state, wire
 from fedlab_helpers.core.means import Mean
 from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.core.updates import Update
-from fedlab_helpers.lessons.panels.lab import Setup
+from fedlab_helpers.recipe import Recipe
 from fedlab_helpers.strategies.asynchronous import buffered_rounds
 from fedlab_helpers.strategies.clusters import ifca_rounds
 from fedlab_helpers.strategies.personal import APFL, Ditto, FedRep, keep_private
@@ -385,7 +385,7 @@ GRID = {
     "random, unbiased": Compressed(RandomK(0.3), Quantized(8)),
 }
 KEEPS_HEAD = {"shared": keep_private("head")}
-STRATEGIES = {name: (Setup(strategy=name).make(), {}) for name in OFFERS}
+STRATEGIES = {name: (Recipe(strategy=name).new_strategy(), {}) for name in OFFERS}
 STRATEGIES |= {
     "fedper": (strategies.rowwise(), KEEPS_HEAD),
     "fedrep": (FedRep(Mean(per_row=True)), KEEPS_HEAD),

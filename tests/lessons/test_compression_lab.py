@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from fedlab_helpers.lessons.plots.compression import energy, frontier, runs_plot, size_speed
 
 from fedlab_helpers.compression import Compressed, Everything, LowRank, RandomK, Sign, TopK
 from fedlab_helpers.core import wire
@@ -19,7 +20,6 @@ from fedlab_helpers.lessons.panels.compression_run import (
     Spot,
     play,
 )
-from fedlab_helpers.lessons.plots.compression import energy, frontier, runs_plot, size_speed
 from fedlab_helpers.lessons.words import ENGLISH
 
 SHORT = CompressionSetup(rounds=2)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedlab_helpers.lessons.plots.partitions import client_dots, cosine_maps, partition_map
+from fedlab_helpers.lessons.plots import client_dots, cosine_maps, partition_map
 from fedlab_helpers.tasks import partition
 
 LABELS = np.array([0, 0, 1, 1, 1, 1])

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fedlab_helpers.lessons.plots.personal import bars_plot, cold_start, gains_plot, slopes
 
 from fedlab_helpers.lessons.panels import PersonalLab, StrategyLab, personal_lab, personal_run
 from fedlab_helpers.lessons.panels.personal_run import (
@@ -16,7 +17,6 @@ from fedlab_helpers.lessons.panels.personal_run import (
     PersonalSetup,
     play,
 )
-from fedlab_helpers.lessons.plots.personal import bars_plot, cold_start, gains_plot, slopes
 from fedlab_helpers.lessons.words import ENGLISH
 from fedlab_helpers.personal import members
 from fedlab_helpers.personal.methods import METHODS

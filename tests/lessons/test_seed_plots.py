@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedlab_helpers.lessons.plots.seeds import seed_dots
+from fedlab_helpers.lessons.plots import seed_dots
 
 
 def drawn(axes) -> list[tuple[list[float], float]]:

@@ -1,147 +1,112 @@
-"""The settings of a federated run as a panel offers them, and what is wrong with a combination."""
+"""What the three labs share: settings in, a race of runs, a picture and a table of what came."""
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+import threading
+from collections.abc import Sequence
 
-from fedlab_helpers.core.compute import numpy_rng
-from fedlab_helpers.core.rounds import Plan, sample_cohort
-from fedlab_helpers.core.strategy import Strategy, require_cohort
-from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.lessons.words import text
-from fedlab_helpers.strategies import attacks
-from fedlab_helpers.strategies.attacks import STRENGTHS
-from fedlab_helpers.strategies.registry import OFFERS
-from fedlab_helpers.tasks.partition import Parts
-from fedlab_helpers.tasks.reviews.task import DEALS, Task
+import ipywidgets
+import pandas as pd
 
-# Rates in the middle of those that strategies were tuned to: `studies.aggregation.CHOSEN`.
-LOCAL = {
-    "adam": LocalConfig(lr=2e-2),
-    "sgd": LocalConfig(lr=1.0, optimizer="sgd", max_grad_norm=None),
-}
+from fedlab_helpers.lessons.panels.live import Live
+from fedlab_helpers.lessons.panels.parts import named, table_html
+from fedlab_helpers.lessons.plots.runs import SIZE
+from fedlab_helpers.lessons.runs import Comparison, Run, problem, race
+from fedlab_helpers.lessons.words import say
+from fedlab_helpers.personal.federation import Course
+from fedlab_helpers.recipe import Recipe
+from fedlab_helpers.tasks.reviews.task import Task
 
 
-@dataclass(frozen=True)
-class Setup:
-    """All that decides a run. What does not apply becomes None, so that equal runs are equal.
+class Lab(Live):
+    """A panel in which runs are made and compared; `comparison` holds them.
 
-    Args:
-        strategy: a name in `catalogue.OFFERS`.
-        parameters: its own, as a dictionary; those left out are as in the catalogue.
-        server_rate: learning rate of the server's step; None: as in the catalogue.
-        optimizer: of the clients, a name in `LOCAL`.
-        lr: the clients' learning rate; None: as in `LOCAL`.
-        epochs: local epochs a round.
-        partition: how reviews are dealt to clients, a name in `task.DEALS`.
-        alpha: of a Dirichlet partition; the smaller, the more clients differ.
-        clients: how many.
-        cohort: how many of them train in each round.
-        attackers: share of the clients that are hostile.
-        attack: what those do, a name in `attacks.STRENGTHS`.
-        rounds: how many.
-        seed: decides the first weights, the partition, the cohorts and the attackers.
-
-    Raises:
-        ValueError: a name is not among those.
+    A lab says in `recipe` what its controls say together, in `_picture` and `_frame` what is drawn,
+    in `_state` and `_came_to` what is said of a run.
     """
 
-    strategy: str = "fedavg"
-    parameters: Any = ()
-    server_rate: float | None = None
-    optimizer: str = "adam"
-    lr: float | None = None
-    epochs: int = 1
-    partition: str = "dirichlet"
-    alpha: float | None = 0.5
-    clients: int = 20
-    cohort: int = 10
-    attackers: float = 0.0
-    attack: str | None = "sign"
-    rounds: int = 15
-    seed: int = 0
-
-    def __post_init__(self):
-        _require_names(self)
-        offer, given = OFFERS[self.strategy], dict(self.parameters)
-        own = {parameter.name: parameter.default for parameter in offer.parameters}
-        if odd := sorted(given.keys() - own.keys()):
-            raise ValueError(f"parameters: got {odd}, {self.strategy} has {sorted(own)}")
-        rate = offer.server_rate if self.server_rate is None else self.server_rate
-        settled = {
-            "parameters": tuple((own | given).items()),
-            "server_rate": None if offer.server_rate is None else rate,
-            "lr": LOCAL[self.optimizer].lr if self.lr is None else self.lr,
-            "alpha": self.alpha if DEALS[self.partition].uses_alpha else None,
-            "attack": self.attack if self.attackers else None,
-        }
-        for name, value in settled.items():
-            object.__setattr__(self, name, value)
+    def _prepare_lab(self, task: Task, comparison: Comparison | None = None) -> None:
+        """Make what every lab has. Raises ValueError: the runs were made on another task."""
+        self.task, self.comparison = task, comparison or Comparison(task)
+        self.comparison.require(task)
+        self.lined_up: list[Recipe] = []  # what Run is to run; nothing: the settings as they are
+        self._racers: Sequence[Recipe] = ()
+        self._trained: dict[Recipe, list[int]] = {}
+        self._federations: dict[Recipe, Course] = {}
+        self._prepare(*SIZE)
+        self.table = named("table", ipywidgets.HTML())
+        self.hint = ipywidgets.Label(say("re_run"))
 
     @property
-    def name(self) -> str:
-        """What a reader calls the strategy, with its own parameters."""
-        own = self.settings()["parameters"]
-        return text(self.strategy) + (f" ({own})" if own else "")
+    def recipe(self) -> Recipe:
+        """The settings as the controls have them now."""
+        raise NotImplementedError
 
-    def settings(self) -> dict[str, Any]:
-        """Return each setting by its name, the parameters as one string."""
-        own = ", ".join(f"{name}={value:g}" for name, value in self.parameters)
-        return asdict(self) | {"parameters": own}
+    def _picture(self):
+        """Return the figure of the runs as they stand now."""
+        raise NotImplementedError
 
-    def make(self) -> Strategy:
-        """Return the strategy. Raises ValueError: a parameter is out of range."""
-        # A client's rate is known to the strategy whose step depends on it.
-        more = {"lr": self.lr} if self.strategy == "qfedavg" else {}
-        strategy = OFFERS[self.strategy].make(**dict(self.parameters), **more)
-        if self.server_rate is None:
-            return strategy
-        return replace(strategy, step=replace(strategy.step, lr=self.server_rate))
+    def _frame(self) -> pd.DataFrame:
+        """Return the table of the runs as they stand now."""
+        raise NotImplementedError
 
-    def plan(self) -> Plan:
-        """Return the plan. Raises ValueError: a number is out of range."""
-        local = replace(LOCAL[self.optimizer], lr=self.lr, epochs=self.epochs)
-        return Plan(self.rounds, self.cohort, local, self.seed)
+    def _state(self, run: Run) -> str:
+        """Return where a run stands that goes on."""
+        raise NotImplementedError
 
-    def hostile(self) -> tuple[int, ...]:
-        """Return the clients that attack. Raises ValueError: the share is not in [0, 1]."""
-        return attacks.choose(self.clients, self.attackers, numpy_rng(self.seed, "attackers"))
+    def _came_to(self, run: Run) -> str:
+        """Return what a run came to."""
+        key = "outcome_why" if run.why else "outcome"
+        return say(key, name=self._called(run), state=say(run.state), why=run.why)
 
-    def deal(self, task: Task) -> Parts:
-        """Return each client's indices. Raises ValueError: they cannot be dealt like that."""
-        rng = numpy_rng(self.seed, "partition")
-        return task.deal(self.partition, self.clients, rng, self.alpha)
+    def _called(self, run: Run) -> str:
+        """Return the name by which the panel speaks of a run."""
+        return run.name
 
+    def _begin(self, button: ipywidgets.Button) -> None:
+        """Race what is chosen, in a thread of its own; what has been run is shown at once."""
+        if self._busy:
+            return self._say("busy")
+        chosen = self.lined_up or [self.recipe]
+        # Dealing people with their own test reviews takes a while: the run itself says what fails.
+        wrong = [problem(recipe, self.task) for recipe in chosen if not recipe.method]
+        if any(wrong):
+            return self._say("not_run", why=next(filter(None, wrong)))
+        self._racers, self.lined_up = chosen, []
+        self._trained = {recipe: [] for recipe in self.comparison.begin(chosen)}
+        names = "; ".join(self._called(run) for run in self._racing())
+        if not self._trained:
+            self._draw()
+            return self._say("from_cache", names=names)
+        self._say("starting", names=names)
+        self._start(self._race)
 
-def _require_names(setup: Setup) -> None:
-    known = {"strategy": OFFERS, "optimizer": LOCAL, "partition": DEALS}
-    if setup.attackers:
-        known["attack"] = STRENGTHS
-    for name, names in known.items():
-        if (value := getattr(setup, name)) not in names:
-            raise ValueError(f"{name}: got {value!r}, expected one of {sorted(names)}")
+    def _racing(self) -> list[Run]:
+        return [run for run in self.comparison.runs if run.recipe in self._racers]
 
+    def _race(self, stop: threading.Event) -> None:
+        racing = list(self._trained), self.task, stop, self._tick, self._federations
+        for recipe, news in race(*racing):
+            self._trained[recipe] = []
+            self.comparison.take(recipe, news)
+            self._news.set()
 
-def problem(setup: Setup, task: Task) -> str | None:
-    """Return why these settings cannot be run, in words for a learner; None if they can."""
-    trials = {
-        "bad_partition": lambda: setup.deal(task),
-        "bad_plan": lambda: sample_cohort(setup.plan(), 1, setup.clients),
-        "bad_strategy": setup.make,
-        "bad_cohort": lambda: require_cohort(setup.make().combine, setup.cohort),
-        "bad_attackers": setup.hostile,
-    }
-    for key, trial in trials.items():
-        try:
-            trial()
-        except ValueError as error:
-            return text(key, why=error)
-    if setup.attackers and not setup.hostile():
-        return text("no_attackers", share=setup.attackers, clients=setup.clients)
-    return None
+    def _tick(self, recipe: Recipe, client: int) -> None:
+        self._trained[recipe].append(client)
+        self._news.set()
 
+    def _progress(self) -> str:
+        return "; ".join(self._state(run) for run in self._racing() if run.state == "running")
 
-def advice(setup: Setup) -> str | None:
-    """Return what to know of a combination that runs, but not as its theory has it."""
-    if OFFERS[setup.strategy].for_sgd and setup.optimizer != "sgd":
-        return text("made_for_sgd", strategy=text(setup.strategy))
-    return None
+    def _outcome(self) -> str:
+        return "; ".join(map(self._came_to, self._racing()))
+
+    def _over(self) -> None:
+        self.comparison.abandon()
+        self._tabulate()
+
+    def _draw(self) -> None:
+        self.image.value = self._picture()._repr_png_()
+        self._tabulate()
+
+    def _tabulate(self, change: object = None) -> None:
+        frame = self._frame()
+        self.table.value = "" if frame.empty else table_html(frame)

@@ -8,7 +8,7 @@ from html import escape
 import ipywidgets
 
 from fedlab_helpers.lessons.panels.parts import button, named
-from fedlab_helpers.lessons.words import text
+from fedlab_helpers.lessons.words import say
 
 REDRAW = 0.3  # seconds between two drawings, at least
 Work = Callable[[threading.Event], None]
@@ -29,9 +29,9 @@ class Live(ipywidgets.VBox):
         self._busy = False  # the thread goes on for a moment after its work is over
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self.run = button("run", self._begin, tooltip=text("run_help"), button_style="primary")
+        self.run = button("run", self._begin, tooltip=say("run_help"), button_style="primary")
         self.stop = button("stop", self._halt, disabled=True)
-        self.status = named("status", ipywidgets.HTML(text("ready")))
+        self.status = named("status", ipywidgets.HTML(say("ready")))
         size = {"width": round(100 * width), "height": round(100 * height)}
         self.image = named("image", ipywidgets.Image(format="png", **size))
 
@@ -104,4 +104,4 @@ class Live(ipywidgets.VBox):
         working.result()
 
     def _say(self, key: str, **values: object) -> None:
-        self.status.value = escape(text(key, **values))
+        self.status.value = escape(say(key, **values))

@@ -23,7 +23,7 @@ FIGURES = {
     "share_correct": "share of answers that are right",
     "perfectly_calibrated": "perfectly calibrated",
     "model": "model",
-    "progress": "round {round}: accuracy {accuracy:.1%}",
+    "progress": "round {round}: {measure} {value}",
     "holders": "clients that have the word",
     "row_change": "length of its row's change",
     "steps_back": "steps back in time",
@@ -37,10 +37,10 @@ FIGURES = {
     "cosine": "cosine of the angle",
     "clients_sorted": "clients, from the worst to the best served",
     "own_accuracy": "accuracy on reviews like its own",
-    "partition_kind": "kind of difference",
-    "partition_alpha": "alpha (small: unlike)",
-    "partition_clients": "clients",
-    "partition_seed": "seed",
+    "explorer_kind": "kind of difference",
+    "explorer_alpha": "alpha (small: unlike)",
+    "explorer_clients": "clients",
+    "explorer_seed": "seed",
     "partition_readout": (
         "{clients} clients of {smallest} to {largest} reviews; {onesided} of them see one label in "
         "at least 95 of 100 reviews."
