@@ -203,7 +203,7 @@ class Recipe:
         clients: how many.
         cohort: how many of them train in each round.
         attackers: share of the clients that are hostile.
-        attack: what those do, a name in `attacks.STRENGTHS`.
+        attack: what those do, a name in `attacks.STRENGTHS`; None: "sign".
         rounds: how many.
         seed: decides the first weights, the partition, the cohorts and the attackers.
         keep: what is sent of a change: "touched_rows" or "dense", nothing lost, or a name in
@@ -237,7 +237,7 @@ class Recipe:
     clients: int = 20
     cohort: int = 10
     attackers: float = 0.0
-    attack: str | None = "sign"
+    attack: str | None = None
     rounds: int = 15
     seed: int = 0
     keep: str = "touched_rows"
@@ -268,7 +268,7 @@ class Recipe:
             "server_rate": None if entry.server_rate is None else rate,
             "lr": LOCAL[self.optimizer].lr if self.lr is None else self.lr,
             "alpha": alpha if uses_alpha else None,
-            "attack": self.attack if self.attackers else None,
+            "attack": (self.attack or "sign") if self.attackers else None,
             "number": _number(self),
             **_codec_parts(self),
         }
@@ -419,7 +419,7 @@ def _require_names(recipe: Recipe) -> None:
         "pooling": POOLINGS,
     }
     if recipe.attackers:
-        known["attack"] = attacks.STRENGTHS
+        known["attack"] = {None, *attacks.STRENGTHS}
     for name, names in known.items():
         if (value := getattr(recipe, name)) not in names:
             accepted = sorted(names, key=str)

@@ -21,6 +21,7 @@ class Live(ipywidgets.VBox):
     and how it looks, a panel says in `_begin`, `_draw`, `_progress`, `_outcome` and `_over`.
     """
 
+    _stop = threading.Event()  # of a panel that could not be made, which python closes, too
     _latest: "tuple[threading.Thread, threading.Event] | None" = None  # of all panels
 
     def _prepare(self, width: float, height: float) -> None:
