@@ -56,6 +56,7 @@ WRITES = {
     "ternary": comp.Ternary(),
     "signs": comp.Sign(),
 }
+CODEC_PARTS = ("keep", "amount", "write", "squeeze", "feedback", "momentum")
 # What a personal method's federation does not offer.
 _WITH_METHOD = {
     "strategy": "rowwise", "server_rate": 1.0, "attackers": 0, "keep": "touched_rows",
@@ -84,17 +85,29 @@ def feeds_back(keep: str, write: str | None) -> bool:
 
 
 def make_strategy(
-    name: str, parameters: Mapping[str, float], server_rate: float | None = None
+    name: str,
+    parameters: Mapping[str, float],
+    client_rate: float,
+    server_rate: float | None = None,
 ) -> Strategy:
     """Return a strategy of the registry; what is not given is as the registry has it.
 
+    Args:
+        name: in the registry.
+        parameters: its own.
+        client_rate: the clients' learning rate, for a strategy whose step depends on it.
+        server_rate: learning rate of the server's step.
+
     Raises:
-        ValueError: a parameter is out of range.
-        TypeError: the strategy has no such parameter.
+        ValueError: a parameter is out of range, or the strategy has none of this name.
     """
     entry = STRATEGIES[name]
     own = {parameter.name: parameter.default for parameter in entry.parameters}
-    strategy = entry.make(**own | dict(parameters))
+    own |= {"lr": client_rate} if name == "qfedavg" else {}
+    try:
+        strategy = entry.make(**own | dict(parameters))
+    except TypeError as error:
+        raise ValueError(f"parameters: {error}; {name} has {sorted(own)}") from error
     rate = entry.server_rate if server_rate is None else server_rate
     if rate is None or "lr" in parameters:
         return strategy
@@ -306,9 +319,7 @@ class Recipe:
 
     def new_strategy(self) -> Strategy:
         """Return the strategy. Raises ValueError: a parameter is out of range."""
-        # A client's rate is known to the strategy whose step depends on it.
-        more = {"lr": self.lr} if self.strategy == "qfedavg" else {}
-        return make_strategy(self.strategy, dict(self.parameters) | more, self.server_rate)
+        return make_strategy(self.strategy, dict(self.parameters), self.lr, self.server_rate)
 
     def plan(self) -> Plan:
         """Return the plan. Raises ValueError: a number is out of range."""
@@ -317,13 +328,18 @@ class Recipe:
 
     def new_codec(self) -> Codec:
         """Return the codec. Raises ValueError: a number is out of range."""
-        return make_codec(**{name: getattr(self, name) for name in _CODEC})
+        return make_codec(**{name: getattr(self, name) for name in CODEC_PARTS})
+
+    def model_options(self, classes: int = 2) -> dict[str, Any]:
+        """Return the arguments of `SentimentLSTM` beside the number of words."""
+        sizes = {"embedding_dim": self.embedding, "hidden_size": self.hidden}
+        own = {name: getattr(self, name) for name in ("cell", "pooling", "dropout", "seed")}
+        return sizes | own | {"num_classes": classes}
 
     def new_model(self, task: Task) -> SentimentLSTM:
         """Return the untrained model for a task. Raises ValueError: a size is out of range."""
-        sizes = len(task.vocab), self.embedding, self.hidden, len(getattr(task, "classes", "01"))
-        own = {"cell": self.cell, "pooling": self.pooling, "dropout": self.dropout}
-        return SentimentLSTM(*sizes, **own, seed=self.seed)
+        classes = len(getattr(task, "classes", ())) or 2
+        return SentimentLSTM(len(task.vocab), **self.model_options(classes))
 
     def hostile(self) -> tuple[int, ...]:
         """Return the clients that attack.
@@ -404,7 +420,6 @@ class Recipe:
 
 
 _NAMES = {each.name for each in fields(Recipe)}
-_CODEC = ("keep", "amount", "write", "squeeze", "feedback", "momentum")
 
 
 def _require_names(recipe: Recipe) -> None:

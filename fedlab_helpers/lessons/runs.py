@@ -16,7 +16,7 @@ import pandas as pd
 from fedlab_helpers.core.ledger import NoUpdateLeft
 from fedlab_helpers.lessons.words import say
 from fedlab_helpers.personal.federation import Course
-from fedlab_helpers.recipe import LOSSLESS, STRATEGIES, Recipe, Result, measure_of
+from fedlab_helpers.recipe import CODEC_PARTS, LOSSLESS, STRATEGIES, Recipe, Result, measure_of
 from fedlab_helpers.studies import experiments as tables
 from fedlab_helpers.tasks.reviews.task import Task
 
@@ -32,8 +32,7 @@ NUMBER_OF = {  # the number by which a personal method is tuned
     "ifca": "models",
     "ifca_mixed": "models",
 }
-_CODEC = ("keep", "amount", "write", "squeeze", "feedback", "momentum")
-_IN_TITLE = {"strategy", "parameters", "method", "number", *_CODEC}
+_IN_TITLE = {"strategy", "parameters", "method", "number", *CODEC_PARTS}
 # Of the task that the tables in data/results were measured on.
 _MEASURED = "de07b5542aa0d58aa15006635274e1f37432649f99e0faeaa2dd39206f025cf2"
 

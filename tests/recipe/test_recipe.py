@@ -114,9 +114,10 @@ def test_each_strategy_is_offered_as_it_was_tuned(name):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_name_alone_makes_the_strategy_that_a_recipe_makes(name):
-    if name != "qfedavg":  # which knows the clients' rate
-        assert make_strategy(name, {}) == Recipe(name).new_strategy()
-    assert make_strategy("fedadam", {"lr": 0.5}) == fedadam(0.5)
+    assert make_strategy(name, {}, 0.02) == Recipe(name).new_strategy()
+    assert make_strategy("fedadam", {"lr": 0.5}, 0.02) == fedadam(0.5)
+    with pytest.raises(ValueError, match=r"parameters: .*'nu'.* has"):
+        make_strategy(name, {"nu": 3}, 0.02)
 
 
 @pytest.mark.parametrize(
