@@ -72,11 +72,9 @@ class Measure(NamedTuple):
 
 
 def measure_of(task: Task) -> Measure:
-    """Return the first measure of the task's objective; accuracy where it names none."""
+    """Return the first measure of the task's objective; accuracy where it has none."""
     objective = getattr(task.validation, "objective", None)
-    names = Measure._fields
-    found = (getattr(objective, key, None) for key in ("measure", names[1]))
-    return Measure(*(usual if v is None else v for v, usual in zip(found, Measure(), strict=True)))
+    return Measure(objective.measure, objective.higher_is_better) if objective else Measure()
 
 
 def feeds_back(keep: str, write: str | None) -> bool:
@@ -203,7 +201,8 @@ class Recipe:
     """All that decides a run. What does not apply becomes None, so that equal runs are equal.
 
     Args:
-        strategy: a name in the registry of strategies.
+        strategy: a name in the registry of strategies; None: "fedavg", or "rowwise" with a
+            personal method.
         parameters: its own, as a dictionary; those left out are as in the registry.
         server_rate: learning rate of the server's step; None: as in the registry.
         optimizer: of the clients, a name in `LOCAL`.
@@ -239,7 +238,7 @@ class Recipe:
             federation does not offer. Numbers are looked at by `problem`.
     """
 
-    strategy: str = "fedavg"
+    strategy: str | None = None
     parameters: Any = ()
     server_rate: float | None = None
     optimizer: str = "adam"
@@ -268,6 +267,8 @@ class Recipe:
     dropout: float = 0.3
 
     def __post_init__(self):
+        usual = "rowwise" if self.method else "fedavg"
+        object.__setattr__(self, "strategy", self.strategy or usual)
         _require_names(self)
         entry, given = STRATEGIES[self.strategy], dict(self.parameters)
         own = {parameter.name: parameter.default for parameter in entry.parameters}

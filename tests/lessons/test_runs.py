@@ -272,4 +272,6 @@ def test_the_picture_draws_each_run_in_three_axes(small_task):
     assert len(marks[1].get_xdata()) == 0
     names = [entry.get_text() for entry in picture.legends[0].get_texts()]
     assert names == ["1 FedAvg", "2 FedProx (mu=0.1)", "centralised"]
+    own = Recipe(method="fedper", partition="by_domain", rounds=4)  # without a loss
+    plots.race(filled(small_task, (own, (0.5,), None)).runs)
     assert plots.race([])._repr_png_()[:4] == b"\x89PNG"

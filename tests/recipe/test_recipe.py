@@ -34,7 +34,7 @@ from fedlab_helpers.tasks.reviews.task import DEALS
 
 SMALL = {"partition": "iid", "clients": 6, "cohort": 4, "rounds": 2}
 SENT = Recipe("rowwise", partition="iid", rounds=2, keep="everything")
-OWN = Recipe("rowwise", method="fedper", partition="by_domain", rounds=4, clients=10)
+OWN = Recipe(method="fedper", partition="by_domain", rounds=4, clients=10)
 
 
 # Settings
@@ -53,6 +53,7 @@ def test_what_does_not_apply_makes_no_difference():
     assert replace(SENT, write="ternary", feedback=True) == replace(SENT, write="ternary")
     assert replace(SENT, keep="lowrank", feedback=True, momentum=0.9).momentum == 0
     assert replace(SENT, keep="topk", feedback=True, momentum=0.9).momentum == 0.9
+    assert (Recipe().strategy, OWN.strategy) == ("fedavg", "rowwise")
     assert replace(OWN, number=3.0) == OWN
     assert replace(OWN, method="ditto") == replace(OWN, method="ditto", number=10.0)
     assert Recipe(number=3.0) == Recipe()

@@ -36,7 +36,7 @@ class CompressionLab(Lab):
     usual = Recipe("rowwise", partition="iid", rounds=10, keep="everything", squeeze=_SQUEEZE)
 
     def __init__(self, task: Task):
-        self._prepare_lab(task)
+        self._prepare(task)
         self._make_controls()
         left = [self.keep, self._own, self.write, self.squeeze, self.feedback, self.momentum]
         right = [self.partition, self.rounds, self.seed]

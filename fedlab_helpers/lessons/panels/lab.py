@@ -1,29 +1,39 @@
-"""What the three labs share: settings in, a race of runs, a picture and a table of what came."""
+"""What the three labs share: settings in, a race of runs, a picture and a table of what came.
+
+One thread runs, another draws, and the kernel stays free for the Stop button.
+"""
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from html import escape
 
 import ipywidgets
 import pandas as pd
 
-from fedlab_helpers.lessons.panels.live import Live
-from fedlab_helpers.lessons.panels.parts import named, table_html
-from fedlab_helpers.lessons.plots.runs import SIZE
+from fedlab_helpers.lessons.panels.parts import button, named, table_html
+from fedlab_helpers.lessons.plots.runs import SIZE, Picture
 from fedlab_helpers.lessons.runs import Comparison, Run, problem, race
 from fedlab_helpers.lessons.words import say
 from fedlab_helpers.personal.federation import Course
 from fedlab_helpers.recipe import Recipe
 from fedlab_helpers.tasks.reviews.task import Task
 
+REDRAW = 0.3  # seconds between two drawings, at least
 
-class Lab(Live):
+
+class Lab(ipywidgets.VBox):
     """A panel in which runs are made and compared; `comparison` holds them.
 
-    A lab says in `recipe` what its controls say together, in `_picture` and `_frame` what is drawn,
-    in `_state` and `_came_to` what is said of a run.
+    One race goes on at a time: begun in one panel, it ends that of another. A lab says in `recipe`
+    what its controls say together, in `_picture` and `_frame` what is drawn, in `_state` and
+    `_came_to` what is said of a run.
     """
 
-    def _prepare_lab(self, task: Task, comparison: Comparison | None = None) -> None:
+    _stop = threading.Event()  # of a panel that could not be made, which python closes, too
+    _latest: "tuple[threading.Thread, threading.Event] | None" = None  # of all panels
+
+    def _prepare(self, task: Task, comparison: Comparison | None = None) -> None:
         """Make what every lab has. Raises ValueError: the runs were made on another task."""
         self.task, self.comparison = task, comparison or Comparison(task)
         self.comparison.require(task)
@@ -31,7 +41,14 @@ class Lab(Live):
         self._racers: Sequence[Recipe] = ()
         self._trained: dict[Recipe, list[int]] = {}
         self._federations: dict[Recipe, Course] = {}
-        self._prepare(*SIZE)
+        self._news, self._stop = threading.Event(), threading.Event()
+        self._busy = False  # the thread goes on for a moment after its work is over
+        self._thread: threading.Thread | None = None
+        self.run = button("run", self._begin, tooltip=say("run_help"), button_style="primary")
+        self.stop = button("stop", self._halt, disabled=True)
+        self.status = named("status", ipywidgets.HTML(say("ready")))
+        width, height = (round(100 * inches) for inches in SIZE)
+        self.image = named("image", ipywidgets.Image(format="png", width=width, height=height))
         self.table = named("table", ipywidgets.HTML())
         self.hint = ipywidgets.Label(say("re_run"))
 
@@ -40,7 +57,7 @@ class Lab(Live):
         """The settings as the controls have them now."""
         raise NotImplementedError
 
-    def _picture(self):
+    def _picture(self) -> Picture:
         """Return the figure of the runs as they stand now."""
         raise NotImplementedError
 
@@ -52,14 +69,24 @@ class Lab(Live):
         """Return where a run stands that goes on."""
         raise NotImplementedError
 
+    def _called(self, run: Run) -> str:
+        """Return the name by which the panel speaks of a run."""
+        return run.name
+
     def _came_to(self, run: Run) -> str:
         """Return what a run came to."""
         key = "outcome_why" if run.why else "outcome"
         return say(key, name=self._called(run), state=say(run.state), why=run.why)
 
-    def _called(self, run: Run) -> str:
-        """Return the name by which the panel speaks of a run."""
-        return run.name
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until the race is over, or for so long."""
+        if self._thread:
+            self._thread.join(seconds)
+
+    def close(self) -> None:
+        """End the race, and take the panel away."""
+        self._stop.set()
+        super().close()
 
     def _begin(self, button: ipywidgets.Button) -> None:
         """Race what is chosen, in a thread of its own; what has been run is shown at once."""
@@ -77,13 +104,40 @@ class Lab(Live):
             self._draw()
             return self._say("from_cache", names=names)
         self._say("starting", names=names)
-        self._start(self._race)
+        self._busy = self.run.disabled = True
+        self.stop.disabled = False
+        before, self._stop = Lab._latest, threading.Event()
+        self._thread = threading.Thread(target=self._work, args=(before,), daemon=True)
+        Lab._latest = self._thread, self._stop
+        self._thread.start()
+
+    def _halt(self, button: ipywidgets.Button) -> None:
+        self._stop.set()
 
     def _racing(self) -> list[Run]:
         return [run for run in self.comparison.runs if run.recipe in self._racers]
 
-    def _race(self, stop: threading.Event) -> None:
-        racing = list(self._trained), self.task, stop, self._tick, self._federations
+    def _work(self, before: tuple[threading.Thread, threading.Event] | None) -> None:
+        """Let the race go on in one thread, once that of another panel has ended, and draw it."""
+        try:
+            if before:
+                before[1].set()
+                before[0].join()
+            with ThreadPoolExecutor(1) as pool:
+                try:
+                    self._watch(pool.submit(self._race))
+                finally:
+                    self._stop.set()  # the race must not go on where nobody watches it
+            self._say("ended", outcomes="; ".join(map(self._came_to, self._racing())))
+        except Exception as error:
+            self._say("error", why=f"{type(error).__name__}: {error}")
+        finally:
+            self._busy, self.run.disabled, self.stop.disabled = False, False, True
+            self.comparison.abandon()
+            self._tabulate()
+
+    def _race(self) -> None:
+        racing = list(self._trained), self.task, self._stop, self._tick, self._federations
         for recipe, news in race(*racing):
             self._trained[recipe] = []
             self.comparison.take(recipe, news)
@@ -93,15 +147,19 @@ class Lab(Live):
         self._trained[recipe].append(client)
         self._news.set()
 
-    def _progress(self) -> str:
-        return "; ".join(self._state(run) for run in self._racing() if run.state == "running")
-
-    def _outcome(self) -> str:
-        return "; ".join(map(self._came_to, self._racing()))
-
-    def _over(self) -> None:
-        self.comparison.abandon()
-        self._tabulate()
+    def _watch(self, working: Future) -> None:
+        """Draw whatever is new, until the race is over; raise what it raised."""
+        over = False
+        while not over:
+            self._news.wait(REDRAW)
+            over = working.done()
+            if self._news.is_set() or over:
+                self._news.clear()
+                self._draw()
+                going = (run for run in self._racing() if run.state == "running")
+                self._say("racing", progress="; ".join(map(self._state, going)))
+            wait([working], REDRAW)
+        working.result()
 
     def _draw(self) -> None:
         self.image.value = self._picture()._repr_png_()
@@ -110,3 +168,6 @@ class Lab(Live):
     def _tabulate(self, change: object = None) -> None:
         frame = self._frame()
         self.table.value = "" if frame.empty else table_html(frame)
+
+    def _say(self, key: str, **values: object) -> None:
+        self.status.value = escape(say(key, **values))

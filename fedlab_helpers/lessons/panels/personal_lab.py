@@ -37,10 +37,10 @@ class PersonalLab(Lab):
         task: clients train on its training part; bars are of its validation part.
     """
 
-    usual = Recipe("rowwise", method="tune", partition="strictness", rounds=12)
+    usual = Recipe(method="tune", partition="strictness", rounds=12)
 
     def __init__(self, task: Task):
-        self._prepare_lab(task)
+        self._prepare(task)
         self._make_controls()
         left = ipywidgets.VBox([self.method, self._own])
         form = ipywidgets.HBox([left, ipywidgets.VBox([self.partition, self.rounds, self.seed])])

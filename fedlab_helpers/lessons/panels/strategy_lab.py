@@ -39,7 +39,7 @@ class StrategyLab(Lab):
     """
 
     def __init__(self, task: Task, comparison: Comparison | None = None):
-        self._prepare_lab(task, comparison)
+        self._prepare(task, comparison)
         self._levels = anchors(task)
         self._make_controls()
         self.form = SettingsForm()

@@ -8,6 +8,7 @@ import io
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import cycle
+from math import nan
 from pathlib import Path
 
 import pandas as pd
@@ -155,16 +156,14 @@ def race(
         axes.set_xlabel(say("round"), fontsize=9)
         axes.tick_params(labelsize=8)
         for run in runs:
-            values = [
-                {"total_megabytes": r.total_bytes / 1e6, **r.measures}[what] for r in run.results
-            ]
-            at = [result.round for result in run.results]
+            known = [{"total_megabytes": r.total_bytes / 1e6, **r.measures} for r in run.results]
+            at, values = [r.round for r in run.results], [each.get(what, nan) for each in known]
             axes.plot(at, values, markersize=3.5, label=run.name, **look(run.number - 1))
     for (name, level), line in zip((levels or {}).items(), ("-", ":"), strict=False):
         panes[0].axhline(level, color="#777777", linestyle=line, linewidth=1, label=name)
     for run in runs:
         _mark(panes[0], run, (ticks or {}).get(run.number, 0))
-    if any(result.measures["loss"] < HIGHEST_LOSS for run in runs for result in run.results):
+    if any(r.measures.get("loss", nan) < HIGHEST_LOSS for run in runs for r in run.results):
         panes[1].set_ylim(top=min(panes[1].get_ylim()[1], HIGHEST_LOSS))
     longest = max((run.recipe.rounds for run in runs), default=1)
     for axes in panes:

@@ -44,7 +44,6 @@ STRATEGY_LAB = {
     "epochs": "local epochs",
     "partition": "reviews are dealt",
     "alpha": "alpha",
-    "alpha_help": "the smaller, the more the clients differ",
     "clients": "clients",
     "cohort": "cohort of a round",
     "attackers": "share of attackers",
