@@ -9,6 +9,7 @@ from matplotlib.ft2font import FT2Font
 
 from fedlab_helpers.core.history import History, RoundRecord
 from fedlab_helpers.lessons import plots
+from fedlab_helpers.lessons.words import say
 
 
 def record(number: int, **metrics: float) -> RoundRecord:
@@ -102,3 +103,8 @@ def test_chinese_is_drawn_not_boxes(monkeypatch):
         axes.set_title(title)
         drawn.append(pixels(picture))
     assert not np.array_equal(*drawn)
+
+
+def test_a_word_that_is_not_in_the_table_is_shown_as_it_is():
+    assert [say(word) for word in ("round", "{x}", "100%")] == ["round", "{x}", "100%"]
+    assert say("lined_up", names="{x}") == "Lined up: {x}. (The same settings again: taken out.)"

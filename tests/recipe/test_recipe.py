@@ -34,7 +34,7 @@ from fedlab_helpers.tasks.reviews.task import DEALS
 
 SMALL = {"partition": "iid", "clients": 6, "cohort": 4, "rounds": 2}
 SENT = Recipe("rowwise", partition="iid", rounds=2, keep="everything")
-OWN = Recipe(method="fedper", partition="by_domain", rounds=4, clients=10)
+OWN = Recipe(method="fedper", partition="by_domain", rounds=4, clients=6, cohort=4)
 
 
 # Settings
@@ -330,8 +330,8 @@ def test_results_come_with_the_shared_model_first_and_then_client_by_client(meth
     seen = recipe.run(small_task, federations=federations)
     assert [result.round for result in seen[:2]] == [2, 4]
     assert not any(result.own for result in seen[:2])
-    assert [len(result.own) for result in seen[2:12]] == list(range(1, 11))
-    assert all(len(result.shared) == len(result.groups) == 10 for result in seen)
+    assert [len(result.own) for result in seen[2:8]] == list(range(1, 7))
+    assert all(len(result.shared) == len(result.groups) == 6 for result in seen)
     assert (seen[-1].settled, seen[-1].round) == (True, 4)
     assert not any(result.settled for result in seen[:-1])
     assert seen[-1].total_bytes > seen[-1].bytes_up > 0
