@@ -8,7 +8,7 @@ import pandas as pd
 
 from fedlab_helpers.lessons.words import say
 
-LOOK = {"style": {"description_width": "11em"}, "layout": ipywidgets.Layout(width="31em")}
+LOOK = {"style": {"description_width": "12em"}, "layout": ipywidgets.Layout(width="31em")}
 _FORMATS = {
     "final_accuracy": "{:.1%}",
     "best_accuracy": "{:.1%}",
