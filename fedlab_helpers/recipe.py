@@ -19,11 +19,11 @@ from fedlab_helpers import compression as comp
 from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core import wire
 from fedlab_helpers.core.compute import numpy_rng
+from fedlab_helpers.core.messages import Codec, Update
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import Strategy, require_cohort
 from fedlab_helpers.core.training import LocalConfig, Stopped, evaluate
-from fedlab_helpers.core.updates import Codec, Update
 from fedlab_helpers.personal import members
 from fedlab_helpers.personal.federation import Answer, Course
 from fedlab_helpers.personal.methods import METHODS

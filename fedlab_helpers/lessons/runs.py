@@ -13,7 +13,7 @@ from statistics import mean
 
 import pandas as pd
 
-from fedlab_helpers.core.ledger import NoUpdateLeft
+from fedlab_helpers.core.history import NoUpdateLeft
 from fedlab_helpers.lessons.words import say
 from fedlab_helpers.personal.federation import Course
 from fedlab_helpers.recipe import CODEC_PARTS, LOSSLESS, STRATEGIES, Recipe, Result, measure_of

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+from fedlab_helpers.core.messages import Codec
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.core.updates import Codec
 from fedlab_helpers.recipe import (
     CODEC_PARTS,
     LOSSLESS,

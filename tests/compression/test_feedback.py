@@ -23,10 +23,10 @@ from fedlab_helpers.compression import (
     dgc,
 )
 from fedlab_helpers.core import rounds as federated
-from fedlab_helpers.core import state, wire
-from fedlab_helpers.core.means import Mean
+from fedlab_helpers.core import rows, state, wire
+from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.strategy import Mean
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.core.updates import Update
 from fedlab_helpers.recipe import Recipe
 from fedlab_helpers.strategies.asynchronous import buffered_rounds
 from fedlab_helpers.strategies.clusters import ifca_rounds
@@ -46,7 +46,7 @@ def play(codec, updates, kept=None):
     kept, arrived = kept or {}, []
     for update in updates:
         payload, kept = codec.pack(update, kept, LIKE)
-        arrived.append(wire.make_whole(wire.unpack(payload, codec, 0), LIKE).delta)
+        arrived.append(rows.make_whole(wire.unpack(payload, codec, 0), LIKE).delta)
     return arrived, kept
 
 
@@ -140,8 +140,8 @@ def test_a_lossless_codec_leaves_nothing_behind():
 def test_momentum_by_hand():
     codec = WithFeedback(Compressed(TopK(1 / 8)), momentum=0.5)
     arrived, kept = play(codec, [an_update([4.0, 3.0, 0.0, 0.0])] * 2)
-    # Turn 1: u = v = (4, 3): the 4 goes, and is forgotten in both.
-    # Turn 2: u = (0, 1.5) + (4, 3) = (4, 4.5), v = (0, 3) + u = (4, 7.5): the 7.5 goes.
+    # LocalRun 1: u = v = (4, 3): the 4 goes, and is forgotten in both.
+    # LocalRun 2: u = (0, 1.5) + (4, 3) = (4, 4.5), v = (0, 3) + u = (4, 7.5): the 7.5 goes.
     assert [came["w"].tolist()[:2] for came in arrived] == [[4, 0], [0, 7.5]]
     assert kept["residual/delta.w"].tolist() == [4, 0, 0, 0]
     assert kept["momentum/delta.w"].tolist() == [4, 0, 0, 0]
@@ -170,7 +170,7 @@ def test_a_client_whose_reviews_changed_is_told():
     codec = WithFeedback(Compressed(TopK(0.2)))
     _, kept = play(codec, [an_update([1.0, 0.0, 0.0, 0.0])])
     other = replace(an_update([1.0, 0.0, 0.0, 0.0]), touched_rows={"table": torch.tensor([0, 3])})
-    whole = wire.make_whole(other, LIKE)
+    whole = rows.make_whole(other, LIKE)
     for update in (other, whole):
         with pytest.raises(ValueError, match="what the client remembers is of other rows"):
             codec.pack(update, kept, LIKE)

@@ -6,7 +6,7 @@ import torch
 from verdicts import not_yet, refused
 
 from fedlab_helpers import strategies
-from fedlab_helpers.core.updates import Update
+from fedlab_helpers.core.messages import Update
 from fedlab_helpers.lessons.checks import strategies as checks
 from fedlab_helpers.lessons.runs import Run
 from fedlab_helpers.recipe import Recipe, Result

@@ -12,8 +12,8 @@ import pytest
 from fedlab_helpers.compression import Compressed, Everything, LowRank, RandomK, Sign, TopK
 from fedlab_helpers.core import wire
 from fedlab_helpers.core.compute import numpy_rng
+from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.state import of_model
-from fedlab_helpers.core.updates import Update
 from fedlab_helpers.personal.methods import METHODS
 from fedlab_helpers.recipe import (
     KEEPS,
