@@ -1,29 +1,34 @@
-"""What server and nodes of a run agree on: model, words, strategy, plan. It travels as JSON."""
+"""What server and nodes of a run agree on: words, classes, model, strategy, plan; it is JSON."""
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from fedlab_helpers.compression import Compressed, Everything, Sign, Ternary, TopK, WithFeedback
-from fedlab_helpers.core import wire
 from fedlab_helpers.core.messages import Codec
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.strategies import STRATEGIES, make
+from fedlab_helpers.recipe import (
+    CODEC_PARTS,
+    LOSSLESS,
+    STRATEGIES,
+    Recipe,
+    make_codec,
+    make_strategy,
+)
 from fedlab_helpers.tasks.reviews.labels import BUILT_IN, require_names
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
+from fedlab_helpers.tasks.reviews.task import Task
 from fedlab_helpers.tasks.reviews.words import Vocabulary
 
-CODECS: dict[str, Callable[[], Codec]] = {
-    "dense": wire.dense,
-    "touched_rows": wire.touched_rows,
-    "ternary": lambda: Compressed(Everything(), Ternary(), squeeze=3),
-    "signs": lambda: WithFeedback(Compressed(TopK(0.1), Sign(), squeeze=3)),
+CODECS: dict[str, dict[str, Any]] = {  # by name, the parts that a recipe has
+    **{name: {"keep": name} for name in LOSSLESS},
+    "ternary": {"keep": "everything", "write": "ternary", "squeeze": 3},
+    "signs": {"keep": "topk", "amount": 0.1, "write": "signs", "squeeze": 3, "feedback": True},
 }
 _SIMULATED = ("workers", "dropout_rate", "pace")  # of a plan; a network has its own
 
@@ -36,47 +41,69 @@ class Job:
         words: of the vocabulary, by id, without padding and unknown.
         plan: rounds, cohort, local training and seed; what it says of workers, dropouts and pace
             belongs to simulations, and does not travel.
-        strategy: a name in `registry.STRATEGIES`.
-        options: its parameters, by name; those left out are as they were tuned.
-        codec: of updates, a name in `CODECS`.
+        strategy: a name in the registry of strategies.
+        options: its parameters, by name, and `server_rate`; those left out are as in the registry.
+        codec: of updates, a name in `CODECS`, or the parts of one, as in `Recipe`.
         model: arguments of `SentimentLSTM` beside the number of words.
         max_len: words of a review that are read.
-        classes: what they are called, by number; nodes whose files call them otherwise are
-            refused.
+        classes: what labels 0, 1, … are called; nodes whose files call them otherwise are refused.
 
     Raises:
-        ValueError: a name is not known, or a parameter out of range.
+        ValueError: a name is not known, or a parameter is out of range.
     """
 
     words: tuple[str, ...]
     plan: Plan
     strategy: str = "fedavg"
     options: Mapping[str, float] = field(default_factory=dict)
-    codec: str = "touched_rows"
+    codec: str | Mapping[str, Any] = "touched_rows"
     model: Mapping[str, Any] = field(default_factory=lambda: {"pooling": "mean", "seed": 0})
     max_len: int = 64
     classes: tuple[str, ...] = BUILT_IN
 
     def __post_init__(self):
-        for name, known in (("strategy", STRATEGIES), ("codec", CODECS)):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name}: got {getattr(self, name)!r}, expected one of {sorted(known)}"
-                )
-        names = require_names(self.classes, "classes")
-        if odd := [n for place, n in enumerate(names) if n.isdigit() and n != str(place)]:
-            raise ValueError(f"classes: got {names}, but nodes may write {odd[0]!r} for a number")
-        by_row = self.new_strategy().combine.per_row
-        if by_row and self.codec != "touched_rows":
+        names = {"strategy": STRATEGIES}
+        if isinstance(self.codec, str):
+            names["codec"] = CODECS
+        for name, known in names.items():
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name}: got {value!r}, expected one of {sorted(known)}")
+        classes = require_names(self.classes, "classes")
+        if odd := [n for place, n in enumerate(classes) if n.isdigit() and n != str(place)]:
+            raise ValueError(f"classes: got {classes}, but nodes may write {odd[0]!r} for a number")
+        self.new_codec()
+        if self.new_strategy().combine.per_row and self.codec != "touched_rows":
             raise ValueError(
                 f"codec: got {self.codec!r}, but {self.strategy} averages row by row: expected "
                 "'touched_rows'"
             )
 
+    @classmethod
+    def of(cls, recipe: Recipe, task: Task) -> "Job":
+        """Return the job that trains as a recipe does, for the words and classes of a task.
+
+        Raises:
+            ValueError: the recipe has a personal method or attackers, which a network has not.
+        """
+        for name in ("method", "attackers"):
+            if value := getattr(recipe, name):
+                raise ValueError(f"{name}: got {value!r}, expected none in a network")
+        codec = {name: getattr(recipe, name) for name in CODEC_PARTS}
+        return cls(
+            task.vocab.words[2:],
+            recipe.plan(),
+            recipe.strategy,
+            {**dict(recipe.parameters), "server_rate": recipe.server_rate},
+            recipe.keep if recipe.keep in LOSSLESS else codec,
+            recipe.model_options(len(task.classes)),
+            task.train.tokens.shape[1],
+            task.classes,
+        )
+
     @cached_property
     def vocab(self) -> Vocabulary:
         """The vocabulary."""
-        return Vocabulary(self.words, classes=self.classes, max_len=self.max_len)
+        return Vocabulary(self.words)
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -89,12 +116,13 @@ class Job:
 
     def new_strategy(self) -> Strategy:
         """Return the strategy."""
-        knows = STRATEGIES[self.strategy].knows_client_rate
-        return make(self.strategy, **({"lr": self.plan.local.lr} if knows else {}) | self.options)
+        options = dict(self.options)
+        rate = options.pop("server_rate", None)
+        return make_strategy(self.strategy, options, self.plan.local.lr, rate)
 
     def new_codec(self) -> Codec:
         """Return the codec."""
-        return CODECS[self.codec]()
+        return make_codec(**(CODECS[self.codec] if isinstance(self.codec, str) else self.codec))
 
     def require_fit(self, weights: State) -> None:
         """Raise ValueError, with the name of the tensor, unless weights are those of the model."""
@@ -123,14 +151,14 @@ class Job:
         return json.dumps(values | {"plan": plan}, ensure_ascii=False, default=dict)
 
     @classmethod
-    def from_json(cls, text: str) -> "Job":
-        """Return the job in a text that `to_json` wrote.
+    def from_json(cls, written: str) -> "Job":
+        """Return the job that `to_json` wrote.
 
         Raises:
             ValueError: the text is not that of a job.
         """
         try:
-            values = json.loads(text)
+            values = json.loads(written)
             plan = values.pop("plan")
             plan = Plan(**{**plan, "local": LocalConfig(**plan["local"])})
             lists = {name: tuple(values[name]) for name in ("words", "classes")}

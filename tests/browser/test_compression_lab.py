@@ -22,7 +22,7 @@ def test_two_points_on_the_frontier(open_and_run, page):
     wait_for(lambda: pixels(page) != before, 30, "the picture to change")
     assert run.is_disabled()
     stop.click()
-    says(page, r"^Done: every value, 32 bits, Zstandard: stopped")
+    says(page, r"^Done: every value, 32 bits, Zstandard, stopped")
     stopped = pixels(page)
 
     choose(page, "fl-keep", "low-rank factors")

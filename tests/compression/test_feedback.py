@@ -27,7 +27,7 @@ from fedlab_helpers.core import rows, state, wire
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.strategy import Mean
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.lessons.panels.lab import Setup
+from fedlab_helpers.recipe import Recipe
 from fedlab_helpers.strategies.asynchronous import buffered_rounds
 from fedlab_helpers.strategies.clusters import ifca_rounds
 from fedlab_helpers.strategies.personal import APFL, Ditto, FedRep, keep_private
@@ -138,9 +138,9 @@ def test_a_lossless_codec_leaves_nothing_behind():
 
 def test_momentum_by_hand():
     codec = WithFeedback(Compressed(TopK(1 / 8)), momentum=0.5)
-    arrived, kept = arriving(codec, [an_update([4.0, 3.0, 0.0, 0.0])] * 2)
-    # Turn 1: u = v = (4, 3): the 4 goes, and is forgotten in both.
-    # Turn 2: u = (0, 1.5) + (4, 3) = (4, 4.5), v = (0, 3) + u = (4, 7.5): the 7.5 goes.
+    arrived, kept = play(codec, [an_update([4.0, 3.0, 0.0, 0.0])] * 2)
+    # LocalRun 1: u = v = (4, 3): the 4 goes, and is forgotten in both.
+    # LocalRun 2: u = (0, 1.5) + (4, 3) = (4, 4.5), v = (0, 3) + u = (4, 7.5): the 7.5 goes.
     assert [came["w"].tolist()[:2] for came in arrived] == [[4, 0], [0, 7.5]]
     assert kept["residual/delta.w"].tolist() == [4, 0, 0, 0]
     assert kept["momentum/delta.w"].tolist() == [4, 0, 0, 0]
@@ -401,7 +401,7 @@ GRID = {
     "random, unbiased": Compressed(RandomK(0.3), Quantized(8)),
 }
 KEEPS_HEAD = {"shared": keep_private("head")}
-STRATEGIES = {name: (Setup(strategy=name).make(), {}) for name in strategies.STRATEGIES}
+STRATEGIES = {name: (Recipe(strategy=name).new_strategy(), {}) for name in OFFERS}
 STRATEGIES |= {
     "fedper": (strategies.rowwise(), KEEPS_HEAD),
     "fedrep": (FedRep(Mean(per_row=True)), KEEPS_HEAD),

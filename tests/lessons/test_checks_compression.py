@@ -4,7 +4,7 @@ import torch
 from verdicts import not_yet, refused
 
 from fedlab_helpers.lessons.checks import compression as checks
-from fedlab_helpers.lessons.panels.compression_run import CompressionSetup, Spot
+from fedlab_helpers.recipe import Recipe, Result
 
 
 def test_nothing_is_judged_before_it_is_begun():
@@ -84,18 +84,19 @@ def test_turn():
     refused(checks.one_turn(in_place), "was changed")
 
 
-def spots(factor=400.0, accuracy=0.82, rounds=10):
-    return [Spot(rounds, accuracy, 1000, int(1000 * factor), 10 * rounds)]
+def results(factor=400.0, accuracy=0.82, rounds=10):
+    sent = {"bytes_up": 1000, "dense_bytes_up": int(1000 * factor)}
+    return [Result(rounds, {"accuracy": accuracy}, **sent)]
 
 
 def test_frugal():
-    topk = CompressionSetup("topk")
-    assert checks.frugal(topk, spots()).passed
-    refused(checks.frugal(topk, spots(factor=200.0)), "200 times fewer")
-    refused(checks.frugal(topk, spots(accuracy=0.75)), "75.0%")
-    refused(checks.frugal(topk, spots(rounds=20)), "10 rounds are allowed")
-    refused(checks.frugal(CompressionSetup("lowrank"), spots()), "without low rank")
-    refused(checks.frugal(CompressionSetup("topk", partition="by_domain"), spots()), "'iid'")
+    topk = Recipe(keep="topk", partition="iid")
+    assert checks.frugal(topk, results()).passed
+    refused(checks.frugal(topk, results(factor=200.0)), "200 times fewer")
+    refused(checks.frugal(topk, results(accuracy=0.75)), "75.0%")
+    refused(checks.frugal(topk, results(rounds=20)), "10 rounds are allowed")
+    refused(checks.frugal(Recipe(keep="lowrank", partition="iid"), results()), "without low rank")
+    refused(checks.frugal(Recipe(keep="topk", partition="by_domain"), results()), "'iid'")
     refused(checks.frugal(topk, []), "expected the settings")
-    refused(checks.frugal(topk, ["spot"]), "expected the settings")
-    refused(checks.frugal("topk", spots()), "expected the settings")
+    refused(checks.frugal(topk, ["result"]), "expected the settings")
+    refused(checks.frugal("topk", results()), "expected the settings")

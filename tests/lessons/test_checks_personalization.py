@@ -5,7 +5,7 @@ import torch
 from verdicts import not_yet, refused
 
 from fedlab_helpers.lessons.checks import personalization as checks
-from fedlab_helpers.lessons.panels.personal_run import Bars
+from fedlab_helpers.recipe import Result
 
 
 def test_nothing_is_judged_before_it_is_begun():
@@ -73,6 +73,10 @@ def test_gains():
 DESKS = ("price desk", "service desk") * 5
 
 
+def result(own, **more):
+    return Result(12, {}, shared=(0.7,) * len(own), own=own, **{"groups": DESKS} | more)
+
+
 @pytest.mark.parametrize(
     ("own", "hint"),
     [
@@ -82,7 +86,7 @@ DESKS = ("price desk", "service desk") * 5
     ],
 )
 def test_pays(own, hint):
-    verdict = checks.pays(Bars(12, (0.7,) * 10, own, DESKS, settled=True))
+    verdict = checks.pays(result(own, settled=True))
     if hint:
         refused(verdict, hint, "Which part of the model")
     else:
@@ -90,8 +94,8 @@ def test_pays(own, hint):
         assert "1 of 10" in verdict.message
 
 
-def test_pays_needs_the_last_bars_of_such_a_run():
-    bars = Bars(12, (0.7,) * 10, (0.9,) * 10, DESKS)
-    refused(checks.pays(bars), "not how the run ended")
-    refused(checks.pays(Bars(12, (0.7,), (0.9,), ("hotel",), True)), "two_desks")
-    refused(checks.pays(0.9), "expected bars")
+def test_pays_needs_the_last_result_of_such_a_run():
+    refused(checks.pays(result((0.9,) * 10)), "not how the run ended")
+    refused(checks.pays(result((0.9,), groups=("hotel",), settled=True)), "two_desks")
+    refused(checks.pays(0.9), "expected the last result")
+    refused(checks.pays(Result(12, {"accuracy": 0.9}, settled=True)), "expected the last result")

@@ -8,9 +8,8 @@ from verdicts import not_yet, refused
 from fedlab_helpers import strategies
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.lessons.checks import strategies as checks
-from fedlab_helpers.lessons.panels.comparison import Run
-from fedlab_helpers.lessons.panels.lab import Setup
-from fedlab_helpers.lessons.panels.race import Point
+from fedlab_helpers.lessons.runs import Run
+from fedlab_helpers.recipe import Recipe, Result
 from fedlab_helpers.strategies import robust
 
 
@@ -127,8 +126,8 @@ def test_paired():
 
 def run(*accuracies, state="finished", **settings) -> Run:
     chosen = {"partition": "iid", "attack": "sign", "attackers": 0.3, "rounds": 8} | settings
-    points = tuple(Point(i, a, 0.5, 1, 1.0) for i, a in enumerate(accuracies))
-    return Run(1, Setup(**chosen), points, state)
+    results = tuple(Result(i, {"accuracy": a}) for i, a in enumerate(accuracies))
+    return Run(1, Recipe(**chosen), results, state)
 
 
 def test_stands_attack():

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from fedlab_helpers.core import compute
-from fedlab_helpers.lessons import numpy_rnn, panels
-from fedlab_helpers.lessons.plots import basic
+from fedlab_helpers.lessons import numpy_rnn, panels, plots
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def test_every_control_is_described_in_words_and_named_for_a_driver(panel):
 def test_the_heat_map_draws_each_value_and_the_mark():
     radii = np.array([0.5, 1.0, 2.0])
     lengths = radii[:, None] ** np.arange(30)
-    axes = basic.gradient_map(lengths, radii, mark=(10, 1.0)).axes[0]
+    axes = plots.gradient_map(lengths, radii, mark=(10, 1.0)).axes[0]
     drawn = np.asarray(axes.collections[0].get_array()).reshape(3, 30)
     assert np.allclose(drawn, np.log10(lengths))
     (point,) = axes.lines

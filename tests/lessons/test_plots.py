@@ -8,7 +8,8 @@ from matplotlib import font_manager, image
 from matplotlib.ft2font import FT2Font
 
 from fedlab_helpers.core.history import History, RoundRecord
-from fedlab_helpers.lessons.plots import basic
+from fedlab_helpers.lessons import plots
+from fedlab_helpers.lessons.words import say
 
 
 def record(number: int, **metrics: float) -> RoundRecord:
@@ -18,17 +19,17 @@ def record(number: int, **metrics: float) -> RoundRecord:
 HISTORY = History((record(1, accuracy=0.5), record(2), record(3, accuracy=0.7)))
 
 
-def pixels(picture: basic.Picture) -> np.ndarray:
+def pixels(picture: plots.Picture) -> np.ndarray:
     return image.imread(io.BytesIO(picture._repr_png_()))
 
 
 def test_a_picture_shows_itself_as_png_of_its_size():
-    picture, _ = basic.figure(5, 3)
+    picture, _ = plots.figure(5, 3)
     assert pixels(picture).shape[:2] == (300, 500)
 
 
 def test_curves_draw_each_evaluated_round_and_each_level():
-    axes = basic.curves({"a": HISTORY, "b": HISTORY.to_frame()}, levels={"central": 0.8}).axes[0]
+    axes = plots.curves({"a": HISTORY, "b": HISTORY.to_frame()}, levels={"central": 0.8}).axes[0]
     for line in axes.lines[:2]:
         assert line.get_xdata().tolist() == [1, 3]
         assert line.get_ydata().tolist() == [0.5, 0.7]
@@ -37,7 +38,7 @@ def test_curves_draw_each_evaluated_round_and_each_level():
 
 
 def test_curves_over_megabytes_sum_both_ways():
-    line = basic.curves({"a": HISTORY}, x="total_megabytes").axes[0].lines[0]
+    line = plots.curves({"a": HISTORY}, x="total_megabytes").axes[0].lines[0]
     assert line.get_xdata().tolist() == pytest.approx([1.5, 4.5])
 
 
@@ -53,7 +54,7 @@ def test_live_curve_updates_one_display(monkeypatch):
         return Handle()
 
     monkeypatch.setattr("IPython.display.display", display)
-    curve = basic.LiveCurve(rounds=3)
+    curve = plots.LiveCurve(rounds=3)
     for one in HISTORY:
         curve.add(one)
     assert [kind for kind, _ in shown] == ["display", "update", "update"]
@@ -62,32 +63,32 @@ def test_live_curve_updates_one_display(monkeypatch):
 
 
 def test_bars_stand_in_the_order_given_with_their_values():
-    axes = basic.bars({"first": 0.25, "second": 0.5}, "accuracy", [0.1, 0.2]).axes[0]
+    axes = plots.bars({"first": 0.25, "second": 0.5}, "accuracy", [0.1, 0.2]).axes[0]
     assert [bar.get_width() for bar in axes.patches] == [0.25, 0.5]
     assert {"0.25", "0.5"} <= {text.get_text() for text in axes.texts}
     assert axes.yaxis_inverted()
 
 
 def test_confusion_counts_labels_in_rows():
-    axes = basic.confusion([0, 0, 1], [0, 1, 1]).axes[0]
+    axes = plots.confusion([0, 0, 1], [0, 1, 1]).axes[0]
     assert [text.get_text() for text in axes.texts] == ["1", "1", "0", "1"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["negative", "positive"]
 
 
 def test_calibration_compares_confidence_with_correctness():
-    axes = basic.calibration([0.6, 0.6, 0.9, 0.9], [True, False, True, True], bins=2).axes[0]
+    axes = plots.calibration([0.6, 0.6, 0.9, 0.9], [True, False, True, True], bins=2).axes[0]
     assert axes.lines[1].get_xdata() == pytest.approx([0.6, 0.9])
     assert axes.lines[1].get_ydata() == pytest.approx([0.5, 1.0])
 
 
 def test_histogram_counts_every_value():
-    axes = basic.histogram([1, 1, 2], "words", mark=2).axes[0]
+    axes = plots.histogram([1, 1, 2], "words", mark=2).axes[0]
     assert sum(bar.get_height() for bar in axes.patches) == 3
     assert axes.lines[0].get_xdata() == [2, 2]
 
 
 def test_the_chinese_font_has_the_characters():
-    font = FT2Font(font_manager.findfont(basic.chinese_font(), fallback_to_default=False))
+    font = FT2Font(font_manager.findfont(plots.chinese_font(), fallback_to_default=False))
     assert all(font.get_char_index(ord(character)) for character in "联邦学习评论酒店")
 
 
@@ -95,10 +96,15 @@ def test_chinese_is_drawn_not_boxes(monkeypatch):
     import matplotlib
 
     monkeypatch.setitem(matplotlib.rcParams, "font.family", ["DejaVu Sans"])
-    basic.use_chinese_font()
+    plots.use_chinese_font()
     drawn = []
     for title in ("联", "邦"):  # missing characters would both be the same box, with a warning
-        picture, axes = basic.figure()
+        picture, axes = plots.figure()
         axes.set_title(title)
         drawn.append(pixels(picture))
     assert not np.array_equal(*drawn)
+
+
+def test_a_word_that_is_not_in_the_table_is_shown_as_it_is():
+    assert [say(word) for word in ("round", "{x}", "100%")] == ["round", "{x}", "100%"]
+    assert say("lined_up", names="{x}") == "Lined up: {x}. (The same settings again: taken out.)"

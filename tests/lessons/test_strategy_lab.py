@@ -5,11 +5,11 @@ import threading
 import pandas as pd
 import pytest
 
-from fedlab_helpers.lessons.panels import StrategyLab, strategy_lab
-from fedlab_helpers.lessons.panels.comparison import compare
-from fedlab_helpers.lessons.panels.lab import Setup
+from fedlab_helpers.lessons.panels import StrategyLab, lab
 from fedlab_helpers.lessons.panels.settings_form import SettingsForm
-from fedlab_helpers.strategies.registry import STRATEGIES
+from fedlab_helpers.lessons.runs import Comparison, compare
+from fedlab_helpers.recipe import STRATEGIES, Recipe
+from fedlab_helpers.studies.study import task as built_in
 
 LONG = 100  # rounds of a race that a test will stop
 
@@ -44,8 +44,8 @@ def until_a_client_trains(panel, monkeypatch):
     """Press Run, and return once a client has trained."""
     began, tick = threading.Event(), panel._tick
 
-    def watched(setup, client):
-        tick(setup, client)
+    def watched(recipe, client):
+        tick(recipe, client)
         began.set()
 
     monkeypatch.setattr(panel, "_tick", watched)
@@ -57,7 +57,7 @@ def until_a_client_trains(panel, monkeypatch):
 
 
 def test_the_form_begins_at_the_defaults_and_says_them():
-    assert SettingsForm().setup == Setup()
+    assert SettingsForm().recipe == Recipe()
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -65,8 +65,8 @@ def test_each_strategy_brings_its_own_sliders_at_their_defaults(name):
     form = SettingsForm()
     form.strategy.value = name
     assert list(form.parameters) == [parameter.name for parameter in STRATEGIES[name].parameters]
-    assert form.setup == Setup(name)
-    assert form.setup.make() == Setup(name).make()  # a count is a whole number
+    assert form.recipe == Recipe(name)
+    assert form.recipe.new_strategy() == Recipe(name).new_strategy()  # a count is a whole number
     for control in form.parameters.values():
         assert control.description.startswith("its ")
         assert control._dom_classes[0].startswith("fl-parameter-")
@@ -85,14 +85,14 @@ def test_every_control_moves_its_setting():
         assert control.description
         assert control._dom_classes[0] == "fl-" + name.replace("_", "-")
     form.parameters["beta"].value = 0.7
-    assert form.setup == Setup(parameters={"beta": 0.7}, **moved)
+    assert form.recipe == Recipe(parameters={"beta": 0.7}, **moved)
 
 
 def test_another_optimiser_brings_its_own_rate():
     form = SettingsForm()
     form.lr.value = 0.05
     form.optimizer.value = "sgd"
-    assert form.setup == Setup(optimizer="sgd")
+    assert form.recipe == Recipe(optimizer="sgd")
 
 
 def test_what_does_not_apply_is_off_and_says_so():
@@ -115,11 +115,18 @@ def test_what_does_not_apply_is_off_and_says_so():
 
 
 def test_the_panel_opens_with_a_picture_and_a_table_of_what_it_was_given(small_task):
-    made = compare([Setup(partition="iid", clients=6, cohort=4, rounds=1)], small_task)
+    made = compare([Recipe(partition="iid", clients=6, cohort=4, rounds=1)], small_task)
     panel = StrategyLab(small_task, made)
     assert panel.image.value[:4] == b"\x89PNG"
     assert "1 FedAvg" in panel.table.value
     assert panel.runs.options == (("1 FedAvg", 1),)
+
+
+def test_what_was_measured_on_other_reviews_is_not_shown(small_task):
+    assert StrategyLab(small_task)._levels == {}
+    assert StrategyLab(built_in())._levels.keys() == {"centralised", "majority class"}
+    with pytest.raises(ValueError, match="made on other examples"):
+        StrategyLab(small_task, Comparison(built_in()))
 
 
 def test_a_run_is_drawn_and_stays_in_the_table(panel):
@@ -139,11 +146,11 @@ def test_a_run_is_drawn_and_stays_in_the_table(panel):
 
 def test_settings_that_are_lined_up_race_together(panel, monkeypatch):
     raced = []
-    real = strategy_lab.race
+    real = lab.race
     monkeypatch.setattr(
-        strategy_lab,
+        lab,
         "race",
-        lambda setups, *rest: raced.append(list(setups)) or real(setups, *rest),
+        lambda recipes, *rest: raced.append(list(recipes)) or real(recipes, *rest),
     )
     for name in ("fedavg", "median", "krum", "median", "fedprox"):  # the second median takes it out
         set_to(panel, strategy=name)
@@ -153,13 +160,13 @@ def test_settings_that_are_lined_up_race_together(panel, monkeypatch):
         panel.line_up.click()
     assert "FedAvg; FedProx (mu=0.0001)" in panel.status.value
     race(panel)
-    assert [[setup.strategy for setup in setups] for setups in raced] == [["fedavg", "fedprox"]]
+    assert [[recipe.strategy for recipe in recipes] for recipes in raced] == [["fedavg", "fedprox"]]
     assert panel.lined_up == []
 
 
 def test_a_run_made_before_comes_back_without_training(panel, monkeypatch):
     race(panel)
-    monkeypatch.setattr(strategy_lab, "race", None)
+    monkeypatch.setattr(lab, "race", None)
     panel.drop.click()
     assert shown(panel) == []
     assert "1 FedAvg" not in panel.table.value
@@ -189,7 +196,7 @@ def test_values_are_those_of_the_moment_of_the_click(panel, monkeypatch):
     set_to(panel, strategy="median", rounds=LONG)
     panel.wait(60)
     assert shown(panel) == [("1 FedAvg", "finished")]
-    assert panel.comparison.runs[0].points[-1].round == 2
+    assert panel.comparison.runs[0].results[-1].round == 2
 
 
 def test_a_closed_panel_ends_its_race(panel, monkeypatch):
@@ -210,13 +217,13 @@ def test_a_race_in_one_panel_stops_that_of_another(panel, small_task, monkeypatc
     assert shown(other) == [("1 FedAvg", "finished")]
 
 
-@pytest.mark.parametrize("broken", ["race", "race_plot"])
+@pytest.mark.parametrize("broken", [(lab, "race"), (StrategyLab, "_picture")], ids=["run", "plot"])
 def test_an_error_is_shown_and_run_works_again(panel, monkeypatch, broken):
     def fail(*arguments):
         raise RuntimeError("no luck <today>")
 
     with monkeypatch.context() as patch:
-        patch.setattr(strategy_lab, broken, fail)
+        patch.setattr(*broken, fail)
         race(panel)
         assert "RuntimeError: no luck &lt;today&gt;" in panel.status.value
         assert shown(panel) == [("1 FedAvg", "stopped")]
@@ -245,7 +252,7 @@ def test_advice_does_not_hinder(panel):
 def test_the_target_changes_the_table(panel):
     race(panel)
     (run,) = panel.comparison.runs
-    best = max(point.accuracy for point in run.points)
+    best = max(result.score for result in run.results)
     assert best < 0.95
     panel.target.value = 0.95
     assert panel.table.value.count("–") == 2
@@ -260,6 +267,15 @@ def test_runs_are_saved_and_what_hinders_that_is_said(panel, tmp_path):
     panel.save.click()
     assert panel.status.value == "1 runs saved as strategy_lab.csv."
     assert len(pd.read_csv(tmp_path / "strategy_lab.csv")) == 3
+    race(panel)
+    panel.save.click()  # once more, over one's own
+    assert panel.status.value == "1 runs saved as strategy_lab.csv."
+    (tmp_path / "mine.csv").write_text("mine")
+    panel.file.value = "mine.csv"
+    panel.save.click()
+    assert "saved as mine_2.csv: mine.csv was there before, and stays" in panel.status.value
+    assert (tmp_path / "mine.csv").read_text() == "mine"
+    assert len(pd.read_csv(tmp_path / "mine_2.csv")) == 3
     panel.file.value = "nowhere/runs.csv"
     panel.save.click()
     assert "Something went wrong" in panel.status.value

@@ -10,6 +10,8 @@ from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core import state, wire
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import RefusedUpdate, Update
+from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.rounds import run
 from fedlab_helpers.core.strategy import LocalRun
 from fedlab_helpers.core.training import LocalConfig, predict
 from fedlab_helpers.strategies import calibrated, fedavg, feddyn, scaffold, uniform

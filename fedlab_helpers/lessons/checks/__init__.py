@@ -1,1 +1,11 @@
-"""How the notebooks mark an exercise: each check takes an answer and says what to think about."""
+"""Checks of the exercises, one module a notebook; each is loaded when it is first used."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules={
+        "averaging", "baseline", "chinese_text", "compression", "differences", "network",
+        "personalization", "recurrent", "shrinking", "start_here", "strategies",
+    },
+)  # fmt: skip

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, wrong
-from fedlab_helpers.lessons.panels.compression_run import CompressionSetup, Spot
+from fedlab_helpers.recipe import Recipe, Result
 
 FACTOR, ACCURACY, ROUNDS = 300, 0.78, 10  # of the open exercise
 
@@ -115,21 +115,21 @@ def one_turn(function: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]) -
     f"find settings without low rank with {FACTOR} times fewer bytes up and "
     f"{100 * ACCURACY:.0f}% accuracy"
 )
-def frugal(setup: CompressionSetup, spots: Sequence[Spot]) -> Verdict:
-    """Judge the settings and the spots of one run of `compression_run.play`."""
-    spots = list(spots)
-    if not isinstance(setup, CompressionSetup) or not spots or not isinstance(spots[-1], Spot):
-        return wrong("expected the settings, and the list of what `play` yields.")
-    last = spots[-1]
-    told = f"{last.factor:.0f} times fewer bytes, {last.accuracy:.1%} after {last.round} rounds"
-    if setup.keep == "lowrank":
+def frugal(recipe: Recipe, results: Sequence[Result]) -> Verdict:
+    """Judge the settings and the results of one run, as `recipe.run(task)` returns them."""
+    results = list(results)
+    if not isinstance(recipe, Recipe) or not results or not isinstance(results[-1], Result):
+        return wrong("expected the settings, and what `recipe.run(task)` returns.")
+    last = results[-1]
+    told = f"{last.factor:.0f} times fewer bytes, {last.score:.1%} after {last.round} rounds"
+    if recipe.keep == "lowrank":
         return wrong(f"{told}; but this time without low rank.")
-    if setup.partition != "iid":
-        return wrong(f"{told}; but clients are dealt {setup.partition!r}, not at random, 'iid'.")
+    if recipe.partition != "iid":
+        return wrong(f"{told}; but clients are dealt {recipe.partition!r}, not at random, 'iid'.")
     if last.round > ROUNDS:
         return wrong(f"{told}; {ROUNDS} rounds are allowed.")
     if last.factor < FACTOR:
         return wrong(f"{told}. Fewer bits a value, fewer values, or both?")
-    if last.accuracy < ACCURACY:
+    if last.score < ACCURACY:
         return wrong(f"{told}. Is anything lost for good? And what makes up for waiting?")
     return right(f"{told}.")

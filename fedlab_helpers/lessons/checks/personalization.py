@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, wrong
-from fedlab_helpers.lessons.panels.personal_run import Bars
+from fedlab_helpers.recipe import Result
 
 PAYS, MAY_LOSE = 0.05, 1  # gain of the open exercise, and clients that may lose
 
@@ -105,15 +105,19 @@ def gains(function: Callable[[Tensor, Tensor, Tensor], tuple[float, float]]) -> 
     f"find a run by two desks that gains {100 * PAYS:.0f} points while at most {MAY_LOSE} client "
     "loses"
 )
-def pays(bars: Bars) -> Verdict:
-    """Judge the last bars of `personal_run.play`."""
-    if not isinstance(bars, Bars):
-        return wrong(f"expected bars, the last that `play` yields; got {type(bars).__name__}.")
-    if set(bars.groups) != {"price desk", "service desk"}:
-        return wrong(f'partition stays "two_desks"; these clients are {sorted(set(bars.groups))}.')
-    if not bars.settled:
-        return wrong("this is not how the run ended; take the last bars that `play` yields.")
-    steps = [own - shared for own, shared in zip(bars.own, bars.shared, strict=True)]
+def pays(result: Result) -> Verdict:
+    """Judge the last result of a run."""
+    if not isinstance(result, Result) or not result.groups:
+        return wrong(
+            "expected the last result of a run with a personal method: `recipe.run(task)[-1]`."
+        )
+    if set(result.groups) != {"price desk", "service desk"}:
+        return wrong(
+            f'partition stays "two_desks"; these clients are {sorted(set(result.groups))}.'
+        )
+    if not result.settled:
+        return wrong("this is not how the run ended; take the last result.")
+    steps = [own - shared for own, shared in zip(result.own, result.shared, strict=True)]
     gain, below = sum(steps) / len(steps), sum(step < 0 for step in steps)
     told = f"{100 * gain:+.1f} points, {below} of {len(steps)} clients lose"
     if gain < PAYS or below > MAY_LOSE:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, wrong
-from fedlab_helpers.lessons.panels.comparison import Run
+from fedlab_helpers.lessons.runs import Run
 
 ATTACKERS, ROUNDS, STANDS = 0.3, 8, 0.75
 
@@ -142,7 +142,7 @@ def stands_attack(run: Run) -> Verdict:
     """Judge a run of `comparison.compare` by its last three rounds on validation reviews."""
     if not isinstance(run, Run):
         return wrong(f"expected a run, as in `made.runs[-1]`; got {type(run).__name__}.")
-    setup = run.setup
+    setup = run.recipe
     if (setup.attack, setup.attackers, setup.partition) != ("sign", ATTACKERS, "iid"):
         told = f"{setup.attack!r}, {setup.attackers} and {setup.partition!r}"
         return wrong(
@@ -150,7 +150,7 @@ def stands_attack(run: Run) -> Verdict:
         )
     if (setup.rounds, run.state) != (ROUNDS, "finished"):
         return wrong(f"expected {ROUNDS} rounds to the end; got {setup.rounds}, {run.state}.")
-    last = [point.accuracy for point in run.points[-3:]]
+    last = [result.score for result in run.results[-3:]]
     mean, told = sum(last) / 3, ", ".join(f"{accuracy:.1%}" for accuracy in last)
     if mean < STANDS:
         return wrong(

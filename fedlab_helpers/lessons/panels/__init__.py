@@ -1,18 +1,14 @@
 """Panels for notebooks: move a control, and a figure is drawn anew."""
 
-from fedlab_helpers.lessons.panels.compression_lab import CompressionLab
-from fedlab_helpers.lessons.panels.gradient import LONGEST, RADII, SCALES, GradientPanel
-from fedlab_helpers.lessons.panels.partition_explorer import PartitionExplorer
-from fedlab_helpers.lessons.panels.personal_lab import PersonalLab
-from fedlab_helpers.lessons.panels.strategy_lab import StrategyLab
+import lazy_loader
 
-__all__ = [
-    "LONGEST",
-    "RADII",
-    "SCALES",
-    "CompressionLab",
-    "GradientPanel",
-    "PartitionExplorer",
-    "PersonalLab",
-    "StrategyLab",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "compression_lab": ["CompressionLab"],
+        "gradient": ["LONGEST", "RADII", "SCALES", "GradientPanel"],
+        "partition_explorer": ["PartitionExplorer"],
+        "personal_lab": ["PersonalLab"],
+        "strategy_lab": ["StrategyLab"],
+    },
+)

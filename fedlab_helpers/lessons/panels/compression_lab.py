@@ -1,117 +1,90 @@
 """Fewer bytes, live: choose what is sent, and watch bytes and accuracy find their place."""
 
-import threading
+from dataclasses import replace
 
 import ipywidgets
 import pandas as pd
 
-from fedlab_helpers.lessons.panels.compression_run import (
-    AMOUNTS,
-    PARTITIONS,
-    WRITES,
-    CompressionSetup,
-    Spot,
-    feeds_back,
-    play,
-)
-from fedlab_helpers.lessons.panels.live import Live
-from fedlab_helpers.lessons.panels.parts import named, table_html
-from fedlab_helpers.lessons.plots.compression import HEIGHT, WIDTH, runs_plot
-from fedlab_helpers.lessons.words import text
+from fedlab_helpers.lessons import plots, runs
+from fedlab_helpers.lessons.panels.lab import Lab
+from fedlab_helpers.lessons.panels.parts import box, choice, slider, steps
+from fedlab_helpers.lessons.words import say
+from fedlab_helpers.recipe import KEEPS, WRITES, Recipe, feeds_back
 from fedlab_helpers.tasks.reviews.task import Task
 
-_LOOK = {
-    "style": {"description_width": "10em"},
-    "layout": ipywidgets.Layout(width="30em"),
+_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+AMOUNTS = {  # what is kept -> how much of it a slider offers
+    "topk": _SHARES,
+    "randomk": _SHARES,
+    "lowrank": (1, 2, 4, 8),
+    "sketch": (0.05, 0.1, 0.2, 0.5),
 }
+PARTITIONS = ("iid", "by_domain", "dirichlet")
+_SQUEEZE, _MOMENTUM = 19, 0.9
 
 
-class CompressionLab(Live):
+class CompressionLab(Lab):
     """Choose what of a change is sent and how, press Run, and watch a point move to its place.
 
-    `runs` holds each run's spots; one that was made before is shown at once.
+    `comparison` holds the runs; one that was made before is shown at once. What is not chosen here
+    is as in `usual`.
 
     Args:
-        task: the reviews; clients train on its training part, the model is evaluated on its
-            validation part.
+        task: clients train on its training part; models are evaluated on its validation part.
     """
 
+    usual = Recipe("rowwise", partition="iid", rounds=10, keep="everything", squeeze=_SQUEEZE)
+
     def __init__(self, task: Task):
-        self.task = task
-        self.runs: dict[CompressionSetup, tuple[Spot, ...]] = {}
-        self._setup = CompressionSetup()
-        self._prepare(WIDTH, HEIGHT)
+        self._prepare(task)
         self._make_controls()
         left = [self.keep, self._own, self.write, self.squeeze, self.feedback, self.momentum]
         right = [self.partition, self.rounds, self.seed]
         form = ipywidgets.HBox([ipywidgets.VBox(left), ipywidgets.VBox(right)])
         start = ipywidgets.HBox([self.run, self.stop])
-        hint = ipywidgets.Label(text("re_run"))
-        super().__init__([form, start, self.status, self.image, self.table, hint])
+        super().__init__([form, start, self.status, self.image, self.table, self.hint])
         self._say("compression_ready")
         self._draw()
 
     def _make_controls(self) -> None:
         """Make the controls of the settings."""
-        usual = CompressionSetup()
-
-        def choice(name, values):
-            return ipywidgets.Dropdown(
-                options=[(text(value), value) for value in values], value=getattr(usual, name),
-                description=text(name), **_LOOK,
-            )  # fmt: skip
-
-        def box(name):
-            return ipywidgets.Checkbox(getattr(usual, name), description=text(name), **_LOOK)
-
-        self.keep, self.write = choice("keep", AMOUNTS), choice("write", WRITES)
-        self.partition = choice("partition", PARTITIONS)
+        usual = self.usual
+        self.keep, self.write = (
+            choice("keep", KEEPS, usual.keep),
+            choice("write", WRITES, usual.write),
+        )
+        self.partition = choice("partition", PARTITIONS, usual.partition)
         self._own = ipywidgets.VBox()  # the slider of how much
-        self.squeeze, self.feedback, self.momentum = map(box, ("squeeze", "feedback", "momentum"))
-        whole = ipywidgets.IntSlider
-        self.rounds = whole(usual.rounds, min=1, max=40, description=text("rounds"), **_LOOK)
-        self.seed = whole(usual.seed, min=0, max=99, description=text("seed"), **_LOOK)
-        self.table = ipywidgets.HTML()
-        for name in ("keep", "write", "squeeze", "feedback", "momentum", "partition", "rounds"):
-            named(name, getattr(self, name))
-        named("seed", self.seed)
-        named("table", self.table)
+        self.squeeze = box("squeeze", bool(usual.squeeze))
+        self.feedback, self.momentum = box("feedback", False), box("momentum", False)
+        self.rounds = slider("rounds", usual.rounds, 1, 40)
+        self.seed = slider("seed", usual.seed, 0, 99)
         self.keep.observe(self._swap_amounts, "value")
         for control in (self.write, self.feedback):
             control.observe(self._follow, "value")
         self._swap_amounts()
 
     @property
-    def setup(self) -> CompressionSetup:
+    def recipe(self) -> Recipe:
         """The settings as the controls have them now."""
-        names = ("write", "squeeze", "feedback", "momentum", "partition", "rounds", "seed")
-        amount = self.amount.value if AMOUNTS[self.keep.value] else None
-        return CompressionSetup(
-            self.keep.value, amount, **{name: getattr(self, name).value for name in names}
+        names = ("keep", "write", "feedback", "partition", "rounds", "seed")
+        return replace(
+            self.usual,
+            amount=self.amount.value if self.keep.value in AMOUNTS else None,
+            squeeze=_SQUEEZE if self.squeeze.value else None,
+            momentum=_MOMENTUM if self.momentum.value else 0.0,
+            **{name: getattr(self, name).value for name in names},
         )
 
     def _swap_amounts(self, change: object = None) -> None:
         """Offer what there may be of the chosen kind."""
         kind = self.keep.value
-        rank = kind == "lowrank"
-        offered = [
-            (
-                text("amount_rank", amount=amount)
-                if rank
-                else text("amount_share", amount=100 * amount),
-                amount,
-            )
-            for amount in AMOUNTS[kind]
-        ]
-        self.amount = named(
+        offered = [(runs.amount(kind, value), value) for value in AMOUNTS.get(kind, ())]
+        self.amount = steps(
             "amount",
-            ipywidgets.SelectionSlider(
-                options=offered or [(text("amount_all"), 1.0)],
-                value=CompressionSetup(kind).amount or 1.0,
-                description=text("amount"),
-                disabled=not offered,
-                **_LOOK,
-            ),
+            offered or [(say("amount_all"), 1.0)],
+            KEEPS[kind] or 1.0,
+            disabled=not offered,
         )
         self._own.children = (self.amount,)
         self._follow()
@@ -121,61 +94,37 @@ class CompressionLab(Live):
         self.feedback.disabled = not feeds_back(self.keep.value, self.write.value)
         self.momentum.disabled = not (self.feedback.value and self.keep.value == "topk")
 
-    def _begin(self, button: ipywidgets.Button) -> None:
-        """Show these settings' run if it has been made, or else make it."""
-        if self._busy:
-            return self._say("busy")
-        self._setup = self.setup
-        if self._finished(self._setup):
-            self._draw()
-            return self._say("from_cache", names=self._setup.name)
-        self.runs[self._setup] = ()
-        self._start(self._play)
+    def _picture(self):
+        return plots.codecs(self.comparison.runs)
 
-    def _finished(self, setup: CompressionSetup) -> bool:
-        spots = self.runs.get(setup, ())
-        return bool(spots) and spots[-1].round == setup.rounds
+    def _called(self, run: runs.Run) -> str:
+        return runs.title(run.recipe)
 
-    def _play(self, stop: threading.Event) -> None:
-        setup = self._setup
-        for spot in play(setup, self.task, stop):
-            self.runs[setup] = (*self.runs[setup], spot)
-            self._news.set()
+    def _state(self, run: runs.Run) -> str:
+        told = {"round": run.last.round, "factor": run.last.factor} if run.last else {}
+        told = {"round": 0, "factor": 1, **told, "rounds": run.recipe.rounds}
+        return say("compression_round", name=self._called(run), **told)
 
-    def _draw(self) -> None:
-        # A copy: the thread that trains may add a run's spots meanwhile.
-        self.image.value = runs_plot(dict(self.runs))._repr_png_()
+    def _came_to(self, run: runs.Run) -> str:
+        if run.state != "finished":
+            return super()._came_to(run)
+        last, measure = run.last, self.comparison.measure.name
+        score = f"{last.score:.1%}" if measure == "accuracy" else f"{measure} {last.score:.3g}"
+        told = {"score": score, "kilobytes": last.kilobytes, "factor": last.factor}
+        return say("compression_done", name=self._called(run), **told)
 
-    def _progress(self) -> str:
-        spots = self.runs.get(self._setup)
-        return text(
-            "compression_round",
-            name=self._setup.name,
-            round=spots[-1].round if spots else 0,
-            rounds=self._setup.rounds,
-            factor=spots[-1].factor if spots else 1,
-        )
-
-    def _outcome(self) -> str:
-        if not self._finished(self._setup):
-            return text("compression_stopped", name=self._setup.name)
-        last = self.runs[self._setup][-1]
-        told = {"accuracy": last.accuracy, "kilobytes": last.kilobytes, "factor": last.factor}
-        return text("compression_done", name=self._setup.name, **told)
-
-    def _over(self) -> None:
-        """Show what each run has come to."""
-        rows = [
+    def _frame(self) -> pd.DataFrame:
+        """Return what each run has come to."""
+        return pd.DataFrame(
             {
-                "name": setup.name,
-                "partition": text(setup.partition),
-                "rounds": spots[-1].round,
-                "seed": setup.seed,
-                "final_accuracy": spots[-1].accuracy,
-                "kilobytes_up": spots[-1].kilobytes,
-                "factor": spots[-1].factor,
+                "name": self._called(run),
+                "partition": say(run.recipe.partition),
+                "rounds": run.last.round,
+                "seed": run.recipe.seed,
+                f"final_{self.comparison.measure.name}": run.last.score,
+                "kilobytes_up": run.last.kilobytes,
+                "factor": run.last.factor,
             }
-            for setup, spots in self.runs.items()
-            if spots
-        ]
-        self.table.value = table_html(pd.DataFrame(rows)) if rows else ""
+            for run in self.comparison.runs
+            if run.last and run.last.round
+        )

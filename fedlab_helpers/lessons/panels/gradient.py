@@ -6,9 +6,8 @@ import ipywidgets
 import numpy as np
 
 from fedlab_helpers.core.compute import numpy_rng
-from fedlab_helpers.lessons import numpy_rnn
-from fedlab_helpers.lessons.plots import basic
-from fedlab_helpers.lessons.words import text
+from fedlab_helpers.lessons import numpy_rnn, plots
+from fedlab_helpers.lessons.words import say
 
 RADII = np.linspace(0.25, 2.5, 46)
 SCALES = (0.0, 0.3, 1.0)
@@ -34,14 +33,14 @@ class GradientPanel(ipywidgets.VBox):
         self.radius = ipywidgets.SelectionSlider(
             options=[(f"{radius:.2f}", radius) for radius in RADII.tolist()],
             value=RADII.tolist()[15],
-            description=text("spectral_radius"),
+            description=say("spectral_radius"),
             **wide,
         )
-        self.steps = ipywidgets.IntSlider(20, 0, LONGEST, description=text("steps_back"), **wide)
+        self.steps = ipywidgets.IntSlider(20, 0, LONGEST, description=say("steps_back"), **wide)
         self.scale = ipywidgets.ToggleButtons(
             options=[f"{scale:g}" for scale in SCALES],
             value="1",
-            description=text("inputs_scale"),
+            description=say("inputs_scale"),
             style={"description_width": "11em", "button_width": "4em"},
             layout=wide["layout"],
         )
@@ -52,7 +51,7 @@ class GradientPanel(ipywidgets.VBox):
             control.add_class(name)
             control.observe(self._draw, "value")
         self.readout.add_class("fl-readout")
-        hint = ipywidgets.Label(text("re_run"))
+        hint = ipywidgets.Label(say("re_run"))
         super().__init__([*controls.values(), self.image, self.readout, hint])
         self._draw()
 
@@ -65,8 +64,8 @@ class GradientPanel(ipywidgets.VBox):
     def _draw(self, change: object = None) -> None:
         scale = float(self.scale.value)
         mark = self.steps.value, self.radius.value
-        self.image.value = basic.gradient_map(_lengths(scale), RADII, mark)._repr_png_()
-        self.readout.value = text(
+        self.image.value = plots.gradient_map(_lengths(scale), RADII, mark)._repr_png_()
+        self.readout.value = say(
             "gradient_readout",
             steps=self.steps.value,
             radius=self.radius.value,

@@ -1,147 +1,173 @@
-"""The settings of a federated run as a panel offers them, and what is wrong with a combination."""
+"""What the three labs share: settings in, a race of runs, a picture and a table of what came.
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+One thread runs, another draws, and the kernel stays free for the Stop button.
+"""
 
-from fedlab_helpers.core.compute import numpy_rng
-from fedlab_helpers.core.rounds import Plan, sample_cohort
-from fedlab_helpers.core.strategy import Strategy, require_cohort
-from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.lessons.words import text
-from fedlab_helpers.strategies import attacks
-from fedlab_helpers.strategies.attacks import STRENGTHS
-from fedlab_helpers.strategies.registry import STRATEGIES
-from fedlab_helpers.tasks.partition import Parts
-from fedlab_helpers.tasks.reviews.task import DEALS, Task
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from html import escape
 
-# Rates in the middle of those that strategies were tuned to: `studies.aggregation.CHOSEN`.
-LOCAL = {
-    "adam": LocalConfig(lr=2e-2),
-    "sgd": LocalConfig(lr=1.0, optimizer="sgd", max_grad_norm=None),
-}
+import ipywidgets
+import pandas as pd
+
+from fedlab_helpers.lessons.panels.parts import button, named, table_html
+from fedlab_helpers.lessons.plots.runs import SIZE, Picture
+from fedlab_helpers.lessons.runs import Comparison, Run, problem, race
+from fedlab_helpers.lessons.words import say
+from fedlab_helpers.personal.federation import Federation
+from fedlab_helpers.recipe import Recipe
+from fedlab_helpers.tasks.reviews.task import Task
+
+REDRAW = 0.3  # seconds between two drawings, at least
 
 
-@dataclass(frozen=True)
-class Setup:
-    """All that decides a run. What does not apply becomes None, so that equal runs are equal.
+class Lab(ipywidgets.VBox):
+    """A panel in which runs are made and compared; `comparison` holds them.
 
-    Args:
-        strategy: a name in `registry.STRATEGIES`.
-        parameters: its own, as a dictionary; those left out are as they were tuned.
-        server_rate: learning rate of the server's step; None: as it was tuned.
-        optimizer: of the clients, a name in `LOCAL`.
-        lr: the clients' learning rate; None: as in `LOCAL`.
-        epochs: local epochs a round.
-        partition: how reviews are dealt to clients, a name in `task.DEALS`.
-        alpha: of a Dirichlet partition; the smaller, the more clients differ.
-        clients: how many.
-        cohort: how many of them train in each round.
-        attackers: share of the clients that are hostile.
-        attack: what those do, a name in `attacks.STRENGTHS`.
-        rounds: how many.
-        seed: decides the first weights, the partition, the cohorts and the attackers.
-
-    Raises:
-        ValueError: a name is not among those.
+    One race goes on at a time: begun in one panel, it ends that of another. A lab says in `recipe`
+    what its controls say together, in `_picture` and `_frame` what is drawn, in `_state` and
+    `_came_to` what is said of a run.
     """
 
-    strategy: str = "fedavg"
-    parameters: Any = ()
-    server_rate: float | None = None
-    optimizer: str = "adam"
-    lr: float | None = None
-    epochs: int = 1
-    partition: str = "dirichlet"
-    alpha: float | None = 0.5
-    clients: int = 20
-    cohort: int = 10
-    attackers: float = 0.0
-    attack: str | None = "sign"
-    rounds: int = 15
-    seed: int = 0
+    _stop = threading.Event()  # of a panel that could not be made, which python closes, too
+    _latest: "tuple[threading.Thread, threading.Event] | None" = None  # of all panels
 
-    def __post_init__(self):
-        _require_names(self)
-        offer, given = STRATEGIES[self.strategy], dict(self.parameters)
-        own = {parameter.name: parameter.default for parameter in offer.parameters}
-        if odd := sorted(given.keys() - own.keys()):
-            raise ValueError(f"parameters: got {odd}, {self.strategy} has {sorted(own)}")
-        rate = offer.server_rate if self.server_rate is None else self.server_rate
-        settled = {
-            "parameters": tuple((own | given).items()),
-            "server_rate": None if offer.server_rate is None else rate,
-            "lr": LOCAL[self.optimizer].lr if self.lr is None else self.lr,
-            "alpha": self.alpha if DEALS[self.partition].uses_alpha else None,
-            "attack": self.attack if self.attackers else None,
-        }
-        for name, value in settled.items():
-            object.__setattr__(self, name, value)
+    def _prepare(self, task: Task, comparison: Comparison | None = None) -> None:
+        """Make what every lab has. Raises ValueError: the runs were made on another task."""
+        self.task, self.comparison = task, comparison or Comparison(task)
+        self.comparison.require(task)
+        self.lined_up: list[Recipe] = []  # what Run is to run; nothing: the settings as they are
+        self._racers: Sequence[Recipe] = ()
+        self._trained: dict[Recipe, list[int]] = {}
+        self._federations: dict[Recipe, Federation] = {}
+        self._news, self._stop = threading.Event(), threading.Event()
+        self._busy = False  # the thread goes on for a moment after its work is over
+        self._thread: threading.Thread | None = None
+        self.run = button("run", self._begin, tooltip=say("run_help"), button_style="primary")
+        self.stop = button("stop", self._halt, disabled=True)
+        self.status = named("status", ipywidgets.HTML(say("ready")))
+        width, height = (round(100 * inches) for inches in SIZE)
+        self.image = named("image", ipywidgets.Image(format="png", width=width, height=height))
+        self.table = named("table", ipywidgets.HTML())
+        self.hint = ipywidgets.Label(say("re_run"))
 
     @property
-    def name(self) -> str:
-        """What a reader calls the strategy, with its own parameters."""
-        own = self.settings()["parameters"]
-        return text(self.strategy) + (f" ({own})" if own else "")
+    def recipe(self) -> Recipe:
+        """The settings as the controls have them now."""
+        raise NotImplementedError
 
-    def settings(self) -> dict[str, Any]:
-        """Return each setting by its name, the parameters as one string."""
-        own = ", ".join(f"{name}={value:g}" for name, value in self.parameters)
-        return asdict(self) | {"parameters": own}
+    def _picture(self) -> Picture:
+        """Return the figure of the runs as they stand now."""
+        raise NotImplementedError
 
-    def make(self) -> Strategy:
-        """Return the strategy. Raises ValueError: a parameter is out of range."""
-        # A client's rate is known to the strategy whose step depends on it.
-        more = {"lr": self.lr} if self.strategy == "qfedavg" else {}
-        strategy = STRATEGIES[self.strategy].make(**dict(self.parameters), **more)
-        if self.server_rate is None:
-            return strategy
-        return replace(strategy, step=replace(strategy.step, lr=self.server_rate))
+    def _frame(self) -> pd.DataFrame:
+        """Return the table of the runs as they stand now."""
+        raise NotImplementedError
 
-    def plan(self) -> Plan:
-        """Return the plan. Raises ValueError: a number is out of range."""
-        local = replace(LOCAL[self.optimizer], lr=self.lr, epochs=self.epochs)
-        return Plan(self.rounds, self.cohort, local, self.seed)
+    def _state(self, run: Run) -> str:
+        """Return where a run stands that goes on."""
+        raise NotImplementedError
 
-    def hostile(self) -> tuple[int, ...]:
-        """Return the clients that attack. Raises ValueError: the share is not in [0, 1]."""
-        return attacks.choose(self.clients, self.attackers, numpy_rng(self.seed, "attackers"))
+    def _called(self, run: Run) -> str:
+        """Return the name by which the panel speaks of a run."""
+        return run.name
 
-    def deal(self, task: Task) -> Parts:
-        """Return each client's indices. Raises ValueError: they cannot be dealt like that."""
-        rng = numpy_rng(self.seed, "partition")
-        return task.deal(self.partition, self.clients, rng, self.alpha)
+    def _came_to(self, run: Run) -> str:
+        """Return what a run came to."""
+        key = "outcome_why" if run.why else "outcome"
+        return say(key, name=self._called(run), state=say(run.state), why=run.why)
 
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until the race is over, or for so long."""
+        if self._thread:
+            self._thread.join(seconds)
 
-def _require_names(setup: Setup) -> None:
-    known = {"strategy": STRATEGIES, "optimizer": LOCAL, "partition": DEALS}
-    if setup.attackers:
-        known["attack"] = STRENGTHS
-    for name, names in known.items():
-        if (value := getattr(setup, name)) not in names:
-            raise ValueError(f"{name}: got {value!r}, expected one of {sorted(names)}")
+    def close(self) -> None:
+        """End the race, and take the panel away."""
+        self._stop.set()
+        super().close()
 
+    def _begin(self, button: ipywidgets.Button) -> None:
+        """Race what is chosen, in a thread of its own; what has been run is shown at once."""
+        if self._busy:
+            return self._say("busy")
+        chosen = self.lined_up or [self.recipe]
+        # Dealing people with their own test reviews takes a while: the run itself says what fails.
+        wrong = [problem(recipe, self.task) for recipe in chosen if not recipe.method]
+        if any(wrong):
+            return self._say("not_run", why=next(filter(None, wrong)))
+        self._racers, self.lined_up = chosen, []
+        self._trained = {recipe: [] for recipe in self.comparison.begin(chosen)}
+        names = "; ".join(self._called(run) for run in self._racing())
+        if not self._trained:
+            self._draw()
+            return self._say("from_cache", names=names)
+        self._say("starting", names=names)
+        self._busy = self.run.disabled = True
+        self.stop.disabled = False
+        before, self._stop = Lab._latest, threading.Event()
+        self._thread = threading.Thread(target=self._work, args=(before,), daemon=True)
+        Lab._latest = self._thread, self._stop
+        self._thread.start()
 
-def problem(setup: Setup, task: Task) -> str | None:
-    """Return why these settings cannot be run, in words for a learner; None if they can."""
-    trials = {
-        "bad_partition": lambda: setup.deal(task),
-        "bad_plan": lambda: sample_cohort(setup.plan(), 1, setup.clients),
-        "bad_strategy": setup.make,
-        "bad_cohort": lambda: require_cohort(setup.make().combine, setup.cohort),
-        "bad_attackers": setup.hostile,
-    }
-    for key, trial in trials.items():
+    def _halt(self, button: ipywidgets.Button) -> None:
+        self._stop.set()
+
+    def _racing(self) -> list[Run]:
+        return [run for run in self.comparison.runs if run.recipe in self._racers]
+
+    def _work(self, before: tuple[threading.Thread, threading.Event] | None) -> None:
+        """Let the race go on in one thread, once that of another panel has ended, and draw it."""
         try:
-            trial()
-        except ValueError as error:
-            return text(key, why=error)
-    if setup.attackers and not setup.hostile():
-        return text("no_attackers", share=setup.attackers, clients=setup.clients)
-    return None
+            if before:
+                before[1].set()
+                before[0].join()
+            with ThreadPoolExecutor(1) as pool:
+                try:
+                    self._watch(pool.submit(self._race))
+                finally:
+                    self._stop.set()  # the race must not go on where nobody watches it
+            self._say("ended", outcomes="; ".join(map(self._came_to, self._racing())))
+        except Exception as error:
+            self._say("error", why=f"{type(error).__name__}: {error}")
+        finally:
+            self._busy, self.run.disabled, self.stop.disabled = False, False, True
+            self.comparison.abandon()
+            self._tabulate()
 
+    def _race(self) -> None:
+        racing = list(self._trained), self.task, self._stop, self._tick, self._federations
+        for recipe, news in race(*racing):
+            self._trained[recipe] = []
+            self.comparison.take(recipe, news)
+            self._news.set()
 
-def advice(setup: Setup) -> str | None:
-    """Return what to know of a combination that runs, but not as its theory has it."""
-    if STRATEGIES[setup.strategy].for_sgd and setup.optimizer != "sgd":
-        return text("made_for_sgd", strategy=text(setup.strategy))
-    return None
+    def _tick(self, recipe: Recipe, client: int) -> None:
+        self._trained[recipe].append(client)
+        self._news.set()
+
+    def _watch(self, working: Future) -> None:
+        """Draw whatever is new, until the race is over; raise what it raised."""
+        over = False
+        while not over:
+            self._news.wait(REDRAW)
+            over = working.done()
+            if self._news.is_set() or over:
+                self._news.clear()
+                self._draw()
+                going = (run for run in self._racing() if run.state == "running")
+                self._say("racing", progress="; ".join(map(self._state, going)))
+            wait([working], REDRAW)
+        working.result()
+
+    def _draw(self) -> None:
+        self.image.value = self._picture()._repr_png_()
+        self._tabulate()
+
+    def _tabulate(self, change: object = None) -> None:
+        frame = self._frame()
+        self.table.value = "" if frame.empty else table_html(frame)
+
+    def _say(self, key: str, **values: object) -> None:
+        self.status.value = escape(say(key, **values))

@@ -3,15 +3,14 @@
 import ipywidgets
 
 from fedlab_helpers.core.compute import numpy_rng
-from fedlab_helpers.lessons.panels.parts import powers
-from fedlab_helpers.lessons.plots.basic import Picture
-from fedlab_helpers.lessons.plots.partitions import partition_map
-from fedlab_helpers.lessons.words import text
+from fedlab_helpers.lessons import plots
+from fedlab_helpers.lessons.panels.parts import choice, powers, slider
+from fedlab_helpers.lessons.words import say
 from fedlab_helpers.tasks import partition
 from fedlab_helpers.tasks.reviews.task import DEALS, Task
 
 
-def dealt(task: Task, kind: str, clients: int, alpha: float, seed: int) -> tuple[Picture, str]:
+def dealt(task: Task, kind: str, clients: int, alpha: float, seed: int) -> tuple[object, str]:
     """Return the picture of a partition, and a sentence on it.
 
     Raises:
@@ -20,14 +19,9 @@ def dealt(task: Task, kind: str, clients: int, alpha: float, seed: int) -> tuple
     parts = task.deal(kind, clients, numpy_rng(seed, "partition"), alpha)
     table = partition.describe(parts, task.train.labels, task.domains)
     onesided = table.filter(regex="^label [^d]").max(axis=1) >= 0.95
-    sentence = text(
-        "partition_readout",
-        clients=clients,
-        smallest=table["size"].min(),
-        largest=table["size"].max(),
-        onesided=int(onesided.sum()),
-    )
-    return partition_map(table), sentence
+    sizes = {"smallest": table["size"].min(), "largest": table["size"].max()}
+    sentence = say("partition_readout", clients=clients, onesided=int(onesided.sum()), **sizes)
+    return plots.partition_map(table, getattr(task, "classes", None)), sentence
 
 
 class PartitionExplorer(ipywidgets.VBox):
@@ -42,27 +36,18 @@ class PartitionExplorer(ipywidgets.VBox):
 
     def __init__(self, task: Task):
         self.task = task
-        wide = {"style": {"description_width": "11em"}, "layout": ipywidgets.Layout(width="34em")}
-        self.kind = ipywidgets.Dropdown(
-            options=[(text(kind), kind) for kind in DEALS],
-            value="dirichlet",
-            description=text("partition_kind"),
-            **wide,
-        )
-        self.alpha = powers(0.5, 0.01, 100.0, description=text("partition_alpha"), **wide)
-        self.clients = ipywidgets.IntSlider(
-            20, 2, 100, description=text("partition_clients"), **wide
-        )
-        self.seed = ipywidgets.IntSlider(0, 0, 9, description=text("partition_seed"), **wide)
+        self.kind = choice("explorer_kind", DEALS, "dirichlet")
+        self.alpha = powers("explorer_alpha", 0.5, 0.01, 100.0)
+        self.clients = slider("explorer_clients", 20, 2, 100)
+        self.seed = slider("explorer_seed", 0, 0, 9)
         self.image = ipywidgets.Image(format="png", width=640)
         self.readout = ipywidgets.Label()
         self.readout.add_class("fl-readout")
-        controls = {"kind": self.kind, "alpha": self.alpha, "clients": self.clients}
-        for name, control in {**controls, "seed": self.seed}.items():
-            control.add_class(f"fl-explorer-{name}")
+        controls = [self.kind, self.alpha, self.clients, self.seed]
+        for control in controls:
             control.observe(self._draw, "value")
-        hint = ipywidgets.Label(text("re_run"))
-        super().__init__([*controls.values(), self.seed, self.image, self.readout, hint])
+        hint = ipywidgets.Label(say("re_run"))
+        super().__init__([*controls, self.image, self.readout, hint])
         self._draw()
 
     def _draw(self, change: object = None) -> None:
@@ -71,6 +56,6 @@ class PartitionExplorer(ipywidgets.VBox):
         try:
             picture, sentence = dealt(self.task, *settings)
         except ValueError as error:
-            self.readout.value = text("partition_refused", why=error)
+            self.readout.value = say("partition_refused", why=error)
             return
         self.image.value, self.readout.value = picture._repr_png_(), sentence

@@ -1,13 +1,14 @@
 """What panels are made of: controls that a driver finds by their class, and tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import ceil, floor, log10
 
 import ipywidgets
 import pandas as pd
 
-from fedlab_helpers.lessons.words import text
+from fedlab_helpers.lessons.words import say
 
+LOOK = {"style": {"description_width": "12em"}, "layout": ipywidgets.Layout(width="31em")}
 _FORMATS = {
     "final_accuracy": "{:.1%}",
     "best_accuracy": "{:.1%}",
@@ -32,31 +33,60 @@ def button(
     name: str, pressed: Callable[[ipywidgets.Button], None], **options: object
 ) -> ipywidgets.Button:
     """Return a button that calls `pressed` with itself."""
-    made = ipywidgets.Button(description=text(name), **options)
+    made = ipywidgets.Button(description=say(name), **options)
     made.on_click(pressed)
     return named(name, made)
 
 
-def powers(
-    default: float, low: float, high: float, **options: object
-) -> ipywidgets.SelectionSlider:
+def choice(name: str, values: Iterable[str], value: str) -> ipywidgets.Dropdown:
+    """Return a menu of values, each called as `words` has it."""
+    options = [(say(key), key) for key in values]
+    return named(
+        name, ipywidgets.Dropdown(options=options, value=value, description=say(name), **LOOK)
+    )
+
+
+def box(name: str, value: bool) -> ipywidgets.Checkbox:
+    """Return a box to tick."""
+    return named(name, ipywidgets.Checkbox(value, description=say(name), **LOOK))
+
+
+def slider(name: str, default: float, low: float, high: float, form: str = ".2f"):
+    """Return a slider over whole numbers, if `default` is one, or over numbers."""
+    options = {"min": low, "max": high, "description": say(name), **LOOK}
+    if isinstance(default, int):
+        return named(name, ipywidgets.IntSlider(default, **options))
+    step = 0.05 if high <= 1 else 0.1
+    return named(name, ipywidgets.FloatSlider(default, step=step, readout_format=form, **options))
+
+
+def powers(name: str, default: float, low: float, high: float) -> ipywidgets.SelectionSlider:
     """Return a slider over 1, 2, 3 and 5 times the powers of ten, from `low` to `high`.
 
     A slider over all numbers, on a logarithmic scale, rounds the value that it is given.
     """
     exponents = range(floor(log10(low)), ceil(log10(high)) + 1)
     values = [float(f"{digit}e{exponent}") for exponent in exponents for digit in (1, 2, 3, 5)]
-    shown = [(f"{value:g}", value) for value in values if low <= value <= high]
-    return ipywidgets.SelectionSlider(options=shown, value=default, **options)
+    return steps(name, [(f"{v:g}", v) for v in values if low <= v <= high], default)
+
+
+def steps(
+    name: str, options: list[tuple[str, float]], value: float, said: str = "", **more: object
+) -> ipywidgets.SelectionSlider:
+    """Return a slider over these values, each with what is shown for it, described by `said`."""
+    made = ipywidgets.SelectionSlider(
+        options=options, value=value, description=said or say(name), **LOOK, **more
+    )
+    return named(name, made)
 
 
 def table_html(table: pd.DataFrame) -> str:
     """Return a comparison's table as a page shows it; a dash where there is no value."""
     shown = table.astype(object)
-    for name, form in _FORMATS.items():
-        if name in shown:
-            shown[name] = ["–" if pd.isna(v) else form.format(v) for v in table[name]]
-    page = shown.rename(columns=text).to_html(index=False, border=0, justify="left")
+    for name in shown:
+        form = _FORMATS.get(name, "{:.3g}" if table[name].dtype.kind == "f" else "{}")
+        shown[name] = ["–" if pd.isna(v) else form.format(v) for v in table[name]]
+    page = shown.rename(columns=say).to_html(index=False, border=0, justify="left")
     for cell in ("th", "td"):
         page = page.replace(f"<{cell}>", f'<{cell} style="padding-right: 1em">')
     return f'<div style="font-size: 90%; line-height: 1.3; overflow-x: auto">{page}</div>'

@@ -1,41 +1,36 @@
-"""The controls of a federated run: every setting of `lab.Setup`, described in words."""
+"""The controls of a federated run: settings of a `Recipe`, described in words."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import ipywidgets
 
-from fedlab_helpers.lessons.panels.lab import LOCAL, Setup
-from fedlab_helpers.lessons.panels.parts import named, powers
-from fedlab_helpers.lessons.words import text
+from fedlab_helpers.lessons.panels.parts import choice, powers, slider
+from fedlab_helpers.lessons.words import say
+from fedlab_helpers.recipe import LOCAL, STRATEGIES, Recipe
 from fedlab_helpers.strategies.attacks import STRENGTHS
-from fedlab_helpers.strategies.registry import STRATEGIES, Parameter
+from fedlab_helpers.strategies.registry import Parameter
 from fedlab_helpers.tasks.reviews.task import DEALS
-
-_LOOK = {
-    "style": {"description_width": "12em"},
-    "layout": ipywidgets.Layout(width="31em"),
-}
 
 
 class SettingsForm(ipywidgets.HBox):
-    """Two columns of controls, each named like its setting; `setup` is what they say together."""
+    """Two columns of controls, each named like its setting; `recipe` is what they say together."""
 
     def __init__(self):
-        start = Setup()
-        self.strategy = _choice("strategy", STRATEGIES, start.strategy)
+        start = Recipe()
+        self.strategy = choice("strategy", STRATEGIES, start.strategy)
         self.parameters: dict[str, ipywidgets.Widget] = {}
-        self.server_rate = _powers("server_rate", 1.0, 1e-3, 10)
-        self.optimizer = _choice("optimizer", LOCAL, start.optimizer)
-        self.lr = _powers("lr", start.lr, 1e-4, 10)
-        self.epochs = _slider("epochs", start.epochs, 1, 10)
-        self.rounds = _slider("rounds", start.rounds, 1, 100)
-        self.seed = _slider("seed", start.seed, 0, 99)
-        self.partition = _choice("partition", DEALS, start.partition)
-        self.alpha = _powers("alpha", start.alpha, 1e-2, 1e2)
-        self.clients = _slider("clients", start.clients, 1, 200)
-        self.cohort = _slider("cohort", start.cohort, 1, 50)
-        self.attackers = _slider("attackers", start.attackers, 0, 0.5, ".0%")
-        self.attack = _choice("attack", STRENGTHS, "sign")
+        self.server_rate = powers("server_rate", 1.0, 1e-3, 10)
+        self.optimizer = choice("optimizer", LOCAL, start.optimizer)
+        self.lr = powers("lr", start.lr, 1e-4, 10)
+        self.epochs = slider("epochs", start.epochs, 1, 10)
+        self.rounds = slider("rounds", start.rounds, 1, 100)
+        self.seed = slider("seed", start.seed, 0, 99)
+        self.partition = choice("partition", DEALS, start.partition)
+        self.alpha = powers("alpha", start.alpha, 1e-2, 1e2)
+        self.clients = slider("clients", start.clients, 1, 200)
+        self.cohort = slider("cohort", start.cohort, 1, 50)
+        self.attackers = slider("attackers", start.attackers, 0, 0.5, ".0%")
+        self.attack = choice("attack", STRENGTHS, "sign")
         self._own = ipywidgets.VBox()
         self._changed = lambda: None
         left = [self.strategy, self._own, self.server_rate, self.optimizer, self.lr, self.epochs]
@@ -51,11 +46,11 @@ class SettingsForm(ipywidgets.HBox):
         self._follow()
 
     @property
-    def setup(self) -> Setup:
+    def recipe(self) -> Recipe:
         """The settings as the controls have them now."""
-        return Setup(
+        return Recipe(
             self.strategy.value,
-            {name: _short(slider.value) for name, slider in self.parameters.items()},
+            {name: _short(control.value) for name, control in self.parameters.items()},
             self.server_rate.value,
             self.optimizer.value,
             self.lr.value,
@@ -77,13 +72,13 @@ class SettingsForm(ipywidgets.HBox):
 
     def _swap_parameters(self, change: object = None) -> None:
         """Show the sliders of the chosen strategy, each where it is worth beginning."""
-        offer = STRATEGIES[self.strategy.value]
-        self.parameters = {p.name: _own_slider(p) for p in offer.parameters}
-        for slider in self.parameters.values():
-            slider.observe(self._follow, "value")
-        none = ipywidgets.Label(text("no_parameters"))
+        entry = STRATEGIES[self.strategy.value]
+        self.parameters = {p.name: _own_slider(p) for p in entry.parameters}
+        for control in self.parameters.values():
+            control.observe(self._follow, "value")
+        none = ipywidgets.Label(say("no_parameters"))
         self._own.children = tuple(self.parameters.values()) or (none,)
-        self.server_rate.value = offer.server_rate or 1.0
+        self.server_rate.value = entry.server_rate or 1.0
 
     def _reset_rate(self, change: object = None) -> None:
         """Begin at the rate of the chosen optimiser: theirs are of different sizes."""
@@ -99,34 +94,15 @@ class SettingsForm(ipywidgets.HBox):
         for name, used in applies.items():
             control = getattr(self, name)
             control.disabled = not used
-            control.description = text(name) if used else text("unused", control=text(name))
+            control.description = say(name) if used else say("unused", control=say(name))
         self._changed()
 
 
-def _choice(name: str, values: Iterable[str], value: str) -> ipywidgets.Dropdown:
-    options = [(text(key), key) for key in values]
-    control = ipywidgets.Dropdown(options=options, value=value, description=text(name), **_LOOK)
-    return named(name, control)
-
-
-def _slider(name: str, default: float, low: float, high: float, form: str = ".2f"):
-    """Return a slider over whole numbers, or over numbers."""
-    options = {"min": low, "max": high, "description": text(name), **_LOOK}
-    if isinstance(default, int):
-        return named(name, ipywidgets.IntSlider(default, **options))
-    step = 0.05 if high <= 1 else 0.1
-    return named(name, ipywidgets.FloatSlider(default, step=step, readout_format=form, **options))
-
-
-def _powers(name: str, default: float, low: float, high: float) -> ipywidgets.SelectionSlider:
-    return named(name, powers(default, low, high, description=text(name), **_LOOK))
-
-
 def _own_slider(parameter: Parameter) -> ipywidgets.Widget:
-    kind = _powers if parameter.log else _slider
-    slider = kind(f"parameter_{parameter.name}", parameter.default, parameter.low, parameter.high)
-    slider.description = text("parameter", name=parameter.name)
-    return slider
+    kind = powers if parameter.log else slider
+    made = kind(f"parameter_{parameter.name}", parameter.default, parameter.low, parameter.high)
+    made.description = say("parameter", name=parameter.name)
+    return made
 
 
 def _short(value: float) -> float:

@@ -8,6 +8,6 @@ from fedlab_helpers.lessons.words.strategy_lab import STRATEGY_LAB
 ENGLISH = FIGURES | STRATEGY_LAB | PERSONALIZATION | COMPRESSION
 
 
-def text(key: str, **values: object) -> str:
+def say(key: str, **values: object) -> str:
     """Return what a figure shows for `key`; a key that is not in the table is shown as it is."""
-    return ENGLISH.get(key, key).format(**values)
+    return ENGLISH[key].format(**values) if key in ENGLISH else key

@@ -29,10 +29,9 @@ COMPRESSION = {
     "compression_ready": "Choose what is sent, and press Run. Begin with every value in 32 bits.",
     "compression_round": "{name}: round {round} of {rounds}, {factor:.0f} times fewer bytes up",
     "compression_done": (
-        "{name}: {accuracy:.1%} with {kilobytes:.3g} kB a client and round, "
+        "{name}: {score} with {kilobytes:.3g} kB a client and round, "
         "{factor:.0f} times fewer than dense"
     ),
-    "compression_stopped": "{name}: stopped",
     "factor": "times fewer bytes up than dense float32",
     "final_validation": "accuracy (validation)",
     "kilobytes_up": "kB a client and round",

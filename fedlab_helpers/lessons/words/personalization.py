@@ -44,7 +44,6 @@ PERSONALIZATION = {
     "personal_round": "{name}: the shared model after round {round}",
     "personal_client": "{name}: round {round}, client {client} of {clients}",
     "personal_done": "{name}: {gain:+.1f} points on average; {below} of {clients} clients lose",
-    "personal_stopped": "{name}: stopped",
     "better_off": "own model, better",
     "worse_off": "own model, worse",
     "shared_model": "shared model",

@@ -44,13 +44,19 @@ STRATEGY_LAB = {
     "epochs": "local epochs",
     "partition": "reviews are dealt",
     "alpha": "alpha",
-    "alpha_help": "the smaller, the more the clients differ",
     "clients": "clients",
     "cohort": "cohort of a round",
     "attackers": "share of attackers",
     "attack": "their attack",
     "rounds": "rounds",
     "seed": "seed",
+    "cell": "cell",
+    "pooling": "pooling",
+    "embedding": "length of word vectors",
+    "hidden": "size of the recurrent state",
+    "dropout": "dropout",
+    "dense": "every value, dense",
+    "touched_rows": "touched rows",
     "target": "target accuracy",
     "parameter": "its {name}",
     "no_parameters": "This strategy has no parameter of its own.",
@@ -68,6 +74,7 @@ STRATEGY_LAB = {
     "lined_up": "Lined up: {names}. (The same settings again: taken out.)",
     "racing": "Running: {progress}.",
     "racer": "{name}, round {round} of {rounds}, clients trained: {trained} of {cohort}",
+    "starting": "Starting: {names}.",
     "ended": "Done: {outcomes}.",
     "outcome": "{name}, {state}",
     "outcome_why": "{name}, {state} ({why})",
@@ -76,6 +83,7 @@ STRATEGY_LAB = {
     "busy": "A race is still running: press Stop first.",
     "error": "Something went wrong: {why}",
     "saved": "{count} runs saved as {file}.",
+    "saved_beside": "{count} runs saved as {file}: {asked} was there before, and stays.",
     "nothing_to_save": "There is no run to save yet.",
     "name": "run",
     "differs": "where they differ",
@@ -84,6 +92,7 @@ STRATEGY_LAB = {
     "best_accuracy": "best accuracy",
     "rounds_to_target": "rounds to target",
     "megabytes_to_target": "MB to target",
+    "on_validation": "{what} (validation)",
     "race_accuracy": "accuracy (validation)",
     "race_loss": "loss (validation, nats)",
     "race_total_megabytes": "megabytes, both ways",
@@ -102,11 +111,9 @@ STRATEGY_LAB = {
         "The strategy cannot work with a cohort of this size; choose a larger cohort or smaller "
         "parameters. ({why})"
     ),
-    "bad_attackers": "The share of attackers must be from 0 to 1. ({why})",
-    "no_attackers": (
-        "{share:.0%} of {clients} clients is less than one: nobody would attack. Choose a larger "
-        "share or more clients, or 0."
-    ),
+    "bad_attackers": "The share of attackers must be from 0 to 1, or at least one client. ({why})",
+    "bad_codec": "What is sent of a change is out of range. ({why})",
+    "bad_model": "A size of the model is out of range. ({why})",
     "made_for_sgd": (
         "{strategy} was made for clients that train with plain SGD; with Adam its formula is a "
         "rule of thumb. Set “clients train with” to plain SGD to see it as it was meant."

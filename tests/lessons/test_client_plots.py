@@ -1,9 +1,15 @@
-"""The map of a partition shows the numbers of its table."""
+"""Figures of clients: what they hold, how unlike they are, who gains."""
 
 import numpy as np
 import pytest
 
-from fedlab_helpers.lessons.plots.partitions import client_dots, cosine_maps, partition_map
+from fedlab_helpers.lessons.plots import (
+    client_bars,
+    client_dots,
+    cosine_maps,
+    partition_map,
+    slopes,
+)
 from fedlab_helpers.tasks import partition
 
 LABELS = np.array([0, 0, 1, 1, 1, 1])
@@ -56,3 +62,36 @@ def test_clients_are_drawn_from_the_worst_to_the_best():
     assert axes.lines[0].get_ydata().tolist() == [0.1, 0.5, 0.9]
     assert axes.lines[0].get_marker() != axes.lines[1].get_marker()
     assert [label.get_text() for label in axes.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_bars_show_who_gains_and_who_loses_beside_their_own_kind():
+    groups = ("hotel", "book", "hotel")
+    (axes,) = client_bars((0.8, 0.7, 0.6), (0.9, 0.6), groups, "so far").axes
+    drawn = [container[0] for container in axes.containers]  # the book first
+    assert [bar.get_y() + bar.get_height() for bar in drawn] == pytest.approx([0.6, 0.9])
+    assert [bar.get_hatch() for bar in drawn] == ["///", ""]
+    assert [bar.get_x() + bar.get_width() / 2 for bar in drawn] == pytest.approx([0, 1])
+    assert list(axes.lines[0].get_ydata()) == [0.7, 0.8, 0.6]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["book", "hotel"]
+    assert axes.get_xticks().tolist() == [0, 1.5]
+    assert axes.get_title() == "so far"
+
+
+def test_a_client_below_the_floor_is_drawn():
+    (axes,) = client_bars((0.1, 0.9), (0.3,), ("a", "b")).axes
+    assert axes.get_ylim()[0] == 0.1
+    assert axes.containers[0][0].get_height() == pytest.approx(0.2)
+
+
+def test_slopes_go_from_shared_to_own_in_panes_by_group():
+    panes = slopes((0.8, 0.7, 0.6), (0.9, 0.6, 0.6), ("hotel", "book", "hotel"), "who").axes
+    assert [axes.get_title() for axes in panes] == ["hotel", "book"]
+    drawn = [[line.get_ydata().tolist() for line in axes.lines] for axes in panes]
+    assert drawn == [[[0.8, 0.9], [0.6, 0.6]], [[0.7, 0.6]]]
+
+
+def test_classes_and_domains_are_called_as_the_data_call_them():
+    table = partition.describe(PARTS, LABELS, ["run" if d == "book" else "{x}" for d in DOMAINS])
+    _, labels, domains, _ = partition_map(table, ("差评", "好评")).axes
+    assert [label.get_text() for label in labels.get_yticklabels()] == ["差评", "好评"]
+    assert {label.get_text() for label in domains.get_yticklabels()} == {"run", "{x}"}

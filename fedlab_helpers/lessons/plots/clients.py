@@ -1,0 +1,205 @@
+"""Figures of clients: who holds what, how unlike it makes updates, who gains and who pays."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from fedlab_helpers.lessons.plots.runs import COLOURS, SIZE, Picture, bare, figure
+from fedlab_helpers.lessons.words import say
+
+BETTER, WORSE = COLOURS[0], COLOURS[1]
+FLOOR = 0.4  # where bars begin, or lower where one is
+
+
+def class_names(labels: Sequence[object], classes: Sequence[str] | None = None) -> list[str]:
+    """Return what labels 0, 1, … are called: as the task names them, or negative and positive."""
+    if classes is None:
+        return [say(str(label)) for label in labels]
+    return [str(classes[int(label)]) for label in labels]
+
+
+def partition_map(table: pd.DataFrame, classes: Sequence[str] | None = None) -> Picture:
+    """Return a heat map of what each client holds, under bars of how much.
+
+    Args:
+        table: from `partition.describe`: a column for each client, from left to right; a row for
+            each label and, if they were described, each domain, darker where its share is larger.
+            The title names the mean Jensen-Shannon divergences, in bits.
+        classes: names of the labels; None: negative and positive.
+    """
+    kinds = [kind for kind in ("label", "domain") if f"{kind} divergence" in table]
+    rows = {
+        kind: [c for c in table if c.startswith(f"{kind} ") and c != f"{kind} divergence"]
+        for kind in kinds
+    }
+    heights = [1.2, *(0.45 * len(names) for names in rows.values())]
+    # Margins by hand: an automatic layout draws everything twice, and a slider waits for this.
+    height = 1.1 + sum(heights)
+    picture = Picture(figsize=(6.4, height))
+    picture.subplots_adjust(0.13, 0.5 / height, 0.9, 1 - 0.35 / height, hspace=0.2)
+    axes = picture.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    axes[0].stairs(table["size"], np.arange(len(table) + 1) - 0.5, fill=True, color=COLOURS[0])
+    axes[0].set_ylim(0)
+    axes[0].set_ylabel(say("reviews"))
+    bare(axes[0])
+    for place, (kind, names) in zip(axes[1:], rows.items(), strict=True):
+        called = [name.removeprefix(f"{kind} ") for name in names]
+        if kind == "label":
+            called = class_names(called, classes)
+        mesh = _shares(place, table[names], called)
+    picture.colorbar(mesh, ax=axes.tolist(), label=say("share_of_client"), fraction=0.05, pad=0.02)
+    axes[-1].set_xlabel(say("client"))
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    means = {kind: table[f"{kind} divergence"].mean() for kind in kinds}
+    parts = [say(f"{kind}_divergence", bits=mean) for kind, mean in means.items()]
+    axes[0].set_title("; ".join(parts), fontsize=10)
+    return picture
+
+
+def _shares(axes: Axes, shares: pd.DataFrame, names: list[str]):
+    """Draw one heat map: a row for each name, a column for each client."""
+    values = shares.to_numpy().T
+    mesh = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_yticks(range(len(names)), names)
+    if values.shape[1] <= 12:  # room for figures
+        for (row, column), share in np.ndenumerate(values):
+            colour = "white" if share > 0.5 else "black"
+            axes.text(
+                column, row, f"{share:.0%}", ha="center", va="center", color=colour, fontsize=8
+            )
+    return mesh
+
+
+def cosine_maps(
+    matrices: Mapping[str, np.ndarray], titles: Mapping[str, str] | None = None
+) -> Picture:
+    """Return a heat map of the cosines between clients' updates for each kind of deal.
+
+    Args:
+        matrices: kind -> (K, K), from `divergence.cosines`; the diagonal is left white.
+        titles: what is written over a map, by kind; else the kind's own name.
+    """
+    picture = Picture(figsize=(2.6 * len(matrices) + 0.6, 2.8), layout="constrained")
+    axes = picture.subplots(1, len(matrices), squeeze=False)[0]
+    for place, (kind, matrix) in zip(axes, matrices.items(), strict=True):
+        values = np.array(matrix, dtype=float)
+        np.fill_diagonal(values, np.nan)
+        mesh = place.imshow(values, cmap="PuOr_r", vmin=-1, vmax=1)
+        place.set_title((titles or {}).get(kind, say(kind)), fontsize=10)
+        place.set_xlabel(say("client"))
+        for axis in (place.xaxis, place.yaxis):
+            axis.set_major_locator(MaxNLocator(5, integer=True))
+    axes[0].set_ylabel(say("client"))
+    picture.colorbar(mesh, ax=axes.tolist(), label=say("cosine"), fraction=0.05)
+    return picture
+
+
+def client_dots(series: Mapping[str, np.ndarray]) -> Picture:
+    """Return each client's accuracy, sorted, one line of dots for each run.
+
+    Args:
+        series: name -> accuracies, (K,), from `per_client.own_accuracy`.
+    """
+    picture, axes = figure()
+    for (name, own), colour, marker in zip(series.items(), COLOURS, "osD^vP*", strict=False):
+        axes.plot(np.sort(own), marker, color=colour, markersize=5, label=name)
+    axes.set(xlabel=say("clients_sorted"), ylabel=say("own_accuracy"), ylim=(-0.02, 1.02))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False, fontsize="small", loc="lower right")
+    return picture
+
+
+def client_bars(
+    shared: Sequence[float] = (),
+    own: Sequence[float] = (),
+    groups: Sequence[str] = (),
+    title: str = "",
+) -> Picture:
+    """Return a bar for each client that has a model of its own, and a mark for the shared one's.
+
+    Args:
+        shared: each client's accuracy with the model that all share, (K,); none: nothing has been
+            trained.
+        own: with its own, of the first clients.
+        groups: the domain or convention of each client, (K,); those of a group stand together.
+        title: what is shown.
+    """
+    picture = Picture(figsize=SIZE)
+    picture.subplots_adjust(left=0.08, right=0.99, top=0.78, bottom=0.14)
+    axes = bare(picture.add_subplot())
+    axes.set_title(title or say("personal_waits"), fontsize=9, pad=24)
+    axes.set_ylabel(say("own_accuracy"), fontsize=8)
+    floor = min([FLOOR, *shared, *own])
+    axes.set_ylim(floor, 1.0)
+    axes.tick_params(labelsize=8)
+    order = sorted(range(len(groups)), key=lambda client: groups[client])
+    for place, client in enumerate(order):
+        if client < len(own):
+            style = _look(own[client] < shared[client])
+            axes.bar(place, own[client] - floor, 0.7, floor, **style)
+    axes.set_xticks(*_middles([groups[client] for client in order]))
+    if not order:
+        return picture
+    axes.plot(
+        range(len(order)), [shared[client] for client in order], "_",
+        color="black", markersize=13, markeredgewidth=2, label=say("shared_model"),
+    )  # fmt: skip
+    for worse, name in ((False, "better_off"), (True, "worse_off")):
+        axes.add_patch(Rectangle((0, 0), 0, 0, **_look(worse), label=say(name)))
+    axes.set_xlim(-0.7, len(order) - 0.3)
+    axes.tick_params(axis="x", length=0)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, fontsize=8)
+    return picture
+
+
+def _look(worse: bool) -> dict[str, object]:
+    colour, hatch = (WORSE, "///") if worse else (BETTER, "")
+    return {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "alpha": 0.75}
+
+
+def _middles(groups: Sequence[str]) -> tuple[list[float], list[str]]:
+    """Return where the names of runs of equal groups go, and these names."""
+    middles, names, start = [], [], 0
+    for name, members in groupby(groups):
+        size = len(list(members))
+        middles.append(start + (size - 1) / 2)
+        names.append(name)
+        start += size
+    return middles, names
+
+
+def slopes(
+    shared: Sequence[float], own: Sequence[float], groups: Sequence[str], title: str
+) -> Picture:
+    """Return a line for each client, from its accuracy with the shared model to its own model's.
+
+    Args:
+        shared: of each client, (K,).
+        own: of each client, (K,).
+        groups: its domain or convention, (K,); one pane each.
+        title: of the picture.
+    """
+    names = list(dict.fromkeys(groups))
+    picture = Picture(figsize=(1.7 * len(names) + 0.8, 3.2), layout="constrained")
+    picture.suptitle(title, fontsize=10)
+    panes = np.atleast_1d(picture.subplots(1, len(names), sharey=True))
+    for axes, name in zip(panes, names, strict=True):
+        bare(axes)
+        for before, after, group in zip(shared, own, groups, strict=True):
+            if group == name:
+                better = after >= before
+                axes.plot(
+                    [0, 1], [before, after], "-o" if better else "--s",
+                    color=BETTER if better else WORSE, markersize=4, linewidth=1.3,
+                )  # fmt: skip
+        axes.set_title(name, fontsize=9)
+        axes.set_xticks([0, 1], [say("mean_shared"), say("mean_own")], fontsize=8)
+        axes.set_xlim(-0.25, 1.25)
+        axes.tick_params(axis="y", labelsize=8)
+    panes[0].set_ylabel(say("own_accuracy"), fontsize=8)
+    return picture

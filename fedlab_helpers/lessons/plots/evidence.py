@@ -1,0 +1,302 @@
+"""Figures of tables and tests: values with their spread, frontiers, confusion, calibration."""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from statistics import mean
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import FuncFormatter
+
+from fedlab_helpers.lessons.plots.clients import BETTER, WORSE, class_names
+from fedlab_helpers.lessons.plots.runs import (
+    COLOURS,
+    LINES,
+    Picture,
+    bare,
+    factor_axis,
+    figure,
+    look,
+)
+from fedlab_helpers.lessons.words import say
+
+
+def bars(values: Mapping[str, float], label: str, errors: Sequence[float] | None = None) -> Picture:
+    """Return horizontal bars, the first on top, with their values written at the ends.
+
+    Args:
+        values: a value for each name.
+        label: of the value axis.
+        errors: half-width of each bar's error line, in the unit of the values.
+    """
+    picture, axes = figure(5, 0.8 + 0.4 * len(values))
+    drawn = axes.barh(list(values), list(values.values()), xerr=errors, color=COLOURS[0])
+    axes.bar_label(drawn, fmt="%.3g", padding=3)
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.set_xlabel(label)
+    return picture
+
+
+def histogram(values: Sequence[float], label: str, mark: float | None = None) -> Picture:
+    """Return how often values occur, on an axis called `label`, with a line at `mark`."""
+    picture, axes = figure()
+    axes.hist(values, bins=40, color=COLOURS[0])
+    if mark is not None:
+        axes.axvline(mark, color=COLOURS[1], linestyle="--")
+    axes.set(xlabel=label, ylabel=say("reviews"))
+    return picture
+
+
+def confusion(
+    labels: Sequence[int], predictions: Sequence[int], names: Sequence[str] | None = None
+) -> Picture:
+    """Return the counts of each label (rows) and predicted class (columns).
+
+    Args:
+        labels: of each example, (N,).
+        predictions: the predicted classes, (N,).
+        names: of the classes; None: negative and positive.
+    """
+    classes = sorted({*np.asarray(labels).tolist(), *np.asarray(predictions).tolist()})
+    pairs = list(zip(np.asarray(labels).tolist(), np.asarray(predictions).tolist(), strict=True))
+    counts = np.array([[pairs.count((a, p)) for p in classes] for a in classes])
+    picture, axes = figure(3.8, 3)
+    axes.imshow(counts, cmap="Blues", vmin=0)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if count > counts.max() / 2 else "black"
+        axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
+    called = class_names(classes, names)
+    axes.set_xticks(range(len(classes)), called)
+    axes.set_yticks(range(len(classes)), called)
+    axes.set(xlabel=say("predicted"), ylabel=say("actual"))
+    return picture
+
+
+def calibration(confidence: Sequence[float], correct: Sequence[bool], bins: int = 10) -> Picture:
+    """Return the share of right answers against the probability the model gave them.
+
+    Args:
+        confidence: probability of the predicted class, (N,), from 1/C to 1.
+        correct: whether that class was right, (N,).
+        bins: of equal numbers of reviews.
+    """
+    picture, axes = figure(4, 3)
+    order = np.array_split(np.argsort(confidence), bins)
+    mean = [np.mean(np.asarray(confidence)[b]) for b in order if len(b)]
+    right = [np.mean(np.asarray(correct)[b]) for b in order if len(b)]
+    low = min(*mean, *right)
+    axes.plot([low, 1], [low, 1], ":", color="#777777", label=say("perfectly_calibrated"))
+    axes.plot(mean, right, "o-", color=COLOURS[0], label=say("model"))
+    axes.set(xlabel=say("confidence"), ylabel=say("share_correct"))
+    axes.legend(frameon=False, fontsize="small")
+    return picture
+
+
+def gradient_map(
+    lengths: np.ndarray, radii: Sequence[float], mark: tuple[float, float] | None = None
+) -> Picture:
+    """Return a heat map of how long a gradient still is, with lines at 1/1000, 1 and 1000.
+
+    Args:
+        lengths: as `rnn.gradient_map` returns them, (R, steps + 1).
+        radii: the spectral radius of each row, (R,), ascending.
+        mark: steps back and radius of a point to mark.
+    """
+    picture, axes = figure(5.4, 3.2)
+    steps, logs = np.arange(lengths.shape[1]), np.log10(lengths)
+    mesh = axes.pcolormesh(steps, radii, logs, cmap="PuOr_r", vmin=-8, vmax=8, shading="nearest")
+    lines = axes.contour(  # at step 0 every length is 1
+        steps[1:],
+        radii,
+        logs[:, 1:],
+        levels=[-3, 0, 3],
+        colors="black",
+        linestyles=[":", "-", "--"],
+    )
+    axes.clabel(lines, fmt=lambda level: f"{10**level:g}", fontsize=8)
+    if mark:
+        axes.plot(*mark, "o", color="white", markeredgecolor="black", markersize=8)
+    bar = picture.colorbar(mesh, ax=axes, extend="both", label=say("gradient_length"))
+    bar.set_ticks([-8, -4, 0, 4, 8], labels=["1e-8", "1e-4", "1", "1e4", "1e8"])
+    axes.set(xlabel=say("steps_back"), ylabel=say("spectral_radius"))
+    return picture
+
+
+def frontier(
+    families: Mapping[str, pd.DataFrame],
+    level: float = 1.0,
+    worst: float = 6.0,
+    x: str = "factor",
+    y: str = "points_lost",
+) -> Picture:
+    """Return points lost against the factor of fewer bytes; a line for each family of codecs.
+
+    Args:
+        families: a name -> rows with "factor", "lost" (points) and "spread" (of the seeds), and
+            perhaps "label", written beside each point.
+        level: the loss that is allowed.
+        worst: what loses more than so many points falls out of the picture.
+        x, y: keys of the labels in `words`; of small models "times_smaller", "points_whole".
+    """
+    picture, axes = figure(7.0, 3.6)
+    for place, (name, rows) in enumerate(families.items()):
+        rows, style = rows.sort_values("factor"), look(place)
+        axes.errorbar(
+            rows["factor"], rows["lost"], rows["spread"], **style,
+            markersize=4, linewidth=1.2, elinewidth=0.7, label=name,
+        )  # fmt: skip
+        for row in rows.itertuples() if "label" in rows else ():
+            if row.lost < worst:
+                axes.annotate(
+                    row.label, (row.factor, row.lost), xytext=(4, 4), textcoords="offset points",
+                    fontsize=6.5, color=style["color"],
+                )  # fmt: skip
+    axes.axhline(level, color="#777777", linestyle=":", linewidth=1, label=say("allowed"))
+    axes.axhline(0, color="#777777", linewidth=0.8)
+    factor_axis(axes, x)
+    lost = max(rows["lost"].max() for rows in families.values())
+    axes.set_ylim(min(worst, 1.1 * lost + 0.5), -0.7)  # what loses less stands higher
+    axes.set_ylabel(say(y), fontsize=9)
+    axes.legend(frameon=False, fontsize=7.5, loc="lower left")
+    return picture
+
+
+def energy(parts: Mapping[str, np.ndarray], x: str) -> Picture:
+    """Return how much of the squared length the largest parts hold together, in percent.
+
+    Args:
+        parts: a name -> squares, largest first.
+        x: "values_kept" (percent of all) or "singular_place" (from 1).
+    """
+    picture, axes = figure()
+    for (name, squares), colour, line in zip(parts.items(), COLOURS, cycle(LINES), strict=False):
+        share = 100 * np.cumsum(squares) / np.sum(squares)
+        places = np.arange(1, len(share) + 1)
+        axes.plot(
+            100 * places / len(share) if x == "values_kept" else places, share, line,
+            color=colour, label=name,
+        )  # fmt: skip
+    if x == "values_kept":
+        axes.set_xscale("log")
+        axes.set_xlim(0.1, 110)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set(xlabel=say(x), ylabel=say("share_of_square"), ylim=(0, 103))
+    axes.legend(frameon=False, fontsize="small")
+    return picture
+
+
+def size_speed(table: pd.DataFrame) -> Picture:
+    """Return a bubble for each model: how large its file is, how many points it loses, and, by its
+    area, how long it takes for one review.
+
+    Args:
+        table: index: names; columns "kilobytes", "lost" (points), "microseconds".
+    """
+    picture, axes = figure(7.0, 3.6)
+    rows = table.sort_values("microseconds").iloc[::-1]  # the largest first: none is hidden
+    sides = dict(zip(table.sort_values("kilobytes").index, cycle((1, -1)), strict=False))
+    for row, colour in zip(rows.itertuples(), cycle(COLOURS), strict=False):
+        above = sides[row.Index]  # neighbours have their names on different sides
+        area = 4 * row.microseconds
+        place = row.kilobytes, row.lost
+        axes.scatter(*place, s=area, color=colour, alpha=0.35, linewidths=0)
+        axes.plot(*place, ".", color=colour, markersize=4)
+        axes.annotate(
+            say("size_speed", name=row.Index, time=row.microseconds), place,
+            xytext=(0, above * (area**0.5 / 2 + 8)), textcoords="offset points",
+            ha="center", va="center", fontsize=7,
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.margins(x=0.25, y=0.25)
+    axes.axhline(0, color="#777777", linewidth=0.8)
+    axes.invert_yaxis()  # what loses less stands higher
+    axes.set_xlabel(say("file_kilobytes"), fontsize=9)
+    axes.set_ylabel(say("points_whole"), fontsize=9)
+    return picture
+
+
+def seed_dots(
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    label: str,
+    level: float | None = None,
+) -> Picture:
+    """Return one row for each name: a dot for each seed, and a bar at their mean.
+
+    Args:
+        panels: title of each panel -> name -> a value for each seed. All panels have the rows of
+            the first, the first on top; a name that a panel lacks has no dots there.
+        label: of the value axis.
+        level: a vertical line to compare with.
+    """
+    names = list(next(iter(panels.values())))
+    picture = Picture(figsize=(2.2 + 3.1 * len(panels), 0.9 + 0.24 * len(names)))
+    picture.set_layout_engine("constrained")
+    axes = picture.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for place, (title, values) in zip(axes, panels.items(), strict=True):
+        bare(place)
+        for row, name in enumerate(names):
+            if dots := list(values.get(name, ())):
+                place.plot(dots, [row] * len(dots), "o", color=COLOURS[0], markersize=4, alpha=0.7)
+                place.plot([mean(dots)], [row], "|", color=COLOURS[1], markersize=11, mew=2)
+        if level is not None:
+            place.axvline(level, color="#777777", linestyle=":", linewidth=1)
+        place.set_title(title, fontsize=10)
+        place.set_xlabel(label, fontsize=9)
+        place.grid(axis="y", color="#eeeeee")
+        place.set_axisbelow(True)
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    return picture
+
+
+def gains(deals: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
+    """Return one pane for each deal: a row for each method, a dot for each seed, a bar at the mean.
+
+    Args:
+        deals: deal -> method -> gain over the shared model in points, one a seed; every deal has
+            the same methods, in the same order.
+    """
+    methods = list(next(iter(deals.values())))
+    picture = Picture(
+        figsize=(2.3 + 1.55 * len(deals), 0.23 * len(methods) + 0.9), layout="constrained"
+    )
+    panes = np.atleast_1d(picture.subplots(1, len(deals), sharey=True))
+    rows = np.arange(len(methods))[::-1]
+    for axes, (deal, measured) in zip(panes, deals.items(), strict=True):
+        bare(axes).axvline(0, color="#777777", linewidth=1)
+        for row, method in zip(rows, methods, strict=True):
+            values = measured[method]
+            middle = mean(values)
+            axes.barh(row, middle, 0.62, color=BETTER if middle >= 0 else WORSE, alpha=0.45)
+            axes.plot(values, [row] * len(values), "o", color="black", markersize=2.5)
+        axes.set_title(say(deal), fontsize=8)
+        axes.tick_params(labelsize=7.5)
+        axes.grid(axis="x", alpha=0.3)
+    panes[0].set_yticks(rows, [say(method) for method in methods], fontsize=8)
+    picture.supxlabel(say("gain_points"), fontsize=8)
+    return picture
+
+
+def cold_start(scores: Mapping[str, Mapping[int, float]]) -> Picture:
+    """Return a line for each method: newcomers' mean accuracy by how many reviews they label.
+
+    Args:
+        scores: method -> number of labelled reviews -> accuracy.
+    """
+    picture, axes = figure(6.4, 3.2)
+    labelled = sorted({count for line in scores.values() for count in line})
+    for place, (method, line) in enumerate(scores.items()):
+        axes.plot(
+            range(len(labelled)),
+            [line[count] for count in labelled],
+            **look(place),
+            markersize=4,
+            label=say(method),
+        )
+    axes.set_xticks(range(len(labelled)), labelled)
+    axes.set_xlabel(say("labelled_reviews"))
+    axes.set_ylabel(say("newcomers_accuracy"))
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return picture

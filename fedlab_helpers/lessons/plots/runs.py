@@ -1,0 +1,249 @@
+"""Figures of runs: curves of one history or several, races, bytes against accuracy.
+
+All figures are small, readable without colour, and shown by any notebook that ends a cell with one.
+"""
+
+import importlib.util
+import io
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import cycle
+from math import nan
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from fedlab_helpers.core.history import History, RoundRecord
+from fedlab_helpers.lessons.runs import Run, title
+from fedlab_helpers.lessons.words import ENGLISH, say
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; styles serve grey prints.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+LINES = ("-", "--", "-.", ":")
+MARKERS = "os^Dvx"
+SIZE = 8.6, 3.4  # inches, of a panel's figure; always the same, so that a panel does not jump
+HIGHEST_LOSS = 1.5  # a run that breaks down leaves the picture, and the others stay readable
+_CHINESE_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+)  # fmt: skip
+_FACTORS = (1, 3, 10, 30, 100, 300, 1000, 3000)
+
+
+class Picture(Figure):
+    """A figure that draws itself in a notebook, without pyplot's global state."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=100)
+        return buffer.getvalue()
+
+
+def figure(width: float = 5, height: float = 3) -> tuple[Picture, Axes]:
+    """Return an empty figure of this size, in inches, and its axes."""
+    picture = Picture(figsize=(width, height), layout="constrained")
+    return picture, bare(picture.add_subplot())
+
+
+def bare(axes: Axes) -> Axes:
+    """Take the lines above and to the right of a plot away, and return it."""
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def look(place: int) -> dict[str, str]:
+    """Return colour, line and marker of the line at a place, from 0."""
+    kinds = {"color": COLOURS, "linestyle": LINES, "marker": MARKERS}
+    return {name: values[place % len(values)] for name, values in kinds.items()}
+
+
+def curves(
+    series: Mapping[str, History | Sequence[RoundRecord] | pd.DataFrame],
+    y: str = "accuracy",
+    x: str = "round",
+    levels: Mapping[str, float] | None = None,
+) -> Picture:
+    """Return one line for each history.
+
+    Args:
+        series: a name for each history, or a frame like `History.to_frame()`.
+        y: column drawn upwards; rounds without a value are passed over.
+        x: "round", or a column such as "total_bytes" or "total_megabytes".
+        levels: horizontal lines to compare with, such as a centralised accuracy.
+    """
+    picture, axes = figure()
+    for (name, history), colour, line in zip(
+        series.items(), cycle(COLOURS), cycle(LINES), strict=False
+    ):
+        points = _frame(history)[[x, y]].dropna()
+        axes.plot(points[x], points[y], line, color=colour, marker="o", markersize=3, label=name)
+    for (name, level), line in zip((levels or {}).items(), cycle(LINES[::-1]), strict=False):
+        axes.axhline(level, color="#777777", linestyle=line, linewidth=1, label=name)
+    if x in ("round", "holders"):  # nothing is at half a round
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set(xlabel=say(x), ylabel=say(y))
+    if len(series) + len(levels or {}) > 1:
+        axes.legend(frameon=False, fontsize="small")
+    return picture
+
+
+def _frame(history: History | Sequence[RoundRecord] | pd.DataFrame) -> pd.DataFrame:
+    if not isinstance(history, pd.DataFrame):
+        history = History(tuple(history)).to_frame()
+    frame = history.reset_index()
+    if "total_bytes" in frame:
+        frame["total_megabytes"] = frame["total_bytes"] / 1e6
+    return frame
+
+
+class LiveCurve:
+    """One curve, redrawn in place as records come, which stays in the saved notebook.
+
+    Args:
+        rounds: how many rounds are to come, for the width of the axis.
+        y: which metric is drawn.
+        levels: horizontal lines to compare with.
+    """
+
+    def __init__(self, rounds: int, y: str = "accuracy", levels: Mapping[str, float] | None = None):
+        self.rounds, self.y, self.levels = rounds, y, levels
+        self.records: list[RoundRecord] = []
+        self._display = None
+
+    def add(self, record: RoundRecord) -> None:
+        """Draw one more round."""
+        from IPython.display import display
+
+        self.records.append(record)
+        picture = curves({say(self.y): self.records}, self.y, levels=self.levels)
+        axes = picture.axes[0]
+        axes.set_xlim(0.5, self.rounds + 0.5)
+        if self.y in record.metrics:
+            form = ".1%" if self.y == "accuracy" else ".3g"
+            value = format(record.metrics[self.y], form)
+            told = {"round": record.round, "measure": self.y, "value": value}
+            axes.set_title(say("progress", **told), fontsize=10)
+        if self._display is None:
+            self._display = display(picture, display_id=True)
+        else:
+            self._display.update(picture)
+
+
+def race(
+    runs: Sequence[Run],
+    levels: Mapping[str, float] | None = None,
+    ticks: Mapping[int, int] | None = None,
+) -> Picture:
+    """Return three curves for each run: measure, loss, and megabytes sent, after each round.
+
+    Args:
+        runs: a run keeps its colour, line and marker as others come and go.
+        levels: values of the measure to compare with, as horizontal lines.
+        ticks: number of a run -> clients that have trained in the present round; each is a small
+            mark at the foot of the first axes.
+    """
+    picture = Picture(figsize=SIZE)
+    picture.subplots_adjust(left=0.05, right=0.99, top=0.92, bottom=0.37, wspace=0.19)
+    panes = picture.subplots(1, 3)
+    measure = next((next(iter(run.last.measures)) for run in runs if run.last), "accuracy")
+    for axes, what in zip(panes, (measure, "loss", "total_megabytes"), strict=True):
+        bare(axes).xaxis.get_major_locator().set_params(integer=True)
+        axes.set_title(_validation(what), fontsize=9)
+        axes.set_xlabel(say("round"), fontsize=9)
+        axes.tick_params(labelsize=8)
+        for run in runs:
+            known = [{"total_megabytes": r.total_bytes / 1e6, **r.measures} for r in run.results]
+            at, values = [r.round for r in run.results], [each.get(what, nan) for each in known]
+            axes.plot(at, values, markersize=3.5, label=run.name, **look(run.number - 1))
+    for (name, level), line in zip((levels or {}).items(), ("-", ":"), strict=False):
+        panes[0].axhline(level, color="#777777", linestyle=line, linewidth=1, label=name)
+    for run in runs:
+        _mark(panes[0], run, (ticks or {}).get(run.number, 0))
+    if any(r.measures.get("loss", nan) < HIGHEST_LOSS for run in runs for r in run.results):
+        panes[1].set_ylim(top=min(panes[1].get_ylim()[1], HIGHEST_LOSS))
+    longest = max((run.recipe.rounds for run in runs), default=1)
+    for axes in panes:
+        axes.set_xlim(-0.03 * longest, 1.03 * longest)
+    picture.legend(
+        *panes[0].get_legend_handles_labels(),
+        loc="upper center", bbox_to_anchor=(0.5, 0.25), ncols=3, frameon=False, fontsize=8,
+    )  # fmt: skip
+    return picture
+
+
+def _validation(what: str) -> str:
+    known = f"race_{what}"
+    return say(known) if known in ENGLISH else say("on_validation", what=what)
+
+
+def _mark(axes: Axes, run: Run, trained: int) -> None:
+    """Mark each client that has trained since the last result."""
+    last = run.last.round if run.last else 0
+    places = [last + (client + 1) / run.recipe.cohort for client in range(trained)]
+    foot = 0.02 + 0.04 * ((run.number - 1) % 6)  # those of several runs above each other
+    colour, height = look(run.number - 1)["color"], axes.get_xaxis_transform()
+    axes.plot(places, [foot] * trained, "|", color=colour, transform=height)
+
+
+def codecs(runs: Sequence[Run]) -> Picture:
+    """Return the frontier of bytes and measure as far as runs have come: a path each, its end
+    marked."""
+    picture = Picture(figsize=SIZE)
+    picture.subplots_adjust(left=0.08, right=0.5, top=0.97, bottom=0.14)
+    axes = bare(picture.add_subplot())
+    measure = next((next(iter(run.last.measures)) for run in runs if run.last), "accuracy")
+    for run in runs:
+        trained = [result for result in run.results if result.round]
+        factors, scores = [r.factor for r in trained], [r.score for r in trained]
+        style = look(run.number - 1)
+        marker = style.pop("marker")
+        axes.plot(factors, scores, linewidth=0.8, alpha=0.5, **style)
+        end = {"color": style["color"], "markersize": 7, "label": title(run.recipe)}
+        axes.plot(factors[-1:], scores[-1:], marker, **end)
+    factor_axis(axes)
+    axes.set_xlim(0.8, 5000)
+    if measure == "accuracy":  # of other measures it is not known where they lie
+        scores = [result.score for run in runs for result in run.results]
+        axes.set_ylim(min([0.45, *scores]), max([0.9, *scores]) + 0.01)
+    axes.set_ylabel(_validation(measure), fontsize=9)
+    axes.tick_params(labelsize=8)
+    if runs:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=7.5)
+    return picture
+
+
+def factor_axis(axes: Axes, label: str = "factor") -> None:
+    """Let the horizontal axis show a factor on a logarithmic scale; `label` is looked up."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(_FACTORS))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel(say(label), fontsize=9)
+
+
+@cache
+def chinese_font() -> str:
+    """Return the family name of a font with Chinese characters, for `fontfamily=[…]`.
+
+    One of the system's is taken if there is one, else the free font inside the package zhplot,
+    which is registered as a file (importing zhplot would change every figure's font).
+    """
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    for name in _CHINESE_FONTS:
+        if name in installed:
+            return name
+    package = importlib.util.find_spec("zhplot")
+    file = Path(package.origin).parent / "fonts" / "NotoSansSC-Regular.ttf"
+    font_manager.fontManager.addfont(file)
+    return font_manager.FontProperties(fname=file).get_name()
+
+
+def use_chinese_font() -> None:
+    """Let every figure drawn from now on show Chinese characters beside Latin ones."""
+    import matplotlib
+
+    matplotlib.rcParams["font.family"] = ["DejaVu Sans", chinese_font()]

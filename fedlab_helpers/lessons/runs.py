@@ -1,0 +1,346 @@
+"""Runs side by side: raced, compared in a table, written to a CSV file, the finished ones kept."""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import mean
+
+import pandas as pd
+
+from fedlab_helpers.core.history import NoUpdateLeft
+from fedlab_helpers.lessons.words import say
+from fedlab_helpers.personal.federation import Federation
+from fedlab_helpers.recipe import CODEC_PARTS, LOSSLESS, STRATEGIES, Recipe, Result, measure_of
+from fedlab_helpers.studies import results as tables
+from fedlab_helpers.tasks.reviews.task import Task
+
+NUMBER_OF = {  # the number by which a personal method is tuned
+    **dict.fromkeys(("alone", "alone_mixed", "tune"), "lr"),
+    **dict.fromkeys(("tune_head", "tune_recurrent", "tune_embedding"), "lr"),
+    "tune_fixed": "epochs",
+    "tune_pulled": "lam",
+    "ditto": "lam",
+    "apfl": "alpha",
+    "per_fedavg": "trial_rate",
+    "reptile": "meta_rate",
+    "ifca": "models",
+    "ifca_mixed": "models",
+}
+_IN_TITLE = {"strategy", "parameters", "method", "number", *CODEC_PARTS}
+# Of the task that the tables in data/results were measured on.
+_MEASURED = "de07b5542aa0d58aa15006635274e1f37432649f99e0faeaa2dd39206f025cf2"
+
+
+def title(recipe: Recipe) -> str:
+    """Return what a reader calls a run: its strategy, codec or personal method, with numbers."""
+    if recipe.method:
+        called = NUMBER_OF.get(recipe.method)
+        own = f" ({say(called)} {recipe.number:g})" if called else ""
+        return say(recipe.method) + own
+    own = recipe.settings()["parameters"]
+    strategy = say(recipe.strategy) + (f" ({own})" if own else "")
+    if recipe.keep in LOSSLESS:
+        return strategy + ("" if recipe.keep == "touched_rows" else f", {say(recipe.keep)}")
+    parts = [say(recipe.keep), say(recipe.write)]
+    if recipe.amount is not None:
+        parts[0] += f" ({amount(recipe.keep, recipe.amount)})"
+    more = [name for name in ("squeeze", "feedback", "momentum") if getattr(recipe, name)]
+    others = [] if recipe.strategy == "rowwise" else [strategy]
+    return ", ".join([*parts, *(say(f"with_{name}") for name in more), *others])
+
+
+def amount(keep: str, value: float) -> str:
+    """Return how much of a change is sent, as a reader says it: a rank, or a share in percent."""
+    rank = keep == "lowrank"
+    return say("amount_rank" if rank else "amount_share", amount=value if rank else 100 * value)
+
+
+def advice(recipe: Recipe) -> str | None:
+    """Return what to know of a combination that runs, but not as its theory has it."""
+    if STRATEGIES[recipe.strategy].for_sgd and recipe.optimizer != "sgd":
+        return say("made_for_sgd", strategy=say(recipe.strategy))
+    return None
+
+
+def problem(recipe: Recipe, task: Task) -> str | None:
+    """Return why these settings cannot be run, in words for a learner; None if they can."""
+    found = recipe.problem(task)
+    return found and say(f"bad_{found[0]}", why=found[1])
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run ended: "finished", "stopped", or "failed", and then why."""
+
+    state: str
+    why: str = ""
+
+
+News = tuple[Recipe, Result | End]
+
+
+def race(
+    recipes: Iterable[Recipe],
+    task: Task,
+    stop: threading.Event | None = None,
+    tick: Callable[[Recipe, int], None] | None = None,
+    federations: MutableMapping[Recipe, Federation] | None = None,
+) -> Iterator[News]:
+    """Run several settings in turn, a round of each, and yield what happens as it happens.
+
+    First the untrained model of each, then the first round of each, and so on; last of each, its
+    end. A run that breaks down ends; the others go on.
+
+    Args:
+        recipes: those that appear twice run once.
+        task: clients train on its training part; models are evaluated on its validation part.
+        stop: once set, all runs end between two batches.
+        tick: called for each client that has trained, in its thread.
+        federations: as in `Recipe.results`.
+    """
+    lanes = {}
+    for recipe in recipes:
+        options = {"stop": stop, "federations": federations}
+        options["on_client"] = tick and partial(tick, recipe)
+        lanes[recipe] = _lane(recipe.results(task, **options))
+    while lanes:
+        for recipe, lane in list(lanes.items()):
+            news = next(lane)
+            if isinstance(news, End):
+                del lanes[recipe]
+            yield recipe, news
+
+
+def _lane(results: Iterator[Result]) -> Iterator[Result | End]:
+    settled = False
+    try:
+        for result in results:
+            settled = result.settled
+            yield result
+    except (NoUpdateLeft, ValueError) as error:
+        yield End("failed", str(error)[:500])
+        return
+    yield End("finished" if settled else "stopped")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, as far as it has come.
+
+    Args:
+        number: by which it is called, from 1.
+        recipe: its settings.
+        results: where it stood after each round, untrained first.
+        state: "running", "finished", "stopped" or "failed".
+        why: it failed.
+    """
+
+    number: int
+    recipe: Recipe
+    results: tuple[Result, ...] = ()
+    state: str = "running"
+    why: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its number and its title."""
+        return f"{self.number} {title(self.recipe)}"
+
+    @property
+    def last(self) -> Result | None:
+        """Where it stands; None before anything is known."""
+        return self.results[-1] if self.results else None
+
+
+def differences(recipes: Iterable[Recipe]) -> list[str]:
+    """Return, for each, the settings in which not all agree; those in its title are left out."""
+    rows = [recipe.settings() for recipe in recipes]
+    names = [name for name in (rows[0] if rows else ()) if name not in _IN_TITLE]
+    odd = [name for name in names if len({row[name] for row in rows}) > 1]
+    return [
+        ", ".join(f"{say(name)} {_said(row[name])}" for name in odd if row[name] is not None)
+        for row in rows
+    ]
+
+
+def _said(value: str | float) -> str:
+    return say(value) if isinstance(value, str) else f"{value:g}"
+
+
+class Comparison:
+    """The runs that a reader has made on one task, in the order of their numbers.
+
+    Args:
+        task: the one.
+    """
+
+    def __init__(self, task: Task):
+        self.measure, self._of = measure_of(task), fingerprint(task)
+        self._runs: dict[Recipe, Run] = {}
+        self._finished: dict[Recipe, Run] = {}  # dropped ones too: they may be asked for again
+        self._last_number = 0
+        self._written: dict[Path, bytes] = {}
+
+    def require(self, task: Task) -> None:
+        """Raise ValueError if the runs were made on another task."""
+        if fingerprint(task) != self._of:
+            raise ValueError("comparison: its runs were made on other examples than these")
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs that are shown."""
+        return sorted(self._runs.values(), key=lambda run: run.number)
+
+    def of(self, recipe: Recipe) -> Run | None:
+        """Return the run of these settings if it is shown."""
+        return self._runs.get(recipe)
+
+    def begin(self, recipes: Iterable[Recipe]) -> list[Recipe]:
+        """Show these settings, and return those that are still to be run.
+
+        One that has finished before is shown as it was; one that was stopped or broke down begins
+        anew.
+        """
+        missing = []
+        for recipe in dict.fromkeys(recipes):
+            if recipe in self._finished:
+                self._runs[recipe] = self._finished[recipe]
+                continue
+            if recipe not in self._runs:
+                self._last_number += 1
+            number = self._runs[recipe].number if recipe in self._runs else self._last_number
+            self._runs[recipe] = Run(number, recipe)
+            missing.append(recipe)
+        return missing
+
+    def take(self, recipe: Recipe, news: Result | End) -> None:
+        """Write down what happened in a run that has begun."""
+        run = self._runs[recipe]
+        if isinstance(news, Result):
+            run = replace(run, results=(*run.results, news))
+        else:
+            run = replace(run, state=news.state, why=news.why)
+        # A new dictionary: another thread may be looking through the old one.
+        self._runs = self._runs | {recipe: run}
+        if run.state == "finished":
+            self._finished[recipe] = run
+
+    def abandon(self) -> None:
+        """Call runs stopped that are still said to be running, after a race broke off."""
+        for run in self.runs:
+            if run.state == "running":
+                self.take(run.recipe, End("stopped"))
+
+    def drop(self, number: int) -> None:
+        """Show the run of this number no longer."""
+        self._runs = {recipe: run for recipe, run in self._runs.items() if run.number != number}
+
+    def reached(self, run: Run, target: float) -> Result | None:
+        """Return where a run stood when its measure first was at least as good as `target`."""
+        sign = 1 if self.measure.higher_is_better else -1
+        return next((r for r in run.results if sign * r.score >= sign * target), None)
+
+    def table(self, target: float = 0.75) -> pd.DataFrame:
+        """Return one row a run.
+
+        Args:
+            target: of the measure, on the validation examples.
+
+        Returns:
+            Columns name, differs (the settings in which runs differ), state, rounds,
+            final_accuracy, best_accuracy (or whatever the measure is), rounds_to_target and
+            megabytes_to_target (missing where it was not reached), seconds.
+        """
+        runs, rows = self.runs, []
+        best = max if self.measure.higher_is_better else min
+        for run, differs in zip(runs, differences(run.recipe for run in runs), strict=True):
+            scores, there = [result.score for result in run.results], self.reached(run, target)
+            rows.append(
+                {
+                    "name": run.name,
+                    "differs": differs,
+                    "state": run.state,
+                    "rounds": run.last.round if run.last else 0,
+                    f"final_{self.measure.name}": scores[-1] if scores else None,
+                    f"best_{self.measure.name}": best(scores, default=None),
+                    "rounds_to_target": there.round if there else None,
+                    "megabytes_to_target": there.total_bytes / 1e6 if there else None,
+                    "seconds": run.last.seconds if run.last else 0.0,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row for each round of each run, with all its settings."""
+        sums = ("total_bytes", "seconds", "left_out")
+        return pd.DataFrame(
+            {"run": run.number, **run.recipe.settings(), "state": run.state, "round": result.round}
+            | dict(result.measures)
+            | {name: getattr(result, name) for name in sums}
+            for run in self.runs
+            for result in run.results
+        )
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write `to_frame` to a file, and return which.
+
+        A file that this comparison wrote, and nobody has changed since, is replaced. Any other
+        stays as it is: the new one is called `name_2.csv`, or by the next number that is free.
+        """
+        path, content = Path(path).absolute(), self.to_frame().to_csv(index=False).encode()
+        if path.is_dir():
+            raise IsADirectoryError(f"{path}: got a folder, expected the name of a file")
+        for number in itertools.count(2):
+            target = path if number == 2 else path.with_stem(f"{path.stem}_{number - 1}")
+            ours = self._written.get(target)
+            if ours is not None and target.is_file() and target.read_bytes() == ours:
+                target.write_bytes(content)
+                break
+            with contextlib.suppress(FileExistsError):
+                with target.open("xb") as file:
+                    file.write(content)
+                break
+        self._written[target] = content
+        return target
+
+
+def compare(recipes: Iterable[Recipe], task: Task) -> Comparison:
+    """Return a comparison in which these settings have run to their end."""
+    comparison = Comparison(task)
+    for recipe, news in race(comparison.begin(recipes), task):
+        comparison.take(recipe, news)
+    return comparison
+
+
+def fingerprint(task: Task) -> str:
+    """Return a digest of what training and validation see: texts, labels, words, lengths."""
+    seen = [(r.text, int(r.label)) for r in (*task.train_reviews, *task.validation_reviews)]
+    what = [seen, task.vocab.words, list(task.train.tokens.shape)]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+def anchors(
+    task: Task, path: Path = tables.RESULTS / "baselines.csv", measured: str = _MEASURED
+) -> dict[str, float]:
+    """Return the validation accuracies to compare with: centralised, the mean over seeds, and
+    majority; none where there is no such table, or where it was measured on other examples.
+
+    Args:
+        task: on which runs are made.
+        path: of the table.
+        measured: fingerprint of the task that the table was measured on.
+    """
+    if fingerprint(task) != measured:
+        return {}
+    rows = tables.read(path)
+    found = {
+        say(name): [float(r["validation_accuracy"]) for r in rows if r["model"] == model]
+        for name, model in (("centralised", "lstm"), ("majority", "majority"))
+    }
+    return {name: mean(values) for name, values in found.items() if values}

@@ -1,0 +1,75 @@
+"""Figures of tables: each seed is a dot, what loses less stands higher, sums are sums."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fedlab_helpers.lessons import plots
+
+
+def test_what_loses_less_stands_higher():
+    rows = pd.DataFrame({"factor": [100, 3], "lost": [0.5, 0.1], "spread": [0.1, 0.2]})
+    (axes,) = plots.frontier({"a": rows}).axes
+    low, high = axes.get_ylim()
+    assert low > high
+    assert axes.lines[0].get_xdata().tolist() == [3, 100]
+
+
+def test_what_is_slow_has_a_large_bubble_and_hides_no_other():
+    table = pd.DataFrame(
+        {"kilobytes": [40, 3000], "lost": [0.5, 0.0], "microseconds": [50.0, 900.0]},
+        index=["small", "large"],
+    )
+    (axes,) = plots.size_speed(table).axes
+    assert [float(each.get_sizes()[0]) for each in axes.collections] == [3600.0, 200.0]
+    assert [each.get_text() for each in axes.texts] == ["large: 900 µs", "small: 50 µs"]
+    below, above = (each.xyann[1] for each in axes.texts)
+    assert below < 0 < above
+    low, high = axes.get_ylim()
+    assert low > high
+
+
+def test_energy_is_summed_up_in_percent():
+    picture = plots.energy({"a": np.array([3.0, 1.0, 0.0, 0.0])}, "singular_place")
+    (line,) = picture.axes[0].lines
+    assert line.get_xdata().tolist() == [1, 2, 3, 4]
+    assert line.get_ydata().tolist() == [75, 100, 100, 100]
+    (line,) = plots.energy({"a": np.array([3.0, 1.0, 0.0, 0.0])}, "values_kept").axes[0].lines
+    assert line.get_xdata().tolist() == [25, 50, 75, 100]
+
+
+def test_gains_have_a_bar_at_the_mean_and_a_dot_for_each_seed():
+    (axes,) = plots.gains({"by_domain": {"fedper": [1.0, 2.0, 6.0], "ditto": [-1.0, 0, 1]}}).axes
+    assert [bar.get_width() for bar in axes.patches] == [3, 0]
+    assert [list(line.get_xdata()) for line in axes.lines[1:]] == [[1.0, 2.0, 6.0], [-1.0, 0, 1]]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["FedPer, own head", "Ditto"]
+
+
+def test_cold_start_has_a_line_for_each_method():
+    (axes,) = plots.cold_start({"fedper": {0: 0.5, 8: 0.7}, "shared": {0: 0.6, 8: 0.6}}).axes
+    assert [list(line.get_ydata()) for line in axes.lines] == [[0.5, 0.7], [0.6, 0.6]]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["0", "8"]
+
+
+def drawn(axes) -> list[tuple[list[float], float]]:
+    return [(list(line.get_xdata()), line.get_ydata()[0]) for line in axes.lines]
+
+
+def test_each_seed_is_a_dot_and_the_mean_a_bar():
+    panels = {
+        "IID": {"FedAvg": [0.5, 0.7, 0.9], "median": [0.2]},
+        "by domain": {"median": [0.4, 0.6]},
+    }
+    picture = plots.seed_dots(panels, "accuracy", level=0.8)
+    left, right = picture.axes
+    dots, bar, one, its_bar, level = drawn(left)
+    assert dots == ([0.5, 0.7, 0.9], 0)
+    assert bar == ([pytest.approx(0.7)], 0)
+    assert one == ([0.2], 1)
+    assert its_bar == ([0.2], 1)
+    assert level[0] == [0.8, 0.8]
+    assert [label.get_text() for label in left.get_yticklabels()] == ["FedAvg", "median"]
+    assert left.get_ylim()[0] > left.get_ylim()[1]  # the first row on top
+    assert drawn(right)[0] == ([0.4, 0.6], 1)  # FedAvg is not in this panel
+    assert [axes.get_title() for axes in (left, right)] == ["IID", "by domain"]
+    assert picture._repr_png_().startswith(b"\x89PNG")
