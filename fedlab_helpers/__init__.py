@@ -11,19 +11,31 @@ __version__ = "0.1.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules={"compression", "network", "personal", "shrinking", "strategies"},
+    submodules={"compression", "network", "personal", "privacy", "shrinking", "strategies"},
     submod_attrs={
         "core": ["compute", "state", "wire"],
         "core.examples": ["Examples"],
         "core.history": ["History", "RoundRecord"],
+        "core.messages": ["Received", "Update"],
         "core.plan": ["Plan"],
         "core.rounds": ["rounds", "run"],
-        "core.training": ["LocalConfig", "evaluate", "predict", "train"],
+        "core.rows": ["make_whole"],
+        "core.state": ["of_model"],
+        "core.training": [
+            "OPTIMIZERS", "LocalConfig", "clip_gradients", "evaluate", "predict", "train",
+        ],
+        "compression.downlink": ["Changes"],
+        "network.files": ["write_reviews"],
+        "network.machines": ["Network"],
+        "personal.fine_tuning": ["correct_priors", "fine_tune"],
+        "recipe": ["Recipe"],
+        "strategies.personal": ["keep_private"],
+        "studies.results": ["RESULTS"],
         "tasks": ["objectives", "partition"],
         "tasks.reviews.corpus": ["Review", "load_reviews"],
         "tasks.reviews.model": ["SentimentLSTM"],
         "tasks.reviews.task": ["load_task"],
         "tasks.reviews.encoded": ["EncodedReviews", "encode_reviews"],
-        "tasks.reviews.words": ["Vocabulary"],
+        "tasks.reviews.words": ["Vocabulary", "tokenize", "tokenize_all"],
     },
-)
+)  # fmt: skip

@@ -4,16 +4,34 @@ import re
 
 import pandas as pd
 from notebook_checks import ROOT
+from test_house import ROOMS
+
+from fedlab_helpers.strategies import STRATEGIES
 
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-def test_the_example_on_a_readers_own_reviews_runs(monkeypatch, capsys):
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 1
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_examples_run(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    exec(blocks[0], {})
-    assert capsys.readouterr().out.count("\n") == 7  # two header lines and five rounds
+    reviews, series, own = BLOCKS
+    for block in (reviews, series):
+        exec(block, {})
+        assert capsys.readouterr().out.count("\n") == 7  # two header lines and five rounds
+    exec(own, {"__name__": "somebodys_own"})
+    assert "Momentum(lr=1.0, beta=0.5)" in capsys.readouterr().out
+    del STRATEGIES["heavy"]
+
+
+def test_a_series_of_ones_own_takes_fifteen_lines():
+    assert sum(bool(line.strip()) for line in BLOCKS[1].splitlines()) <= 15
+
+
+def test_readme_names_the_rooms():
+    rooms = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
+    assert rooms == list(ROOMS)
 
 
 def test_the_figures_of_speed_and_memory_are_those_of_the_tables():

@@ -65,8 +65,8 @@ class Clients:
         self.repeatable = not any(getattr(t, "secret", False) for t in self.transforms)
         self._idle: dict[torch.device, list[nn.Module]] = {d: [] for d in self.devices}
         decay = self.plan.local.weight_decay
-        dense, codec = self.strategy.dense, self.codec
-        self._table = rows.sparse_table(self.model, self.shared, codec, decay, dense)
+        dense = any(getattr(part, "dense", False) for part in (self.strategy, *self.transforms))
+        self._table = rows.sparse_table(self.model, self.shared, self.codec, decay, dense)
         self._require_fit()
 
     def sparse_parameter(self) -> str | None:

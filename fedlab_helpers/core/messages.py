@@ -101,7 +101,8 @@ def _kind(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype]:
 class Transform(Protocol):
     """One step that an update passes on the client, in the order given to `rounds`.
 
-    Two attributes, False where it does not have them, say what it does beyond its call.
+    Three attributes, False where it does not have them, say what it does beyond its call. `dense`:
+    it wants updates whole, not the touched rows only.
     `covers_extra`: it treats all that leaves the client, `update.extra` included; what SCAFFOLD,
     say, sends beside the change gives the exact change away, so such runs refuse transforms that
     do not. `secret`: what it draws protects somebody, so its generator is seeded by the system and

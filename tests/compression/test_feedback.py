@@ -138,9 +138,9 @@ def test_a_lossless_codec_leaves_nothing_behind():
 
 def test_momentum_by_hand():
     codec = WithFeedback(Compressed(TopK(1 / 8)), momentum=0.5)
-    arrived, kept = play(codec, [an_update([4.0, 3.0, 0.0, 0.0])] * 2)
-    # LocalRun 1: u = v = (4, 3): the 4 goes, and is forgotten in both.
-    # LocalRun 2: u = (0, 1.5) + (4, 3) = (4, 4.5), v = (0, 3) + u = (4, 7.5): the 7.5 goes.
+    arrived, kept = arriving(codec, [an_update([4.0, 3.0, 0.0, 0.0])] * 2)
+    # Turn 1: u = v = (4, 3): the 4 goes, and is forgotten in both.
+    # Turn 2: u = (0, 1.5) + (4, 3) = (4, 4.5), v = (0, 3) + u = (4, 7.5): the 7.5 goes.
     assert [came["w"].tolist()[:2] for came in arrived] == [[4, 0], [0, 7.5]]
     assert kept["residual/delta.w"].tolist() == [4, 0, 0, 0]
     assert kept["momentum/delta.w"].tolist() == [4, 0, 0, 0]
@@ -401,8 +401,8 @@ GRID = {
     "random, unbiased": Compressed(RandomK(0.3), Quantized(8)),
 }
 KEEPS_HEAD = {"shared": keep_private("head")}
-STRATEGIES = {name: (Recipe(strategy=name).new_strategy(), {}) for name in OFFERS}
-STRATEGIES |= {
+EVERY = {name: (Recipe(strategy=name).new_strategy(), {}) for name in strategies.STRATEGIES}
+EVERY |= {
     "fedper": (strategies.rowwise(), KEEPS_HEAD),
     "fedrep": (FedRep(Mean(per_row=True)), KEEPS_HEAD),
     "ditto": (Ditto(Mean()), {}),
@@ -411,9 +411,9 @@ STRATEGIES |= {
 
 
 @pytest.mark.parametrize("codec", GRID.values(), ids=GRID)
-@pytest.mark.parametrize(("strategy", "options"), STRATEGIES.values(), ids=STRATEGIES)
+@pytest.mark.parametrize(("strategy", "options"), EVERY.values(), ids=EVERY)
 def test_every_codec_works_with_every_strategy(small_model, reviews, strategy, options, codec):
-    size = 7 if strategy == STRATEGIES["krum"][0] else 2  # Krum needs a crowd
+    size = 7 if strategy == EVERY["krum"][0] else 2  # Krum needs a crowd
     clients = [reviews(6, seed) for seed in range(size)]
     rounds = 2 if isinstance(codec, WithFeedback) else 1
     epochs = 2 if isinstance(strategy, FedRep) else 1  # the first is the head's
@@ -425,6 +425,6 @@ def test_every_codec_works_with_every_strategy(small_model, reviews, strategy, o
     assert not any(record.left_out for record in history)
     after = model.state_dict()
     assert all(bool(torch.isfinite(tensor).all()) for tensor in after.values())
-    if strategy == STRATEGIES["median"][0]:
+    if strategy == EVERY["median"][0]:
         return  # of changes that are mostly zeros the median is zero, and rightly so
     assert any(not torch.equal(before[name], after[name]) for name in after)

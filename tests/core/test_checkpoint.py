@@ -351,7 +351,7 @@ KILLED_RUN = """
     torch.set_num_threads(1)
     faulthandler.enable()  # a child that stands still is aborted, and tells where it stood
     sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
-    from conftest import make_model, make_reviews
+    from toys import make_model, make_reviews
     from test_checkpoint import is_shared, noise
     from fedlab_helpers import LocalConfig, Plan, run, state, strategies, train, wire
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import VOCABULARY
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from toys import VOCABULARY
 
 from fedlab_helpers.core import rounds, state, wire
 from fedlab_helpers.core.compute import child_seed

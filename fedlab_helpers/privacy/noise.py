@@ -1,0 +1,70 @@
+"""Clipping and Gaussian noise, as transforms that an update passes on the client.
+
+Abadi et al. 2016, arXiv:1607.00133, Algorithm 1, with a client's whole update for a gradient
+(McMahan et al. 2018, arXiv:1710.06963). What this amounts to is for an accountant to say.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.require import require_positive
+from fedlab_helpers.core.state import State, norm
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Scales a longer change down to this Euclidean norm, over all its tensors together."""
+
+    max_norm: float
+
+    def __post_init__(self):
+        require_positive(max_norm=self.max_norm)
+
+    def __call__(self, update: Update, kept: State, rng: torch.Generator) -> tuple[Update, State]:
+        """Return the clipped update; nothing is kept."""
+        scale = min(1.0, self.max_norm / max(norm(update.delta), 1e-12))
+        delta = {n: t * scale if t.is_floating_point() else t for n, t in update.delta.items()}
+        return replace(update, delta=delta), kept
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """Adds noise of this standard deviation to every value of the change.
+
+    It is drawn from a generator that the system seeds: noise from the plan's seed, which travels,
+    could be subtracted by whoever knows it. So a run with it is not repeatable, as its records say.
+    Rows that a client did not touch get noise as well, or they would name its words: updates are
+    trained and sent whole.
+
+    Args:
+        std: standard deviation, above 0.
+        repeatable: draw from the plan's seed after all; protects nobody, but can be shown twice.
+    """
+
+    std: float
+    repeatable: bool = False
+    dense = True
+
+    def __post_init__(self):
+        require_positive(std=self.std)
+
+    @property
+    def secret(self) -> bool:
+        """Whether nobody may be able to draw the same noise again."""
+        return not self.repeatable
+
+    def __call__(self, update: Update, kept: State, rng: torch.Generator) -> tuple[Update, State]:
+        """Return the update with noise; nothing is kept."""
+        if update.touched_rows:
+            raise ValueError(f"update: rows of {sorted(update.touched_rows)}, expected it whole")
+        delta = {
+            name: tensor
+            + self.std
+            * torch.randn(tensor.shape, generator=rng, dtype=torch.float32, device="cpu").to(tensor)
+            if tensor.is_floating_point()
+            else tensor
+            for name, tensor in update.delta.items()
+        }
+        return replace(update, delta=delta), kept
