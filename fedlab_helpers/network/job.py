@@ -1,12 +1,17 @@
 """What server and nodes of a run agree on: words, classes, model, strategy, plan; it is JSON."""
 
 import hashlib
+import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import Codec
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.state import State, of_model
@@ -20,6 +25,8 @@ from fedlab_helpers.recipe import (
     make_codec,
     make_strategy,
 )
+from fedlab_helpers.tasks.reviews.corpus import load_reviews
+from fedlab_helpers.tasks.reviews.encoded import encode_reviews
 from fedlab_helpers.tasks.reviews.labels import BUILT_IN, require_names
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.task import Task
@@ -47,6 +54,8 @@ class Job:
         model: arguments of `SentimentLSTM` beside the number of words.
         max_len: words of a review that are read.
         classes: what labels 0, 1, … are called; nodes whose files call them otherwise are refused.
+        task: "reviews", or "module:name" of somebody's own, which server and nodes import: its
+            `new_model()` makes the model, `examples(path)` what a node's file holds.
 
     Raises:
         ValueError: a name is not known, or a parameter is out of range.
@@ -60,6 +69,7 @@ class Job:
     model: Mapping[str, Any] = field(default_factory=lambda: {"pooling": "mean", "seed": 0})
     max_len: int = 64
     classes: tuple[str, ...] = BUILT_IN
+    task: str = "reviews"
 
     def __post_init__(self):
         names = {"strategy": STRATEGIES}
@@ -110,9 +120,38 @@ class Job:
         """The shapes of the model's weights."""
         return {name: tuple(t.shape) for name, t in of_model(self.new_model()).items()}
 
-    def new_model(self) -> SentimentLSTM:
+    @cached_property
+    def own_task(self) -> Any | None:
+        """Somebody's own task; None for reviews. Raises ValueError: it cannot be imported here."""
+        if self.task == "reviews":
+            return None
+        module, _, name = self.task.partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(
+                f"task: got {self.task!r}, expected 'reviews' or 'module:name' of what this "
+                f"machine can import: {error}"
+            ) from error
+
+    def new_model(self) -> nn.Module:
         """Return the model with its first weights, the same wherever it is made."""
-        return SentimentLSTM(len(self.vocab), **self.model)
+        own = self.own_task
+        return own.new_model() if own else SentimentLSTM(len(self.vocab), **self.model)
+
+    def examples(self, path: str | Path) -> Examples:
+        """Return what a node's file holds.
+
+        All of its rows are trained on, be they of one class only: it is a part of what the run
+        learns from. A label is the name of one of the job's classes, or its number.
+
+        Raises:
+            ValueError: the file cannot be read as meant, or calls the classes otherwise.
+        """
+        if own := self.own_task:
+            return own.examples(path)
+        reviews = load_reviews(path, labels=self.classes, clean=False)
+        return encode_reviews(reviews, self.vocab, self.max_len)
 
     def new_strategy(self) -> Strategy:
         """Return the strategy."""
@@ -140,7 +179,7 @@ class Job:
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for a checkpoint to be of this job, beside its plan."""
         words = hashlib.sha256("\n".join(self.words).encode()).hexdigest()
-        own = {name: getattr(self, name) for name in ("codec", "max_len")}
+        own = {name: getattr(self, name) for name in ("codec", "max_len", "task")}
         own["classes"] = list(self.classes)
         return {**own, "words": words, "options": dict(self.options), "model": dict(self.model)}
 

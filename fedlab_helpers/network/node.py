@@ -6,11 +6,10 @@ from pathlib import Path
 
 from fedlab_helpers.core import wire
 from fedlab_helpers.core.client import Clients
+from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import ClientState, Received, Reply, Request, Transform, reason
 from fedlab_helpers.core.training import evaluate
 from fedlab_helpers.network.job import Job
-from fedlab_helpers.tasks.reviews.corpus import load_reviews
-from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
 
 PARTS = ("weights", "extra", "buffers")
 
@@ -31,32 +30,28 @@ def unpack(sent: Mapping[str, bytes]) -> Received:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One client of a run, with its own reviews.
+    """One client of a run, with its own examples.
 
     Args:
         job: what was agreed on.
         client: which client of the run this is; decides, with the run's seed, all that it draws.
-        reviews: its own, encoded with the job's vocabulary.
+        reviews: its own examples, of reviews encoded with the job's vocabulary.
         transforms: what its updates pass before they are encoded; the machine's own affair.
     """
 
     job: Job
     client: int
-    reviews: EncodedReviews
+    reviews: Examples
     transforms: Sequence[Transform] = ()
 
     @classmethod
     def owning(cls, job: Job, client: int, path: str | Path) -> "Node":
-        """Return the node that owns the reviews of a CSV file, columns "text" and "label".
-
-        All of its rows are trained on, be they of one class only: it is a part of what the run
-        learns from. A label is the name of one of the job's classes, or its number.
+        """Return the node that owns a file, for reviews a CSV with columns "text" and "label".
 
         Raises:
             ValueError: the file cannot be read as meant, or calls the classes otherwise.
         """
-        reviews = load_reviews(path, labels=job.classes, clean=False)
-        return cls(job, client, encode_reviews(reviews, job.vocab, job.max_len))
+        return cls(job, client, job.examples(path))
 
     def train(self, number: int, sent: Mapping[str, bytes], kept: ClientState) -> Reply:
         """Return what the node answers in round `number`; whatever goes wrong is in it.
@@ -67,7 +62,7 @@ class Node:
         """
         try:
             received = unpack(sent)
-            self.job.require_fit(received.weights)
+            self.job.require_fit(received.weights | received.buffers)
             asked = Request(number, self.client, received)
             (reply,) = self._clients().answers([asked], {self.client: kept})
         except Exception as error:
@@ -75,9 +70,10 @@ class Node:
         return reply
 
     def evaluate(self, sent: Mapping[str, bytes]) -> dict[str, float]:
-        """Return loss, accuracy and number of examples of the weights on the node's reviews."""
+        """Return the metrics of the weights on the node's examples."""
         model = self.job.new_model()
-        weights = unpack(sent).weights
+        received = unpack(sent)
+        weights = received.weights | received.buffers
         self.job.require_fit(weights)
         model.load_state_dict(weights)
         return dict(evaluate(model, self.reviews))

@@ -17,7 +17,7 @@ from fedlab_helpers.network.processes import until
 PAUSE = 0.05  # seconds between two looks at what has arrived
 INTRODUCTION = 10.0  # seconds that a round waits for new nodes to say which client they are
 LOST = {2: "its code failed", 3: "too late", 5: "node lost", 8: "its process ended"}
-METRICS = ("loss", "accuracy", "examples")
+METRICS = {"loss", "examples"}  # and what the task measures
 Answer = Message | Exception  # the latter: why it could not be sent, or read
 
 
@@ -44,6 +44,8 @@ class Nodes:
         self._unheard: dict[str, int] = {}  # message -> node of those that have not said it yet
         self._keeping: set[int] = set()  # who keeps something of this round
         self._latest: dict[int, int] = {}  # client -> the last round of which it keeps something
+
+    repeatable = True  # as far as the server can know: transforms are a node's own affair
 
     def shared(self, name: str) -> bool:
         """Every parameter is."""
@@ -112,8 +114,9 @@ class Nodes:
         answers = self._ask(requests, MessageType.EVALUATE, self.timeout)
         for client, node in sorted(nodes.items()):
             try:
-                metrics = answers[node].content["metrics"]
-                found[client] = {name: float(metrics[name]) for name in METRICS}
+                metrics = dict(answers[node].content["metrics"])
+                if len(metrics) < 10 and metrics.keys() > METRICS:
+                    found[client] = {name: float(value) for name, value in metrics.items()}
             except Exception:  # whatever a node may send, or fail to
                 continue
         return found

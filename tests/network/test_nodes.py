@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,7 +65,7 @@ def job(files):
 
 def run_job(job, files, folder, app=client_app.app, timeout=5.0, change=lambda grid: None):
     """Run the ServerApp over nodes in this process; return the records of its rounds."""
-    config = {"job": job.to_json(), "folder": str(folder), "nodes": 3, "timeout": timeout}
+    config = {"job": job.to_json(), "folder": str(folder), "nodes": len(files), "timeout": timeout}
     config["simulated"] = "[]"
     nodes = [{"client": client, "reviews": str(path)} for client, path in enumerate(files)]
     grid = LocalGrid(app, nodes, config)
@@ -104,7 +104,7 @@ def test_a_network_ends_in_the_weights_of_the_simulation(
     model.load_state_dict(weights)
     for client, path in enumerate(files):
         own = evaluate(model, Node.owning(job, client, path).reviews)
-        assert metrics[client] == pytest.approx(asdict(own))
+        assert metrics[client] == pytest.approx(dict(own))
 
 
 def test_updates_pass_the_same_transforms(job, files, tmp_path, bits, monkeypatch):
@@ -601,3 +601,34 @@ def test_keys_can_be_read_by_their_owner_only(tmp_path):
     context = ssl.create_default_context(cafile=tmp_path / "ca.crt")
     (authority,) = context.get_ca_certs()
     assert authority["subject"][0][0] == ("commonName", "fedlab_helpers authority")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "codec"),
+    [("fedavg", "dense"), ("fedprox", "dense"), ("scaffold", "dense"), ("fedadam", "dense"),
+     ("krum", "dense"), ("fedavg", "signs")],
+)  # fmt: skip
+def test_a_task_of_ones_own_ends_in_the_weights_of_the_simulation(tmp_path, bits, strategy, codec):
+    """Series and a number, a model with running statistics: over nodes and in one process alike."""
+    paths = []
+    for client in range(7 if strategy == "krum" else 3):
+        rng = torch.Generator().manual_seed(client)
+        lines = torch.rand(12, 5, generator=rng).tolist()
+        paths.append(tmp_path / f"{client}.txt")
+        paths[-1].write_text("\n".join(",".join(map(str, line)) for line in lines))
+    plan = Plan(3, None if strategy == "krum" else 2, LocalConfig(batch_size=4, lr=0.02), seed=5)
+    job = Job((), plan, strategy=strategy, codec=codec, task="own_task:LEVEL")
+    (tmp_path / "out").mkdir()
+    records, weights = run_job(job, paths, tmp_path / "out"), runs.weights(tmp_path / "out")
+    expected, history = simulated(job, paths)
+    assert bits(weights) == bits(expected)
+    assert bits(weights) != bits(of_model(job.new_model()))
+    assert [record.client_losses for record in records] == [r.client_losses for r in history]
+    assert {*runs.metrics(tmp_path / "out")[0]} == {"loss", "rmse", "mae", "examples"}
+
+
+@pytest.mark.parametrize("task", ["nowhere:LEVEL", "own_task:NOTHING", "own_task", ""])
+def test_a_task_that_cannot_be_imported_is_named(task):
+    job = Job((), Plan(1), task=task)
+    with pytest.raises(ValueError, match="task: got"):
+        job.new_model()
