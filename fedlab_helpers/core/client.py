@@ -22,7 +22,7 @@ from fedlab_helpers.core.messages import (
     Update,
     reason,
 )
-from fedlab_helpers.core.model import require_repeatable, use_own_randomness
+from fedlab_helpers.core.model import require_repeatable, seed_dropout, use_own_randomness
 from fedlab_helpers.core.plan import Plan, require_speeds
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import LocalRun, Strategy
@@ -100,6 +100,7 @@ class Clients:
 
     def _require_model_fits(self, few: Examples) -> None:
         probe = copy.deepcopy(self.model).train()
+        seed_dropout(probe, torch.Generator("cpu"))
         try:
             probe(*few.inputs)
         except Exception:  # a model that cannot answer is each client's to tell

@@ -79,7 +79,6 @@ def require_repeatable(model: nn.Module, inputs: Sequence[Tensor]) -> None:
         model: called once; neither its mode nor its buffers are what they were afterwards.
         inputs: of a batch.
     """
-    seed_dropout(model, torch.Generator("cpu"))
     before = _global_states()
     model.train()
     model(*inputs)

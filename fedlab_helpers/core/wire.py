@@ -125,8 +125,10 @@ def to_tensors(update: Update, codec: Codec, like: State) -> State:
     tensors = {f"delta.{name}": tensor for name, tensor in update.delta.items()}
     tensors |= {f"rows.{name}": rows.int() for name, rows in update.touched_rows.items()}
     tensors |= {f"extra.{name}": tensor for name, tensor in update.extra.items()}
-    tensors[_REPORT] = torch.tensor([update.examples, update.steps])
-    tensors[_LOSSES] = torch.tensor(update.losses, dtype=torch.float32).view(torch.int32)
+    tensors[_REPORT] = torch.tensor([update.examples, update.steps], device="cpu")
+    tensors[_LOSSES] = torch.tensor(update.losses, dtype=torch.float32, device="cpu").view(
+        torch.int32
+    )
     return tensors
 
 

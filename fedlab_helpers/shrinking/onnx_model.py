@@ -184,7 +184,7 @@ def run_onnx(content: bytes, reviews: EncodedReviews, batch_size: int = 256) -> 
     """
     if not len(reviews):
         raise ValueError("reviews: got none, expected at least one")
-    inside = torch.arange(reviews.tokens.shape[1]) < reviews.lengths.cpu()[:, None]
+    inside = torch.arange(reviews.tokens.shape[1], device="cpu") < reviews.lengths.cpu()[:, None]
     if not torch.equal(reviews.tokens.cpu() > 0, inside):
         raise ValueError("reviews: got padding inside a review, or a word id outside or below 0")
     options = onnxruntime.SessionOptions()

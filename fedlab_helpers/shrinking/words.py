@@ -44,12 +44,13 @@ def hash_reviews(reviews: EncodedReviews, vocab: Vocabulary, size: int) -> Encod
     if size < 3:
         raise ValueError(f"size: got {size!r}, expected at least 3")
     shared = [0, UNKNOWN, *(2 + child_seed(0, word) % (size - 2) for word in vocab.words[2:])]
-    return _reading(reviews, torch.tensor(shared)[reviews.tokens])
+    return _reading(reviews, torch.tensor(shared, device="cpu")[reviews.tokens])
 
 
 def drop_words(reviews: EncodedReviews, share: float, rng: torch.Generator) -> EncodedReviews:
     """Return the reviews with a random share of their words, in [0, 1), unknown, against learning
     by heart."""
     require_share(share=share)
-    hit = torch.rand(reviews.tokens.shape, generator=rng) < share
+    drawn = torch.rand(reviews.tokens.shape, generator=rng, dtype=torch.float32, device="cpu")
+    hit = drawn < share
     return _reading(reviews, reviews.tokens.where(~hit | (reviews.tokens == 0), UNKNOWN))

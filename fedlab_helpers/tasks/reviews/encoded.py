@@ -84,8 +84,9 @@ def encode_reviews(
         vocab.encode(tokens[:max_len]) or [UNKNOWN]
         for tokens in tokenize_all([review.text for review in reviews])
     ]
-    lengths = torch.tensor([len(row) for row in rows])
-    tokens = torch.full((len(rows), int(lengths.max())), PADDING)
+    here = {"dtype": torch.int64, "device": "cpu"}  # whatever torch's own defaults are
+    lengths = torch.tensor([len(row) for row in rows], **here)
+    tokens = torch.full((len(rows), int(lengths.max())), PADDING, **here)
     for position, row in enumerate(rows):
-        tokens[position, : len(row)] = torch.tensor(row)
-    return EncodedReviews(tokens, lengths, torch.tensor([review.label for review in reviews]))
+        tokens[position, : len(row)] = torch.tensor(row, **here)
+    return EncodedReviews(tokens, lengths, torch.tensor([r.label for r in reviews], **here))
