@@ -477,7 +477,7 @@ def _federated_results(
     untrained = evaluate(model, task.validation)
     result = Result(0, {name: getattr(untrained, name) for name in names})
     yield result
-    dense = wire.dense_size(model)
+    dense = comp.dense_size(model)
     options = {"test": task.validation, "transforms": transforms, "stop": stop}
     options["codec"] = recipe.new_codec()
     strategy, plan = recipe.new_strategy(), recipe.plan()

@@ -135,6 +135,11 @@ def test_another_objective_is_another_run(tmp_path):
         run(Series(False), other, strategies.fedavg(), Plan(1), checkpoint=tmp_path)
 
 
+def test_clients_that_are_asked_different_things_are_refused():
+    with pytest.raises(ValueError, match=r"clients: are asked Numbers.*NextToken"):
+        run(Series(False), [numbers(8, 0, False), words(8, 0)], strategies.fedavg(), Plan(1))
+
+
 def test_a_client_of_whom_nothing_is_asked_is_left_out_by_name():
     data = [numbers(8, seed, False) for seed in range(2)]
     data.append(data[0].with_targets(torch.full((8,), torch.nan)))

@@ -78,6 +78,10 @@ class Clients:
         if some is not None:
             self._require_model_fits(some.subset(range(min(2, len(some)))).to("cpu"))
             strategy.require_objective(some.objective)
+            if odd := [d.objective for d in self.data if d and d.objective != some.objective]:
+                raise ValueError(
+                    f"clients: are asked {some.objective!r} and {odd[0]!r}; one of them"
+                )
         if strategy.combine.per_row and not self._table:
             raise ValueError(
                 "strategy: averaging row by row needs to know which rows a client touched: use "

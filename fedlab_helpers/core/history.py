@@ -167,8 +167,8 @@ class RoundBooks:
         self.losses[reply.client] = update.losses[-1]
         # In the order in which a checkpoint gives them back.
         kept = {owner: dict(sorted(reply.kept[owner].items())) for owner in sorted(reply.kept)}
-        if kept := {owner: tensors for owner, tensors in kept.items() if tensors}:
-            self.kept[reply.client] = kept
+        if kept:  # of what is no longer kept nothing is left
+            self.kept[reply.client] = {owner: part for owner, part in kept.items() if part}
         return update
 
     def mean_buffers(self) -> State:

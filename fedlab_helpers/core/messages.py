@@ -60,9 +60,10 @@ class Update:
             raise RefusedUpdate(f"rows of tensors that the model does not have: {odd}")
         for name, tensor in self.delta.items():
             shape = self._shape(name, tuple(like[name].shape))
-            if (came := _kind(tensor)) != (expected := (shape, like[name].dtype)):
+            if (came := _kind(tensor)) != (expected := _kind(like[name], shape)):
                 raise RefusedUpdate(f"{name!r} is {came}, expected {expected}")
-        for what, part, asked in (("extra", self.extra, extra), ("buffers", self.buffers, buffers)):
+        parts = (("beside the change", self.extra, extra), ("buffers", self.buffers, buffers))
+        for what, part, asked in parts:
             came, expected = ({n: _kind(t) for n, t in (x or {}).items()} for x in (part, asked))
             if asked is not None and came != expected:
                 raise RefusedUpdate(f"{what}: got {came}, expected {expected}"[:500])
@@ -94,8 +95,8 @@ class Update:
         return (len(rows), *whole[1:])
 
 
-def _kind(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype]:
-    return tuple(tensor.shape), tensor.dtype
+def _kind(tensor: Tensor, shape: tuple[int, ...] | None = None) -> str:
+    return f"{tuple(tensor.shape) if shape is None else shape} {tensor.dtype}"
 
 
 class Transform(Protocol):

@@ -73,14 +73,15 @@ def _words_and_pairs(tokens: list[str]) -> list[str]:
 def _scored(probabilities: np.ndarray, labels) -> Metrics:
     labels = np.asarray(labels)
     accuracy = float((probabilities.argmax(1) == labels).mean())
-    return Metrics(float(log_loss(labels, probabilities)), accuracy, len(labels))
+    loss = float(log_loss(labels, probabilities))
+    return Metrics(loss=loss, accuracy=accuracy, examples=len(labels))
 
 
 def _recurrent(cell: str, seed: int, epochs: int = 6) -> tuple[Metrics, Metrics, int]:
     """Train for some epochs and keep the one that did best on the validation reviews."""
     data = task()
     model = SentimentLSTM(len(data.vocab), cell=cell, dropout=0.3, seed=seed)
-    best, chosen, weights = Metrics(float("inf"), -1.0, 0), 0, {}
+    best, chosen, weights = Metrics(loss=float("inf"), accuracy=-1.0), 0, {}
     optimise = LocalConfig(epochs=1, lr=5e-3 if cell != "rnn" else 1e-3)
     for epoch in range(1, epochs + 1):
         train(model, data.train, optimise, seed=child_seed(seed, "epoch", epoch))

@@ -324,7 +324,7 @@ def test_a_frozen_table_stays_frozen_when_its_rows_are_selected(crew, small_mode
 def test_a_token_parameter_that_is_not_there_is_named(crew, small_model):
     model = small_model()
     model.token_parameter = "embeddings.weight"
-    expected = r"token_parameter is 'embeddings.weight', expected one of \['embedding.weight', "
+    expected = r"token_parameter: got 'embeddings.weight', expected one of \['embedding.weight', "
     with pytest.raises(ValueError, match=expected):
         crew(model=model)
 

@@ -319,7 +319,7 @@ def test_metrics_by_hand():
     metrics = evaluate(Scores(math.log(3.0), 0.0), labelled(0, 1, 0))
     loss = -(2 * math.log(3 / 4) + math.log(1 / 4)) / 3
     assert (metrics.loss, metrics.accuracy) == pytest.approx((loss, 2 / 3))
-    assert metrics.to_dict() == {"loss": metrics.loss, "accuracy": metrics.accuracy, "examples": 3}
+    assert metrics == {"loss": metrics.loss, "accuracy": metrics.accuracy, "examples": 3}
 
 
 def test_evaluation_does_not_depend_on_the_batch_size(reviews, small_model):

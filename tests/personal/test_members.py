@@ -1,7 +1,6 @@
 """Clients with reviews of their own to train on, to choose by, and to be tested on."""
 
 from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.personal.members import PARTITIONS, deal
 from fedlab_helpers.personal.per_client import OwnTest
+from fedlab_helpers.tasks.objectives import NUMBERS
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
@@ -76,7 +77,7 @@ def test_with_one_class_only_there_is_no_balanced_accuracy():
 
 
 def test_right_and_wrong_are_of_classes_only():
-    data = SimpleNamespace(labels=torch.rand(4))
+    data = Examples((torch.zeros(4, 3),), torch.rand(4), NUMBERS)
     numbers = OwnTest(data, SMALL.weights, SMALL.kinds)
     with pytest.raises(ValueError, match="right: needs a class for each example"):
         numbers.right(torch.rand(4, 1))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlab_helpers.core import state, wire
-from fedlab_helpers.core.history import History, NoUpdateLeft, RoundBooks
+from fedlab_helpers.core.history import History, NoUpdateLeft
 from fedlab_helpers.core.plan import Pace
 from fedlab_helpers.core.rounds import Plan, rounds, sample_cohort
 from fedlab_helpers.core.strategy import Mean, Strategy
@@ -216,13 +216,13 @@ def test_clients_train_from_the_version_they_started_from(clients, small_model, 
 def test_only_versions_that_are_still_needed_are_in_memory(clients, small_model, monkeypatch):
     sent = []
 
-    def send(ledger, *arguments):
-        received = original(ledger, *arguments)
+    def decode(payloads):
+        received = original(payloads)
         sent.append(weakref.ref(received))
         return received
 
-    original = RoundBooks.send
-    monkeypatch.setattr(RoundBooks, "send", send)
+    original = wire.decode_parts
+    monkeypatch.setattr(wire, "decode_parts", decode)
     plan, options = replace(PLAN, rounds=12), {"concurrency": 3, "buffer": 2}
     durations = [steps / speed for steps, speed in zip((6, 4, 10, 6), SPEEDS, strict=True)]
     flushes = timeline(durations, 12, **options, seed=3)

@@ -1,17 +1,18 @@
 """Hostile clients: what they send, and that nobody else does."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.rounds import Plan, rounds
 from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.strategies import fedavg
 from fedlab_helpers.strategies.attacks import Hostile, choose, flip_labels
+from fedlab_helpers.tasks.objectives import NUMBERS
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 UPDATE = Update(
@@ -107,8 +108,8 @@ def test_of_three_classes_the_first_becomes_the_last():
 
 
 def test_labels_that_are_no_classes_cannot_be_flipped():
-    for labels in (torch.ones(2), torch.ones(2, 1), torch.ones(2, 5, dtype=torch.int64)):
-        with pytest.raises(ValueError, match="flip_labels: needs a class for each example, got"):
-            flip_labels([SimpleNamespace(labels=labels)], {0})
+    numbers = Examples((torch.zeros(2, 3),), torch.ones(2), NUMBERS)
+    with pytest.raises(ValueError, match="flip_labels: needs a class for each example, got"):
+        flip_labels([numbers], {0})
     with pytest.raises(ValueError, match="classes: got 2, but the clients' labels show 3"):
         flip_labels([three_classes(2, 0)], {0}, classes=2)

@@ -63,9 +63,8 @@ def test_without_calibration_it_is_fedavg_bit_for_bit(clients, small_model, bits
 def test_calibrated_clients_do_not_learn_how_often_labels_occur(reviews, small_model):
     """Reviews that say nothing, nine in ten positive: FedAvg learns the odds, this does not."""
     data = reviews(40)
-    silent = replace(
-        data, tokens=torch.where(data.tokens > 0, 2, 0), labels=(torch.arange(40) % 10 > 0).long()
-    )
+    silent = data.with_inputs(torch.where(data.tokens > 0, 2, 0), data.lengths)
+    silent = silent.with_targets((torch.arange(40) % 10 > 0).long())
     plan = federated.Plan(60, local=LocalConfig(1, None, 0.5, "sgd", max_grad_norm=None))
     odds = {}
     for name, strategy in {"plain": fedavg(), "calibrated": calibrated(1.0)}.items():
@@ -154,6 +153,7 @@ def test_the_variate_of_a_refused_client_stays_the_old(clients, small_model, bit
         delta = {n: t * float("nan") if broken else t for n, t in update.delta.items()}
         return replace(update, delta=delta), {}
 
+    breaks.covers_extra = True
     kept: dict = {}
     plan = federated.Plan(1, local=SGD)
     federated.run(small_model(), clients, scaffold(), plan, client_states=kept)
@@ -184,7 +184,7 @@ def test_an_update_without_its_variate_is_refused():
     update = Update(0, params, {}, 1, 1, (1.0,))
     like = scaffold().extra_like(params)
     replace(update, extra=w(2.0)).require_fit(params, like)
-    with pytest.raises(RefusedUpdate, match=r"beside the change comes \{\}, expected \{'weight'"):
+    with pytest.raises(RefusedUpdate, match=r"beside the change: got \{\}, expected \{'weight'"):
         update.require_fit(params, like)
     with pytest.raises(RefusedUpdate, match=r"\(2,\)"):
         replace(update, extra={"weight": torch.ones(2)}).require_fit(params, like)

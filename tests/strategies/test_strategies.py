@@ -188,9 +188,12 @@ def turn(model: nn.Module, kept=None, extra=None, config=None) -> LocalRun:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Mean("sizes"), r"weights: got 'sizes', expected one of \['examples', 'inverse_l"),
+        (lambda: Mean("sizes"), r"weights: got 'sizes', expected 'examples' or 'uniform'"),
         (lambda: fedavg("deltas"), "sends: got 'deltas', expected 'change' or 'weights'"),
-        (lambda: Strategy(Mean(), Add(0.5), "weights"), r"step: got Add\(lr=0.5\), but whole"),
+        (
+            lambda: Strategy(Mean(), Add(0.5), "weights"),
+            r"step: got Add\(lr=0.5\), expected Add\(\): whole",
+        ),
         (lambda: Add(0), "lr: got 0, expected a finite number above 0"),
         (lambda: fedprox(-0.1), "mu: got -0.1, expected a finite number not below 0"),
         (lambda: fedprox(math.nan), "mu: got nan, expected a finite number not below 0"),

@@ -83,11 +83,14 @@ def two_of_four(settings):
 
 
 def test_interrupted_runs_side_by_side_end_at_once_and_those_that_finished_are_kept(
-    tmp_path, capsys
+    tmp_path, capsys, request
 ):
     """Only this process is interrupted, as by `kill -INT`: those that it started are its own to
     end."""
     path, sent = tmp_path / "tiny.csv", []
+    # A shell's background job ignores what this test sends itself.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     def interrupt():
         while len(results.read(path)) < 2:
