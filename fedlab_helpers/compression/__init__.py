@@ -6,7 +6,6 @@ from fedlab_helpers.compression.codec import Compressed, dense_size
 from fedlab_helpers.compression.feedback import (
     WithFeedback,
     dgc,
-    require_change,
     require_contraction,
 )
 from fedlab_helpers.compression.keep import Everything, RandomK, TopK
@@ -30,7 +29,6 @@ __all__ = [
     "bits",
     "dense_size",
     "dgc",
-    "require_change",
     "require_contraction",
     "sketch",
 ]

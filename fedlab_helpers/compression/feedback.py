@@ -127,15 +127,6 @@ def require_contraction(codec: Codec) -> None:
         )
 
 
-def require_change(codec: Codec) -> None:
-    """Raise a ValueError if the codec makes sense for changes only, not for whole weights."""
-    if getattr(codec, "changes_only", False):
-        raise ValueError(
-            f"codec: {codec!r} sends a part of a change, but this strategy sends whole weights; "
-            "expected one with sends='change', or a codec that keeps everything"
-        )
-
-
 def _clipped(update: Update, max_norm: float | None) -> Update:
     length = norm(update.delta)
     if max_norm is None or length <= max_norm:

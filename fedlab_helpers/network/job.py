@@ -113,7 +113,7 @@ class Job:
     @cached_property
     def vocab(self) -> Vocabulary:
         """The vocabulary."""
-        return Vocabulary(self.words)
+        return Vocabulary(self.words, classes=self.classes, max_len=self.max_len)
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:

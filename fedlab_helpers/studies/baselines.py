@@ -1,7 +1,6 @@
 """How far centralised models get on the same reviews: the lines that anchor all others."""
 
 import time
-from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
@@ -29,7 +28,7 @@ def measure_baseline(settings: Settings) -> list[Row]:
         chosen, validation, epochs = _recurrent(model, seed)
     return [
         {
-            **asdict(chosen),
+            **chosen,
             "validation_accuracy": validation.accuracy,
             "epochs": epochs,
             "seconds": round(time.perf_counter() - began, 1),

@@ -192,7 +192,7 @@ def turn(model: nn.Module, kept=None, extra=None, config=None) -> LocalRun:
         (lambda: fedavg("deltas"), "sends: got 'deltas', expected 'change' or 'weights'"),
         (
             lambda: Strategy(Mean(), Add(0.5), "weights"),
-            r"step: got Add\(lr=0.5\), expected Add\(\): whole",
+            r"step: got Add\(lr=0.5\), expected Add",
         ),
         (lambda: Add(0), "lr: got 0, expected a finite number above 0"),
         (lambda: fedprox(-0.1), "mu: got -0.1, expected a finite number not below 0"),

@@ -10,26 +10,30 @@ from fedlab_helpers.tasks.reviews.corpus import Review
 from fedlab_helpers.tasks.reviews.words import PADDING, UNKNOWN, Vocabulary, tokenize_all
 
 
-class ReviewBatch(Batch):
-    """Some reviews, padded on the right to the longest of them."""
+class _Reviews:
+    """What inputs and targets are called where they are reviews."""
 
     @property
     def tokens(self) -> Tensor:
-        """Word ids, (B, T) int64."""
+        """Word ids, (N, T) int64, right-padded with id 0."""
         return self.inputs[0]
 
     @property
     def lengths(self) -> Tensor:
-        """Words in each review, (B,) int64."""
+        """Words in each review, (N,) int64."""
         return self.inputs[1]
 
     @property
     def labels(self) -> Tensor:
-        """Their classes, (B,) int64."""
+        """Their classes, (N,) int64, or probabilities of each, (N, C)."""
         return self.targets
 
 
-class EncodedReviews(Examples):
+class ReviewBatch(_Reviews, Batch):
+    """Some reviews, padded on the right to the longest of them."""
+
+
+class EncodedReviews(_Reviews, Examples):
     """Reviews as `Examples`, right-padded with id 0.
 
     Args:
@@ -46,21 +50,6 @@ class EncodedReviews(Examples):
 
     def __init__(self, tokens: Tensor, lengths: Tensor, labels: Tensor):
         super().__init__((tokens, lengths), labels, padded=True)
-
-    @property
-    def tokens(self) -> Tensor:
-        """Word ids, (N, T) int64."""
-        return self.inputs[0]
-
-    @property
-    def lengths(self) -> Tensor:
-        """Words in each review, (N,) int64."""
-        return self.inputs[1]
-
-    @property
-    def labels(self) -> Tensor:
-        """Their classes, (N,) int64, or probabilities, (N, C)."""
-        return self.targets
 
 
 def encode_reviews(
