@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import torch
 
 from fedlab_helpers import compression as comp
-from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core import wire
 from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.core.messages import Codec, Update
 from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.rounds import rounds, sample_cohort
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import Strategy, require_cohort
 from fedlab_helpers.core.training import LocalConfig, Stopped, evaluate
@@ -373,7 +373,7 @@ class Recipe:
         """Return what cannot be run ("partition", "plan", …) and why; None if all can."""
         trials = {
             "partition": lambda: self.federation(task) if self.method else self.deal(task),
-            "plan": lambda: federated.sample_cohort(self.plan(), 1, self.clients),
+            "plan": lambda: sample_cohort(self.plan(), 1, self.clients),
             "strategy": self.new_strategy,
             "cohort": lambda: require_cohort(self.new_strategy().combine, self.cohort),
             "codec": self.new_codec,
@@ -481,7 +481,7 @@ def _federated_results(
     options = {"test": task.validation, "transforms": transforms, "stop": stop}
     options["codec"] = recipe.new_codec()
     strategy, plan = recipe.new_strategy(), recipe.plan()
-    for record in federated.rounds(model, clients, strategy, plan, **options):
+    for record in rounds(model, clients, strategy, plan, **options):
         sent = len(record.client_losses)
         result = Result(
             record.round,

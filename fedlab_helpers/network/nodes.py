@@ -22,7 +22,7 @@ Answer = Message | Exception  # the latter: why it could not be sent, or read
 
 
 class Nodes:
-    """A crew for `federated.rounds_with`.
+    """The workers of `rounds_with`.
 
     Which client a node is, says the name under which its key was registered; where nodes have no
     keys, it says so itself. Of two nodes for one client the newer is asked: a machine that starts

@@ -10,9 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from fedlab_helpers import strategies
-from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.rounds import rounds
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig, Stopped, predict
@@ -95,7 +95,7 @@ class Federation:
         """
         local, up, down = self.plan.local, 0, 0
         plan = replace(self.plan, local=replace(local, epochs=epochs or local.epochs))
-        run = federated.rounds(model, self.clients, strategy, plan, stop=self.stop, **options)
+        run = rounds(model, self.clients, strategy, plan, stop=self.stop, **options)
         for record in run:
             up, down = up + record.bytes_up, down + record.bytes_down
             if self.due(record.round):

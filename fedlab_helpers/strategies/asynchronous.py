@@ -70,7 +70,7 @@ def timeline(
         concurrency: how many clients train at any time.
         buffer: updates in a flush.
         seed: decides who is drawn. Where all durations are equal and the buffer holds `concurrency`
-            updates, the clients are those of `federated.sample_cohort`.
+            updates, the clients are those of `sample_cohort`.
     """
     done, arrived, started = [], [], []
     training: list[tuple[float, int, int, int]] = []  # time of arrival, client, call, version
@@ -113,7 +113,7 @@ def buffered_rounds(
     Nguyen et al. 2022, arXiv:2106.06639, Algorithm 1: some clients are always training; each that
     finishes puts its change into a buffer, and another one starts from the newest weights. Once
     the buffer is full the server aggregates it. A change whose client started τ flushes ago is
-    scaled by 1 / sqrt(1 + τ). With `aggregation.uniform()` it is the paper's server step.
+    scaled by 1 / sqrt(1 + τ). With `strategies.uniform()` it is the paper's server step.
 
     A record's cohort are the clients in the buffer, perhaps one of them twice; bytes_down counts
     who started since the flush before. Beside the metrics come "clock", the simulated seconds

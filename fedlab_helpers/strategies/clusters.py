@@ -36,7 +36,7 @@ def ifca_rounds(
     Ghosh et al. 2020, arXiv:2006.04088, Algorithm 1: the server sends all models; each client of
     the cohort trains the one whose loss on its own training reviews is lowest, and sends that
     change with the model's number; the server aggregates for each model by itself. With one model
-    it is `federated.rounds`. A record's metrics say how many clients took each model.
+    it is `rounds`. A record's metrics say how many clients took each model.
 
     Args:
         models: of one architecture, called as `model(tokens, lengths)`; changed in place. They

@@ -43,7 +43,7 @@ class FedRep(Strategy):
     """Each client first fits its private part to the received one, and only then trains that.
 
     Collins et al. 2021, arXiv:2102.07078, Algorithm 1. Of a client's local epochs, the first
-    `head_epochs` move what is private (see `federated.rounds`, `shared`), the others what is not.
+    `head_epochs` move what is private (see `rounds`, `shared`), the others what is not.
     """
 
     combine: Combine = BY_EXAMPLES

@@ -6,9 +6,10 @@ from functools import cache
 import numpy as np
 from torch.nn.functional import cross_entropy
 
-from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.core.history import NoUpdateLeft
+from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.rounds import rounds
 from fedlab_helpers.core.training import LocalConfig, evaluate, predict, train
 from fedlab_helpers.strategies import STRATEGIES
 from fedlab_helpers.studies.contenders import CENTRALISED, CENTRALISED_RATES, CONTENDERS, Tuning
@@ -103,10 +104,10 @@ def trained(settings: Settings) -> Iterator[tuple[int, SentimentLSTM, int, int]]
     contender = CONTENDERS[settings["strategy"]]
     clients = data.clients(deal(settings["partition"], seed))
     local = local_config(tuning, contender.epochs)
-    plan = federated.Plan(settings["rounds"], COHORT, local, seed, workers=1)
+    plan = Plan(settings["rounds"], COHORT, local, seed, workers=1)
     up = down = 0
     try:
-        for record in federated.rounds(model, clients, contender.make(tuning), plan):
+        for record in rounds(model, clients, contender.make(tuning), plan):
             up, down = up + record.bytes_up, down + record.bytes_down
             yield record.round, model, up, up + down
     except NoUpdateLeft:

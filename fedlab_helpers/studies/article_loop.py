@@ -13,8 +13,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fedlab_helpers import strategies
-from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core.compute import child_seed, numpy_rng, torch_rng
+from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.rounds import rounds
 from fedlab_helpers.core.state import weighted_mean
 from fedlab_helpers.core.training import LocalConfig, clip_gradients, evaluate, predict
 from fedlab_helpers.studies.study import Row, Settings, Study, grid, task
@@ -41,7 +42,7 @@ def chained_rounds(
         clients: the reviews of each client, in the order in which they are visited.
         local: epochs, batches, learning rate and clipping; the optimiser is Adam.
         rounds: how many times each client is visited.
-        seed: decides the order of the reviews, as in `federated.rounds`.
+        seed: decides the order of the reviews, as in `rounds`.
         own_adam: False: one Adam for the whole run, so that its moments pass from client to
             client. True: each visit begins with a new one.
     """
@@ -108,10 +109,10 @@ def measure_loop(settings: Settings) -> list[Row]:
     data, seed, loop = task(), settings["seed"], settings["loop"]
     clients = clients_in_order(settings["partition"], seed)
     model = SentimentLSTM(len(data.vocab), seed=seed)
-    plan = federated.Plan(settings["rounds"], seed=seed)
+    plan = Plan(settings["rounds"], seed=seed)
     if loop == "fedavg":
         strategy = strategies.fedavg()
-        played = (record.round for record in federated.rounds(model, clients, strategy, plan))
+        played = (record.round for record in rounds(model, clients, strategy, plan))
     else:
         options = {"rounds": plan.rounds, "seed": seed, "own_adam": loop == "own_adam"}
         played = chained_rounds(model, clients, plan.local, **options)
