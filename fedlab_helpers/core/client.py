@@ -82,6 +82,12 @@ class Clients:
                 raise ValueError(
                     f"clients: are asked {some.objective!r} and {odd[0]!r}; one of them"
                 )
+        same: dict[nn.Parameter, set[str]] = {}
+        for name, parameter in self.model.named_parameters(remove_duplicate=False):
+            same.setdefault(parameter, set()).add(name)
+        for names in same.values():
+            if len({bool(self.shared(name)) for name in names}) > 1:
+                raise ValueError(f"shared: {sorted(names)} are one parameter; share all or none")
         if strategy.combine.per_row and not self._table:
             raise ValueError(
                 "strategy: averaging row by row needs to know which rows a client touched: use "
@@ -196,7 +202,7 @@ class Clients:
             data,
             local,
             kept.get("strategy", {}),
-            evaluate(replica, data).loss if self.strategy.asks_loss else None,
+            evaluate(replica, data, stop=stop).loss if self.strategy.asks_loss else None,
             compute.child_seed(self.plan.seed, "local", asked.number, client),
             stop,
             steps,

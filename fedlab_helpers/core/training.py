@@ -236,15 +236,21 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Examples, batch_size: int = 256) -> Metrics:
+def evaluate(
+    model: nn.Module, data: Examples, batch_size: int = 256, stop: Event | None = None
+) -> Metrics:
     """Return the loss and the measures of the data's objective, without dropout.
 
     Outputs are judged batch by batch and not kept; the model's train/eval mode stays. Raises
-    ValueError if nothing is asked.
+    ValueError if nothing is asked, and Stopped once `stop` is set.
     """
     _require_examples(data)
     with _evaluating(model):
         batches = data.subset(data.by_length()).to(_device(model)).batches(batch_size)
-        judged = [data.objective.judge(model(*b.inputs), b.targets).cpu() for b in batches]
+        judged = []
+        for batch in batches:
+            if stop is not None and stop.is_set():
+                raise Stopped
+            judged.append(data.objective.judge(model(*batch.inputs), batch.targets).cpu())
     rows = torch.cat(judged)
     return Metrics(data.objective.metrics(rows), examples=len(rows))

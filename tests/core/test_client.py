@@ -16,7 +16,7 @@ from fedlab_helpers.core.messages import Received, reason
 from fedlab_helpers.core.model import SeededDropout
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.strategy import Mean, Strategy
-from fedlab_helpers.core.training import Hooks, LocalConfig, Stopped, train
+from fedlab_helpers.core.training import Hooks, LocalConfig, Stopped, evaluate, train
 from fedlab_helpers.strategies import fedavg
 
 CPU = torch.device("cpu")
@@ -363,3 +363,20 @@ def test_a_readers_dropout_repeats_whatever_the_global_generator_does(crew):
 def test_dropout_inside_an_lstm_is_refused_by_name(crew):
     with pytest.raises(ValueError, match=r"model: layers is a LSTM that draws from .*nn\.Dropout"):
         crew(model=Stacked(between=0.3))
+
+
+def test_one_parameter_under_two_names_is_shared_or_not(crew, small_model):
+    """Shared under one name and private under the other, what was averaged would be lost."""
+    model = small_model()
+    model.again = model.head
+    for shared in (lambda name: True, lambda name: not name.startswith(("head", "again"))):
+        crew(model=model, shared=shared)
+    with pytest.raises(ValueError, match=r"shared: \['again.bias', 'head.bias'\] are one"):
+        crew(model=model, shared=lambda name: name != "again.bias")
+
+
+def test_a_long_evaluation_is_stopped_between_two_batches(small_model, clients):
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        evaluate(small_model(), clients[0], stop=stop)
