@@ -7,7 +7,7 @@ from importlib import import_module
 COMMANDS = {
     "classify": "fedlab_helpers.shrinking.classify",
     "network": "fedlab_helpers.network.__main__",
-    "studies": "fedlab_helpers.studies.experiments",
+    "studies": "fedlab_helpers.studies.__main__",
 }
 USAGE = """usage: python -m fedlab_helpers COMMAND …
   classify MODEL SENTENCE   what a model in an ONNX file makes of a sentence

@@ -139,7 +139,7 @@ def paired(function: Callable[[pd.DataFrame, str, str], tuple[float, float]]) ->
     f"comes to {STANDS:.0%} in {ROUNDS} rounds"
 )
 def stands_attack(run: Run) -> Verdict:
-    """Judge a run of `comparison.compare` by its last three rounds on validation reviews."""
+    """Judge a run of `runs.compare` by its last three rounds on validation reviews."""
     if not isinstance(run, Run):
         return wrong(f"expected a run, as in `made.runs[-1]`; got {type(run).__name__}.")
     setup = run.recipe
