@@ -87,7 +87,7 @@ def rows_in(function: Callable[[Tensor], Iterable[int]]) -> Verdict:
 def byte_budget(history: History) -> Verdict:
     """Judge a run by its total bytes and the accuracy after its last round."""
     if not isinstance(history, History) or not len(history):
-        return wrong(f"expected the History that federated.run returns, got {type(history)}.")
+        return wrong(f"expected the History that `run` returns, got {type(history)}.")
     spent = sum(record.bytes_down + record.bytes_up for record in history)
     if "accuracy" not in history[-1].metrics:
         return wrong("the last round was not evaluated: pass test=task.validation.")

@@ -105,7 +105,7 @@ def where_it_ends(
 def steadier_plan(history: History) -> Verdict:
     """Judge a run by the mean accuracy of its last three rounds."""
     if not isinstance(history, History) or not len(history):
-        return wrong(f"expected the History that federated.run returns, got {type(history)}.")
+        return wrong(f"expected the History that `run` returns, got {type(history)}.")
     if len(history) > MOST_ROUNDS:
         return wrong(f"{len(history)} rounds, expected at most {MOST_ROUNDS}.")
     if len(history) < 3 or not all("accuracy" in record.metrics for record in history[-3:]):
