@@ -106,7 +106,7 @@ def test_a_run_survives_its_nodes(job, files, tmp_path, monkeypatch):  # noqa: F
     cohorts = [{*sample_cohort(job.plan, number, 3)} for number in range(1, 6)]
     assert cohorts == [{0, 1}, {0, 1}, {1, 2}, {0, 1}, {0, 2}]
     with Network(tmp_path / "net", files, secure=True, port=18330) as network:
-        results = runs.submit(network.folder, job, timeout=20)
+        results = runs.submit(network.folder, job, timeout=45)
         records = []
         for record in runs.records(results):
             records.append(record)
