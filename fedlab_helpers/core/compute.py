@@ -23,14 +23,9 @@ Result = TypeVar("Result")
 
 
 def pick(device: str | torch.device = "auto") -> torch.device:
-    """Return the device to compute on.
-
-    Args:
-        device: "auto" takes CUDA if there is one, else Apple's MPS, else the CPU; anything else
-            is a name that torch knows ("cpu", "cuda:1", …).
-
-    Raises:
-        ValueError: torch does not know the name, or this machine has no such device.
+    """Return the device to compute on: "auto" takes CUDA if there is one, else Apple's MPS, else
+    the CPU; anything else is a name that torch knows ("cpu", "cuda:1", …). Raises ValueError where
+    it does not, or this machine has no such device.
     """
     if device == "auto":
         name = next((kind for kind in ("cuda", "mps") if _count(kind)), "cpu")
@@ -39,16 +34,13 @@ def pick(device: str | torch.device = "auto") -> torch.device:
         chosen = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device: torch does not know {device!r}") from error
-    if (chosen.index or 0) >= _count(chosen.type):
-        raise ValueError(
-            f"device: {device!r} is not on this machine, which has {_count(chosen.type)} device(s) "
-            f'of type {chosen.type!r}; use "auto" or "cpu"'
-        )
+    there, kind = _count(chosen.type), chosen.type
+    expected = f'"auto", "cpu" or one of the {there} device(s) of type {kind!r} on this machine'
+    require((chosen.index or 0) < there, "device", device, expected)
     return chosen
 
 
 def _count(kind: str) -> int:
-    """Return how many devices of a kind this machine has."""
     if kind == "cuda":
         return torch.cuda.device_count() if torch.cuda.is_available() else 0
     return int(torch.backends.mps.is_available() if kind == "mps" else kind in ("cpu", "meta"))
@@ -139,20 +131,15 @@ def ordered_map(
     """
     items = iter(items)
     pending: deque[tuple[Future[None], list[Result]]] = deque()
-
-    def work(item: Item, box: list[Result]) -> None:
-        # Not returned: a thread that still leaves its future would keep the result alive.
-        box.append(function(item))
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
 
     def begin(count: int) -> None:
         for item in islice(items, count):
+            # Not returned: a thread that still leaves its future would keep the result alive.
             box: list[Result] = []
-            pending.append((pool.submit(work, item, box), box))
+            pending.append((pool.submit(lambda i, to: to.append(function(i)), item, box), box))
 
-    with (
-        intra_op_threads(1),
-        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-    ):
+    with intra_op_threads(1), pool:
         try:
             begin(workers + 1)
             while pending:

@@ -55,11 +55,10 @@ class RoundRecord:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "RoundRecord":
         """Return the record that `to_json` was called on: JSON turns keys into strings."""
-        by_client = {
-            name: {int(client): value for client, value in fields[name].items()}
-            for name in ("client_losses", "left_out")
-        }
-        return cls(**{**fields, **by_client, "cohort": tuple(fields["cohort"])})
+        own = {"cohort": tuple(fields["cohort"])}
+        for name in ("client_losses", "left_out"):
+            own[name] = {int(client): value for client, value in fields[name].items()}
+        return cls(**fields | own)
 
 
 @dataclass(frozen=True)
@@ -74,35 +73,21 @@ class History(Sequence[RoundRecord]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __iter__(self) -> Iterator[RoundRecord]:
-        return iter(self.records)
-
     def to_frame(self) -> pd.DataFrame:
         """Return one row a round, indexed by round: clients (accepted), left_out (count),
         examples, steps, train_loss, each metric, bytes_down, bytes_up, total_bytes (both ways,
         summed up to this round), seconds."""
-        rows = [
-            {
-                "round": record.round,
-                "clients": len(record.client_losses),
-                "left_out": len(record.left_out),
-                "examples": record.examples,
-                "steps": record.steps,
-                "train_loss": record.train_loss,
-                # Its "examples" are those of the test; the column counts those trained on.
-                **{name: v for name, v in record.metrics.items() if name != "examples"},
-                "bytes_down": record.bytes_down,
-                "bytes_up": record.bytes_up,
-                "seconds": record.seconds,
-            }
-            for record in self.records
-        ]
-        frame = pd.DataFrame(rows)
-        if rows:
-            frame = frame.set_index("round")
-            total = (frame["bytes_down"] + frame["bytes_up"]).cumsum()
-            frame.insert(frame.columns.get_loc("seconds"), "total_bytes", total)
-        return frame
+        rows, total = [], 0
+        for record in self.records:
+            own = {n: getattr(record, n) for n in ("round", "examples", "steps", "train_loss")}
+            # Its "examples" are those of the test; the column counts those trained on.
+            measured = {name: v for name, v in record.metrics.items() if name != "examples"}
+            sent = {"bytes_down": record.bytes_down, "bytes_up": record.bytes_up}
+            total += sum(sent.values())
+            cost = {**sent, "total_bytes": total, "seconds": record.seconds}
+            who = {"clients": len(record.client_losses), "left_out": len(record.left_out)}
+            rows.append({**who, **own, **measured, **cost})
+        return pd.DataFrame(rows).set_index("round") if rows else pd.DataFrame()
 
 
 class NoUpdateLeft(RuntimeError):
@@ -144,31 +129,30 @@ class RoundBooks:
 
     def accept(self, replies: Iterable[Reply]) -> Iterator[Update]:
         """Yield the updates that can be used, in order. Raises NoUpdateLeft: there was none."""
-        for reply in replies:
-            if (update := self.read(reply)) is not None:
-                yield update
+        yield from filter(None, map(self.read, replies))
         self.require_update()
 
     def read(self, reply: Reply) -> Update | None:
         """Return the update of one reply, or None where it cannot be used."""
         self.bytes_up += len(reply.payload)
-        if reply.failure:
-            self.left_out[reply.client] = reply.failure
-            return None
         try:
-            update = wire.unpack(reply.payload, self.codec, reply.client)
-            update.require_fit(self.params, self.extra, self.buffers)
+            if not (failure := reply.failure):
+                update = wire.unpack(reply.payload, self.codec, reply.client)
+                update.require_fit(self.params, self.extra, self.buffers)
         except Exception as error:  # hostile bytes can make a reader's own codec raise anything
-            self.left_out[reply.client] = reason(error)
+            failure = reason(error)
+        if failure:
+            self.left_out[reply.client] = failure
             return None
         self._mean.add(update.buffers, update.examples)
         self.examples += update.examples
         self.steps += update.steps
         self.losses[reply.client] = update.losses[-1]
-        # In the order in which a checkpoint gives them back.
-        kept = {owner: dict(sorted(reply.kept[owner].items())) for owner in sorted(reply.kept)}
-        if kept:  # of what is no longer kept nothing is left
-            self.kept[reply.client] = {owner: part for owner, part in kept.items() if part}
+        if reply.kept:  # in the order in which a checkpoint gives it back
+            owners = {
+                o: dict(sorted(part.items())) for o, part in sorted(reply.kept.items()) if part
+            }
+            self.kept[reply.client] = owners
         return update
 
     def mean_buffers(self) -> State:

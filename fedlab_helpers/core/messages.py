@@ -47,26 +47,16 @@ class Update:
     def require_fit(
         self, like: State, extra: State | None = None, buffers: State | None = None
     ) -> None:
-        """Raise RefusedUpdate unless names, shapes, dtypes, rows and values are acceptable.
-
-        Args:
-            like: what a whole `delta` looks like.
-            extra: what `extra` looks like; None: it is only checked for finite values.
-            buffers: what `buffers` look like; None: likewise.
+        """Raise RefusedUpdate unless names, shapes, dtypes, rows and values are acceptable: `like`
+        a whole `delta`, `extra` and `buffers`; where these are None, their values must be finite.
         """
-        if odd := sorted(self.delta.keys() ^ like.keys()):
-            raise RefusedUpdate(f"names in the update or in the model, but not in both: {odd}")
         if odd := sorted(self.touched_rows.keys() - like.keys()):
             raise RefusedUpdate(f"rows of tensors that the model does not have: {odd}")
-        for name, tensor in self.delta.items():
-            shape = self._shape(name, tuple(like[name].shape))
-            if (came := _kind(tensor)) != (expected := _kind(like[name], shape)):
-                raise RefusedUpdate(f"{name!r} is {came}, expected {expected}")
-        parts = (("beside the change", self.extra, extra), ("buffers", self.buffers, buffers))
-        for what, part, asked in parts:
-            came, expected = ({n: _kind(t) for n, t in (x or {}).items()} for x in (part, asked))
-            if asked is not None and came != expected:
-                raise RefusedUpdate(f"{what}: got {came}, expected {expected}"[:500])
+        whole = {name: self._kind(name, tensor) for name, tensor in like.items()}
+        _require_kinds("the change", self.delta, whole)
+        for what, part, asked in (("extra", self.extra, extra), ("buffers", self.buffers, buffers)):
+            if asked is not None:
+                _require_kinds(what, part, {name: _kind(t) for name, t in asked.items()})
         try:
             finite = all(map(all_finite, (self.delta, self.extra, self.buffers)))
         except NotImplementedError as error:  # torch cannot look into every dtype it has
@@ -74,40 +64,44 @@ class Update:
         if not (finite and all(map(math.isfinite, self.losses))):
             raise RefusedUpdate("a value is NaN or infinite")
         if self.examples < 1 or self.steps < 0 or not self.losses:
-            raise RefusedUpdate(
-                f"{self.examples} examples, {self.steps} steps and {len(self.losses)} losses are "
-                "reported, expected at least 1, 0 and 1"
-            )
+            told = f"{self.examples} examples, {self.steps} steps and {len(self.losses)} losses"
+            raise RefusedUpdate(f"{told} are reported, expected at least 1, 0 and 1")
 
-    def _shape(self, name: str, whole: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape that a tensor must have, of its touched rows where it names some."""
+    def _kind(self, name: str, whole: Tensor) -> str:
+        """Return what a tensor must be: like the whole one, or its touched rows."""
         if name not in self.touched_rows:
-            return whole
-        rows = self.touched_rows[name]
-        if not whole or rows.dim() != 1:
-            raise RefusedUpdate(
-                f"rows of {name!r}, which is {whole}, come as {tuple(rows.shape)}, expected (k,), "
-                "and for tensors that have rows"
-            )
-        inside = len(rows) == 0 or (int(rows[0]) >= 0 and int(rows[-1]) < whole[0])
+            return _kind(whole)
+        rows, shape = self.touched_rows[name], tuple(whole.shape)
+        if not shape or rows.dim() != 1:
+            came = f"{name!r}, which is {shape}, come as {tuple(rows.shape)}"
+            raise RefusedUpdate(f"rows of {came}, expected (k,), and for tensors that have rows")
+        inside = len(rows) == 0 or (int(rows[0]) >= 0 and int(rows[-1]) < shape[0])
         if not inside or not bool((rows[1:] > rows[:-1]).all()):
-            raise RefusedUpdate(f"rows of {name!r} must ascend within 0..{whole[0] - 1}")
-        return (len(rows), *whole[1:])
+            raise RefusedUpdate(f"rows of {name!r} must ascend within 0..{shape[0] - 1}")
+        return f"{(len(rows), *shape[1:])} {whole.dtype}"
 
 
-def _kind(tensor: Tensor, shape: tuple[int, ...] | None = None) -> str:
-    return f"{tuple(tensor.shape) if shape is None else shape} {tensor.dtype}"
+def _kind(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {tensor.dtype}"
+
+
+def _require_kinds(what: str, part: State, expected: dict[str, str]) -> None:
+    came = {name: _kind(tensor) for name, tensor in part.items()}
+    for name in sorted(came.keys() | expected.keys()):
+        got, wanted = came.get(name, "missing"), expected.get(name, "no such name")
+        if got != wanted:
+            raise RefusedUpdate(f"{what}: {name!r} is {got}, expected {wanted}"[:500])
 
 
 class Transform(Protocol):
     """One step that an update passes on the client, in the order given to `rounds`.
 
     Three attributes, False where it does not have them, say what it does beyond its call. `dense`:
-    it wants updates whole, not the touched rows only.
-    `covers_extra`: it treats all that leaves the client, `update.extra` included; what SCAFFOLD,
-    say, sends beside the change gives the exact change away, so such runs refuse transforms that
-    do not. `secret`: what it draws protects somebody, so its generator is seeded by the system and
-    not by the plan's seed, which travels; the run is then not repeatable, as its records say.
+    it wants updates whole, not the touched rows only. `covers_extra`: it treats all that leaves
+    the client, `update.extra` included; what SCAFFOLD, say, sends there gives the exact change
+    away, so such runs refuse transforms that do not. `secret`: what it draws protects somebody, so
+    its generator is seeded by the system and not by the plan's seed, which travels; the run is
+    then not repeatable, as its records say.
     """
 
     def __call__(self, update: Update, kept: State, rng: torch.Generator) -> tuple[Update, State]:
@@ -166,7 +160,7 @@ class Reply:
     failure: str | None = None
 
 
-class Workers(Protocol):
+class Workers:
     """Who answers in a federated run: `Clients`, or machines elsewhere.
 
     Args:
@@ -181,6 +175,21 @@ class Workers(Protocol):
 
     def shared(self, name: str) -> bool:
         """Return whether the parameter of this name is sent and averaged."""
+        return True
+
+    def sparse_parameter(self) -> str | None:
+        """Return the parameter of which clients train the touched rows only, if any."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for a checkpoint to be of a run with these clients."""
+        raise NotImplementedError
+
+    def answers(
+        self, requests: Iterable[Request], states: dict[int, ClientState]
+    ) -> Generator[Reply, None, None]:
+        """Yield the reply to each request, in this order; clients may start from other weights.
+        `states` is what each kept from earlier rounds, and is not changed."""
+        raise NotImplementedError
 
     def replies(
         self,
@@ -190,15 +199,10 @@ class Workers(Protocol):
         states: dict[int, ClientState],
     ) -> Generator[Reply, None, None]:
         """Yield the reply of each client of round `number`, in cohort order."""
+        return self.answers((Request(number, client, received) for client in cohort), states)
 
     def accepted(self, number: int, clients: Iterable[int]) -> None:
         """Be told whose updates of round `number` are in the mean."""
-
-    def sparse_parameter(self) -> str | None:
-        """Return the parameter of which clients train the touched rows only, if any."""
-
-    def identity(self) -> dict[str, Any]:
-        """Return what must be equal for a checkpoint to be of a run with these clients."""
 
 
 def reason(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -20,7 +20,7 @@ from fedlab_helpers.core.messages import ClientState, Codec, Transform, Workers
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.strategy import ServerState, Strategy, require_cohort
+from fedlab_helpers.core.strategy import Strategy, require_cohort
 from fedlab_helpers.core.training import Stopped, evaluate
 
 
@@ -85,45 +85,47 @@ def rounds_with(
     client_states: dict[int, ClientState] | None = None,
     checkpoint: str | Path | None = None,
 ) -> Iterator[RoundRecord]:
-    """As `rounds`, with clients wherever they are; the other arguments are those of `rounds`.
+    """As `rounds`, with clients wherever they are.
 
     Args:
         workers: answer requests; `Clients` in this process, or machines in a network.
     """
-    if downlink and strategy.sends != "change":
-        raise ValueError(
-            f"downlink: got {downlink!r}, but a server that is sent whole weights forgets what its "
-            "own changes left out; expected a strategy with sends='change'"
-        )
-    require_cohort(strategy.combine, plan.clients_per_round or workers.size)
-    weights, buffers = shared_weights(model, workers.shared)
-    server = strategy.init(weights, workers.size)
-    begun = (weights, strategy.broadcast(server))
-    link = downlink.begin(*begun, workers.sparse_parameter()) if downlink else wire.Downlink(*begun)
     kept = {} if client_states is None else client_states
-    run = _Run(workers, model, strategy, plan, test, server, link, buffers, kept)
+    run = _Run(workers, model, strategy, plan, test, downlink, kept)
     if checkpoint is None:
         return run.records()
-    settings = asdict(replace(plan, rounds=1, workers="auto"))  # more rounds are welcome
-    identity = {**settings, **workers.identity()}
-    identity |= {"strategy": known_as(strategy), "downlink": known_as(downlink)}
-    return Checkpoint(checkpoint, identity | {"test": digest(test)}).follow(run, plan.rounds)
+    return Checkpoint(checkpoint, run.identity()).follow(run, plan.rounds)
 
 
 @dataclass(eq=False)
 class _Run:
-    """What goes from round to round."""
+    """What goes from round to round: `server`, `link`, `buffers`, and what clients have `kept`."""
 
     workers: Workers
     model: nn.Module
     strategy: Strategy
     plan: Plan
     test: Examples | None
-    server: ServerState
-    link: wire.Downlink
-    buffers: State
+    downlink: Any | None
     kept: dict[int, ClientState]
-    books: RoundBooks | None = field(default=None)
+    books: RoundBooks | None = None
+
+    def __post_init__(self):
+        workers, strategy = self.workers, self.strategy
+        fine = not self.downlink or strategy.sends == "change"
+        whole = "one with sends='change': whole weights forget what the server's changes left out"
+        require(fine, "downlink: strategy", strategy, whole)
+        require_cohort(strategy.combine, self.plan.clients_per_round or workers.size)
+        weights, self.buffers = shared_weights(self.model, workers.shared)
+        self.server = strategy.init(weights, workers.size)
+        begun, table = (weights, strategy.broadcast(self.server)), workers.sparse_parameter()
+        self.link = self.downlink.begin(*begun, table) if self.downlink else wire.Downlink(*begun)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for a checkpoint to be of this run."""
+        plan = asdict(replace(self.plan, rounds=1, workers="auto"))  # more rounds are welcome
+        own = {"strategy": known_as(self.strategy), "downlink": known_as(self.downlink)}
+        return {**plan, **self.workers.identity(), **own, "test": digest(self.test)}
 
     def records(self) -> Iterator[RoundRecord]:
         """Yield a record after each round that is left; one that is stopped is dropped."""
@@ -142,9 +144,8 @@ class _Run:
     def _round(self, number: int) -> RoundBooks:
         """Draw a cohort, send, let it train, average what comes back; return the books."""
         server, strategy = self.server, self.strategy
-        cohort = sample_cohort(self.plan, number, self.workers.size)
+        workers, cohort = self.workers, sample_cohort(self.plan, number, self.workers.size)
         expected = (server.params, strategy.extra_like(server.params), self.buffers)
-        workers = self.workers
         books = RoundBooks(number, cohort, workers.codec, *expected, workers.repeatable)
         received, link, books.bytes_down = self.link.deliver(cohort)
         if self.buffers:

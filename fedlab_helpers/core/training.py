@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fedlab_helpers.core.compute import torch_rng
 from fedlab_helpers.core.examples import Batch, Examples
 from fedlab_helpers.core.model import seed_dropout
+from fedlab_helpers.core.objective import Objective
 from fedlab_helpers.core.require import (
     is_count,
     is_number,
@@ -118,9 +119,7 @@ def train(
     Args:
         model: called as `model(*batch.inputs)`.
         data: at least one example of which something is asked, on the model's device.
-        config: epochs, batches, optimiser.
         seed: decides the order of the examples and the dropout masks.
-        hooks: changes to loss and gradients.
         stop: looked at between batches.
         max_steps: training ends after so many optimiser steps, also within an epoch.
 
@@ -131,8 +130,7 @@ def train(
     _require_examples(data)
     fine = max_steps is None or is_count(max_steps)
     require(fine, "max_steps", max_steps, "an integer of at least 1, or None")
-    hooks = hooks or Hooks()
-    device = _device(model)
+    hooks, device = hooks or Hooks(), _device(model)
     seed_dropout(model, torch_rng(seed, "dropout", device=device))
     order = torch_rng(seed, "order")
     optimizer = OPTIMIZERS[config.optimizer](
@@ -145,37 +143,34 @@ def train(
         for batch in data.batches(config.batch_size, order):
             if steps == max_steps:
                 break
-            if stop is not None and stop.is_set():
-                raise Stopped
+            _look_at(stop)
             if asked := data.objective.asked(batch.targets):
-                total += _step(model, optimizer, batch, data, config, hooks) * asked
+                optimizer.zero_grad()
+                total += _backward(model, batch, data.objective, hooks) * asked
+                if config.max_grad_norm is not None:
+                    clip_gradients(model, config.max_grad_norm)
+                optimizer.step()
+                if hooks.after:
+                    hooks.after(model)
                 steps, seen = steps + 1, seen + asked
         if seen:
             losses.append(float(total) / seen)
     return TrainingReport(steps, tuple(losses))
 
 
-def _step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    data: Examples,
-    config: LocalConfig,
-    hooks: Hooks,
-) -> Tensor:
-    """Take one optimiser step and return the batch's mean loss before it."""
+def _backward(model: nn.Module, batch: Batch, objective: Objective, hooks: Hooks) -> Tensor:
+    """Compute the gradients of the batch's mean loss, and return that."""
     outputs = model(*batch.inputs)
-    loss = data.objective.loss(hooks.logits(outputs) if hooks.logits else outputs, batch.targets)
-    optimizer.zero_grad()
+    loss = objective.loss(hooks.logits(outputs) if hooks.logits else outputs, batch.targets)
     (hooks.loss(model, loss) if hooks.loss else loss).backward()
     if hooks.gradients:
         hooks.gradients(model)
-    if config.max_grad_norm is not None:
-        clip_gradients(model, config.max_grad_norm)
-    optimizer.step()
-    if hooks.after:
-        hooks.after(model)
     return loss.detach()
+
+
+def _look_at(stop: Event | None) -> None:
+    if stop is not None and stop.is_set():
+        raise Stopped
 
 
 def _require_examples(data: Examples) -> None:
@@ -196,8 +191,7 @@ def clip_gradients(model: nn.Module, max_norm: float) -> None:
     # Apple's MPS has no float64.
     wide = torch.float32 if gradients[0].device.type == "mps" else torch.float64
     norms = torch.stack([torch.linalg.vector_norm(g, dtype=wide) for g in gradients])
-    total = torch.linalg.vector_norm(norms)
-    scale = (max_norm / (total + 1e-6)).clamp(max=1.0).float()
+    scale = (max_norm / (torch.linalg.vector_norm(norms) + 1e-6)).clamp(max=1.0).float()
     for gradient in gradients:
         gradient.mul_(scale)
 
@@ -208,8 +202,7 @@ def predict(model: nn.Module, data: Examples, batch_size: int = 256) -> Tensor:
 
     Raises ValueError if there is no example.
     """
-    if not len(data):
-        raise ValueError("data: got no example, expected at least one")
+    require(len(data) > 0, "data", len(data), "at least one example")
     if data.objective.each_step:  # outputs as wide as all inputs
         data = Examples(data.inputs, data.targets, data.objective)
     order = data.by_length()
@@ -249,8 +242,7 @@ def evaluate(
         batches = data.subset(data.by_length()).to(_device(model)).batches(batch_size)
         judged = []
         for batch in batches:
-            if stop is not None and stop.is_set():
-                raise Stopped
+            _look_at(stop)
             judged.append(data.objective.judge(model(*batch.inputs), batch.targets).cpu())
     rows = torch.cat(judged)
     return Metrics(data.objective.metrics(rows), examples=len(rows))

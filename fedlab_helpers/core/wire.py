@@ -1,9 +1,7 @@
-"""Updates to bytes and back. What a client sends is what `pack` returned; its cost is `len`.
+"""Updates to bytes and back. What a client sends is what `send` returned; its cost is `len`.
 
 A payload is: 4 bytes of magic, a CRC-32 of the rest (little endian), and named tensors in the
 safetensors format, which holds no code. The CRC finds damage; the limits below keep malice cheap.
-Where a model has buffers, they travel beside what the codec made, as they are: "FLB1", the length
-of the codec's payload (4 bytes, little endian), that payload, and a payload with the buffers.
 """
 
 import struct
@@ -19,9 +17,9 @@ from fedlab_helpers.core import rows
 from fedlab_helpers.core.messages import Codec, Received, Update
 from fedlab_helpers.core.state import State
 
-_MAGIC, _BUFFERED = b"FLW1", b"FLB1"
+_MAGIC = b"FLW1"
 _HEADER = struct.Struct("<4sI")
-_REPORT, _LOSSES = "report", "losses"
+_REPORT, _LOSSES, _BUFFERS = "report", "losses", "buffers"
 _MAX_HEADER = 1 << 20  # bytes of JSON that name the tensors: some ten thousand of them
 _MAX_DIMS = 16  # torch's reductions stop at 64, and crawl on a tensor of a hundred thousand
 
@@ -83,9 +81,9 @@ def touched_rows() -> Tensors:
 
 
 def pack(update: Update, codec: Codec, like: State, rng: torch.Generator | None = None) -> bytes:
-    """Return the bytes a client sends of an update on the CPU; `like` are the weights that it
-    received, which give the shapes of whole tensors, and `rng` is of a codec that draws."""
-    return _with_buffers(codec.encode(to_tensors(update, codec, like), rng), update)
+    """Return an update on the CPU as bytes; `like` are the weights that the client received, which
+    give the shapes of whole tensors, and `rng` is of a codec that draws."""
+    return codec.encode(to_tensors(update, codec, like), rng)
 
 
 def send(
@@ -94,41 +92,24 @@ def send(
     """Return what `pack` does, and what the client keeps for its next update, as the codec says;
     `kept` is what this returned in the client's last accepted round, else {}."""
     if remembering := getattr(codec, "pack", None):
-        payload, kept = remembering(update, kept, like, rng)
-        return _with_buffers(payload, update), kept
+        return remembering(update, kept, like, rng)
     return pack(update, codec, like, rng), {}
 
 
-def _with_buffers(payload: bytes, update: Update) -> bytes:
-    if not update.buffers:
-        return payload
-    return _HEADER.pack(_BUFFERED, len(payload)) + payload + dense().encode(update.buffers)
-
-
-def _split(payload: bytes) -> tuple[bytes, State]:
-    """Return the codec's part of a payload, and the buffers that came beside it."""
-    if not payload.startswith(_BUFFERED):
-        return payload, {}
-    if len(payload) < _HEADER.size:
-        raise WireError(f"{len(payload)} bytes are too few for a payload with buffers")
-    end = _HEADER.size + _HEADER.unpack_from(payload)[1]
-    if end > len(payload):
-        raise WireError(f"claims {end} bytes before its buffers, but has {len(payload)}")
-    return payload[_HEADER.size : end], dense().decode(payload[end:])
-
-
 def to_tensors(update: Update, codec: Codec, like: State) -> State:
-    """Return an update as the named tensors that are encoded: "delta.…", "rows.…", "extra.…" and
-    the report. The losses are the bits of float32 as integers, so that no codec rounds them."""
+    """Return an update as the named tensors that are encoded: "delta.…", "rows.…", "extra.…", the
+    report, and, as bits in integers, so that no codec rounds them, losses and buffers."""
     if not codec.keeps_rows:
         update = rows.make_whole(update, like)
     tensors = {f"delta.{name}": tensor for name, tensor in update.delta.items()}
     tensors |= {f"rows.{name}": rows.int() for name, rows in update.touched_rows.items()}
     tensors |= {f"extra.{name}": tensor for name, tensor in update.extra.items()}
     tensors[_REPORT] = torch.tensor([update.examples, update.steps], device="cpu")
-    tensors[_LOSSES] = torch.tensor(update.losses, dtype=torch.float32, device="cpu").view(
-        torch.int32
-    )
+    losses = torch.tensor(update.losses, dtype=torch.float32, device="cpu")
+    tensors[_LOSSES] = losses.view(torch.int32)
+    if update.buffers:
+        payload = bytearray(dense().encode(update.buffers))
+        tensors[_BUFFERS] = torch.frombuffer(payload, dtype=torch.uint8)
     return tensors
 
 
@@ -136,14 +117,16 @@ def unpack(payload: bytes, codec: Codec, client: int) -> Update:
     """Return the update in a payload; whether it fits the model is `Update.require_fit`'s to say.
 
     Args:
-        payload: what `pack` returned; for anything else WireError is raised.
+        payload: what `send` returned; for anything else WireError is raised.
         codec: the one it was packed with.
         client: who sent it: known from the connection, not from the payload.
     """
-    body, buffers = _split(payload)
-    tensors = dict(codec.decode(body))
+    tensors = dict(codec.decode(payload))
     report = _vector(_REPORT, tensors.pop(_REPORT, None), torch.int64)
-    losses = _vector(_LOSSES, tensors.pop(_LOSSES, None), torch.int32)
+    losses = _vector(_LOSSES, tensors.pop(_LOSSES, None), torch.int32).view(torch.float32)
+    buffers = tensors.pop(_BUFFERS, None)
+    if buffers is not None:
+        buffers = dense().decode(_vector(_BUFFERS, buffers, torch.uint8).numpy().tobytes())
     if len(report) != 2:
         raise WireError(f"{_REPORT!r} has {len(report)} numbers, expected examples and steps")
     parts: dict[str, State] = {"delta": {}, "rows": {}, "extra": {}}
@@ -152,13 +135,9 @@ def unpack(payload: bytes, codec: Codec, client: int) -> Update:
         if kind not in parts:
             raise WireError(f"{name!r} is no part of an update, expected one of {sorted(parts)}")
         parts[kind][rest] = tensor
-    touched = {
-        name: _vector(f"rows.{name}", ids, torch.int32).long()
-        for name, ids in parts["rows"].items()
-    }
-    examples, steps = report.tolist()
-    losses = tuple(losses.view(torch.float32).tolist())
-    return Update(client, parts["delta"], touched, examples, steps, losses, parts["extra"], buffers)
+    touched = {n: _vector(f"rows.{n}", t, torch.int32).long() for n, t in parts["rows"].items()}
+    told = (*report.tolist(), tuple(losses.tolist()))
+    return Update(client, parts["delta"], touched, *told, parts["extra"], buffers or {})
 
 
 def encode_parts(received: Received) -> tuple[bytes, bytes, bytes]:

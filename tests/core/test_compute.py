@@ -58,7 +58,7 @@ def test_named_devices_are_taken_as_named(machine):
 )
 def test_a_device_that_is_not_here_is_refused_with_what_is(machine, name, has):
     machine(cuda=2)
-    with pytest.raises(ValueError, match=f"'{name}' is not on this machine, which has {has}"):
+    with pytest.raises(ValueError, match=f"got '{name}', expected .*the {has}"):
         compute.pick(name)
 
 
@@ -84,7 +84,7 @@ def test_place_wants_a_list_of_devices(wrong):
 
 def test_place_refuses_a_device_that_is_not_here(machine):
     machine(cuda=1)
-    with pytest.raises(ValueError, match="'cuda:1' is not on this machine, which has 1"):
+    with pytest.raises(ValueError, match="'cuda:1', expected .*the 1 device"):
         compute.place(3, ["cuda:0", "cuda:1"])
 
 

@@ -100,7 +100,10 @@ FAULTS = {
     ),
     "NaN": ({"transforms": [for_client(1, fill(math.nan))]}, "RefusedUpdate: .*NaN or infinite"),
     "infinity": ({"transforms": [for_client(1, fill(math.inf))]}, "RefusedUpdate: .*NaN or inf"),
-    "shape": ({"transforms": [for_client(1, misshape)]}, r"RefusedUpdate: 'head.bias' is \(3,\)"),
+    "shape": (
+        {"transforms": [for_client(1, misshape)]},
+        r"RefusedUpdate: the change: 'head.bias' is \(3,\)",
+    ),
     "cut": ({"damage": lambda p: p[:-1]}, "WireError: the checksum does not match"),
     "junk": ({"damage": lambda p: b"junk"}, "WireError: 4 bytes are no payload"),
     "empty": ({"damage": lambda p: b""}, "WireError: 0 bytes are no payload"),

@@ -366,7 +366,7 @@ def test_no_review_is_an_error_by_name(small_model):
         lambda: evaluate(small_model(), NO_REVIEWS),
         lambda: predict(small_model(), NO_REVIEWS),
     ):
-        with pytest.raises(ValueError, match="data: got no example, expected at least one"):
+        with pytest.raises(ValueError, match="data: got .*, expected at least one"):
             attempt()
 
 
