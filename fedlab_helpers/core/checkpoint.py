@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from fedlab_helpers.core.history import RoundRecord
-from fedlab_helpers.core.messages import ClientState
+from fedlab_helpers.core.messages import ClientState, reason
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.wire import Tensors
 
-_FORMAT = 3
+_FORMAT = 4
 _TENSORS = Tensors(keeps_rows=True)
 
 
@@ -37,30 +37,22 @@ class Snapshot:
 
 
 class Checkpoint:
-    """A run's folder, made if it is missing.
-
-    Args:
-        folder: one that was written with another identity is refused.
-        identity: what makes it this run: seed, settings, data.
-    """
+    """A run's folder, made if it is missing; refused if it was written with another identity, that
+    is, what makes it this run: seed, settings, data."""
 
     def __init__(self, folder: str | Path, identity: Mapping[str, Any]):
         self.folder, self.file = Path(folder), Path(folder) / "run.sqlite"
-        plain = json.dumps(dict(identity), default=methodcaller("item"))  # NumPy's numbers
-        self.identity = json.loads(plain)
+        plain = {"format": _FORMAT, **identity}
+        self.identity = json.loads(json.dumps(plain, default=methodcaller("item")))  # NumPy's
 
     def follow(self, run: Any, rounds: int) -> Iterator[RoundRecord]:
-        """Yield the records that are stored, then those of the run, written as they come.
-
-        Args:
-            run: yields `records()`, tells its `to_state()` and what `changed()` with clients in
-                the last round, and can `restore` what is stored here.
-            rounds: how many it is to have; a folder with more is refused.
-        """
+        """Yield the records that are stored, at most so many `rounds`, then those of the run, each
+        written as it comes. The run yields `records()`, tells its `to_state()` and what `changed()`
+        with clients in the last round, and can `restore` what is stored here."""
         if saved := self.load():
-            if len(saved.records) > rounds:
+            if (held := len(saved.records)) > rounds:
                 raise CheckpointError(
-                    f"{self.folder}: holds {len(saved.records)} rounds, expected at most {rounds}"
+                    f"{self.folder}: holds {held} rounds, expected at most {rounds}"
                 )
             run.restore(saved)
             yield from saved.records
@@ -82,7 +74,7 @@ class Checkpoint:
             if not known:
                 return None
             head = json.loads(known["head"])
-            self._require_same_run(head)
+            self._require_same_run(head["identity"])
             clients = {c: _nested(_TENSORS.decode(known[f"client {c}"])) for c in head["clients"]}
             records = (json.loads(known[f"record {n}"]) for n in range(1, head["rounds"] + 1))
             server = _nested(_TENSORS.decode(known["server"]))
@@ -98,15 +90,14 @@ class Checkpoint:
         new[f"record {record.round}"] = json.dumps(record.to_json()).encode()
         with self._open() as values:
             values.execute("BEGIN IMMEDIATE")
-            before = json.loads(self._read(values, "head").get("head", b'{"clients": []}'))
-            if before.get("rounds", 0) != record.round - 1:
-                raise CheckpointError(
-                    f"{self.folder}: holds {before.get('rounds', 0)} rounds, expected "
-                    f"{record.round - 1}: another run writes here"
-                )
+            nothing = b'{"rounds": 0, "clients": []}'
+            before = json.loads(self._read(values, "head").get("head", nothing))
+            if (held := before["rounds"]) != (due := record.round - 1):
+                came = f"holds {held} rounds, expected {due}: another run writes here"
+                raise CheckpointError(f"{self.folder}: {came}")
             clients = sorted({*before["clients"], *changed})
-            head = {"format": _FORMAT, "rounds": record.round, "clients": clients}
-            new["head"] = json.dumps({**head, "identity": self.identity}).encode()
+            head = {"rounds": record.round, "clients": clients, "identity": self.identity}
+            new["head"] = json.dumps(head).encode()
             rows = ((name, value, zlib.crc32(value)) for name, value in new.items())
             values.executemany("INSERT OR REPLACE INTO parts VALUES (?, ?, ?)", rows)
 
@@ -124,8 +115,7 @@ class Checkpoint:
         except (sqlite3.Error, OSError) as error:
             raise CheckpointError(f"{self.file}: cannot be read or written: {error}") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            damage = f"{type(error).__name__}: {error}"
-            raise CheckpointError(f"{self.file}: damaged: {damage}") from error
+            raise CheckpointError(f"{self.file}: damaged: {reason(error)}") from error
 
     def _read(self, values: sqlite3.Connection, name: str = "%") -> dict[str, bytes]:
         rows = values.execute("SELECT name, value, crc FROM parts WHERE name LIKE ?", (name,))
@@ -136,16 +126,13 @@ class Checkpoint:
             known[key] = value
         return known
 
-    def _require_same_run(self, head: dict) -> None:
-        if head["format"] != _FORMAT:
-            raise CheckpointError(f"{self.folder}: format {head['format']!r}, expected {_FORMAT}")
-        theirs = head["identity"]
+    def _require_same_run(self, theirs: dict[str, Any]) -> None:
         for key in sorted(self.identity.keys() | theirs.keys()):
-            if theirs.get(key) != self.identity.get(key):
-                raise CheckpointError(
-                    f"{self.folder}: holds another run: {key} is {theirs.get(key)!r} there and "
-                    f"{self.identity.get(key)!r} here; choose another folder or remove this one"
-                )
+            there, here = theirs.get(key), self.identity.get(key)
+            if there != here:
+                differs = f"holds another run: {key} is {there!r} there and {here!r} here"
+                advice = "choose another folder or remove this one"
+                raise CheckpointError(f"{self.folder}: {differs}; {advice}")
 
 
 def _flat(kept: dict[str, State]) -> State:

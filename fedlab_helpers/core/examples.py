@@ -91,11 +91,8 @@ class Examples:
         return other
 
     def subset(self, indices: Sequence[int]) -> "Examples":
-        """Return the examples at these positions, in this order, as a copy.
-
-        Raises:
-            ValueError: `indices` holds something else than integers, e.g. a mask.
-        """
+        """Return the examples at these positions, in this order, as a copy. Raises ValueError
+        where these are no integers, e.g. a mask."""
         index = torch.as_tensor(indices, device=self.targets.device)
         whole = index.dtype != torch.bool and torch.can_cast(index.dtype, torch.int64)
         fine = whole or not index.numel()
@@ -116,16 +113,10 @@ class Examples:
     def batches(
         self, batch_size: int | None, generator: torch.Generator | None = None
     ) -> Iterator[Batch]:
-        """Yield every example once.
+        """Yield every example once, `batch_size` at a time (None: all; below 1: ValueError).
 
-        Args:
-            batch_size: examples in a batch (the last may have fewer); None: all in one.
-            generator: a CPU generator: examples are shuffled; padded ones are then put beside
-                others of similar length, since an RNN also computes the padding. None: the order
-                is kept.
-
-        Raises:
-            ValueError: `batch_size` is below 1.
+        With a CPU generator they are shuffled, and padded ones put beside others of similar
+        length, since an RNN also computes the padding; without, the order is kept.
         """
         fine = batch_size is None or batch_size >= 1
         require(fine, "batch_size", batch_size, "at least 1, or None")

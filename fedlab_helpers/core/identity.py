@@ -9,6 +9,7 @@ import hashlib
 import re
 import types
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -46,37 +47,13 @@ def _parts(value: Any, path: tuple[int, ...]) -> Iterator[bytes]:
     elif isinstance(value, np.ndarray):
         yield f"{value.dtype} {value.shape} {value.tolist()!r}".encode()
     elif id(value) not in path:
-        for inner in _inside(value):
+        inside = next((of for kind, of in _INSIDE if isinstance(value, kind)), _of_object)
+        for inner in inside(value):
             yield from _parts(inner, (*path, id(value)))
 
 
-def _inside(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        yield from sorted(((repr(key), value[key]) for key in value), key=lambda item: item[0])
-    elif isinstance(value, list | tuple):
-        yield from value
-    elif isinstance(value, set | frozenset):
-        yield sorted(map(digest, value))
-    elif isinstance(value, types.FunctionType):
-        yield from _of_function(value)
-    elif isinstance(value, types.CodeType):
-        yield from (value.co_code, value.co_names, value.co_consts)
-    elif isinstance(value, types.MethodType):
-        yield from (value.__func__, value.__self__)
-    elif isinstance(value, functools.partial):
-        yield from (value.func, value.args, value.keywords)
-    elif isinstance(value, type):
-        yield from _of_class(value)
-    elif isinstance(value, types.ModuleType | types.BuiltinFunctionType):
-        yield value.__name__
-    elif isinstance(value, torch.Generator):
-        yield value.get_state()
-    else:
-        yield from (type(value), _held(value))
-
-
-def _held(value: Any) -> dict[str, Any]:
-    """Return what an object holds; a module's mode and the values of its weights come and go."""
+def _of_object(value: Any) -> Iterator[Any]:
+    """Yield what an object holds; a module's mode and the values of its weights come and go."""
     held = dict(getattr(value, "__dict__", {}))
     held |= {n: getattr(value, n) for n in getattr(value, "__slots__", ()) if hasattr(value, n)}
     if isinstance(value, nn.Module):
@@ -84,7 +61,7 @@ def _held(value: Any) -> dict[str, Any]:
         held = {name: inner for name, inner in held.items() if name not in fleeting}
         for kind in ("_parameters", "_buffers"):
             held[kind] = {n: t is not None and tuple(t.shape) for n, t in held[kind].items()}
-    return held
+    yield from (type(value), held)
 
 
 def _of_class(kind: type) -> Iterator[Any]:
@@ -109,3 +86,17 @@ def _of_function(function: types.FunctionType) -> Iterator[Any]:
             found = function.__globals__.get(name)
             if isinstance(found, (*_PLAIN, types.FunctionType, tuple, torch.Tensor)):
                 yield from (name, found)
+
+
+_INSIDE = (
+    (Mapping, lambda v: sorted(((repr(key), v[key]) for key in v), key=lambda item: item[0])),
+    (list | tuple, iter),
+    (set | frozenset, lambda v: [sorted(map(digest, v))]),
+    (types.FunctionType, _of_function),
+    (types.CodeType, attrgetter("co_code", "co_names", "co_consts")),
+    (types.MethodType, attrgetter("__func__", "__self__")),
+    (functools.partial, attrgetter("func", "args", "keywords")),
+    (type, _of_class),
+    (types.ModuleType | types.BuiltinFunctionType, lambda v: [v.__name__]),
+    (torch.Generator, lambda v: [v.get_state()]),
+)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from fedlab_helpers.core.require import require
 
+_REPEAT = "so clients in threads would not repeat; expected modules nn.Dropout or SeededDropout"
+
 
 class SeededDropout(nn.Module):
     """Dropout whose masks come from `generator`; p is the probability of a zero, in [0, 1).
@@ -37,12 +39,8 @@ class SeededDropout(nn.Module):
 
 
 def use_own_randomness(model: nn.Module) -> nn.Module:
-    """Replace, in place, each `nn.Dropout` by `SeededDropout`, and return the model.
-
-    Raises:
-        ValueError: a module draws random numbers in another way that cannot be seeded; the
-            message names it.
-    """
+    """Replace, in place, each `nn.Dropout` by `SeededDropout`, and return the model. Raises
+    ValueError, by name, where a module draws random numbers in a way that cannot be seeded."""
     # One module under two names must be replaced under both.
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if type(module) is nn.Dropout:
@@ -50,11 +48,8 @@ def use_own_randomness(model: nn.Module) -> nn.Module:
             seeded = SeededDropout(module.p).train(module.training)
             setattr(model.get_submodule(owner), leaf, seeded)
         elif _draws_globally(module):
-            raise ValueError(
-                f"model: {name or 'the model itself'} is a {type(module).__name__} that draws from "
-                "torch's global generator, so clients in threads would not be repeatable; use "
-                "nn.Dropout or SeededDropout between layers instead"
-            )
+            kind = f"{name or 'the model itself'} is a {type(module).__name__}"
+            raise ValueError(f"model: {kind} that draws from torch's global generator, {_REPEAT}")
     return model
 
 
@@ -73,22 +68,15 @@ def seed_dropout(model: nn.Module, generator: torch.Generator) -> None:
 
 @torch.no_grad()
 def require_repeatable(model: nn.Module, inputs: Sequence[Tensor]) -> None:
-    """Raise ValueError if the model, called as in training, draws from a global generator.
-
-    Args:
-        model: called once; neither its mode nor its buffers are what they were afterwards.
-        inputs: of a batch.
-    """
+    """Raise ValueError if the model, called as in training with the inputs of a batch, draws from
+    a global generator; neither its mode nor its buffers are what they were afterwards."""
     before = _global_states()
     model.train()
     model(*inputs)
     drawn = [name for name, state in _global_states().items() if state != before[name]]
     if drawn:
-        raise ValueError(
-            f"model: its forward draws from the global generator of {' and '.join(drawn)}, as "
-            "functional.dropout does, so clients in threads would not be repeatable; use a module, "
-            "nn.Dropout or SeededDropout, instead"
-        )
+        kind = f"its forward draws from the global generator of {' and '.join(drawn)}"
+        raise ValueError(f"model: {kind}, as functional.dropout does, {_REPEAT}")
 
 
 def _global_states() -> dict[str, object]:

@@ -48,23 +48,15 @@ class Pace:
         return f"missed the deadline (simulated): {done} of {whole} steps"
 
     def seconds(self, whole: Mapping[int, int]) -> float:
-        """Return how long the server waits in a round: for the slowest, at most the deadline.
-
-        Args:
-            whole: the clients of the cohort, with the steps that each has to take.
-        """
+        """Return how long the server waits in a round: for the slowest, at most the deadline;
+        `whole`: client of the cohort -> the steps that it has to take."""
         return min(self.deadline, max(n / self.steps_per_second[c] for c, n in whole.items()))
 
 
 def speeds(n_clients: int, rng: np.random.Generator, spread: float) -> tuple[float, ...]:
-    """Return log-normal speeds, in steps a second, with median 1.
-
-    Args:
-        n_clients: how many.
-        rng: decides the draw.
-        spread: standard deviation of the speeds' natural logarithm; 0: all are equal. At 0.5 one
-            client in six is slower than 0.6, and one in six faster than 1.65.
-    """
+    """Return log-normal speeds, in steps a second, with median 1. `spread` is the standard
+    deviation of their natural logarithm: at 0 all are equal, at 0.5 one client in six is slower
+    than 0.6, and one in six faster than 1.65."""
     require_count(n_clients=n_clients)
     require(is_number(spread, 0), "spread", spread, "a finite number not below 0")
     return tuple(np.exp(spread * rng.standard_normal(n_clients)).tolist())

@@ -20,21 +20,11 @@ from fedlab_helpers.core.state import State, of_model
 
 
 def sparse_table(
-    model: nn.Module,
-    shared: Callable[[str], bool],
-    codec: Codec,
-    weight_decay: float,
-    dense: bool,
+    model: nn.Module, shared: Callable[[str], bool], codec: Codec, weight_decay: float, dense: bool
 ) -> str | None:
-    """Return the name of the table of which the touched rows are all that moves, if one is.
-
-    Args:
-        model: perhaps with a `token_parameter`; refused where it has no parameter of that name.
-        shared: whether the parameter of this name is sent.
-        codec: one that makes whole what it sends has no use for rows.
-        weight_decay: of the clients; it moves every row.
-        dense: whether the strategy moves every row.
-    """
+    """Return the name of the table of which the touched rows are all that moves, if one is: the
+    model's `token_parameter`, unless the codec sends tensors whole, or clients' weight decay or a
+    `dense` strategy moves every row. Raises ValueError where there is no parameter of that name."""
     name = getattr(model, "token_parameter", None)
     known = [known for known, _ in model.named_parameters(remove_duplicate=False)]
     fine = name is None or name in known
@@ -60,23 +50,14 @@ def require_lookup_only(model: nn.Module, table: str, data: Examples) -> None:
         same = torch.allclose(model(*few.inputs), answer, rtol=1e-3, atol=1e-5, equal_nan=True)
     except Exception:  # whatever a model makes of a table with other rows
         same = False
-    if not same:
-        raise ValueError(
-            f"model: {table!r}, its token_parameter, is used for more than to look up the ids of "
-            "the first input, so it cannot be trained row by row; set token_parameter to None"
-        )
+    used = "a table used for nothing but to look up the ids of the first input; or set it to None"
+    require(same, "model: its token_parameter", table, used)
 
 
 def select(data: Examples) -> tuple[Examples, Tensor]:
-    """Return the examples with ids counted within the rows they touch, and these rows.
-
-    Args:
-        data: its first input holds ids, (N, T) int64.
-
-    Returns:
-        The examples, with ids in 0..k-1, and the ascending ids behind them, (k,) int64; the first
-        is always 0, so that padding stays padding. Targets stay as they are.
-    """
+    """Return the examples with the ids of their first input, (N, T) int64, counted within the rows
+    they touch, and these rows: the ascending ids behind 0..k-1, (k,) int64, the first always 0, so
+    that padding stays padding. Targets stay as they are."""
     tokens, *others = data.inputs
     touched = torch.cat([tokens.new_zeros(1), tokens.flatten()]).unique()
     return data.with_inputs(torch.searchsorted(touched, tokens), *others), touched

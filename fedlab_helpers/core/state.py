@@ -76,12 +76,11 @@ def all_finite(state: State) -> bool:
 
 def require_same_shapes(left: State, right: State, what: str = "states") -> None:
     """Raise a ValueError that names the first tensor in which two states do not match."""
-    if odd := sorted(left.keys() ^ right.keys()):
-        raise ValueError(f"{what}: these names are in one of the two states only: {odd}")
+    odd = sorted(left.keys() ^ right.keys())
+    require(not odd, what, odd, "the same names in both, not in one of the two only")
     for name, tensor in left.items():
-        if tensor.shape != right[name].shape:
-            shapes = f"{tuple(tensor.shape)} and {tuple(right[name].shape)}"
-            raise ValueError(f"{what}: {name!r} has shapes {shapes}; they must be equal")
+        came, expected = tuple(tensor.shape), tuple(right[name].shape)
+        require(came == expected, f"{what}: {name!r}", came, f"equal shapes, {expected}")
 
 
 class RunningMean:
@@ -102,21 +101,19 @@ class RunningMean:
         self.row_weight: dict[str, Tensor] = {}
 
     def add(self, state: State, weight: float, rows: Rows | None = None) -> None:
-        """Add one state with its weight.
-
-        Args:
-            state: tensors shaped like `base`; those named in `rows` hold only these rows.
-            weight: not negative.
-            rows: for each row-sparse tensor, the unique rows it holds, (k,) int64.
-
-        Raises:
-            ValueError: names, shapes or devices do not fit `base`, or the weight is negative or
-                infinite.
-        """
+        """Add one state, shaped like `base`, with its weight, a finite number not below 0; tensors
+        named in `rows` hold these rows only, (k,) int64 without repeats. Raises ValueError where
+        names, shapes, devices or weight do not fit."""
         rows = rows or {}
-        self._require_fit(state, rows)
+        like = {
+            name: tensor.new_empty(len(rows[name]), *tensor.shape[1:]) if name in rows else tensor
+            for name, tensor in self.base.items()
+        }
+        require_same_shapes(state, like, "mean")
         require(is_number(weight, 0), "weight", weight, "a finite number not below 0")
         for name, tensor in state.items():
+            came, here = tensor.device, self.sums[name].device
+            require(came == here, f"mean: the device of {name!r}", came, f"{here}; see `to_device`")
             if name in rows:
                 self._add_rows(name, tensor, weight, rows[name])
                 continue
@@ -125,19 +122,6 @@ class RunningMean:
             if name in self.row_weight:
                 self.row_weight[name] += weight
         self.weight += weight
-
-    def _require_fit(self, state: State, rows: Rows) -> None:
-        like = {
-            name: tensor.new_empty(len(rows[name]), *tensor.shape[1:]) if name in rows else tensor
-            for name, tensor in self.base.items()
-        }
-        require_same_shapes(state, like, "mean")
-        for name, tensor in state.items():
-            if tensor.device != self.sums[name].device:
-                raise ValueError(
-                    f"mean: {name!r} is on {tensor.device}, expected {self.sums[name].device}: "
-                    "bring all states to one device first, with `to_device`"
-                )
 
     def _add_rows(self, name: str, tensor: Tensor, weight: float, rows: Tensor) -> None:
         if name not in self.row_weight:  # what came before this update held every row
