@@ -81,8 +81,8 @@ def child_seed(seed: int, *keys: int | str) -> int:
     keys give unrelated numbers, so nothing depends on who draws first. Raises ValueError for a
     seed that is no integer, or keys that are neither integers nor strings.
     """
-    if not isinstance(seed, Integral) or not all(isinstance(key, Integral | str) for key in keys):
-        raise ValueError(f"seed: got {(seed, *keys)}, expected integers, and strings as keys")
+    fine = isinstance(seed, Integral) and all(isinstance(key, Integral | str) for key in keys)
+    require(fine, "seed", (seed, *keys), "integers, and strings as keys")
     told = json.dumps([int(seed), *(key if isinstance(key, str) else int(key) for key in keys)])
     digest = hashlib.blake2b(told.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
@@ -111,7 +111,6 @@ class Halt(threading.Event):
         self.outer = outer
 
     def is_set(self) -> bool:
-        """Return whether to stop."""
         return super().is_set() or (self.outer is not None and self.outer.is_set())
 
 

@@ -198,22 +198,15 @@ class Run:
 
 
 def run(
-    model: nn.Module,
-    clients: Sequence[Examples],
-    strategy: Strategy,
-    plan: Plan,
-    **options: Any,
+    model: nn.Module, clients: Sequence[Examples], strategy: Strategy, plan: Plan, **options: Any
 ) -> History:
     """Return the records of all rounds; takes what `rounds` takes. The model ends trained."""
     return History(tuple(rounds(model, clients, strategy, plan, **options)))
 
 
 def sample_cohort(plan: Plan, number: int, n_clients: int) -> tuple[int, ...]:
-    """Return the clients of round `number`, ascending, drawn without replacement.
-
-    Raises:
-        ValueError: the plan asks for more clients than there are.
-    """
+    """Return the clients of round `number`, ascending, drawn without replacement. Raises
+    ValueError where the plan asks for more clients than there are."""
     size = n_clients if plan.clients_per_round is None else plan.clients_per_round
     fine = 1 <= size <= n_clients
     require(fine, "clients_per_round", size, f"1 to {n_clients}, the clients")

@@ -142,8 +142,7 @@ def unpack(payload: bytes, codec: Codec, client: int) -> Update:
 
 def encode_parts(received: Received) -> tuple[bytes, bytes, bytes]:
     """Return what the server sends, as bytes: weights, extra and buffers; b"" for what is empty."""
-    parts = (received.weights, received.extra, received.buffers)
-    return tuple(dense().encode(part) if part else b"" for part in parts)
+    return tuple(dense().encode(part) if part else b"" for part in vars(received).values())
 
 
 def decode_parts(payloads: Iterable[bytes]) -> Received:
