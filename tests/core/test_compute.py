@@ -84,7 +84,7 @@ def test_place_wants_a_list_of_devices(wrong):
 
 def test_place_refuses_a_device_that_is_not_here(machine):
     machine(cuda=1)
-    with pytest.raises(ValueError, match="'cuda:1', expected .*the 1 device"):
+    with pytest.raises(ValueError, match=r"'cuda:1', expected .*the 1 device"):
         compute.place(3, ["cuda:0", "cuda:1"])
 
 

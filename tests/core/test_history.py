@@ -32,11 +32,6 @@ def test_records_survive_json_text(record):
     assert [type(client) for client in read.client_losses] == [int, int]
 
 
-def test_to_json_is_a_copy():
-    FIRST.to_json()["metrics"]["loss"] = 9
-    assert FIRST.metrics["loss"] == 0.6
-
-
 def test_train_loss_is_the_mean_over_accepted_clients():
     assert FIRST.train_loss == 0.5
 
@@ -87,13 +82,6 @@ def test_to_frame_has_a_row_a_round_and_its_columns_in_order():
 def test_total_bytes_is_summed_up_to_each_round_in_both_directions():
     third = replace(SECOND, round=3, bytes_down=1, bytes_up=2)
     assert History((FIRST, SECOND, third)).to_frame()["total_bytes"].tolist() == [500, 600, 603]
-
-
-def test_a_round_without_evaluation_has_no_metrics():
-    for records in ((FIRST, SECOND), (SECOND, replace(FIRST, round=3))):
-        frame = History(records).to_frame()
-        assert frame["accuracy"].isna().tolist() == [not record.metrics for record in records]
-    assert "accuracy" not in History((SECOND,)).to_frame()
 
 
 def test_an_empty_history_gives_an_empty_table():

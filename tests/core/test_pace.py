@@ -9,13 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlab_helpers.core import compute, state, wire
-from fedlab_helpers.core.checkpoint import CheckpointError
-from fedlab_helpers.core.history import NoUpdateLeft
 from fedlab_helpers.core.plan import Pace, speeds
 from fedlab_helpers.core.rounds import Plan, rounds, run
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.strategies import fedavg, fedprox, scaffold
+from fedlab_helpers.strategies import fedavg, scaffold
 from fedlab_helpers.strategies.means import NormalizedMean
 
 # Clients of 12, 7, 20 and 9 reviews, as `conftest` makes them, have these steps to take.
@@ -170,22 +168,6 @@ def test_fednova_divides_by_the_steps_that_were_taken(clients, small_model):
         assert (moved - expected).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("strategy", [fedavg(), fedprox(0.1), scaffold()], ids=type)
-def test_workers_change_no_bit(clients, small_model, bits, strategy):
-    plan = replace(PLAN, pace=Pace((1.0, 0.5, 0.5, 0.4), 6.0))
-    ends = [
-        after(small_model(dropout=0.3), clients, strategy, replace(plan, workers=n))[0]
-        for n in (1, 4)
-    ]
-    assert bits(ends[0]) == bits(ends[1])
-
-
-def test_when_all_are_late_the_run_stops_and_says_why(clients, small_model):
-    plan = replace(PLAN, pace=Pace(EQUAL, 0.5))
-    with pytest.raises(NoUpdateLeft, match=r"client 1: missed the deadline .*0 of 4 steps; client"):
-        run(small_model(), clients, fedavg(), plan)
-
-
 @pytest.mark.parametrize("count", [3, 5])
 def test_one_speed_for_each_client_is_asked_before_the_first_round(clients, small_model, count):
     plan = replace(PLAN, pace=Pace((1.0,) * count, 9.0))
@@ -200,12 +182,3 @@ def test_a_run_with_a_pace_goes_on_from_its_checkpoint(clients, small_model, bit
     resumed, again = after(small_model(), clients, scaffold(), plan, checkpoint=tmp_path)
     assert bits(resumed) == bits(through)
     assert [record.left_out for record in again] == [record.left_out for record in history]
-
-
-@pytest.mark.parametrize(
-    "other", [None, Pace(EQUAL, 7.0), Pace(EQUAL, 9.0, False), Pace((2.0, 1.0, 1.0, 1.0), 9.0)]
-)
-def test_another_pace_is_another_run(clients, small_model, tmp_path, other):
-    run(small_model(), clients, fedavg(), replace(PLAN, pace=Pace(EQUAL, 9.0)), checkpoint=tmp_path)
-    with pytest.raises(CheckpointError, match="holds another run: pace is"):
-        run(small_model(), clients, fedavg(), replace(PLAN, pace=other), checkpoint=tmp_path)

@@ -99,14 +99,11 @@ FAULTS = {
         "RuntimeError: no battery",
     ),
     "NaN": ({"transforms": [for_client(1, fill(math.nan))]}, "RefusedUpdate: .*NaN or infinite"),
-    "infinity": ({"transforms": [for_client(1, fill(math.inf))]}, "RefusedUpdate: .*NaN or inf"),
     "shape": (
         {"transforms": [for_client(1, misshape)]},
         r"RefusedUpdate: the change: 'head.bias' is \(3,\)",
     ),
     "cut": ({"damage": lambda p: p[:-1]}, "WireError: the checksum does not match"),
-    "junk": ({"damage": lambda p: b"junk"}, "WireError: 4 bytes are no payload"),
-    "empty": ({"damage": lambda p: b""}, "WireError: 0 bytes are no payload"),
     "another codec": (
         {"damage": lambda p: wire.dense().encode({"delta.x": torch.zeros(1)})},
         "WireError: 'report' is missing",
@@ -221,35 +218,11 @@ def test_one_hostile_client_cannot_end_a_run_that_averages_row_by_row(clients, s
     assert record.left_out == {}
 
 
-def test_dropouts_are_simulated_seeded_and_recorded(clients, small_model):
-    plan = Plan(8, local=STEP, dropout_rate=0.4, seed=1)
-    first, again = (run(small_model(), clients, fedavg(), plan) for _ in range(2))
-    other = run(small_model(), clients, fedavg(), replace(plan, seed=2))
-    out = [[record.left_out for record in history] for history in (first, again, other)]
-    assert out[0] == out[1] != out[2]
-    assert {why for record in out[0] for why in record.values()} == {"dropped out (simulated)"}
-    assert 4 <= sum(map(len, out[0])) <= 22
-    for record in first:
-        assert record.left_out.keys() | record.client_losses.keys() == set(range(4))
-        assert record.bytes_down % 4 == 0, "who drops out has received the weights"
-
-
 # Private parameters
 
 
 def personal(name: str) -> bool:
     return not name.startswith("head.")
-
-
-@pytest.mark.parametrize("codec", [wire.dense(), wire.touched_rows()])
-def test_private_parameters_are_not_in_any_payload(clients, small_model, codec):
-    tap = Wiretap(codec)
-    run(small_model(), clients, fedavg(), Plan(2, local=STEP), codec=tap, shared=personal)
-    payloads = [payload for sent in tap.sent.values() for payload in sent]
-    assert len(payloads) == 8
-    for payload in payloads:
-        assert not [name for name in codec.decode(payload) if "head" in name]
-        assert b"head" not in payload
 
 
 def test_private_parameters_stay_with_their_client_and_are_handed_back(clients, small_model, bits):
@@ -299,44 +272,6 @@ def test_sharing_nothing_is_an_error_by_name(clients, small_model):
 # Transforms
 
 
-def test_transforms_are_ordered_and_count_for_each_client_by_id(clients, small_model):
-    """One appends 1 to what it keeps, the next doubles: (0 + 1)·2 is not 0·2 + 1."""
-
-    def add_one(update, kept, rng):
-        return replace(update, delta={n: t * 0 + 1 for n, t in update.delta.items()}), {
-            "n": kept.get("n", torch.tensor(0)) + 1
-        }
-
-    def double(update, kept, rng):
-        return replace(update, delta={n: t * 2 for n, t in update.delta.items()}), kept
-
-    plan = Plan(6, clients_per_round=2, local=STEP, seed=4)
-    for transforms, step, place in (([add_one, double], 2, 0), ([double, add_one], 1, 1)):
-        model, states = small_model(), {}
-        before = model.head.bias.detach().clone()
-        history = run(model, clients, fedavg(), plan, transforms=transforms, client_states=states)
-        torch.testing.assert_close(model.head.bias.detach(), before + 6 * step)
-        asked = Counter(client for record in history for client in record.cohort)
-        assert {c: int(kept[f"transform{place}"]["n"]) for c, kept in states.items()} == asked
-        assert len(set(asked.values())) > 1
-
-
-def test_a_transforms_noise_is_seeded(clients, small_model, bits):
-    def noise(update, kept, rng):
-        return replace(
-            update,
-            delta={n: t + torch.randn(t.shape, generator=rng) for n, t in update.delta.items()},
-        ), kept
-
-    ends = []
-    for seed, workers in ((1, 1), (1, 4), (2, 1)):
-        model = small_model()
-        plan = Plan(2, local=STEP, seed=seed, workers=workers)
-        run(model, clients, fedavg(), plan, transforms=[noise, noise])
-        ends.append(bits(state.of_model(model)))
-    assert ends[0] == ends[1] != ends[2]
-
-
 # Memory
 
 
@@ -380,7 +315,7 @@ class SlowServer(Strategy):
         return super().aggregate(server, slowly())
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("slow", ["first client", "server", "nobody"])
 def test_at_most_workers_plus_two_updates_are_alive(
     clients, small_model, monkeypatch, workers, slow
@@ -445,22 +380,6 @@ def test_stop_is_looked_at_between_batches(clients, small_model):
     plan = Plan(5, local=LocalConfig(50, 1, 0.1, "sgd"), workers=1)
     assert list(rounds(small_model(), clients, StopsInTheSecondStep(Mean()), plan, stop=stop)) == []
     assert len(steps) <= 3
-
-
-def test_stop_from_another_thread_ends_a_long_run_soon(clients, small_model):
-    stop, history = threading.Event(), []
-    plan = Plan(100_000, local=STEP)
-
-    def train():
-        history.extend(rounds(small_model(), clients, fedavg(), plan, stop=stop))
-
-    thread = threading.Thread(target=train)
-    thread.start()
-    time.sleep(0.2)
-    stop.set()
-    thread.join(timeout=60)
-    assert not thread.is_alive()
-    assert len(history) < 100_000
 
 
 def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(clients, small_model, bits, tmp_path):
@@ -639,11 +558,6 @@ def test_averaging_rows_that_nobody_tells_is_an_error_before_the_first_round(
         rounds(model, clients, rowwise(), plan, **options)
 
 
-def test_an_unknown_device_is_an_error(clients, small_model):
-    with pytest.raises(ValueError, match="device"):
-        run(small_model(), clients, fedavg(), Plan(1), client_devices=["cuda:99"])
-
-
 def test_clients_on_several_devices_change_no_bit(clients, small_model, bits):
     """Without a GPU the devices are all the CPU, by two names."""
     ends = []
@@ -687,7 +601,7 @@ class Convolution(nn.Module):
 
 
 @pytest.mark.parametrize("sends", ["change", "weights"])
-@pytest.mark.parametrize("codec", [None, wire.dense(), wire.touched_rows()])
+@pytest.mark.parametrize("codec", [None, wire.dense()])
 @pytest.mark.parametrize("own", [GRU, Convolution])
 def test_a_readers_own_model_is_trained_with_any_codec(clients, reviews, bits, own, codec, sends):
     ends = []
@@ -710,16 +624,6 @@ def test_the_counter_of_a_batch_norm_moves_like_the_clients(clients):
     model = Convolution()
     run(model, clients[:2], fedavg(), Plan(3, local=LocalConfig(2, None, 0.01)))
     assert int(model.norm.num_batches_tracked) == 6
-
-
-def test_dropout_between_lstm_layers_is_refused_by_name(clients):
-    class Stacked(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layers = nn.LSTM(4, 4, num_layers=2, dropout=0.2)
-
-    with pytest.raises(ValueError, match="model: layers is a LSTM that draws from torch's global"):
-        run(Stacked(), clients, fedavg(), Plan(1))
 
 
 def test_a_strategy_of_the_readers_own_says_how_updates_combine(clients, small_model):

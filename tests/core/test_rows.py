@@ -157,11 +157,3 @@ def test_load_keeps_a_parameter_of_the_right_size_in_place():
     rows.load(model, {"weight": torch.ones(3, 2), "bias": torch.ones(3)})
     assert model.weight is weight
     assert weight.tolist() == [[1.0, 1.0]] * 3
-
-
-@pytest.mark.parametrize("trainable", [True, False])
-def test_a_frozen_embedding_stays_frozen(trainable):
-    model = SentimentLSTM(VOCAB, 4, 4)
-    model.embedding.weight.requires_grad_(trainable)
-    rows.load(model, state.of_model(model) | {"embedding.weight": torch.zeros(5, 4)})
-    assert model.embedding.weight.requires_grad == trainable

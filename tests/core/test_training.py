@@ -183,12 +183,6 @@ def test_a_gradient_hook_comes_before_clipping():
     assert float(model.weight.detach().norm()) == pytest.approx(0.1, rel=1e-4)
 
 
-def test_a_gradient_hook_is_called_once_a_step(reviews, small_model):
-    calls = []
-    report = train(small_model(), reviews(10), LocalConfig(3, 4), hooks=Hooks(None, calls.append))
-    assert len(calls) == report.steps == 9
-
-
 @given(
     shapes=st.lists(st.sampled_from([(), (3,), (2, 4), (5, 1)]), min_size=1, max_size=4),
     scale=st.sampled_from([1e-6, 1e-2, 1.0, 1e4]),
@@ -215,16 +209,6 @@ def test_clipping_passes_over_parameters_without_gradient():
     clip_gradients(model, 1.0)
     assert model[0].grad is None
     assert model[1].grad.tolist() == pytest.approx([1.0], rel=1e-5)
-
-
-def test_stop_ends_training_before_the_first_batch(reviews, small_model, bits):
-    stop = threading.Event()
-    stop.set()
-    model = small_model()
-    before = bits(state.of_model(model))
-    with pytest.raises(Stopped):
-        train(model, reviews(9), LocalConfig(), stop=stop)
-    assert bits(state.of_model(model)) == before
 
 
 def test_stop_ends_training_between_two_batches(reviews, small_model):
@@ -290,13 +274,6 @@ def test_a_config_tells_the_steps_that_training_takes(examples, epochs, batch_si
     config = LocalConfig(epochs, batch_size, 0.1, "sgd")
     report = train(Scores(0.0, 0.0), labelled(*[0] * examples), config)
     assert config.steps(examples) == report.steps
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 256])
-def test_predictions_come_in_the_order_of_the_data(reviews, batch_size):
-    data = reviews(23, seed=4)
-    logits = predict(Echo(), data, batch_size)
-    assert logits.tolist() == torch.stack([data.tokens[:, 0], data.lengths], 1).tolist()
 
 
 @given(lengths=st.lists(st.integers(1, 5), min_size=1, max_size=12), batch_size=st.integers(1, 5))
@@ -366,7 +343,7 @@ def test_no_review_is_an_error_by_name(small_model):
         lambda: evaluate(small_model(), NO_REVIEWS),
         lambda: predict(small_model(), NO_REVIEWS),
     ):
-        with pytest.raises(ValueError, match="data: got .*, expected at least one"):
+        with pytest.raises(ValueError, match=r"data: got .*, expected at least one"):
             attempt()
 
 
@@ -395,11 +372,6 @@ def test_no_review_is_an_error_by_name(small_model):
 def test_config_errors_name_argument_value_and_what_is_accepted(name, value, accepted):
     with pytest.raises(ValueError, match=rf"^{name}: got {value!r}, expected {accepted}$"):
         LocalConfig(**{name: value})
-
-
-def test_an_unknown_optimizer_is_named():
-    with pytest.raises(ValueError, match=r"optimizer: got 'lion', expected one of .*adam.*sgd"):
-        LocalConfig(optimizer="lion")
 
 
 def test_numpys_numbers_are_numbers():

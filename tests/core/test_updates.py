@@ -102,14 +102,3 @@ def test_a_dtype_that_torch_cannot_look_into_is_refused(monkeypatch):
     monkeypatch.setattr(messages, "all_finite", not_implemented)
     with pytest.raises(RefusedUpdate, match=r"dtype cannot be checked: .isfinite"):
         update().require_fit(LIKE)
-
-
-def test_a_refusal_is_a_value_error():
-    assert issubclass(RefusedUpdate, ValueError)
-
-
-def test_an_update_holds_its_own_rows_and_extras():
-    first, second = Update(0, {}), Update(1, {})
-    first.touched_rows["e"] = torch.tensor([0])
-    first.extra["c"] = torch.tensor(0.0)
-    assert (second.touched_rows, second.extra, second.losses) == ({}, {}, ())
