@@ -17,10 +17,10 @@ from typing import Any
 from fedlab_helpers.core.history import RoundRecord
 from fedlab_helpers.core.messages import ClientState, reason
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.wire import Tensors
+from fedlab_helpers.core.wire import dense
 
 _FORMAT = 4
-_TENSORS = Tensors(keeps_rows=True)
+_TENSORS = dense()
 
 
 class CheckpointError(ValueError):
@@ -43,7 +43,9 @@ class Checkpoint:
     def __init__(self, folder: str | Path, identity: Mapping[str, Any]):
         self.folder, self.file = Path(folder), Path(folder) / "run.sqlite"
         plain = {"format": _FORMAT, **identity}
-        self.identity = json.loads(json.dumps(plain, default=methodcaller("item")))  # NumPy's
+        self.identity = json.loads(
+            json.dumps(plain, default=methodcaller("item"))
+        )  # NumPy's to Python's
 
     def follow(self, run: Any, rounds: int) -> Iterator[RoundRecord]:
         """Yield the records that are stored, at most so many `rounds`, then those of the run, each

@@ -96,7 +96,7 @@ class Clients(messages.Workers):
         seed_dropout(probe, torch.Generator("cpu"))
         try:
             probe(*few.inputs)
-        except Exception:  # a model that cannot answer is each client's to tell
+        except Exception:  # a model that cannot answer: each client's reply will say why
             return
         require_repeatable(probe, few.inputs)
         if self._table:
@@ -173,7 +173,7 @@ class Clients(messages.Workers):
             loss=evaluate(replica, data, stop=stop).loss if self.strategy.asks_loss else None,
             seed=compute.child_seed(self.plan.seed, "local", asked.number, client),
             stop=stop,
-            steps=pace and pace.steps(client, local.steps(len(data))),
+            steps=pace.steps(client, local.steps(len(data))) if pace else None,
         )
         options = {"seed": run.seed, "hooks": self.strategy.begin(run), "stop": stop}
         report = train(replica, data, local, max_steps=run.steps, **options)
@@ -185,9 +185,8 @@ class Clients(messages.Workers):
         told = (data.asked, report.steps, report.losses)
         update = Update(client, sent, touched, *told, buffers=buffers)
         extra, memory = self.strategy.report(run, update)
-        kept = kept | {"private": trained, "strategy": memory}
         update = replace(update, extra=extra) if extra else update
-        return update, {owner: t for owner, t in kept.items() if t}
+        return update, _keep(_keep(kept, "private", trained), "strategy", memory)
 
     def _first_private(self, touched: dict[str, torch.Tensor]) -> State:
         """Return the first values of what is not shared; of a personal word table the rows of
@@ -207,14 +206,17 @@ class Clients(messages.Workers):
             rng = compute.torch_rng(seed, owner, asked.number, client)
             rng = compute.secret_rng() if getattr(transform, "secret", False) else rng
             update, memory = transform(update, kept.get(owner, {}), rng)
-            if memory or owner in kept:
-                kept = {**kept, owner: memory}
+            kept = _keep(kept, owner, memory)
         rng, like = compute.torch_rng(seed, "codec", asked.number, client), asked.received.weights
         payload, lost = wire.send(update, self.codec, kept.get("feedback", {}), like, rng)
-        kept = {**kept, "feedback": lost} if lost else kept
+        kept = _keep(kept, "feedback", lost)
         if self.strategy.settles:
             arrived = rows.make_whole(wire.unpack(payload, self.codec, client), like)
-            trained = rows.make_whole(trained, like)
-            memory = self.strategy.settle(kept["strategy"], trained, arrived)
-            kept = {**kept, "strategy": memory}
+            trained, memory = rows.make_whole(trained, like), kept.get("strategy", {})
+            kept = _keep(kept, "strategy", self.strategy.settle(memory, trained, arrived))
         return Reply(client, payload, kept)
+
+
+def _keep(kept: ClientState, owner: str, part: State) -> ClientState:
+    """Return what a client keeps with the part of one owner; an empty one takes the old away."""
+    return {**kept, owner: part} if part or owner in kept else kept

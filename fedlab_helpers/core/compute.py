@@ -104,7 +104,7 @@ def secret_rng() -> torch.Generator:
 
 
 class Halt(threading.Event):
-    """An event that is set also once another one is, which it never sets itself."""
+    """An event that `is_set` also once the outer one is, which it never sets itself."""
 
     def __init__(self, outer: threading.Event | None = None):
         super().__init__()

@@ -42,8 +42,10 @@ class Examples:
     _batch: ClassVar[type[Batch]] = Batch
 
     def __post_init__(self):
-        name, columns = type(self).__name__, (*self.inputs, self.targets)
+        name, fine = type(self).__name__, not isinstance(self.inputs, Tensor)
+        require(fine, f"{name}: inputs", "a tensor", "a tuple of them, such as (x,)")
         object.__setattr__(self, "inputs", tuple(self.inputs))
+        columns = (*self.inputs, self.targets)
         if len(columns) < 2 or not all(isinstance(t, Tensor) and t.dim() for t in columns):
             kinds = [type(t).__name__ for t in columns]
             raise ValueError(f"{name}: got {kinds}, expected tensors (N, …), one input or more")

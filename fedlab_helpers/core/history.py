@@ -19,7 +19,7 @@ class RoundRecord:
     Args:
         round: counted from 1.
         cohort: the clients that were asked, in the order their updates were averaged.
-        examples: targets behind the accepted updates.
+        examples: targets that the accepted clients hold.
         steps: optimiser steps behind the accepted updates.
         client_losses: client -> mean training loss of its last local epoch.
         left_out: client -> why its update is not in the mean.
@@ -129,7 +129,9 @@ class RoundBooks:
 
     def accept(self, replies: Iterable[Reply]) -> Iterator[Update]:
         """Yield the updates that can be used, in order. Raises NoUpdateLeft: there was none."""
-        yield from filter(None, map(self.read, replies))
+        for reply in replies:
+            if (update := self.read(reply)) is not None:
+                yield update
         self.require_update()
 
     def read(self, reply: Reply) -> Update | None:
@@ -148,7 +150,7 @@ class RoundBooks:
         self.examples += update.examples
         self.steps += update.steps
         self.losses[reply.client] = update.losses[-1]
-        if reply.kept:  # in the order in which a checkpoint gives it back
+        if reply.kept:  # sorted as a checkpoint returns it, so that sums repeat
             owners = {
                 o: dict(sorted(part.items())) for o, part in sorted(reply.kept.items()) if part
             }

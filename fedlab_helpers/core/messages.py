@@ -27,7 +27,8 @@ class Update:
             strategy asks for those). A tensor named in `touched_rows` holds these rows only.
         touched_rows: tensor name -> its rows in `delta`, (k,) int64, ascending; the others did
             not change.
-        examples: targets trained on, each counted once.
+        examples: targets that the client holds: its weight in the mean, also of partial work. The
+            server takes its word for it.
         steps: optimiser steps taken.
         losses: mean training loss of each local epoch.
         extra: what a strategy asks clients to send beside the change.
@@ -52,7 +53,7 @@ class Update:
         """
         if odd := sorted(self.touched_rows.keys() - like.keys()):
             raise RefusedUpdate(f"rows of tensors that the model does not have: {odd}")
-        whole = {name: self._kind(name, tensor) for name, tensor in like.items()}
+        whole = {name: self._expected(name, tensor) for name, tensor in like.items()}
         _require_kinds("the change", self.delta, whole)
         for what, part, asked in (("extra", self.extra, extra), ("buffers", self.buffers, buffers)):
             if asked is not None:
@@ -67,7 +68,7 @@ class Update:
             told = f"{self.examples} examples, {self.steps} steps and {len(self.losses)} losses"
             raise RefusedUpdate(f"{told} are reported, expected at least 1, 0 and 1")
 
-    def _kind(self, name: str, whole: Tensor) -> str:
+    def _expected(self, name: str, whole: Tensor) -> str:
         """Return what a tensor must be: like the whole one, or its touched rows."""
         if name not in self.touched_rows:
             return _kind(whole)

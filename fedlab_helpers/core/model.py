@@ -55,7 +55,7 @@ def use_own_randomness(model: nn.Module) -> nn.Module:
 
 def _draws_globally(module: nn.Module) -> bool:
     if isinstance(module, nn.modules.dropout._DropoutNd | nn.RReLU):
-        return module.p > 0 if hasattr(module, "p") else True
+        return getattr(module, "p", 1) > 0
     return isinstance(module, nn.RNNBase | nn.MultiheadAttention) and module.dropout > 0
 
 

@@ -79,10 +79,10 @@ class Plan:
         rounds: how many.
         clients_per_round: size of the cohort drawn each round; None: every client.
         local: how a client trains.
-        seed: decides cohorts, order of examples, dropout masks and dropouts.
+        seed: decides cohorts, order of examples, dropout masks, and who drops out.
         workers: clients that train side by side; "auto": one for each CPU. Changes no bit.
         evaluate_every: the global model is evaluated after every so many rounds, and the last.
-        dropout_rate: probability that a client of the cohort never answers.
+        dropout_rate: probability that a client of the cohort drops out: it never answers.
         pace: simulated speeds of the clients and a deadline; None: each does all its work.
     """
 

@@ -113,7 +113,7 @@ class Run:
         workers, strategy, downlink = self.workers, self.strategy, self.downlink
         whole = "one with sends='change': whole weights forget what the server's changes left out"
         require(not downlink or strategy.sends == "change", "downlink: strategy", strategy, whole)
-        require_cohort(strategy.combine, self.plan.clients_per_round or workers.size)
+        require_cohort(strategy.combine, len(sample_cohort(self.plan, 1, workers.size)))
         weights, self.buffers = shared_weights(self.model, workers.shared)
         self.server = strategy.init(weights, workers.size)
         begun, table = (weights, strategy.broadcast(self.server)), workers.sparse_parameter()

@@ -1,7 +1,7 @@
 """The embedding rows that a client's examples use: trained, sent and averaged, and no others.
 
 A row whose word a client never saw gets no gradient, so leaving it out loses nothing, as long as
-nothing else moves it. A client with 28 reviews touches some hundred rows of many thousand, and
+nothing else moves it. A client with 28 short texts touches some hundred rows of many thousand, and
 steps on the others are most of a dense client's work. A model says which of its parameters is such
 a table by `token_parameter`: row i is used for id i of the first input and for nothing else.
 """

@@ -146,7 +146,7 @@ class Strategy:
 
     dense = False  # True: clients train and send every embedding row, not the touched ones only
     settles = False  # True: what a client keeps depends on what arrived of its update
-    asks_loss = False  # True: each client first evaluates the received weights on its reviews
+    asks_loss = False  # True: each client first evaluates the received weights on its examples
 
     def __post_init__(self):
         require(self.sends in ("change", "weights"), "sends", self.sends, "'change' or 'weights'")

@@ -143,7 +143,7 @@ def train(
         for batch in data.batches(config.batch_size, order):
             if steps == max_steps:
                 break
-            _look_at(stop)
+            _raise_if_stopped(stop)
             if asked := data.objective.asked(batch.targets):
                 optimizer.zero_grad()
                 total += _backward(model, batch, data.objective, hooks) * asked
@@ -168,7 +168,7 @@ def _backward(model: nn.Module, batch: Batch, objective: Objective, hooks: Hooks
     return loss.detach()
 
 
-def _look_at(stop: Event | None) -> None:
+def _raise_if_stopped(stop: Event | None) -> None:
     if stop is not None and stop.is_set():
         raise Stopped
 
@@ -242,7 +242,7 @@ def evaluate(
         batches = data.subset(data.by_length()).to(_device(model)).batches(batch_size)
         judged = []
         for batch in batches:
-            _look_at(stop)
+            _raise_if_stopped(stop)
             judged.append(data.objective.judge(model(*batch.inputs), batch.targets).cpu())
     rows = torch.cat(judged)
     return Metrics(data.objective.metrics(rows), examples=len(rows))

@@ -72,10 +72,10 @@ def dense() -> Tensors:
 
 
 def touched_rows() -> Tensors:
-    """Return the codec that leaves out embedding rows the client's reviews never used.
+    """Return the codec that leaves out embedding rows the client's examples never used.
 
     Nothing is lost: such a row's change is zero. The list of rows tells the server which words the
-    client's reviews contain; the zeros of a dense payload tell it nearly as much.
+    client's examples contain; the zeros of a dense payload tell it nearly as much.
     """
     return Tensors(keeps_rows=True)
 

@@ -171,3 +171,11 @@ def test_a_metric_that_is_not_there_is_named():
     metrics = judged([1.0], [0.0], NUMBERS)
     with pytest.raises(AttributeError, match="accuracy: these metrics are"):
         metrics.accuracy  # noqa: B018
+
+
+def test_inputs_are_a_tuple_of_tensors():
+    """A tensor of five rows of five, forgotten to be put in a tuple, would be five inputs."""
+    x, y = torch.zeros(5, 5), torch.zeros(5, dtype=torch.int64)
+    with pytest.raises(ValueError, match="Examples: inputs: got 'a tensor', expected a tuple"):
+        Examples(x, y)
+    assert len(Examples((x for _ in range(2)), y).inputs) == 2

@@ -181,6 +181,39 @@ def test_kept_state_of_a_refused_client_stays_the_old(clients, small_model, bits
     }
 
 
+@dataclass(frozen=True)
+class RemembersOnce(Strategy):
+    """Keeps something in a client's first round only, and notes what it is handed."""
+
+    seen: list = field(default_factory=list)
+
+    def report(self, run, update):
+        self.seen.append(sorted(run.kept))
+        return {}, {} if len(self.seen) > 1 else {"once": torch.ones(1)}
+
+
+@dataclass(frozen=True)
+class LosesOnce(Wiretap):
+    """As a codec with error feedback, of which only the first update loses something."""
+
+    seen: list = field(default_factory=list)
+    keeps_rows = False
+
+    def pack(self, update, kept, like, rng=None):
+        self.seen.append(sorted(kept))
+        tensors = wire.to_tensors(update, self, like)
+        return self.encode(tensors), {} if len(self.seen) > 1 else {"once": torch.ones(1)}
+
+
+def test_what_a_client_no_longer_keeps_is_gone(clients, small_model):
+    """The memory of its first round was handed back to it for ever after."""
+    strategy, codec, states = RemembersOnce(Mean()), LosesOnce(), {}
+    plan = Plan(4, local=STEP)
+    run(small_model(), clients[:1], strategy, plan, codec=codec, client_states=states)
+    assert strategy.seen == codec.seen == [[], ["once"], [], []]
+    assert states == {0: {}}
+
+
 def test_when_all_fail_the_run_stops_and_says_why(clients, small_model, bits):
     model = small_model()
     before = bits(state.of_model(model))
@@ -537,7 +570,7 @@ def test_a_plan_may_hold_numpys_integers(clients, small_model, tmp_path):
 
 def test_more_clients_than_there_are_is_an_error(clients, small_model):
     with pytest.raises(ValueError, match="clients_per_round: got 9, expected 1 to 4"):
-        run(small_model(), clients, fedavg(), Plan(1, clients_per_round=9))
+        rounds(small_model(), clients, fedavg(), Plan(1, clients_per_round=9))
 
 
 @pytest.mark.parametrize(
