@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from fedlab_helpers.core.objective import CLASSES, Objective
+from fedlab_helpers.core.objective import CLASSES, NOT_ASKED, Objective
 from fedlab_helpers.core.require import require
 
 _BATCHES_IN_POOL = 16  # padded examples are sorted by length within this many batches
@@ -31,7 +31,8 @@ class Examples:
         objective: what is asked, and how answers are judged; it travels with the data.
         padded: the last input is each example's number of steps, (N,) int64, and the first, (N, T,
             …), is padded on the right to T. A batch is then of similar lengths, and all inputs
-            that have T steps, and targets that are asked at each, are cut to its longest.
+            that have T steps, and targets that are asked at each, are cut to its longest; of
+            these, what stands behind an example's end is not asked, whatever it is.
     """
 
     inputs: tuple[Tensor, ...]
@@ -68,6 +69,11 @@ class Examples:
             if not 1 <= low <= high <= width:
                 wrong = f"lengths from {low} to {high}"
                 raise ValueError(f"{name}: {wrong}, expected them in 1..{width}")
+        if steps:
+            behind = torch.arange(shapes[0][1], device=lengths.device) >= lengths[:, None]
+            behind = behind.view(*behind.shape, *[1] * (self.targets.dim() - 2))
+            nothing = torch.nan if self.targets.is_floating_point() else NOT_ASKED
+            object.__setattr__(self, "targets", self.targets.masked_fill(behind, nothing))
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -164,8 +164,11 @@ class RoundBooks:
     def require_update(self) -> None:
         """Raise NoUpdateLeft if no update could be used."""
         if not self.losses:
-            reasons = "; ".join(f"client {c}: {why}" for c, why in self.left_out.items())
-            raise NoUpdateLeft(f"round {self.round}: every client was left out: {reasons}")
+            alike: dict[str, list[str]] = {}
+            for client, why in self.left_out.items():
+                alike.setdefault(why, []).append(str(client))
+            told = "; ".join(f"client {', '.join(who)}: {why}" for why, who in alike.items())
+            raise NoUpdateLeft(f"round {self.round}: every client was left out: {told}")
 
     def record(self, metrics: dict[str, float]) -> RoundRecord:
         """Return the finished round as a record; its seconds end now."""

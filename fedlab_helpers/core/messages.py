@@ -59,11 +59,13 @@ class Update:
             if asked is not None:
                 _require_kinds(what, part, {name: _kind(t) for name, t in asked.items()})
         try:
-            finite = all(map(all_finite, (self.delta, self.extra, self.buffers)))
+            parts = (*self.delta.items(), *self.extra.items(), *self.buffers.items())
+            odd = [name for name, tensor in parts if not all_finite({name: tensor})]
         except NotImplementedError as error:  # torch cannot look into every dtype it has
             raise RefusedUpdate(f"a value's dtype cannot be checked: {error}") from error
-        if not (finite and all(map(math.isfinite, self.losses))):
-            raise RefusedUpdate("a value is NaN or infinite")
+        if odd or not all(map(math.isfinite, self.losses)):
+            where = f"of {', '.join(odd)}" if odd else f"of the losses {self.losses}"
+            raise RefusedUpdate(f"a value is NaN or infinite: {where}"[:500])
         if self.examples < 1 or self.steps < 0 or not self.losses:
             told = f"{self.examples} examples, {self.steps} steps and {len(self.losses)} losses"
             raise RefusedUpdate(f"{told} are reported, expected at least 1, 0 and 1")

@@ -70,7 +70,8 @@ class Classes(Objective):
         soft = targets.is_floating_point()
         fits = targets.dim() == 2 and targets.shape[1] > 1 if soft else targets.dim() == 1
         if not fits or not (soft or targets.dtype == torch.int64):
-            wanted = "(N,) int64, or probabilities (N, C) of at least 2 classes"
+            wanted = "(N,) int64, probabilities (N, C) of at least 2 classes, or an objective that "
+            wanted += "asks something else, such as objectives.NUMBERS"
             raise ValueError(f"{came}, expected {wanted}")
         if soft:
             off = (targets.sum(1) - 1).abs()

@@ -69,9 +69,14 @@ def rounds(
         CheckpointError: the folder is damaged, or holds another run or more rounds than planned.
         NoUpdateLeft: no client of a round sent an update that could be used.
     """
+    for name, given, kind in (("strategy", strategy, Strategy), ("plan", plan, Plan)):
+        require(isinstance(given, kind), name, given, f"a {kind.__name__}")
     workers = Clients(
         model, clients, strategy, plan, codec, transforms, shared, client_devices, stop
     )
+    if test is not None:
+        other = [data.objective for data in clients if data and data.objective != test.objective]
+        require(not other, "test: asks for", test.objective, f"what clients are asked: {other[:1]}")
     return rounds_with(workers, model, strategy, plan, test, downlink, client_states, checkpoint)
 
 
@@ -115,6 +120,9 @@ class Run:
         require(not downlink or strategy.sends == "change", "downlink: strategy", strategy, whole)
         require_cohort(strategy.combine, len(sample_cohort(self.plan, 1, workers.size)))
         weights, self.buffers = shared_weights(self.model, workers.shared)
+        private = sorted(self.model.state_dict().keys() - weights.keys() - self.buffers.keys())
+        judged = "none of a model whose private parts are each client's own: judge theirs instead"
+        require(not (private and self.test), "test: private", private, judged)
         self.server = strategy.init(weights, workers.size)
         begun, table = (weights, strategy.broadcast(self.server)), workers.sparse_parameter()
         self.link = downlink.begin(*begun, table) if downlink else wire.Downlink(*begun)

@@ -71,7 +71,9 @@ class Combine(Protocol):
     per_row: bool  # whether it needs to know which rows a client touched
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
-        """Return the combined change of the updates, which come in cohort order, at least one.
+        """Return the combined change of the updates, which come in cohort order, at least one, and
+        once: they can be gone through a single time. One that names `touched_rows` holds these rows
+        only, as `state.RunningMean` takes them and `rows.make_whole` writes them out.
 
         `base` is what a row counts as that a client did not touch, and gives names, shapes and
         dtypes: zeros, or the global weights where clients send whole weights.

@@ -6,7 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedlab_helpers.core.objective import NOT_ASKED, Objective, unfit
+from fedlab_helpers.core.objective import CLASSES, NOT_ASKED, Classes, Objective, unfit
+
+__all__ = [
+    "CLASSES", "NEXT_TOKEN", "NOT_ASKED", "NUMBERS", "RISK",
+    "Classes", "NextToken", "Numbers", "Risk",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -201,12 +201,12 @@ def noise(update, kept, rng):
 
 
 @pytest.fixture
-def play(clients, reviews, small_model):
+def play(clients, small_model):
     """Return a function that plays the run, or goes on with it, and returns how it ended."""
 
     def run(folder=None, plan=PLAN, **options):
         model, states = small_model(), {}
-        options = {"shared": is_shared, "transforms": [noise], "test": reviews(10, 5)} | options
+        options = {"shared": is_shared, "transforms": [noise]} | options
         records = federated.run(
             model,
             clients[:3],
@@ -262,7 +262,6 @@ def test_fewer_rounds_than_are_there_are_refused(play, tmp_path):
         ({"codec": wire.dense()}, r"codec is 'Tensors\(keeps_rows=True\) \(\w+\)' there"),
         ({"transforms": []}, r"transforms is \['<function noise> \(\w+\)'\] there and \[\] here"),
         ({"shared": lambda name: name != "head.bias"}, "private|shared"),
-        ({"test": None}, "test is"),
     ],
 )
 def test_a_run_that_differs_is_refused_by_name(play, tmp_path, change, name):
@@ -272,19 +271,22 @@ def test_a_run_that_differs_is_refused_by_name(play, tmp_path, change, name):
 
 
 def test_another_model_or_other_data_are_refused_by_name(clients, small_model, tmp_path):
-    def run(model, data):
+    def run(model, data, test):
         plan = federated.Plan(1, local=PLAN.local)
-        federated.run(model, data, strategies.fedavg(), plan, checkpoint=tmp_path)
+        federated.run(model, data, strategies.fedavg(), plan, test=test, checkpoint=tmp_path)
 
-    run(small_model(), clients)
-    for model, data, name in (
-        (small_model(cell="gru"), clients, "model|shapes"),
-        (small_model(dropout=0.5), clients, "model"),
-        (small_model(), clients[:3], "clients"),
-        (small_model(), clients[::-1], "clients"),
+    test = clients[0]
+    run(small_model(), clients, test)
+    for model, data, other, name in (
+        (small_model(cell="gru"), clients, test, "model|shapes"),
+        (small_model(dropout=0.5), clients, test, "model"),
+        (small_model(), clients[:3], test, "clients"),
+        (small_model(), clients[::-1], test, "clients"),
+        (small_model(), clients, clients[1], "test"),
+        (small_model(), clients, None, "test"),
     ):
         with pytest.raises(CheckpointError, match=f"holds another run: ({name}) is"):
-            run(model, data)
+            run(model, data, other)
 
 
 class Crash(BaseException):
@@ -321,18 +323,18 @@ class Crashing(sqlite3.Connection):
 
 def test_a_crash_at_any_step_of_any_write_loses_no_bit(play, tmp_path, bits, monkeypatch):
     plan = replace(PLAN, rounds=2)
-    through = play(plan=plan, test=None)
+    through = play(plan=plan)
     connect, crashes = sqlite3.connect, 0
     monkeypatch.setattr(sqlite3, "connect", lambda file: connect(file, factory=Crashing))
     for allowed in range(1000):
         folder, Crashing.left = tmp_path / str(allowed), allowed
         try:
-            play(folder, plan, test=None)
+            play(folder, plan)
         except Crash:
             crashes += 1
         reached, Crashing.left = Crashing.left < 0, math.inf
         for how in ("resumed", "read once more"):
-            end = play(folder, plan, test=None)
+            end = play(folder, plan)
             assert bits(end[0]) == bits(through[0]), f"{how} after {allowed} steps"
             assert bits(end[1]) == bits(through[1]), f"{how} after {allowed} steps"
             assert end[2] == through[2], f"{how} after {allowed} steps"
@@ -362,7 +364,7 @@ KILLED_RUN = """
     def play(where):
         model, states = make_model(dropout=0.2), {}
         records = run(
-            model, data, strategies.fedavg(), plan, test=make_reviews(9, 9), client_states=states,
+            model, data, strategies.fedavg(), plan, client_states=states,
             transforms=[noise], shared=is_shared, checkpoint=where,
         )
         kept = {f"{c}/{o}/{n}": t for c, s in states.items() for o, k in s.items()

@@ -179,3 +179,14 @@ def test_inputs_are_a_tuple_of_tensors():
     with pytest.raises(ValueError, match="Examples: inputs: got 'a tensor', expected a tuple"):
         Examples(x, y)
     assert len(Examples((x for _ in range(2)), y).inputs) == 2
+
+
+@pytest.mark.parametrize("objective", [Numbers(each_step=True), NEXT_TOKEN, Risk(each_step=True)])
+def test_what_stands_behind_an_examples_end_is_not_asked(objective):
+    """Padding that was filled with zeros would count in loss, measure and a client's weight."""
+    kind = torch.int64 if objective is NEXT_TOKEN else torch.float32
+    lengths, targets = torch.tensor([1, 3]), torch.zeros(2, 3, dtype=kind)
+    padded = Examples((torch.rand(2, 3, 1), lengths), targets, objective, padded=True)
+    assert padded.asked == 4
+    assert padded.subset([0]).asked == 1
+    assert targets.eq(0).all(), "the reader's own are left alone"

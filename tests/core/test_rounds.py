@@ -14,12 +14,14 @@ import torch
 from torch import nn
 
 from fedlab_helpers.core import compute, rows, state, wire
+from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.history import NoUpdateLeft
 from fedlab_helpers.core.messages import Reply, Update
 from fedlab_helpers.core.rounds import Plan, rounds, run, sample_cohort
 from fedlab_helpers.core.strategy import Mean, Strategy
 from fedlab_helpers.core.training import Hooks, LocalConfig, evaluate
 from fedlab_helpers.strategies import fedavg, rowwise
+from fedlab_helpers.tasks.objectives import NUMBERS
 
 STEP = LocalConfig(1, None, 0.1, "sgd")
 LOCAL = LocalConfig(1, 4, 0.1, "sgd")
@@ -143,7 +145,9 @@ def test_training_that_explodes_is_left_out(clients, small_model):
             return Hooks(loss=(lambda model, loss: loss * 1e39) if explodes else None)
 
     (record,) = run(small_model(), clients, Explodes(Mean()), Plan(1, local=STEP))
-    assert record.left_out == {words.index(max(words)): "RefusedUpdate: a value is NaN or infinite"}
+    (left_out,) = record.left_out.items()
+    assert left_out[0] == words.index(max(words))
+    assert left_out[1].startswith("RefusedUpdate: a value is NaN or infinite: of embedding.weight")
 
 
 def test_kept_state_of_a_refused_client_stays_the_old(clients, small_model, bits):
@@ -212,6 +216,26 @@ def test_what_a_client_no_longer_keeps_is_gone(clients, small_model):
     run(small_model(), clients[:1], strategy, plan, codec=codec, client_states=states)
     assert strategy.seen == codec.seen == [[], ["once"], [], []]
     assert states == {0: {}}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": fedavg}, "strategy: got <function fedavg .*, expected a Strategy"),
+        ({"plan": 3}, "plan: got 3, expected a Plan"),
+        ({"shared": lambda name: "head" not in name}, r"test: private: got \['head.bias', 'head."),
+        (
+            {"test": Examples((torch.rand(3, 2),), torch.rand(3), NUMBERS)},
+            "test: asks for: got N",
+        ),
+    ],
+)
+def test_what_cannot_be_right_is_refused_before_anybody_trains(
+    clients, small_model, options, message
+):
+    run_of = {"strategy": fedavg(), "plan": Plan(1), "test": clients[0]} | options
+    with pytest.raises(ValueError, match=message):
+        rounds(small_model(), clients, **run_of)
 
 
 def test_when_all_fail_the_run_stops_and_says_why(clients, small_model, bits):
