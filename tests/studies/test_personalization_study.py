@@ -45,25 +45,18 @@ def test_every_number_was_chosen_on_validation_reviews_as_the_table_says():
         assert run["number"] == (study.CHOSEN[kind][run["method"]] if tuned else None)
 
 
-def row(method, number, accuracy, at=study.TUNING_ROUNDS):
-    return {
-        "partition": "by_domain",
-        "method": method,
-        "number": number,
-        "round": at,
-        "validation_accuracy": accuracy,
-    }
-
-
 def test_the_number_with_the_best_last_round_is_chosen_the_first_of_equals():
+    last = study.TUNING_ROUNDS
     rows = [
-        row("ditto", 1.0, 0.9, at=4),
-        row("ditto", 1.0, 0.7),
-        row("ditto", 10.0, 0.8),
-        row("ditto", 100.0, 0.8),
-        row("apfl", 0.5, 0.6),
+        ("by_domain", "ditto", 1.0, 4, 0.9),
+        ("by_domain", "ditto", 1.0, last, 0.7),
+        ("by_domain", "ditto", 10.0, last, 0.8),
+        ("by_domain", "ditto", 100.0, last, 0.8),
+        ("by_domain", "apfl", 0.5, last, 0.6),
     ]
-    assert study.best_numbers(pd.DataFrame(rows)) == {"by_domain": {"ditto": 10.0, "apfl": 0.5}}
+    columns = ["partition", "method", "number", "round", "validation_accuracy"]
+    best = study.best_numbers(pd.DataFrame(rows, columns=columns))
+    assert best == {"by_domain": {"ditto": 10.0, "apfl": 0.5}}
 
 
 def test_the_shared_model_gains_nothing_and_loses_nobody(few):
@@ -107,7 +100,7 @@ def test_figures_are_those_of_the_clients_testeds(monkeypatch, few):
 
 
 def test_a_short_run_of_ifca_is_scored_on_the_groups_it_finds(few):
-    settings = {**SHORT, "partition": "by_domain", "rounds": 3, "method": "ifca", "number": 2.0}
+    settings = {**SHORT, "partition": "by_domain", "method": "ifca", "number": 2.0}
     last = study.measure_method(settings)[0]
     assert -0.2 <= last["found_groups"] <= 1
     assert last["total_bytes"] > last["bytes_up"] > 0

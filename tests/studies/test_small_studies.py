@@ -1,5 +1,7 @@
 """The studies of label skew, of what to average, and of attacks: what one run measures."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,17 @@ import torch
 from fedlab_helpers import strategies
 from fedlab_helpers.core import rounds, state
 from fedlab_helpers.core.compute import numpy_rng
-from fedlab_helpers.core.training import LocalConfig, evaluate, predict, train
+from fedlab_helpers.core.training import evaluate, predict, train
 from fedlab_helpers.personal import per_client
+from fedlab_helpers.recipe import Recipe
 from fedlab_helpers.strategies.divergence import block_of
 from fedlab_helpers.strategies.robust import Krum
 from fedlab_helpers.studies import label_skew, load, results, robustness, study, what_to_average
+
+
+def new_model():
+    return Recipe().new_model(study.task())
+
 
 SMALL = {"seed": 0, "partition": "by_domain", "clients": 200, "cohort": 3, "rounds": 2}
 
@@ -53,12 +61,11 @@ def test_the_skew_study_counts_what_it_says(few):
     settings = {**SMALL, "partition": "dirichlet", "alpha": 0.1, "epochs": 1, "clients": 20}
     rows = label_skew.measure_skew(settings)
     assert [row["round"] for row in rows] == [1, 2]
-    model = study.new_model(0)
-    plan = rounds.Plan(2, 3)
-    rounds.run(model, study.clients_of(settings), strategies.fedavg(), plan)
-    answers = predict(model, study.task().test).argmax(1)
-    right = (answers == study.task().test.labels).numpy()
-    own = study.own_accuracy(right, study.parts_of(settings))
+    model, clients = new_model(), few.clients(study.recipe_of(settings).deal(few))
+    rounds.run(model, clients, strategies.fedavg(), rounds.Plan(2, 3))
+    answers = predict(model, few.test).argmax(1)
+    right = (answers == few.test.labels).numpy()
+    own = study.own_accuracy(right, study.recipe_of(settings).deal(few))
     assert rows[-1]["accuracy"] == pytest.approx(right.mean(), abs=1e-4)
     assert rows[-1]["positive_answers"] == pytest.approx(float(answers.double().mean()), abs=1e-4)
     ends = [own.min(), np.quantile(own, 0.1), own.mean(), own.max()]
@@ -66,28 +73,26 @@ def test_the_skew_study_counts_what_it_says(few):
     assert [rows[-1][name] for name in named] == pytest.approx(ends, abs=1e-4)
 
 
+def gated_model():
+    model = new_model().eval()
+    model.recurrent = what_to_average.GateLSTM(model.recurrent)
+    return model
+
+
 def test_gates_apart_compute_what_the_lstm_computes():
-    plain, apart = study.new_model(3).eval(), what_to_average.gated_model(3).eval()
+    plain, apart, sizes = new_model().eval(), gated_model(), Counter()
     some = study.task().test.subset(range(40))
     assert torch.equal(predict(plain, some), predict(apart, some))
-    names = [name for name, _ in apart.named_parameters()]
-    letters = {what_to_average.letter_of(name) for name in names}
-    assert letters == set("eifgoh")
-    sizes = {
-        letter: sum(
-            p.numel()
-            for name, p in apart.named_parameters()
-            if what_to_average.letter_of(name) == letter
-        )
-        for letter in "ifgo"
-    }
-    assert len(set(sizes.values())) == 1
-    assert 4 * sizes["i"] == sum(p.numel() for p in plain.recurrent.parameters())
+    for name, parameter in apart.named_parameters():
+        sizes[what_to_average.letter_of(name)] += parameter.numel()
+    assert sizes.keys() == set("eifgoh")
+    quarter = sum(p.numel() for p in plain.recurrent.parameters()) / 4
+    assert [sizes[gate] for gate in "ifgo"] == [quarter] * 4
 
 
 def test_a_gate_is_the_one_that_pytorch_calls_so():
     """With the forget gate shut the memory is lost: only the last word counts."""
-    model = what_to_average.gated_model(0).eval()
+    model = gated_model()
     with torch.no_grad():
         for name, parameter in model.recurrent.named_parameters():
             if name.startswith("f_"):
@@ -127,8 +132,8 @@ def test_drift_is_measured_for_each_part(few):
     assert [row["block"] for row in rows] == [
         "embedding", "input gate", "forget gate", "candidate", "output gate", "head",
     ]  # fmt: skip
-    watched, plan = what_to_average.Watched(), rounds.Plan(1, 3)
-    rounds.run(study.new_model(0), study.clients_of(SMALL), watched, plan)
+    watched = what_to_average.Watched()
+    rounds.run(new_model(), study.begin(study.recipe_of(SMALL))[1], watched, rounds.Plan(1, 3))
     head = [
         torch.cat([t.flatten() for name, t in change.items() if block_of(name) == "head"])
         for change in watched.seen
@@ -151,9 +156,9 @@ def test_an_attack_changes_the_run_and_its_clients_are_counted(attack, few):
 def test_without_attack_the_run_is_the_plain_one(few):
     settings = {**SMALL, "hostile": 0.2, "attack": "none", "strategy": "uniform", "lr": 1e-2}
     rows = robustness.measure_attack(settings)
-    model, plan = study.new_model(0), rounds.Plan(2, 3, LocalConfig(lr=1e-2))
-    rounds.run(model, study.clients_of(SMALL), strategies.uniform(), plan)
-    assert rows[-1]["accuracy"] == round(evaluate(model, study.task().test).accuracy, 5)
+    model, clients, _, plan = study.begin(study.recipe_of(SMALL, lr=1e-2))
+    rounds.run(model, clients, strategies.uniform(), plan)
+    assert rows[-1]["accuracy"] == round(evaluate(model, few.test).accuracy, 5)
 
 
 def test_krums_cohort_is_large_enough():
@@ -165,12 +170,8 @@ def test_krums_cohort_is_large_enough():
 
 
 def test_clipping_shortens_an_honest_change_to_about_half():
-    model, client = (
-        study.new_model(0),
-        study.clients_of({**SMALL, "partition": "iid", "clients": 20})[0],
-    )
-    (lr,) = {run["lr"] for run in robustness.ROBUSTNESS.runs}
+    model, clients, _, plan = study.begin(study.recipe_of(robustness.ROBUSTNESS.runs[0]))
     before = state.of_model(model)
-    train(model, client, LocalConfig(lr=lr), seed=0)
+    train(model, clients[0], plan.local, seed=0)
     length = state.norm(state.subtract(state.of_model(model), before))
     assert length == pytest.approx(2 * robustness.HALF_AS_LONG, rel=0.25)
