@@ -419,13 +419,13 @@ def _or(value: float | None, usual: float | None) -> float | None:
 
 def _require_accepted(recipe: Recipe) -> None:
     accepted = {
+        "method": [None, *METHODS],
         "strategy": STRATEGIES,
         "optimizer": LOCAL,
         "partition": members.PARTITIONS if recipe.method else DEALS,
         "attack": [None, *attacks.STRENGTHS],
         "keep": LOSSLESS | KEEPS,
         "write": [None, *WRITES],
-        "method": [None, *METHODS],
         "cell": CELLS,
         "pooling": POOLINGS,
     }

@@ -45,20 +45,6 @@ def test_every_number_was_chosen_on_validation_reviews_as_the_table_says():
         assert run["number"] == (study.CHOSEN[kind][run["method"]] if tuned else None)
 
 
-def test_the_number_with_the_best_last_round_is_chosen_the_first_of_equals():
-    last = study.TUNING_ROUNDS
-    rows = [
-        ("by_domain", "ditto", 1.0, 4, 0.9),
-        ("by_domain", "ditto", 1.0, last, 0.7),
-        ("by_domain", "ditto", 10.0, last, 0.8),
-        ("by_domain", "ditto", 100.0, last, 0.8),
-        ("by_domain", "apfl", 0.5, last, 0.6),
-    ]
-    columns = ["partition", "method", "number", "round", "validation_accuracy"]
-    best = study.best_numbers(pd.DataFrame(rows, columns=columns))
-    assert best == {"by_domain": {"ditto": 10.0, "apfl": 0.5}}
-
-
 def test_the_shared_model_gains_nothing_and_loses_nobody(few):
     last, best = study.measure_method(SHORT)
     assert (last["moment"], best["moment"]) == ("last", "best")

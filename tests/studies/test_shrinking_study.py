@@ -175,22 +175,6 @@ def test_a_training_is_judged_by_validation_reviews(small, monkeypatch, kind):
     assert other != row
 
 
-def test_the_best_training_is_so_in_the_mean_over_seeds():
-    scores = {(2, 1e-3): (0.8, 0.7), (4, 1e-3): (0.76, 0.76), (4, 1e-2): (0.9, 0.1)}
-    rows = [
-        {
-            "kind": small_models.WHOLE,
-            "epochs": epochs,
-            "lr": lr,
-            "dropped": 0.1,
-            "validation_accuracy": score,
-        }
-        for (epochs, lr), each in scores.items()
-        for score in each
-    ]
-    assert shrinking.best_fits(pd.DataFrame(rows)) == {small_models.WHOLE: Fit(4, 1e-3, 0.1)}
-
-
 def test_models_are_trained_as_their_table_chose():
     assert shrinking.best_fits(pd.read_csv(results.RESULTS / "shrinking_rates.csv")) == FITS
 

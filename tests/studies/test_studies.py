@@ -1,5 +1,6 @@
 """Studies: each run once, whatever interrupts them, and no row lost."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -16,7 +17,7 @@ from fedlab_helpers import studies
 from fedlab_helpers.studies import __main__ as main
 from fedlab_helpers.studies import baselines, load, local_training, local_work, results
 from fedlab_helpers.studies.__main__ import run_study
-from fedlab_helpers.studies.study import Study, grid, task
+from fedlab_helpers.studies.study import Study, best, grid, task
 
 
 def study(measure, seeds=3):
@@ -35,7 +36,20 @@ def test_grid_has_every_combination_once():
     assert grid(x=[1, 2], y=["a"]) == ({"x": 1, "y": "a"}, {"x": 2, "y": "a"})
 
 
-def test_a_table_has_settings_measurements_and_versions(tmp_path, capsys):
+def test_the_best_setting_is_best_in_the_mean_the_first_of_equals():
+    rows = [
+        *(("ditto", 1.0, merit) for merit in (0.9, 0.5)),
+        *(("ditto", 10.0, merit) for merit in (0.8, 0.7)),
+        ("ditto", 100.0, 0.75),
+        *(("tune", number, 0.6) for number in (math.nan, 2.0)),
+    ]
+    won = best(pd.DataFrame(rows, columns=["of", "number", "merit"]), ["of"], ["number"])
+    assert won["ditto",] == (10.0,)
+    assert math.isnan(won["tune",][0])
+
+
+def test_a_table_has_settings_measurements_and_versions_and_grows(tmp_path, capsys):
+    run_study(study(value, seeds=1), tmp_path)
     table = pd.read_csv(run_study(study(value), tmp_path))
     assert table["value"].tolist() == [0.0, 0.5, 1.0] * 2
     assert {"study", "model", "seed", "torch", "python", "fedlab_helpers"} <= set(table.columns)
@@ -148,11 +162,6 @@ def test_a_run_that_broke_down_before_its_first_row_does_not_end_the_study(tmp_p
     rows = {("a", 0): [], ("a", 1): [{"value": 1}]}
     path = run_study(study(lambda s: rows.get(tuple(s.values()), []), seeds=2), tmp_path)
     assert [row["value"] for row in results.read(path)] == ["1"]
-
-
-def test_more_seeds_are_added_to_a_table(tmp_path, capsys):
-    run_study(study(value, seeds=1), tmp_path)
-    assert len(results.read(run_study(study(value, seeds=2), tmp_path))) == 4
 
 
 def test_a_setting_of_none_is_found_again(tmp_path, capsys):
@@ -272,13 +281,10 @@ def test_every_run_of_a_study_differs(name):
     assert all(run.keys() == runs[0].keys() for run in runs)
 
 
-TUNINGS = {"local_work_rates", "aggregation_rates", "personalization_rates", "shrinking_rates"}
-
-
 AGAIN = {"aggregation_again": {3, 4, 5}, "shrinking_again": {3, 4, 5, 6, 7}}
 
 
-@pytest.mark.parametrize("name", sorted(studies.STUDIES.keys() - TUNINGS))
+@pytest.mark.parametrize("name", [n for n in sorted(studies.STUDIES) if not n.endswith("_rates")])
 def test_what_is_claimed_stands_on_three_seeds_and_is_confirmed_on_others(name):
     assert {run["seed"] for run in load(name).runs} == AGAIN.get(name, {0, 1, 2})
 
@@ -326,22 +332,16 @@ def test_a_run_ends_at_its_target_at_the_cap_or_where_it_breaks_down(case, round
         assert 0.3 < row["accuracy"] < 0.7
 
 
-def rate(lr, reached, rounds, late):
-    return {
-        "lr": lr, "reached": reached, "rounds": rounds, "late_validation_accuracy": late,
-    }  # fmt: skip
-
-
 def test_the_best_rate_is_the_first_to_reach_the_target_or_the_most_accurate_late():
-    missed = [rate(0.3, False, 150, 0.6), rate(1.0, False, 150, 0.7)]
-    reached = [rate(0.3, True, 90, 0.7), rate(3.0, True, 40, 0.6)]
-    diverged = [rate(10.0, False, 2, 0.5)]
+    missed = [(0.3, False, 150, 0.6), (1.0, False, 150, 0.7), (10.0, False, 2, 0.5)]
+    reached = [(0.3, True, 90, 0.7), (3.0, True, 40, 0.6)]
     rows = [
-        {"partition": partition, "epochs": epochs, "batch_size": size, **row}
-        for partition, epochs, size in local_work.CELLS
-        for row in missed + diverged + (reached if (partition, epochs) == ("iid", 5) else [])
+        (*cell, *tried)
+        for cell in local_work.CELLS
+        for tried in (missed + reached if cell[:2] == ("iid", 5) else missed)
     ]
-    assert local_work.best_rates(pd.DataFrame(rows)) == {
+    columns = "partition epochs batch_size lr reached rounds late_validation_accuracy".split()
+    assert local_work.best_rates(pd.DataFrame(rows, columns=columns)) == {
         cell: 3.0 if cell[:2] == ("iid", 5) else 1.0 for cell in local_work.CELLS
     }
 
