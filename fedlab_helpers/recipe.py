@@ -117,9 +117,10 @@ class Result:
         round: from 0.
         measures: of the global model on the validation examples: the objective's measure first,
             then "loss". With a personal method: the mean over the clients.
-        bytes_up: sent by all clients so far, as `updates` so many.
+        bytes_up: sent by all clients so far.
         bytes_down: sent to them so far.
         dense_bytes_up: what they would have sent in float32, every value.
+        updates: that were sent so far.
         seconds: that the run has taken so far.
         left_out: updates of this round that the server refused.
         shared: each client's accuracy, on validation examples like its own that it does not train

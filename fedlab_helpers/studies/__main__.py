@@ -40,7 +40,11 @@ def run_study(study: Study, folder: Path = RESULTS, jobs: int = 1) -> Path:
     missing = [settings for settings in study.runs if study.key(settings) not in done]
 
     def keep(settings: Settings, rows: list[Row]) -> None:
-        _add(study, path, settings, rows)
+        try:
+            _add(study, path, settings, rows)
+        except KeyboardInterrupt:
+            _add(study, path, settings, rows)  # the run has finished
+            raise
         bar.update()
 
     with tqdm(total=len(missing), desc=study.name, unit="run", file=sys.stdout) as bar:
@@ -63,13 +67,8 @@ def _add(study: Study, path: Path, settings: Settings, rows: list[Row]) -> None:
     others = [row for row in _rows(study, path) if study.key(row) != study.key(settings)]
     new = [{"study": study.name, **settings, **row, **versions()} for row in rows]
     table = sorted(others + new, key=lambda row: place.get(study.key(row), -1))
-    if not table:
-        return  # the only runs so far had broken down before their first row
-    try:
+    if table:  # else the only runs so far had broken down before their first row
         write(path, table)
-    except KeyboardInterrupt:
-        write(path, table)  # the run has finished
-        raise
 
 
 def _side_by_side(study: Study, missing: Sequence[Settings], jobs: int, keep: Keep) -> None:

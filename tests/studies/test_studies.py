@@ -142,18 +142,21 @@ def test_what_finished_but_was_not_written_when_interrupted_is_written(
     assert len(results.read(tmp_path / "tiny.csv")) == 6
 
 
-def test_an_interrupt_while_a_table_is_written_leaves_the_new_one(tmp_path, capsys, monkeypatch):
-    times = iter(range(9))
+@pytest.mark.parametrize(("module", "name"), [(os, "replace"), (main, "read_own")])
+def test_an_interrupt_while_a_table_is_kept_leaves_the_new_one(
+    module, name, tmp_path, capsys, monkeypatch
+):
+    times, act = iter(range(9)), getattr(module, name)
 
-    def replace(*paths):
-        if next(times) == 1:
+    def interrupted(*arguments):
+        if next(times) == (1 if name == "replace" else 2):  # when the second run is kept
             raise KeyboardInterrupt
-        rename(*paths)
+        return act(*arguments)
 
-    rename = os.replace
-    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(module, name, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run_study(study(lambda s: [{"value": 1}]), tmp_path)
+        run_study(study(value), tmp_path)
+    monkeypatch.undo()
     assert len(results.read(tmp_path / "tiny.csv")) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.csv"]
 
