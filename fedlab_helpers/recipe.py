@@ -9,17 +9,17 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from math import inf
 from statistics import mean
-from typing import Any, NamedTuple
-
-import torch
+from typing import Any
 
 from fedlab_helpers import compression as comp
 from fedlab_helpers.core import wire
 from fedlab_helpers.core.compute import numpy_rng
-from fedlab_helpers.core.messages import Codec, Update
+from fedlab_helpers.core.messages import Codec
 from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.require import require
 from fedlab_helpers.core.rounds import rounds, sample_cohort
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import Strategy, require_cohort
@@ -39,42 +39,21 @@ LOCAL = {
     "sgd": LocalConfig(lr=1.0, optimizer="sgd", max_grad_norm=None),
 }
 LOSSLESS = {"touched_rows": wire.touched_rows, "dense": wire.dense}
-KEEPS = {  # what else may be sent of a change -> the usual amount of it; None: there is no choice
-    "everything": None,
-    "topk": 0.01,
-    "randomk": 0.01,
-    "lowrank": 1,
-    "sketch": 0.05,
-}
+# What else may be sent of a change -> the usual amount of it; None: there is no choice.
+KEEPS = {"everything": None, "topk": 0.01, "randomk": 0.01, "lowrank": 1, "sketch": 0.05}
 WRITES = {
     "float32": comp.Float32(),
     "float16": comp.Float16(),
     "bfloat16": comp.Float16(brain=True),
-    "bits8": comp.Quantized(8),
-    "bits4": comp.Quantized(4),
-    "bits2": comp.Quantized(2),
+    **{f"bits{bits}": comp.Quantized(bits) for bits in (8, 4, 2)},
     "ternary": comp.Ternary(),
     "signs": comp.Sign(),
 }
 CODEC_PARTS = ("keep", "amount", "write", "squeeze", "feedback", "momentum")
-# What a personal method's federation does not offer.
-_WITH_METHOD = {
-    "strategy": "rowwise", "server_rate": 1.0, "attackers": 0, "keep": "touched_rows",
-    "cell": "lstm", "pooling": "mean", "embedding": 64, "hidden": 64, "dropout": 0.3,
+_WITH_METHOD = {  # all that the federation of a personal method offers
+    "strategy": ["rowwise"], "server_rate": [None, 1.0], "attackers": [0], "keep": ["touched_rows"],
+    "cell": ["lstm"], "pooling": ["mean"], "embedding": [64], "hidden": [64], "dropout": [0.3],
 }  # fmt: skip
-
-
-class Measure(NamedTuple):
-    """What models of a task are judged by: its name, and whether more of it is better."""
-
-    name: str = "accuracy"
-    higher_is_better: bool = True
-
-
-def measure_of(task: Task) -> Measure:
-    """Return the first measure of the task's objective; accuracy where it has none."""
-    objective = getattr(task.validation, "objective", None)
-    return Measure(objective.measure, objective.higher_is_better) if objective else Measure()
 
 
 def feeds_back(keep: str, write: str | None) -> bool:
@@ -83,28 +62,13 @@ def feeds_back(keep: str, write: str | None) -> bool:
 
 
 def make_strategy(
-    name: str,
-    parameters: Mapping[str, float],
-    client_rate: float,
-    server_rate: float | None = None,
+    name: str, parameters: Mapping[str, float], client_rate: float, server_rate: float | None = None
 ) -> Strategy:
-    """Return a strategy of the registry; what is not given is as the registry has it.
-
-    Args:
-        name: in the registry.
-        parameters: its own.
-        client_rate: the clients' learning rate, for a strategy whose step depends on it.
-        server_rate: learning rate of the server's step.
-
-    Raises:
-        ValueError: a parameter is out of range, or the strategy has none of this name.
-    """
-    entry, given = STRATEGIES[name], dict(parameters)
-    if entry.knows_client_rate:
-        given.setdefault("lr", client_rate)
-    if server_rate is not None:
-        given["server_rate"] = server_rate
-    return entry.build(**given)
+    """Return a strategy of the registry, for clients that train at this rate; what is not given is
+    as the registry has it. Raises ValueError: a parameter is unknown or out of range."""
+    given = {} if server_rate is None else {"server_rate": server_rate}
+    rate = {"lr": client_rate} if STRATEGIES[name].knows_client_rate else {}
+    return STRATEGIES[name].build(**rate, **parameters, **given)
 
 
 def make_codec(
@@ -115,7 +79,16 @@ def make_codec(
     feedback: bool = False,
     momentum: float = 0.0,
 ) -> Codec:
-    """Return the codec of these parts, which are as in `Recipe`.
+    """Return the codec of these parts.
+
+    Args:
+        keep: what is sent of a change: "touched_rows" or "dense", nothing lost, or a name in
+            `KEEPS`.
+        amount: share of the values, or rank.
+        write: how each value is written, a name in `WRITES`; None: float32.
+        squeeze: level of Zstandard over the packed bytes, 1 to 22; None: not squeezed.
+        feedback: clients keep what was lost; values are then rounded to the nearest, not at random.
+        momentum: of DGC, 0.9; with the largest values and feedback only.
 
     Raises:
         ValueError: a number is out of range.
@@ -123,16 +96,16 @@ def make_codec(
     if keep in LOSSLESS:
         return LOSSLESS[keep]()
     make: dict[str, Callable] = {
-        "everything": comp.Everything,
-        "topk": lambda: comp.TopK(amount),
-        "randomk": lambda: comp.RandomK(amount, scaled=not feedback),
-        "lowrank": lambda: comp.LowRank(amount),
-        "sketch": lambda: comp.CountSketch(amount),
+        "everything": lambda _: comp.Everything(),
+        "topk": comp.TopK,
+        "randomk": partial(comp.RandomK, scaled=not feedback),
+        "lowrank": comp.LowRank,
+        "sketch": comp.CountSketch,
     }
     values = WRITES[write or "float32"]
     if feedback and isinstance(values, comp.Quantized):
         values = replace(values, stochastic=False)  # with feedback, nearest loses least
-    codec = comp.Compressed(make[keep](), values, squeeze)
+    codec = comp.Compressed(make[keep](amount), values, squeeze)
     return comp.WithFeedback(codec, momentum) if feedback else codec
 
 
@@ -196,37 +169,25 @@ class Recipe:
     """All that decides a run. What does not apply becomes None, so that equal runs are equal.
 
     Args:
-        strategy: a name in the registry of strategies; None: "fedavg", or "rowwise" with a
-            personal method.
-        parameters: its own, as a dictionary; those left out are as in the registry.
-        server_rate: learning rate of the server's step; None: as in the registry.
-        optimizer: of the clients, a name in `LOCAL`.
-        lr: the clients' learning rate; None: as in `LOCAL`.
-        epochs: local epochs a round.
-        partition: how examples are dealt to clients, a name in `task.DEALS`; with a personal
-            method, in `members.PARTITIONS`.
-        alpha: of a Dirichlet partition, the smaller, the more clients differ; None: 0.5, or 0.3
-            with a personal method.
-        clients: how many.
-        cohort: how many of them train in each round.
-        attackers: share of the clients that are hostile.
-        attack: what those do, a name in `attacks.STRENGTHS`; None: "sign".
-        rounds: how many.
+        strategy, parameters, server_rate: a name in the registry of strategies (None: "fedavg", or
+            "rowwise" with a personal method), its own numbers as a dictionary, and the learning
+            rate of its server step; those left out are as in the registry.
+        optimizer, lr, epochs: of the clients: a name in `LOCAL`, its learning rate (None: as
+            there), local epochs a round.
+        partition, alpha: how examples are dealt to clients, a name in `task.DEALS` or, with a
+            personal method, in `members.PARTITIONS`; of a Dirichlet partition, the smaller, the
+            more clients differ (None: 0.5, or 0.3 with a personal method).
+        clients, cohort, rounds: how many there are, how many train in each round, and how often.
+        attackers, attack: share of the clients that are hostile, and what they do, a name in
+            `attacks.STRENGTHS` (None: "sign").
         seed: decides the first weights, the partition, the cohorts and the attackers.
-        keep: what is sent of a change: "touched_rows" or "dense", nothing lost, or a name in
+        keep, amount, write, squeeze, feedback, momentum: as in `make_codec`; amount None: as in
             `KEEPS`.
-        amount: share of the values, or rank; None: as in `KEEPS`.
-        write: how each value is written, a name in `WRITES`; None: float32.
-        squeeze: level of Zstandard over the packed bytes, 1 to 22; None: not squeezed.
-        feedback: clients keep what was lost; values are then rounded to the nearest, not at random.
-        momentum: of DGC, 0.9; with the largest values and feedback only.
-        method: a personal method, a name in `methods.METHODS`; None: one model for all.
-        number: the one it is tuned by; None: the middle of those worth trying.
-        cell: of the model, "lstm", "gru" or "rnn".
-        pooling: "mean" or "last".
-        embedding: length of a word's vector.
-        hidden: size of the recurrent state.
-        dropout: share of values dropped while training, in [0, 1).
+        method, number: a personal method, a name in `methods.METHODS` (None: one model for all),
+            and the number it is tuned by (None: the middle of those worth trying).
+        cell, pooling, embedding, hidden, dropout: of the model: "lstm", "gru" or "rnn"; "mean" or
+            "last"; length of a word's vector; size of the recurrent state; share of values dropped
+            while training, in [0, 1).
 
     Raises:
         ValueError: a name is not among those, or a personal method is combined with what its
@@ -264,27 +225,25 @@ class Recipe:
     def __post_init__(self):
         usual = "rowwise" if self.method else "fedavg"
         object.__setattr__(self, "strategy", self.strategy or usual)
-        _require_names(self)
+        _require_accepted(self)
         entry, given = STRATEGIES[self.strategy], dict(self.parameters)
         own = {parameter.name: parameter.default for parameter in entry.parameters}
-        if odd := sorted(given.keys() - own.keys()):
-            raise ValueError(f"parameters: got {odd}, {self.strategy} has {sorted(own)}")
-        rate = entry.server_rate if self.server_rate is None else self.server_rate
-        alpha = (0.3 if self.method else 0.5) if self.alpha is None else self.alpha
-        uses_alpha = self.partition in DEALS and DEALS[self.partition].uses_alpha
+        odd = sorted(given.keys() - own.keys())
+        require(not odd, "parameters", odd, f"those of {self.strategy}: {sorted(own)}")
+        fixed = entry.server_rate is None
+        dirichlet = self.partition in DEALS and DEALS[self.partition].uses_alpha
+        tries = METHODS[self.method].tries if self.method else ()
         settled = {
             "parameters": tuple((own | given).items()),
-            "server_rate": None if entry.server_rate is None else rate,
-            "lr": LOCAL[self.optimizer].lr if self.lr is None else self.lr,
-            "alpha": alpha if uses_alpha else None,
+            "server_rate": None if fixed else _or(self.server_rate, entry.server_rate),
+            "lr": _or(self.lr, LOCAL[self.optimizer].lr),
+            "alpha": _or(self.alpha, 0.3 if self.method else 0.5) if dirichlet else None,
             "attack": (self.attack or "sign") if self.attackers else None,
-            "number": _number(self),
+            "number": _or(self.number, tries[len(tries) // 2]) if tries else None,
             **_codec_parts(self),
         }
         for name, value in settled.items():
             object.__setattr__(self, name, value)
-        if self.method:
-            _require_usual(self)
 
     def settings(self) -> dict[str, Any]:
         """Return each setting by its name, the parameters as one string."""
@@ -305,10 +264,9 @@ class Recipe:
             ValueError: a key is unknown or missing, or a value is not accepted.
         """
         try:
-            values = json.loads(written)
-            odd, lost = values.keys() - _NAMES, _NAMES - values.keys()
-            if odd or lost:
-                raise ValueError(f"unknown keys {sorted(odd)}, missing keys {sorted(lost)}")
+            values, names = json.loads(written), {each.name for each in fields(cls)}
+            odd = sorted(values.keys() ^ names)
+            require(not odd, "keys", odd, "neither unknown nor missing ones")
             return cls(**{name: inf if value == "inf" else value for name, value in values.items()})
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"recipe: not the JSON of one: {error}"[:500]) from error
@@ -338,18 +296,11 @@ class Recipe:
         return SentimentLSTM(len(task.vocab), **self.model_options(classes))
 
     def hostile(self) -> tuple[int, ...]:
-        """Return the clients that attack.
-
-        Raises:
-            ValueError: the share is not in [0, 1], or is less than one client.
-        """
-        rng = numpy_rng(self.seed, "attackers")
-        chosen = attacks.choose(self.clients, self.attackers, rng)
-        if self.attackers and not chosen:
-            raise ValueError(
-                f"attackers: {self.attackers:.0%} of {self.clients} clients is less than one; "
-                "choose a larger share or more clients, or 0"
-            )
+        """Return the clients that attack. Raises ValueError: the share is not in [0, 1], or is
+        less than one client."""
+        chosen = attacks.choose(self.clients, self.attackers, numpy_rng(self.seed, "attackers"))
+        enough = f"at least one of {self.clients} clients, or 0"
+        require(chosen or not self.attackers, "attackers", self.attackers, enough)
         return chosen
 
     def deal(self, task: Task) -> Parts:
@@ -359,10 +310,7 @@ class Recipe:
 
     def federation(self, task: Task) -> Federation:
         """Return the common ground of personal methods; the task's test examples stay unseen.
-
-        Raises:
-            ValueError: the examples cannot be dealt like that.
-        """
+        Raises ValueError: the examples cannot be dealt like that."""
         more = {} if self.alpha is None else {"alpha": self.alpha}
         ours, _ = members.deal(
             task, self.partition, self.seed, clients=self.clients, asks="validation", **more
@@ -407,42 +355,88 @@ class Recipe:
             federations: those made before on this task: their shared model is not trained again.
         """
         if self.method:
-            return _personal_results(self, task, stop, {} if federations is None else federations)
-        return _federated_results(self, task, stop, on_client)
+            return self._personal(task, stop, {} if federations is None else federations)
+        return self._federated(task, stop, on_client)
 
     def run(self, task: Task, **options: Any) -> tuple[Result, ...]:
         """Return all that `results` yields."""
         return tuple(self.results(task, **options))
 
+    def _federated(self, task, stop, on_client) -> Iterator[Result]:
+        clients = task.clients(self.deal(task))
+        clients, transforms = attacks.attacked(clients, self.hostile(), self.attack)
+        if on_client:
+            transforms = (*transforms, _Ticking(on_client))
+        model, names = self.new_model(task), (task.validation.objective.measure, "loss")
+        untrained, dense = evaluate(model, task.validation), comp.dense_size(model)
+        result = Result(0, {name: untrained[name] for name in names})
+        yield result
+        options = {"test": task.validation, "transforms": transforms, "stop": stop}
+        options["codec"] = self.new_codec()
+        for record in rounds(model, clients, self.new_strategy(), self.plan(), **options):
+            sent = len(record.client_losses)
+            result = Result(
+                record.round,
+                {name: record.metrics[name] for name in names},
+                result.bytes_up + record.bytes_up,
+                result.bytes_down + record.bytes_down,
+                result.dense_bytes_up + sent * dense,
+                result.updates + sent,
+                result.seconds + record.seconds,
+                len(record.left_out),
+                settled=record.round == self.rounds,
+            )
+            yield result
 
-_NAMES = {each.name for each in fields(Recipe)}
+    def _personal(self, task, stop, federations) -> Iterator[Result]:
+        common = replace(self, method="shared", number=None)
+        if common not in federations:
+            federations[common] = self.federation(task)
+        federation, last = replace(federations[common], stop=stop), None
+        try:
+            if federation.known is None:
+                for at, weights in federation.make_shared():
+                    yield _shared_result(federation, at, weights)
+            for snapshot in METHODS[self.method].snapshots(federation, self.number or 0.0):
+                at, up = snapshot.round, snapshot.bytes_up
+                shared, own = _shared_result(federation, at, federation.shared[at][0]), ()
+                shared = replace(shared, bytes_up=up, bytes_down=snapshot.total_bytes - up)
+                for client, member in enumerate(federation.members):
+                    federation.require_going_on()
+                    own = (*own, _score(member, snapshot.answer(client)))
+                    last = replace(shared, own=own)
+                    if len(own) == len(shared.shared):
+                        last = replace(last, measures={"accuracy": mean(own)})
+                    yield last
+            if last:
+                yield replace(last, settled=True)
+        except Stopped:
+            return
 
 
-def _require_names(recipe: Recipe) -> None:
-    known = {
+def _or(value: float | None, usual: float | None) -> float | None:
+    return usual if value is None else value
+
+
+def _require_accepted(recipe: Recipe) -> None:
+    accepted = {
+        "method": [None, *METHODS],
         "strategy": STRATEGIES,
         "optimizer": LOCAL,
         "partition": members.PARTITIONS if recipe.method else DEALS,
+        "attack": [None, *attacks.STRENGTHS],
         "keep": LOSSLESS | KEEPS,
-        "write": {None, *WRITES},
-        "method": {None, *METHODS},
+        "write": [None, *WRITES],
         "cell": CELLS,
         "pooling": POOLINGS,
     }
-    if recipe.attackers:
-        known["attack"] = {None, *attacks.STRENGTHS}
-    for name, names in known.items():
-        if (value := getattr(recipe, name)) not in names:
-            accepted = sorted(names, key=str)
-            raise ValueError(f"{name}: got {value!r}, expected one of {accepted}")
-
-
-def _require_usual(recipe: Recipe) -> None:
-    for name, usual in _WITH_METHOD.items():
-        if (value := getattr(recipe, name)) != usual:
-            raise ValueError(f"{name}: got {value!r}, expected {usual!r} with a personal method")
-    if recipe.rounds < 4:
-        raise ValueError(f"rounds: got {recipe.rounds}, expected at least 4 with a personal method")
+    which = ""
+    if recipe.method:
+        accepted, which = accepted | _WITH_METHOD, " with a personal method"
+        require(recipe.rounds >= 4, "rounds", recipe.rounds, f"at least 4{which}")
+    for name, values in accepted.items():
+        value = getattr(recipe, name)
+        require(value in values, name, value, f"one of {sorted(values, key=str)}{which}")
 
 
 def _codec_parts(recipe: Recipe) -> dict[str, Any]:
@@ -450,110 +444,34 @@ def _codec_parts(recipe: Recipe) -> dict[str, Any]:
     if recipe.keep in LOSSLESS:
         return dict.fromkeys(("amount", "write", "squeeze")) | {"feedback": False, "momentum": 0.0}
     usual, write = KEEPS[recipe.keep], recipe.write or "float32"
-    amount = usual if usual is None or recipe.amount is None else recipe.amount
     feedback = bool(recipe.feedback) and feeds_back(recipe.keep, write)
-    momentum = recipe.momentum if feedback and recipe.keep == "topk" else 0.0
-    return {"amount": amount, "write": write, "feedback": feedback, "momentum": momentum}
-
-
-def _number(recipe: Recipe) -> float | None:
-    tries = METHODS[recipe.method].tries if recipe.method else ()
-    if not tries:
-        return None
-    return tries[len(tries) // 2] if recipe.number is None else recipe.number
-
-
-def _federated_results(
-    recipe: Recipe,
-    task: Task,
-    stop: threading.Event | None,
-    on_client: Callable[[int], None] | None,
-) -> Iterator[Result]:
-    hostile = recipe.hostile()
-    clients, transforms = attacks.attacked(task.clients(recipe.deal(task)), hostile, recipe.attack)
-    if on_client:
-        transforms = (*transforms, _Ticking(on_client))
-    model, names = recipe.new_model(task), (measure_of(task).name, "loss")
-    untrained = evaluate(model, task.validation)
-    result = Result(0, {name: getattr(untrained, name) for name in names})
-    yield result
-    dense = comp.dense_size(model)
-    options = {"test": task.validation, "transforms": transforms, "stop": stop}
-    options["codec"] = recipe.new_codec()
-    strategy, plan = recipe.new_strategy(), recipe.plan()
-    for record in rounds(model, clients, strategy, plan, **options):
-        sent = len(record.client_losses)
-        result = Result(
-            record.round,
-            {name: record.metrics[name] for name in names},
-            result.bytes_up + record.bytes_up,
-            result.bytes_down + record.bytes_down,
-            result.dense_bytes_up + sent * dense,
-            result.updates + sent,
-            result.seconds + record.seconds,
-            len(record.left_out),
-            settled=record.round == recipe.rounds,
-        )
-        yield result
+    return {
+        "amount": usual and _or(recipe.amount, usual),
+        "write": write,
+        "feedback": feedback,
+        "momentum": recipe.momentum if feedback and recipe.keep == "topk" else 0.0,
+    }
 
 
 @dataclass(frozen=True)
 class _Ticking:
     """A transform that changes nothing and says that a client has trained."""
 
+    tick: Callable[[int], None]
     covers_extra = True
 
-    tick: Callable[[int], None]
-
-    def __call__(self, update: Update, kept: State, rng: torch.Generator) -> tuple[Update, State]:
+    def __call__(self, update, kept, rng):
         self.tick(update.client)
         return update, kept
 
 
-def _personal_results(
-    recipe: Recipe,
-    task: Task,
-    stop: threading.Event | None,
-    federations: MutableMapping[Recipe, Federation],
-) -> Iterator[Result]:
-    common = replace(recipe, method="shared", number=None)
-    if common not in federations:
-        federations[common] = recipe.federation(task)
-    federation = replace(federations[common], stop=stop)
-    everybody = range(len(federation.members))
-    try:
-        if federation.known is None:
-            for at, weights in federation.make_shared():
-                answer = federation.answer_of(weights)
-                yield _standing(federation, at, [_score(federation, k, answer) for k in everybody])
-        last = None
-        for snapshot in METHODS[recipe.method].snapshots(federation, recipe.number or 0.0):
-            answer = federation.answer_of(federation.shared[snapshot.round][0])
-            shared, own = [_score(federation, k, answer) for k in everybody], []
-            sent = {"bytes_up": snapshot.bytes_up}
-            sent["bytes_down"] = snapshot.total_bytes - snapshot.bytes_up
-            for client in everybody:
-                federation.require_going_on()
-                own.append(_score(federation, client, snapshot.answer(client)))
-                last = _standing(federation, snapshot.round, shared, own, **sent)
-                yield last
-        if last:
-            yield replace(last, settled=True)
-    except Stopped:
-        return
+def _score(member: members.Member, answer: Answer) -> float:
+    return member.test.accuracy(member.test.right(answer(member.test.data)))
 
 
-def _score(federation: Federation, client: int, answer: Answer) -> float:
-    test = federation.members[client].test
-    return test.accuracy(test.right(answer(test.data)))
-
-
-def _standing(
-    federation: Federation, at: int, shared: list[float], own: list[float] = (), **sent: int
-) -> Result:
-    groups = tuple(
-        m.domain if m.convention == "sentiment" else m.convention for m in federation.members
-    )
-    measures = {"accuracy": mean(own if len(own) == len(shared) else shared)}
-    more = {"shared": tuple(shared), "own": tuple(own), "groups": groups}
-    return Result(at, measures, **sent, **more)
+def _shared_result(federation: Federation, at: int, weights: State) -> Result:
+    """Return how the model that all share does for each client."""
+    ours, answer = federation.members, federation.answer_of(weights)
+    scores = tuple(_score(member, answer) for member in ours)
+    groups = tuple(m.domain if m.convention == "sentiment" else m.convention for m in ours)
+    return Result(at, {"accuracy": mean(scores)}, shared=scores, groups=groups)

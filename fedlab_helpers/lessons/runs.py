@@ -16,7 +16,7 @@ import pandas as pd
 from fedlab_helpers.core.history import NoUpdateLeft
 from fedlab_helpers.lessons.words import say
 from fedlab_helpers.personal.federation import Federation
-from fedlab_helpers.recipe import CODEC_PARTS, LOSSLESS, STRATEGIES, Recipe, Result, measure_of
+from fedlab_helpers.recipe import CODEC_PARTS, LOSSLESS, STRATEGIES, Recipe, Result
 from fedlab_helpers.studies import results as tables
 from fedlab_helpers.tasks.reviews.task import Task
 
@@ -181,7 +181,7 @@ class Comparison:
     """
 
     def __init__(self, task: Task):
-        self.measure, self._of = measure_of(task), fingerprint(task)
+        self.objective, self._of = task.validation.objective, fingerprint(task)
         self._runs: dict[Recipe, Run] = {}
         self._finished: dict[Recipe, Run] = {}  # dropped ones too: they may be asked for again
         self._last_number = 0
@@ -243,7 +243,7 @@ class Comparison:
 
     def reached(self, run: Run, target: float) -> Result | None:
         """Return where a run stood when its measure first was at least as good as `target`."""
-        sign = 1 if self.measure.higher_is_better else -1
+        sign = 1 if self.objective.higher_is_better else -1
         return next((r for r in run.results if sign * r.score >= sign * target), None)
 
     def table(self, target: float = 0.75) -> pd.DataFrame:
@@ -258,7 +258,7 @@ class Comparison:
             megabytes_to_target (missing where it was not reached), seconds.
         """
         runs, rows = self.runs, []
-        best = max if self.measure.higher_is_better else min
+        best = max if self.objective.higher_is_better else min
         for run, differs in zip(runs, differences(run.recipe for run in runs), strict=True):
             scores, there = [result.score for result in run.results], self.reached(run, target)
             rows.append(
@@ -267,8 +267,8 @@ class Comparison:
                     "differs": differs,
                     "state": run.state,
                     "rounds": run.last.round if run.last else 0,
-                    f"final_{self.measure.name}": scores[-1] if scores else None,
-                    f"best_{self.measure.name}": best(scores, default=None),
+                    f"final_{self.objective.measure}": scores[-1] if scores else None,
+                    f"best_{self.objective.measure}": best(scores, default=None),
                     "rounds_to_target": there.round if there else None,
                     "megabytes_to_target": there.total_bytes / 1e6 if there else None,
                     "seconds": run.last.seconds if run.last else 0.0,

@@ -6,6 +6,8 @@ A study is imported when it is asked for; to read a table (`studies.results`), n
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from fedlab_helpers.core.require import require
+
 if TYPE_CHECKING:
     from fedlab_helpers.studies.study import Study
 
@@ -35,11 +37,6 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
 
 
 def load(name: str) -> "Study":
-    """Return a study.
-
-    Raises:
-        ValueError: none has this name.
-    """
-    if name not in STUDIES:
-        raise ValueError(f"study: got {name!r}, expected one of {sorted(STUDIES)}")
+    """Return a study. Raises ValueError: none has this name."""
+    require(name in STUDIES, "study", name, f"one of {sorted(STUDIES)}")
     return getattr(import_module(f"{__name__}.{STUDIES[name]}"), name.upper())

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from fedlab_helpers.core.require import require_count
 from fedlab_helpers.studies import STUDIES, load
-from fedlab_helpers.studies.results import RESULTS, Row, read, versions, write
+from fedlab_helpers.studies.results import RESULTS, Row, read_own, versions, write
 from fedlab_helpers.studies.study import Settings, Study
 
 Keep = Callable[[Settings, list[Row]], None]
@@ -31,19 +32,19 @@ def run_study(study: Study, folder: Path = RESULTS, jobs: int = 1) -> Path:
             than one. Interrupted, these end at once.
 
     Raises:
-        ValueError: the table there has other columns than this study writes.
+        ValueError: the file there holds something else, or has other columns than this study
+            writes.
     """
     path = folder / f"{study.name}.csv"
-    place = {_key(settings, study): i for i, settings in enumerate(study.runs)}
-    table: dict[tuple[str, ...], list[Row]] = {}  # run -> its rows
-    for row in read(path):
-        table.setdefault(_key(row, study), []).append(row)
-    missing = [settings for settings in study.runs if _key(settings, study) not in table]
+    done = {study.key(row) for row in _rows(study, path)}
+    missing = [settings for settings in study.runs if study.key(settings) not in done]
 
     def keep(settings: Settings, rows: list[Row]) -> None:
-        new = [{"study": study.name, **settings, **row, **versions()} for row in rows]
-        table[_key(settings, study)] = new
-        _save(path, table, place)
+        try:
+            _add(study, path, settings, rows)
+        except KeyboardInterrupt:
+            _add(study, path, settings, rows)  # the run has finished
+            raise
         bar.update()
 
     with tqdm(total=len(missing), desc=study.name, unit="run", file=sys.stdout) as bar:
@@ -55,17 +56,19 @@ def run_study(study: Study, folder: Path = RESULTS, jobs: int = 1) -> Path:
     return path
 
 
-def _save(path: Path, table: dict[tuple, list[Row]], place: dict[tuple, int]) -> None:
-    """Write the rows in the order of the study: side by side, runs finish in any order."""
-    runs = sorted(table, key=lambda run: place.get(run, -1))
-    rows = [row for run in runs for row in table[run]]
-    if not rows:
-        return  # the only runs so far had broken down before their first row
-    try:
-        write(path, rows)
-    except KeyboardInterrupt:
-        write(path, rows)  # the run has finished
-        raise
+def _rows(study: Study, path: Path) -> list[Row]:
+    return read_own(path, study.name, list(study.runs[0]))
+
+
+def _add(study: Study, path: Path, settings: Settings, rows: list[Row]) -> None:
+    """Write what a run measured to the table as it is by now, in the order of the study: side by
+    side, runs finish in any order."""
+    place = {study.key(run): number for number, run in enumerate(study.runs)}
+    others = [row for row in _rows(study, path) if study.key(row) != study.key(settings)]
+    new = [{"study": study.name, **settings, **row, **versions()} for row in rows]
+    table = sorted(others + new, key=lambda row: place.get(study.key(row), -1))
+    if table:  # else the only runs so far had broken down before their first row
+        write(path, table)
 
 
 def _side_by_side(study: Study, missing: Sequence[Settings], jobs: int, keep: Keep) -> None:
@@ -89,11 +92,6 @@ def _side_by_side(study: Study, missing: Sequence[Settings], jobs: int, keep: Ke
             raise
 
 
-def _key(row: Settings, study: Study) -> tuple[str, ...]:
-    values = (row.get(name) for name in study.runs[0])
-    return tuple("" if value is None else str(value) for value in values)  # as csv writes them
-
-
 def main(arguments: Iterable[str] | None = None) -> int:
     """Run the studies named on the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m fedlab_helpers.studies")
@@ -101,9 +99,17 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=RESULTS, help="where the tables are")
     parser.add_argument("--jobs", type=int, default=1, help="runs measured side by side")
     chosen = parser.parse_args(arguments)
+    studies = [load(name) for name in chosen.study]
     try:
-        for name in chosen.study:
-            print(run_study(load(name), chosen.folder, chosen.jobs))
+        require_count(jobs=chosen.jobs)
+        chosen.folder.mkdir(parents=True, exist_ok=True)
+        for study in studies:  # all of them, before hours go into the first
+            _rows(study, chosen.folder / f"{study.name}.csv")
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    try:
+        for study in studies:
+            print(run_study(study, chosen.folder, chosen.jobs))
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on from the runs that are finished.")
         return 130

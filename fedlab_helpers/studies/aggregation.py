@@ -1,90 +1,90 @@
 """Strategies by kinds of difference between clients, beside training with all data in one place."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
+from itertools import product
 
 import numpy as np
+import pandas as pd
 from torch.nn.functional import cross_entropy
 
 from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.core.history import NoUpdateLeft
-from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.rounds import rounds
-from fedlab_helpers.core.training import LocalConfig, evaluate, predict, train
-from fedlab_helpers.strategies import STRATEGIES
-from fedlab_helpers.studies.contenders import CENTRALISED, CENTRALISED_RATES, CONTENDERS, Tuning
-from fedlab_helpers.studies.study import (
-    Row,
-    Settings,
-    Study,
-    against,
-    new_model,
-    own_accuracy,
-    parts_of,
-    right_answers,
-    task,
-)
-from fedlab_helpers.tasks.partition import Parts
+from fedlab_helpers.core.training import evaluate, predict, train
+from fedlab_helpers.recipe import Recipe
+from fedlab_helpers.studies import study
+from fedlab_helpers.studies.contenders import CENTRAL, CENTRALISED, CONTENDERS
+from fedlab_helpers.studies.study import Row, Settings, Study, task
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-
-Runs = tuple[Settings, ...]
 
 PARTITIONS = ("iid", "by_domain", "dirichlet 0.5", "dirichlet 0.1")
 TUNED_ON = ("iid", "dirichlet 0.1")
-CLIENTS, COHORT, ROUNDS = 20, 10, 20
-TUNING_SEED, TUNING_ROUNDS = 100, 12
+ROUNDS, TUNING_SEED, TUNING_ROUNDS = 20, 100, 12
+ENTRANTS = {CENTRALISED: CENTRAL} | CONTENDERS
 
-
-def _tuned(lr: float, name: str, optimizer: str = "adam") -> Tuning:
-    """Return a contender's setting with the tuned number that the registry of strategies has."""
-    contender = CONTENDERS[name]
-    entry = STRATEGIES[contender.strategy]
-    numbers = {own.name: own.default for own in entry.parameters}
-    number = (numbers | {"server_rate": entry.server_rate})[contender.parameter]
-    return Tuning(lr, number, optimizer)
-
-
-# Chosen by `tuning.best_settings` from the table of `aggregation_rates`; the number of what has an
-# entry in the registry is there.
-CHOSEN = {
-    "centralised": Tuning(5e-3),
-    "fedavg": Tuning(4e-2),
-    "fedavg_sgd": Tuning(1.0, None, "sgd"),
-    "uniform": Tuning(4e-2),
-    "inverse_loss": Tuning(8e-2),
-    "by_norm": Tuning(4e-2),
-    "rowwise": Tuning(2e-2),
-    "fedatt": _tuned(2e-2, "fedatt"),
-    "fedprox": _tuned(2e-2, "fedprox"),
-    "fedprox_sgd": Tuning(1.0, 1e-2, "sgd"),
-    "fednova": Tuning(4e-2),
-    "scaffold": Tuning(0.3, None, "sgd"),
-    "feddyn": _tuned(2e-2, "feddyn"),
-    "fedavgm": _tuned(1e-2, "fedavgm"),
-    "fedadagrad": _tuned(1e-2, "fedadagrad"),
-    "fedadam": _tuned(2e-2, "fedadam"),
-    "fedyogi": _tuned(2e-2, "fedyogi"),
-    "qfedavg_sgd": _tuned(3.0, "qfedavg_sgd", "sgd"),
-    "worst_group": _tuned(2e-2, "worst_group"),
-    "rowwise_momentum": Tuning(1e-2, 0.5),
-    "rowwise_momentum_2": Tuning(1e-2, 0.5),
-    "calibrated": _tuned(2e-2, "calibrated"),
-    "calibrated_rowwise_momentum_2": Tuning(2e-2, 0.3),
-    "calibrated_uniform_rowwise_2": Tuning(4e-2, 1.0),
+# Chosen by `best_settings` from the table of `aggregation_rates`: the clients' learning rate; the
+# strategy's own number, too, where it is not that of the registry, which was tuned here as well.
+CHOSEN: dict[str, Recipe] = {
+    name: ENTRANTS[name].recipe(*setting)
+    for name, setting in {
+        "centralised": (5e-3,),
+        "fedavg": (4e-2,),
+        "fedavg_sgd": (1.0,),
+        "uniform": (4e-2,),
+        "inverse_loss": (8e-2,),
+        "by_norm": (4e-2,),
+        "rowwise": (2e-2,),
+        "fedatt": (2e-2,),
+        "fedprox": (2e-2,),
+        "fedprox_sgd": (1.0, 1e-2),
+        "fednova": (4e-2,),
+        "scaffold": (0.3,),
+        "feddyn": (2e-2,),
+        "fedavgm": (1e-2,),
+        "fedadagrad": (1e-2,),
+        "fedadam": (2e-2,),
+        "fedyogi": (2e-2,),
+        "qfedavg_sgd": (3.0,),
+        "worst_group": (2e-2,),
+        "rowwise_momentum": (1e-2, 0.5),
+        "rowwise_momentum_2": (1e-2, 0.5),
+        "calibrated": (2e-2,),
+        "calibrated_rowwise_momentum_2": (2e-2, 0.3),
+        "calibrated_uniform_rowwise_2": (4e-2, 1.0),
+    }.items()
 }
 
 
-def deal(partition: str, seed: int) -> Parts:
-    """Return each client's indices; `partition` is e.g. "by_domain" or "dirichlet 0.1"."""
-    kind, _, alpha = partition.partition(" ")
-    settings = {"partition": kind, "clients": CLIENTS, "seed": seed, "alpha": float(alpha or 1)}
-    return parts_of(settings)
+def best_settings(table: pd.DataFrame) -> dict[str, Recipe]:
+    """Return each strategy's recipe that did best in the table of `aggregation_rates`.
+
+    A run counts by the mean validation accuracy of its last three rounds, 0 where it broke down
+    before; with all data in one place by its best epoch's: one can always stop there. Runs on
+    several partitions count alike.
+    """
+    by = ["strategy", "lr", "parameter", "partition"]
+    runs = table.groupby(by, sort=False, dropna=False)
+    merit = runs["validation_accuracy"].agg(lambda scores: scores.tail(3).mean())
+    merit = merit.where(runs["round"].max() == runs["rounds"].first(), 0.0)
+    highest = runs["validation_accuracy"].max()
+    merit = merit.where(merit.index.get_level_values("strategy") != CENTRALISED, highest)
+    chosen = study.best(merit.rename("merit").reset_index(), by[:1], by[1:3])
+    return {
+        name: ENTRANTS[name].recipe(lr, None if np.isnan(number) else number)
+        for (name,), (lr, number) in chosen.items()
+    }
 
 
-def local_config(tuning: Tuning, epochs: int) -> LocalConfig:
-    """Return how clients train; gradients are clipped where Adam follows them."""
-    clip = 1.0 if tuning.optimizer == "adam" else None
-    return LocalConfig(epochs, 32, tuning.lr, tuning.optimizer, max_grad_norm=clip)
+def recipe_of(settings: Settings) -> Recipe:
+    """Return the recipe of a run; the partition is e.g. "by_domain" or "dirichlet 0.1"."""
+    kind, _, alpha = settings["partition"].partition(" ")
+    tuned = ENTRANTS[settings["strategy"]].recipe(settings["lr"], settings["parameter"])
+    recipe = replace(tuned, rounds=settings["rounds"], seed=settings["seed"])
+    if settings["strategy"] == CENTRALISED:
+        return recipe
+    return replace(recipe, partition=kind, alpha=float(alpha or 1))
 
 
 def trained(settings: Settings) -> Iterator[tuple[int, SentimentLSTM, int, int]]:
@@ -93,21 +93,16 @@ def trained(settings: Settings) -> Iterator[tuple[int, SentimentLSTM, int, int]]
     Bytes are summed up. With all data in one place, a round is an epoch and nothing is sent. A run
     in which no client has finite weights left to send ends there.
     """
-    data, seed, tuning = task(), settings["seed"], _tuning(settings)
-    model = new_model(seed)
-    if settings["strategy"] == CENTRALISED:
-        for epoch in range(1, settings["rounds"] + 1):
-            local = local_config(tuning, 1)
-            train(model, data.train, local, seed=child_seed(seed, "epoch", epoch))
+    recipe, name = recipe_of(settings), settings["strategy"]
+    if name == CENTRALISED:
+        model, plan = recipe.new_model(task()), recipe.plan()
+        for epoch in range(1, plan.rounds + 1):
+            train(model, task().train, plan.local, seed=child_seed(plan.seed, "epoch", epoch))
             yield epoch, model, 0, 0
         return
-    contender = CONTENDERS[settings["strategy"]]
-    clients = data.clients(deal(settings["partition"], seed))
-    local = local_config(tuning, contender.epochs)
-    plan = Plan(settings["rounds"], COHORT, local, seed, workers=1)
-    up = down = 0
+    (model, clients, _, plan), up, down = study.begin(recipe), 0, 0
     try:
-        for record in rounds(model, clients, contender.make(tuning), plan):
+        for record in rounds(model, clients, CONTENDERS[name].make(recipe), plan):
             up, down = up + record.bytes_up, down + record.bytes_down
             yield record.round, model, up, up + down
     except NoUpdateLeft:
@@ -141,17 +136,17 @@ def measure_strategy(settings: Settings) -> list[Row]:
 
 
 def _test_scores(model: SentimentLSTM, settings: Settings) -> Row:
-    test, logits, worst, tenth = task().test, predict(model, task().test), "", ""
+    test, logits = task().test, predict(model, task().test)
     right = (logits.argmax(1) == test.labels).numpy()
+    clients = {"worst_client": "", "p10_client": ""}
     if settings["strategy"] != CENTRALISED:
-        own = own_accuracy(right, deal(settings["partition"], settings["seed"]))
-        worst, tenth = round(float(own.min()), 5), round(float(np.quantile(own, 0.1)), 5)
+        own = study.own_accuracy(right, recipe_of(settings).deal(task()))
+        clients = study.rounded(worst_client=own.min(), p10_client=np.quantile(own, 0.1))
     return {
         "accuracy": round(float(right.mean()), 5),
         "loss": round(float(cross_entropy(logits, test.labels)), 4),
-        "worst_client": worst,
-        "p10_client": tenth,
-        **against(right, centralised_answers(settings["seed"])),
+        **clients,
+        **study.against(right, centralised_answers(settings["seed"])),
     }
 
 
@@ -159,62 +154,47 @@ def _test_scores(model: SentimentLSTM, settings: Settings) -> Row:
 def centralised_answers(seed: int) -> np.ndarray:
     """Return which test reviews the tuned centralised model answers rightly, after the epoch that
     does best on the validation reviews."""
-    run = _run(CENTRALISED, "one place", CHOSEN[CENTRALISED], seed, ROUNDS)
-    best, answers = -1.0, np.array([])
-    for _, model, *_ in trained(run):
+    highest, answers = -1.0, np.array([])
+    for _, model, *_ in trained(_run(CENTRALISED, "one place", CHOSEN[CENTRALISED], seed, ROUNDS)):
         accuracy = evaluate(model, task().validation).accuracy
-        if accuracy > best:
-            best, answers = accuracy, right_answers(model)
+        if accuracy > highest:
+            highest, answers = accuracy, study.right_answers(model)
     return answers
 
 
-def _tuning(settings: Settings) -> Tuning:
-    return Tuning(settings["lr"], settings["parameter"], settings["optimizer"])
-
-
-def _run(strategy: str, partition: str, tuning: Tuning, seed: int, rounds: int) -> Settings:
+def _run(name: str, partition: str, recipe: Recipe, seed: int, rounds: int) -> Settings:
     return {
         "seed": seed,
         "partition": partition,
-        "strategy": strategy,
-        "optimizer": tuning.optimizer,
-        "lr": tuning.lr,
-        "parameter": tuning.parameter,
+        "strategy": name,
+        "optimizer": recipe.optimizer,
+        "lr": recipe.lr,
+        "parameter": ENTRANTS[name].number(recipe),
         "rounds": rounds,
     }
 
 
 AGGREGATION_RATES = Study(
     "aggregation_rates",
-    (
-        *(
-            _run(CENTRALISED, "one place", tuning, TUNING_SEED, TUNING_ROUNDS)
-            for tuning in CENTRALISED_RATES
-        ),
-        *(
-            _run(name, partition, tuning, TUNING_SEED, TUNING_ROUNDS)
-            for name, contender in CONTENDERS.items()
-            for tuning in contender.tries
-            for partition in TUNED_ON
-        ),
+    tuple(
+        _run(name, partition, entrant.recipe(*setting), TUNING_SEED, TUNING_ROUNDS)
+        for name, entrant in ENTRANTS.items()
+        for setting in entrant.tries
+        for partition in (("one place",) if name == CENTRALISED else TUNED_ON)
     ),
     measure_try,
 )
 
 
-def _compared(seeds: range, partitions: tuple[str, ...], strategies: Iterable[str]) -> Runs:
+def _compared(
+    seeds: range, partitions: Iterable[str], names: Iterable[str]
+) -> tuple[Settings, ...]:
     """Return the runs of these strategies, each as it was tuned, beside centralised training."""
+    cases = [("one place", CENTRALISED), *product(partitions, names)]
     return tuple(
-        run
+        _run(name, partition, CHOSEN[name], seed, ROUNDS)
         for seed in seeds
-        for run in (
-            _run(CENTRALISED, "one place", CHOSEN[CENTRALISED], seed, ROUNDS),
-            *(
-                _run(name, partition, CHOSEN[name], seed, ROUNDS)
-                for partition in partitions
-                for name in strategies
-            ),
-        )
+        for partition, name in cases
     )
 
 

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from fedlab_helpers import strategies
 from fedlab_helpers.core.compute import child_seed, numpy_rng, torch_rng
 from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.require import require
 from fedlab_helpers.core.rounds import rounds
 from fedlab_helpers.core.state import weighted_mean
 from fedlab_helpers.core.training import LocalConfig, clip_gradients, evaluate, predict
@@ -24,6 +25,7 @@ from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 CLIENTS, REVIEWS, ROUNDS = 8, 320, 8
+DEALS = ["iid", "one_label_alternating", "one_label_in_blocks"]
 
 
 def chained_rounds(
@@ -89,19 +91,16 @@ def clients_in_order(dealt: str, seed: int) -> list[EncodedReviews]:
     Raises:
         ValueError: `dealt` is none of these.
     """
-    data, rng = task(), numpy_rng(seed, "partition")
+    require(dealt in DEALS, "dealt", dealt, f"one of {DEALS}")
+    labels, rng = task().train.labels.numpy(), numpy_rng(seed, "partition")
     if dealt == "iid":
-        parts = partition.iid(data.train.labels, CLIENTS, rng)
-        return data.clients(part[:REVIEWS] for part in parts)
-    orders = {"one_label_alternating": [0, 1] * (CLIENTS // 2)}
-    orders["one_label_in_blocks"] = sorted(orders["one_label_alternating"])
-    if dealt not in orders:
-        raise ValueError(f"dealt: got {dealt!r}, expected one of {['iid', *orders]}")
-    labels = data.train.labels.numpy()
-    piles = [iter(rng.permutation(np.flatnonzero(labels == label))) for label in (0, 1)]
-    return data.clients(
-        np.sort([next(piles[label]) for _ in range(REVIEWS)]) for label in orders[dealt]
-    )
+        parts = (part[:REVIEWS] for part in partition.iid(labels, CLIENTS, rng))
+    else:
+        order = [0, 1] * (CLIENTS // 2)
+        order = sorted(order) if dealt == "one_label_in_blocks" else order
+        piles = [iter(rng.permutation(np.flatnonzero(labels == label))) for label in (0, 1)]
+        parts = (np.sort([next(piles[label]) for _ in range(REVIEWS)]) for label in order)
+    return task().clients(parts)
 
 
 def measure_loop(settings: Settings) -> list[Row]:
@@ -143,12 +142,11 @@ def _judged(model: nn.Module, test: EncodedReviews, clients: list[EncodedReviews
 # FedAvg goes on to as many hops as the chains take: 64 rounds, of which the first 8 are the race
 # round by round.
 _LOOPS = {"printed": ROUNDS, "own_adam": ROUNDS, "fedavg": ROUNDS * CLIENTS}
-_DEALS = ["iid", "one_label_alternating", "one_label_in_blocks"]
 ARTICLE_LOOP = Study(
     "article_loop",
     tuple(
         {**rest, "loop": loop, "rounds": rounds}
-        for rest in grid(clients=[CLIENTS], reviews=[REVIEWS], seed=range(3), partition=_DEALS)
+        for rest in grid(clients=[CLIENTS], reviews=[REVIEWS], seed=range(3), partition=DEALS)
         for loop, rounds in _LOOPS.items()
     ),
     measure_loop,

@@ -19,13 +19,11 @@ from fedlab_helpers.tasks.reviews.words import tokenize_all
 def measure_baseline(settings: Settings) -> list[Row]:
     """Return accuracy and loss of one centralised model; what is chosen is chosen on validation."""
     began = time.perf_counter()
-    model, seed = settings["model"], settings["seed"]
-    if model == "majority":
-        chosen, validation, epochs = *_majority(), 0
-    elif model == "tfidf":
-        chosen, validation, epochs = *_tfidf(), 0
+    plain = {"majority": _majority, "tfidf": _tfidf}
+    if settings["model"] in plain:
+        chosen, validation, epochs = *plain[settings["model"]](), 0
     else:
-        chosen, validation, epochs = _recurrent(model, seed)
+        chosen, validation, epochs = _recurrent(settings["model"], settings["seed"])
     return [
         {
             **chosen,

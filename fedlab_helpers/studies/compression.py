@@ -1,95 +1,66 @@
 """Bytes against accuracy: the same training, its updates sent in fewer and fewer bytes."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 
-from fedlab_helpers import strategies
-from fedlab_helpers.compression import (
-    Compressed,
-    CountSketch,
-    Float16,
-    LowRank,
-    Quantized,
-    RandomK,
-    Sign,
-    Ternary,
-    TopK,
-    WithFeedback,
-    dense_size,
-    dgc,
-)
+from fedlab_helpers import compression as comp
 from fedlab_helpers.compression.downlink import Changes
-from fedlab_helpers.core import wire
 from fedlab_helpers.core.messages import Codec
-from fedlab_helpers.core.rounds import Plan, rounds
-from fedlab_helpers.core.training import LocalConfig, evaluate
-from fedlab_helpers.studies.study import (
-    Row,
-    Settings,
-    Study,
-    against,
-    clients_of,
-    grid,
-    new_model,
-    right_answers,
-    task,
-)
+from fedlab_helpers.core.rounds import rounds
+from fedlab_helpers.core.training import evaluate
+from fedlab_helpers.recipe import Recipe, make_codec
+from fedlab_helpers.studies import study
+from fedlab_helpers.studies.study import Row, Settings, Study, grid, task
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
-CLIENTS, COHORT, ROUNDS = 20, 10, 20
-LOCAL = LocalConfig(lr=2e-2)  # as tuned for the lossless run: `aggregation.CHOSEN["rowwise"]`
+# The lossless run, as it was tuned: `aggregation.CHOSEN["rowwise"]`.
+RUN = Recipe("rowwise", lr=2e-2, rounds=20)
 LOSSLESS = "touched rows"
 LAST = 5  # the rounds at the end that are looked at
-
-
-def _squeezed(keep=None, write=None) -> Compressed:
-    return Compressed(**{k: v for k, v in (("keep", keep), ("write", write)) if v}, squeeze=19)
-
-
-def _stc(share: float, momentum: float = 0.0) -> WithFeedback:
-    return WithFeedback(_squeezed(TopK(share), Sign()), momentum)
-
-
-def _low_rank(rank: int, write) -> WithFeedback:
-    return WithFeedback(_squeezed(LowRank(rank), write))
-
+SQUEEZE = 19  # the level of Zstandard
 
 CODECS: dict[str, Codec] = {
-    LOSSLESS: wire.touched_rows(),
-    "touched rows, zstd": _squeezed(),
-    "float16": Compressed(write=Float16()),
-    "bfloat16": Compressed(write=Float16(brain=True)),
-    "8 bits": Compressed(write=Quantized(8)),
-    "4 bits, zstd": _squeezed(write=Quantized(4)),
-    "2 bits, zstd": _squeezed(write=Quantized(2)),
-    "ternary, zstd": _squeezed(write=Ternary()),
-    "sign": Compressed(write=Sign()),
-    "sign, EF": WithFeedback(Compressed(write=Sign())),
-    "random 10%": Compressed(RandomK(0.1), Float16()),
-    "random 10%, EF": WithFeedback(Compressed(RandomK(0.1, scaled=False), Float16())),
-    **{f"top {100 * s:g}%": Compressed(TopK(s)) for s in (0.1, 0.01, 0.001)},
-    **{f"top {100 * s:g}%, EF": WithFeedback(Compressed(TopK(s))) for s in (0.1, 0.01, 0.001)},
-    "top 1%, DGC": dgc(_squeezed(TopK(0.01))),
-    "top 0.1%, DGC": dgc(_squeezed(TopK(0.001))),
-    **{f"top {100 * s:g}% sign, EF": _stc(s) for s in (0.1, 0.02, 0.01)},
+    LOSSLESS: make_codec("touched_rows"),
+    "touched rows, zstd": make_codec("everything", squeeze=SQUEEZE),
+    "float16": make_codec("everything", write="float16"),
+    "bfloat16": make_codec("everything", write="bfloat16"),
+    "8 bits": make_codec("everything", write="bits8"),
+    "4 bits, zstd": make_codec("everything", write="bits4", squeeze=SQUEEZE),
+    "2 bits, zstd": make_codec("everything", write="bits2", squeeze=SQUEEZE),
+    "ternary, zstd": make_codec("everything", write="ternary", squeeze=SQUEEZE),
+    "sign": make_codec("everything", write="signs"),
+    "sign, EF": make_codec("everything", write="signs", feedback=True),
+    "random 10%": make_codec("randomk", 0.1, "float16"),
+    "random 10%, EF": make_codec("randomk", 0.1, "float16", feedback=True),
+    **{f"top {100 * s:g}%": make_codec("topk", s) for s in (0.1, 0.01, 0.001)},
+    **{f"top {100 * s:g}%, EF": make_codec("topk", s, feedback=True) for s in (0.1, 0.01, 0.001)},
+    "top 1%, DGC": comp.dgc(make_codec("topk", 0.01, squeeze=SQUEEZE)),
+    "top 0.1%, DGC": comp.dgc(make_codec("topk", 0.001, squeeze=SQUEEZE)),
     **{
-        f"top {100 * s:g}% sign, EF, momentum": _stc(s, 0.9)
+        f"top {100 * s:g}% sign, EF": make_codec("topk", s, "signs", SQUEEZE, feedback=True)
+        for s in (0.1, 0.02, 0.01)
+    },
+    **{
+        f"top {100 * s:g}% sign, EF, momentum": make_codec("topk", s, "signs", SQUEEZE, True, 0.9)
         for s in (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
     },
-    "rank 1": _squeezed(LowRank(1), Float16()),
-    "rank 1, EF": _low_rank(1, Float16()),
-    "rank 2, EF": _low_rank(2, Float16()),
-    "rank 1 in 4 bits, EF": _low_rank(1, Quantized(4, stochastic=False)),
-    "rank 2 in 4 bits, EF": _low_rank(2, Quantized(4, stochastic=False)),
-    "rank 1 in signs, EF": _low_rank(1, Sign()),
-    "rank 2 in signs, EF": _low_rank(2, Sign()),
-    "rank 4 in signs, EF": _low_rank(4, Sign()),
-    "sketch 20%": _squeezed(CountSketch(0.2), Float16()),
+    "rank 1": make_codec("lowrank", 1, "float16", SQUEEZE),
+    **{f"rank {r}, EF": make_codec("lowrank", r, "float16", SQUEEZE, True) for r in (1, 2)},
+    **{f"rank {r} in 4 bits, EF": make_codec("lowrank", r, "bits4", SQUEEZE, True) for r in (1, 2)},
+    **{
+        f"rank {r} in signs, EF": make_codec("lowrank", r, "signs", SQUEEZE, feedback=True)
+        for r in (1, 2, 4)
+    },
+    "sketch 20%": make_codec("sketch", 0.2, "float16", SQUEEZE),
 }
-_RANK_2, _TOP_10 = _squeezed(LowRank(2), Float16()), _squeezed(TopK(0.1), Sign())
+_RANK_2 = make_codec("lowrank", 2, "float16", SQUEEZE)
+_TOP_10 = make_codec("topk", 0.1, "signs", SQUEEZE)
 DOWN: dict[str, Changes | None] = {
     "whole": None,
-    "changes in float16": Changes(_squeezed(write=Float16())),
+    "changes in float16": Changes(make_codec("everything", write="float16", squeeze=SQUEEZE)),
     "changes of rank 2": Changes(_RANK_2),
     "changes of rank 2, known start": Changes(_RANK_2, known_start=True),
     "top 10% sign of changes, known start": Changes(_TOP_10, known_start=True),
@@ -103,33 +74,28 @@ def measure(settings: Settings) -> list[Row]:
     "gained" and "lost" count the test reviews that are right here and wrong after the same round
     of the lossless run of this seed and partition, and the other way round.
     """
-    rows = []
-    reference = _lossless(settings["partition"], settings["seed"])
+    reference, rows = _lossless(settings["partition"], settings["seed"]), []
     for number, model, up, down in _trained(settings):
-        right = right_answers(model)
+        right = study.right_answers(model)
+        validation = evaluate(model, task().validation).accuracy
         rows.append(
-            {
-                "round": number,
-                "validation_accuracy": round(evaluate(model, task().validation).accuracy, 5),
-                "accuracy": round(float(right.mean()), 5),
-                **against(right, reference[number]),
-                "dense_bytes_up": number * COHORT * dense_size(model),
-                "bytes_up": up,
-                "bytes_down": down,
-            }
+            {"round": number}
+            | study.rounded(validation_accuracy=validation, accuracy=right.mean())
+            | study.against(right, reference[number])
+            | {"dense_bytes_up": number * RUN.cohort * comp.dense_size(model)}
+            | {"bytes_up": up, "bytes_down": down}
         )
     return rows
 
 
-def _trained(settings: Settings):
+def _trained(settings: Settings) -> Iterator[tuple[int, SentimentLSTM, int, int]]:
     """Yield round, model, and bytes up and down so far, every five rounds and in the last ones."""
-    model, up, down = new_model(settings["seed"]), 0, 0
-    deal = {"partition": settings["partition"], "clients": CLIENTS, "seed": settings["seed"]}
-    plan = Plan(ROUNDS, COHORT, LOCAL, settings["seed"], workers=1)
+    recipe = replace(RUN, partition=settings["partition"], seed=settings["seed"])
+    (model, *others), up, down = study.begin(recipe), 0, 0
     options = {"codec": CODECS[settings["codec"]], "downlink": DOWN[settings["downlink"]]}
-    for record in rounds(model, clients_of(deal), strategies.rowwise(), plan, **options):
+    for record in rounds(model, *others, **options):
         up, down = up + record.bytes_up, down + record.bytes_down
-        if record.round % 5 == 0 or record.round > ROUNDS - LAST:
+        if record.round % 5 == 0 or record.round > recipe.rounds - LAST:
             yield record.round, model, up, down
 
 
@@ -137,27 +103,16 @@ def _trained(settings: Settings):
 def _lossless(partition: str, seed: int) -> dict[int, np.ndarray]:
     """Return, by round, which test reviews the lossless run answers rightly."""
     run = {"partition": partition, "seed": seed, "codec": LOSSLESS, "downlink": "whole"}
-    return {number: right_answers(model) for number, model, *_ in _trained(run)}
+    return {number: study.right_answers(model) for number, model, *_ in _trained(run)}
 
 
 # Where the frontier bends, once more for clients that differ in their words.
 _BY_DOMAIN = (
-    LOSSLESS,
-    "4 bits, zstd",
-    "ternary, zstd",
-    "top 1%",
-    "top 1%, EF",
-    "top 10% sign, EF",
-    "top 10% sign, EF, momentum",
-    "top 5% sign, EF, momentum",
-    "top 2% sign, EF, momentum",
-    "top 1% sign, EF, momentum",
-    "rank 2, EF",
-    "rank 1, EF",
-    "rank 2 in 4 bits, EF",
-    "rank 1 in 4 bits, EF",
+    LOSSLESS, "4 bits, zstd", "ternary, zstd", "top 1%", "top 1%, EF", "top 10% sign, EF",
+    *(f"top {percent}% sign, EF, momentum" for percent in (10, 5, 2, 1)),
+    "rank 2, EF", "rank 1, EF", "rank 2 in 4 bits, EF", "rank 1 in 4 bits, EF",
     "rank 1 in signs, EF",
-)
+)  # fmt: skip
 COMPRESSION = Study(
     "compression",
     (

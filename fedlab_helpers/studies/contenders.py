@@ -7,29 +7,14 @@ other settings.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
-from fedlab_helpers import strategies
 from fedlab_helpers.core.strategy import Mean, Strategy
+from fedlab_helpers.recipe import Recipe
 from fedlab_helpers.strategies.drift import Calibrated
-from fedlab_helpers.strategies.server_steps import Momentum
 
-ROWWISE, UNIFORM_ROWWISE = Mean(per_row=True), Mean("uniform", per_row=True)
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """One setting of a strategy.
-
-    Args:
-        lr: the clients' learning rate.
-        parameter: the strategy's own; None where it has none.
-        optimizer: of the clients.
-    """
-
-    lr: float
-    parameter: float | None = None
-    optimizer: str = "adam"
+Tries = tuple[tuple[float, float | None], ...]
 
 
 @dataclass(frozen=True)
@@ -37,92 +22,98 @@ class Contender:
     """A strategy in the comparison.
 
     Args:
-        strategy: its name in `STRATEGIES`; or its one number -> the strategy.
-        tries: the settings it is tuned over; as many for each contender.
-        parameter: name of the parameter that is tuned beside the learning rate; "": none.
-        epochs: local epochs a round.
+        base: the recipe of its runs, but for what it is tuned over.
+        tries: the settings it is tuned over, as many for each contender: the clients' learning
+            rate, and the strategy's own number, None where none is tuned.
+        parameter: name of that number; "": none.
+        change: what becomes of the strategy that the recipe names.
     """
 
-    strategy: str | Callable[[float], Strategy]
-    tries: tuple[Tuning, ...]
+    base: Recipe
+    tries: Tries
     parameter: str = ""
-    epochs: int = 1
+    change: Callable[[Strategy], Strategy] = lambda strategy: strategy
 
-    def make(self, tuning: Tuning) -> Strategy:
-        """Return the strategy in this setting."""
-        if not isinstance(self.strategy, str):
-            return self.strategy(tuning.parameter)
-        own = {self.parameter: tuning.parameter} if self.parameter else {}
-        knows = strategies.STRATEGIES[self.strategy].knows_client_rate
-        return strategies.make(self.strategy, **own, **({"lr": tuning.lr} if knows else {}))
+    def recipe(self, lr: float, number: float | None = None) -> Recipe:
+        """Return the recipe in one setting; a number of None is as the registry has it."""
+        if self.parameter == "server_rate":
+            return replace(self.base, lr=lr, server_rate=number)
+        own = {} if number is None else {self.parameter: number}
+        return replace(self.base, lr=lr, parameters=own)
+
+    def number(self, recipe: Recipe) -> float | None:
+        """Return the strategy's own number in a recipe; None where none is tuned."""
+        own = dict(recipe.parameters) | {"server_rate": recipe.server_rate}
+        return own[self.parameter] if self.parameter else None
+
+    def make(self, recipe: Recipe) -> Strategy:
+        """Return the strategy of a recipe."""
+        return self.change(recipe.new_strategy())
 
 
-Tries = tuple[Tuning, ...]
+def _tries(*grids: tuple[tuple[float, ...], tuple[float | None, ...]]) -> Tries:
+    return tuple(setting for rates, numbers in grids for setting in product(rates, numbers))
 
 
-def _rates(*lrs: float, optimizer: str = "adam") -> Tries:
-    return tuple(Tuning(lr, None, optimizer) for lr in lrs)
-
-
-def _grid(lrs: tuple[float, ...], parameters: tuple[float, ...], optimizer: str = "adam") -> Tries:
-    return tuple(Tuning(lr, parameter, optimizer) for lr in lrs for parameter in parameters)
+def _rowwise(strategy: Strategy) -> Strategy:
+    return replace(strategy, combine=Mean(per_row=True))
 
 
 CENTRALISED = "centralised"  # all data in one place: not a contender, but tuned like one
-ADAM, SGD = (5e-3, 1e-2), (3.0, 10.0)
-RATES = _rates(2e-3, 5e-3, 1e-2, 2e-2, 4e-2, 8e-2)
-CENTRALISED_RATES = _rates(2e-3, 5e-3, 1e-2, 2e-2, 1e-3, 5e-4)
-
-SGD_RATES = _rates(1.0, 3.0, 10.0, 30.0, 0.3, 0.1, optimizer="sgd")
-MOMENTUM_TRIES = _grid(ADAM, (0.5, 0.7)) + _grid((2e-2,), (0.3, 0.5))
-ADAPTIVE_TRIES = _grid(ADAM, (0.01, 0.03)) + _grid((2e-2,), (0.03, 0.1))
+NONE, ADAM, FAST, SGD = (None,), (5e-3, 1e-2), (2e-2,), (3.0, 10.0)
+RATES = _tries(((2e-3, 5e-3, 1e-2, 2e-2, 4e-2, 8e-2), NONE))
+SGD_RATES = _tries(((1.0, 3.0, 10.0, 30.0, 0.3, 0.1), NONE))
+MOMENTUM = _tries((ADAM, (0.5, 0.7)), (FAST, (0.3, 0.5))), "beta"
+ADAPTIVE = _tries((ADAM, (0.01, 0.03)), (FAST, (0.03, 0.1))), "server_rate"
+CENTRAL = Contender(Recipe(), _tries(((2e-3, 5e-3, 1e-2, 2e-2, 1e-3, 5e-4), NONE)))
 
 CONTENDERS = {
-    "fedavg": Contender("fedavg", RATES),
-    "fedavg_sgd": Contender("fedavg", SGD_RATES),
-    "uniform": Contender("uniform", RATES),
-    "inverse_loss": Contender("inverse_loss", RATES),
-    "by_norm": Contender("by_norm", RATES),
-    "rowwise": Contender("rowwise", RATES),
-    "fedatt": Contender("fedatt", _grid(ADAM, (1.2, 2.4)) + _grid((2e-2,), (0.8, 1.2)), "epsilon"),
-    "fedprox": Contender("fedprox", _grid(ADAM, (1e-3, 1e-2)) + _grid((2e-2,), (1e-4, 1e-3)), "mu"),
-    "fedprox_sgd": Contender("fedprox", _grid((0.3, 1.0, 3.0), (1e-3, 1e-2), "sgd"), "mu"),
-    "fednova": Contender("fednova", RATES),
-    "scaffold": Contender("scaffold", SGD_RATES),
+    "fedavg": Contender(Recipe("fedavg"), RATES),
+    "fedavg_sgd": Contender(Recipe("fedavg", optimizer="sgd"), SGD_RATES),
+    "uniform": Contender(Recipe("uniform"), RATES),
+    "inverse_loss": Contender(Recipe("inverse_loss"), RATES),
+    "by_norm": Contender(Recipe("by_norm"), RATES),
+    "rowwise": Contender(Recipe("rowwise"), RATES),
+    "fedatt": Contender(
+        Recipe("fedatt"), _tries((ADAM, (1.2, 2.4)), (FAST, (0.8, 1.2))), "epsilon"
+    ),
+    "fedprox": Contender(
+        Recipe("fedprox"), _tries((ADAM, (1e-3, 1e-2)), (FAST, (1e-4, 1e-3))), "mu"
+    ),
+    "fedprox_sgd": Contender(
+        Recipe("fedprox", optimizer="sgd"), _tries(((0.3, 1.0, 3.0), (1e-3, 1e-2))), "mu"
+    ),
+    "fednova": Contender(Recipe("fednova"), RATES),
+    "scaffold": Contender(Recipe("scaffold", optimizer="sgd"), SGD_RATES),
     "feddyn": Contender(
-        "feddyn", _grid((2e-3, 5e-3), (0.1, 0.01)) + _grid((2e-2,), (0.01, 1e-3)), "alpha"
+        Recipe("feddyn"), _tries(((2e-3, 5e-3), (0.1, 0.01)), (FAST, (0.01, 1e-3))), "alpha"
     ),
-    "fedavgm": Contender("fedavgm", _grid(ADAM, (0.5, 0.9)) + _grid((2e-2,), (0.5, 0.9)), "beta"),
+    "fedavgm": Contender(Recipe("fedavgm"), _tries((ADAM, (0.5, 0.9)), (FAST, (0.5, 0.9))), "beta"),
     "fedadagrad": Contender(
-        "fedadagrad", _grid(ADAM, (0.03, 0.1)) + _grid(ADAM, (0.3,)), "server_rate"
+        Recipe("fedadagrad"), _tries((ADAM, (0.03, 0.1)), (ADAM, (0.3,))), "server_rate"
     ),
-    "fedadam": Contender("fedadam", ADAPTIVE_TRIES, "server_rate"),
-    "fedyogi": Contender("fedyogi", ADAPTIVE_TRIES, "server_rate"),
+    "fedadam": Contender(Recipe("fedadam"), *ADAPTIVE),
+    "fedyogi": Contender(Recipe("fedyogi"), *ADAPTIVE),
     "qfedavg_sgd": Contender(
-        "qfedavg", _grid(SGD, (0.1, 1.0), "sgd") + _grid((1.0,), (0.01, 0.1), "sgd"), "q"
+        Recipe("qfedavg", optimizer="sgd"), _tries((SGD, (0.1, 1.0)), ((1.0,), (0.01, 0.1))), "q"
     ),
     "worst_group": Contender(
-        "worst_group", _grid(ADAM, (0.1, 1.0)) + _grid((2e-2,), (0.01, 0.1)), "rate"
+        Recipe("worst_group"), _tries((ADAM, (0.1, 1.0)), (FAST, (0.01, 0.1))), "rate"
     ),
-    "rowwise_momentum": Contender(
-        lambda beta: Strategy(ROWWISE, Momentum(1.0, beta)), MOMENTUM_TRIES, "beta"
-    ),
-    "rowwise_momentum_2": Contender(
-        lambda beta: Strategy(ROWWISE, Momentum(1.0, beta)), MOMENTUM_TRIES, "beta", epochs=2
-    ),
+    "rowwise_momentum": Contender(Recipe("fedavgm"), *MOMENTUM, _rowwise),
+    "rowwise_momentum_2": Contender(Recipe("fedavgm", epochs=2), *MOMENTUM, _rowwise),
     "calibrated": Contender(
-        "calibrated", _grid(ADAM, (0.5, 1.0)) + _grid((2e-2,), (1.0, 1.5)), "tau"
+        Recipe("calibrated"), _tries((ADAM, (0.5, 1.0)), (FAST, (1.0, 1.5))), "tau"
     ),
     "calibrated_rowwise_momentum_2": Contender(
-        lambda beta: Calibrated(ROWWISE, Momentum(1.0, beta), tau=1.0),
-        MOMENTUM_TRIES,
-        "beta",
-        epochs=2,
+        Recipe("fedavgm", epochs=2),
+        *MOMENTUM,
+        lambda strategy: Calibrated(Mean(per_row=True), strategy.step, tau=1.0),
     ),
     "calibrated_uniform_rowwise_2": Contender(
-        lambda tau: Calibrated(UNIFORM_ROWWISE, tau=tau),
-        _grid((1e-2, 2e-2, 4e-2), (1.0, 1.5)),
+        Recipe("calibrated", epochs=2),
+        _tries(((1e-2, 2e-2, 4e-2), (1.0, 1.5))),
         "tau",
-        epochs=2,
+        lambda strategy: replace(strategy, combine=Mean("uniform", per_row=True)),
     ),
 }

@@ -12,7 +12,7 @@ from fedlab_helpers.core.compute import child_seed, numpy_rng
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.training import LocalConfig, evaluate, train
 from fedlab_helpers.shrinking import distillation_rounds, trim_reviews
-from fedlab_helpers.studies.study import Row, Settings, Study, grid, task
+from fedlab_helpers.studies.study import Row, Settings, Study, grid, rounded, task
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
@@ -95,11 +95,11 @@ def _row(number: int, models: list[SentimentLSTM], views: list[partial], sent: i
     test = task().test
     scores = [evaluate(m, view(test)).accuracy for m, view in zip(models, views, strict=True)]
     of_kinds = {
-        f"accuracy_{cell}_{words}": round(float(np.mean(scores[place :: len(KINDS)])), 5)
+        f"accuracy_{cell}_{words}": np.mean(scores[place :: len(KINDS)])
         for place, (cell, words, *_) in enumerate(KINDS)
     }
-    mean, least = round(float(np.mean(scores)), 5), round(min(scores), 5)
-    return {"round": number, "accuracy": mean, "least": least, **of_kinds, "total_bytes": sent}
+    figures = rounded(accuracy=np.mean(scores), least=min(scores), **of_kinds)
+    return {"round": number, **figures, "total_bytes": sent}
 
 
 FEDERATED_DISTILLATION = Study(

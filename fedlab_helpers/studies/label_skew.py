@@ -2,20 +2,10 @@
 
 import numpy as np
 
-from fedlab_helpers import strategies
-from fedlab_helpers.core.rounds import Plan, rounds
-from fedlab_helpers.core.training import LocalConfig, predict
-from fedlab_helpers.studies.study import (
-    Row,
-    Settings,
-    Study,
-    grid,
-    new_model,
-    own_accuracy,
-    parts_of,
-    rounded,
-    task,
-)
+from fedlab_helpers.core.rounds import rounds
+from fedlab_helpers.core.training import predict
+from fedlab_helpers.studies import study
+from fedlab_helpers.studies.study import Row, Settings, Study, grid, task
 from fedlab_helpers.tasks import partition
 
 
@@ -24,26 +14,22 @@ def measure_skew(settings: Settings) -> list[Row]:
 
     A client's accuracy is that on reviews like its own (`study.own_accuracy`).
     """
-    data, seed = task(), settings["seed"]
-    parts = parts_of(settings)
-    table, model = partition.describe(parts, data.train.labels), new_model(seed)
-    local = LocalConfig(settings["epochs"])
-    plan = Plan(settings["rounds"], settings["cohort"], local, seed, workers=1)
-    rows = []
-    for record in rounds(model, data.clients(parts), strategies.fedavg(), plan):
+    data, recipe, rows = task(), study.recipe_of(settings, lr=5e-3), []
+    parts, (model, *others) = recipe.deal(data), study.begin(recipe)
+    skew = partition.describe(parts, data.train.labels)["label divergence"].mean()
+    for record in rounds(model, *others):
         answers = predict(model, data.test).argmax(1)
         right = (answers == data.test.labels).numpy()
-        own = own_accuracy(right, parts)
-        figures = {
-            "accuracy": right.mean(),
-            "positive_answers": answers.double().mean(),
-            "mean_client": own.mean(),
-            "p10_client": np.quantile(own, 0.1),
-            "worst_client": own.min(),
-            "best_client": own.max(),
-        }
-        skew = {"label_divergence": round(float(table["label divergence"].mean()), 4)}
-        rows.append({"round": record.round, **skew, **rounded(figures)})
+        own = study.own_accuracy(right, parts)
+        figures = study.rounded(
+            accuracy=right.mean(),
+            positive_answers=answers.double().mean(),
+            mean_client=own.mean(),
+            p10_client=np.quantile(own, 0.1),
+            worst_client=own.min(),
+            best_client=own.max(),
+        )
+        rows.append({"round": record.round, "label_divergence": round(float(skew), 4)} | figures)
     return rows
 
 

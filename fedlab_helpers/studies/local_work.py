@@ -5,37 +5,26 @@ each cell of the grid the learning rate that served it best beforehand, on anoth
 """
 
 from collections.abc import Iterable
-from itertools import product
+from itertools import chain, product
 
 import pandas as pd
 
-from fedlab_helpers import strategies
 from fedlab_helpers.core.history import NoUpdateLeft, RoundRecord
-from fedlab_helpers.core.rounds import Plan, rounds
-from fedlab_helpers.core.training import LocalConfig, evaluate
-from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, task
-from fedlab_helpers.tasks.reviews.model import SentimentLSTM
+from fedlab_helpers.core.rounds import rounds
+from fedlab_helpers.core.training import evaluate
+from fedlab_helpers.studies.study import Row, Settings, Study, begin, best, grid, recipe_of, task
 
 Cell = tuple[str, int, int | None]  # partition, local epochs E, batch size B
 
 PARTITIONS = ("iid", "by_domain")
 CELLS = tuple(product(PARTITIONS, (1, 5), (None, 32, 8)))  # E = 1 with B = None is FedSGD
 
-# Chosen by `best_rates` from the table of `local_work_rates`.
-RATES: dict[Cell, float] = {
-    ("iid", 1, None): 3.0,
-    ("iid", 1, 32): 3.0,
-    ("iid", 1, 8): 10.0,
-    ("iid", 5, None): 10.0,
-    ("iid", 5, 32): 10.0,
-    ("iid", 5, 8): 10.0,
-    ("by_domain", 1, None): 3.0,
-    ("by_domain", 1, 32): 10.0,
-    ("by_domain", 1, 8): 10.0,
-    ("by_domain", 5, None): 10.0,
-    ("by_domain", 5, 32): 30.0,
-    ("by_domain", 5, 8): 10.0,
+# Chosen by `best_rates` from the table of `local_work_rates`; those of a partition as in `CELLS`.
+_RATES = {
+    "iid": (3.0, 3.0, 10.0, 10.0, 10.0, 10.0),
+    "by_domain": (3.0, 10.0, 10.0, 10.0, 30.0, 10.0),
 }
+RATES: dict[Cell, float] = dict(zip(CELLS, chain(*_RATES.values()), strict=True))
 
 
 def measure_rounds_to_target(settings: Settings) -> list[Row]:
@@ -43,14 +32,16 @@ def measure_rounds_to_target(settings: Settings) -> list[Row]:
 
     The test reviews are looked at once, where the run ends.
     """
-    data, seed = task(), settings["seed"]
-    model = SentimentLSTM(len(data.vocab), pooling="mean", seed=seed)
-    local = LocalConfig(
-        settings["epochs"], settings["batch_size"], settings["lr"], "sgd", max_grad_norm=None
-    )
-    plan = Plan(settings["cap"], settings["cohort"], local, seed)
-    records = _until_target(model, plan, settings)
-    accuracy = evaluate(model, data.test).accuracy
+    how = {"rounds": settings["cap"], "optimizer": "sgd", "dropout": 0.0}
+    model, *others = begin(recipe_of(settings, **how), batch_size=settings["batch_size"])
+    records: list[RoundRecord] = []
+    try:
+        for record in rounds(model, *others, test=task().validation):
+            records.append(record)
+            if record.metrics["accuracy"] >= settings["target"]:
+                break
+    except NoUpdateLeft:
+        pass  # the rate was too large: no client had finite weights to send
     validation = [record.metrics["accuracy"] for record in records]
     return [
         {
@@ -59,28 +50,10 @@ def measure_rounds_to_target(settings: Settings) -> list[Row]:
             "bytes_up": sum(record.bytes_up for record in records),
             "total_bytes": sum(record.bytes_up + record.bytes_down for record in records),
             "best_validation_accuracy": max(validation, default=0.0),
-            "late_validation_accuracy": _mean(validation[-10:]),
-            "accuracy": accuracy,
+            "late_validation_accuracy": sum(validation[-10:]) / max(1, len(validation[-10:])),
+            "accuracy": evaluate(model, task().test).accuracy,
         }
     ]
-
-
-def _until_target(model: SentimentLSTM, plan: Plan, settings: Settings) -> list[RoundRecord]:
-    """Return the records of the rounds up to the target, or up to where training broke down."""
-    clients, records = clients_of(settings), []
-    federation = rounds(model, clients, strategies.fedavg(), plan, test=task().validation)
-    try:
-        for record in federation:
-            records.append(record)
-            if record.metrics["accuracy"] >= settings["target"]:
-                break
-    except NoUpdateLeft:
-        pass  # the rate was too large: no client had finite weights to send
-    return records
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / max(1, len(values))
 
 
 def best_rates(table: pd.DataFrame) -> dict[Cell, float]:
@@ -92,28 +65,21 @@ def best_rates(table: pd.DataFrame) -> dict[Cell, float]:
     early = 1 + 1 / table["rounds"]  # above any accuracy
     merit = early.where(table["reached"], table["late_validation_accuracy"])
     tried = table.assign(merit=merit, batch_size=table["batch_size"].fillna(0))
-    by = ["partition", "epochs", "batch_size"]
-    best = tried.loc[tried.groupby(by)["merit"].idxmax()].set_index(by)["lr"]
-    return {cell: float(best[cell[0], cell[1], cell[2] or 0]) for cell in CELLS}
+    won = best(tried, ["partition", "epochs", "batch_size"], ["lr"])
+    return {(kind, epochs, size or None): lr for (kind, epochs, size), (lr,) in won.items()}
 
 
 def _runs(rates: dict[Cell, tuple[float, ...]], seeds: Iterable[int]) -> tuple[Settings, ...]:
+    rest = {"clients": [200], "cohort": [10], "target": [0.75]}
     return tuple(
-        {
-            "seed": seed,
-            "partition": partition,
-            "cap": 500,
-            "epochs": epochs,
-            "batch_size": size,
-            "lr": lr,
-            "clients": 200,
-            "cohort": 10,
-            "target": 0.75,
-        }
+        run
         for seed in seeds
-        for (partition, epochs, size), tried in rates.items()
-        for lr in tried
-    )
+        for (kind, epochs, size), lrs in rates.items()
+        for run in grid(
+            seed=[seed], partition=[kind], cap=[500],
+            epochs=[epochs], batch_size=[size], lr=lrs, **rest,
+        )
+    )  # fmt: skip
 
 
 LOCAL_WORK_RATES = Study(

@@ -7,6 +7,7 @@ A classification form of the latching problem of Bengio, Simard and Frasconi 199
 import torch
 
 from fedlab_helpers.core.compute import torch_rng
+from fedlab_helpers.core.require import require_count
 from fedlab_helpers.core.training import LocalConfig, evaluate, train
 from fedlab_helpers.studies.study import Row, Settings, Study, grid
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
@@ -25,8 +26,7 @@ def sequences(n: int, length: int, generator: torch.Generator) -> EncodedReviews
     Raises:
         ValueError: `n` or `length` is below 1.
     """
-    if n < 1 or length < 1:
-        raise ValueError(f"n, length: got {n}, {length}, expected at least 1 of each")
+    require_count(n=n, length=length)
     labels = torch.randint(CLASSES, (n,), generator=generator)
     tokens = torch.randint(NOISE, (n, length), generator=generator) + 2 + CLASSES
     tokens[:, 0] = labels + 2

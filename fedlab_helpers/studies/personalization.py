@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
-from fedlab_helpers.core.compute import intra_op_threads, numpy_rng
+from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.personal.federation import Federation, Snapshot, usual_plan
 from fedlab_helpers.personal.members import PARTITIONS, Member, deal
 from fedlab_helpers.personal.methods import METHODS
+from fedlab_helpers.studies import study
 from fedlab_helpers.studies.study import Row, Settings, Study, task
 from fedlab_helpers.tasks.reviews import conventions
 
@@ -20,40 +21,26 @@ TUNED_ON = ("by_domain", "strictness")
 SECOND_PAIR = ("shared", "leaning", "tune", "fedper", "fedrep", "ifca")
 LABELLED = (0, 8, 32, 128)  # reviews of a newcomer
 
-# By `best_numbers` from the table of `personalization_rates`.
-CHOSEN: dict[str, dict[str, float]] = {
-    "by_domain": {
-        "alone": 0.02,
-        "alone_mixed": 0.02,
-        "tune_fixed": 5.0,
-        "tune": 0.005,
-        "tune_pulled": 1.0,
-        "tune_head": 0.1,
-        "tune_recurrent": 0.005,
-        "tune_embedding": 0.01,
-        "ditto": 10.0,
-        "apfl": 0.1,
-        "per_fedavg": 0.3,
-        "reptile": 1.0,
-        "ifca": 4.0,
-        "ifca_mixed": 3.0,
-    },
-    "strictness": {
-        "alone": 0.02,
-        "alone_mixed": 0.01,
-        "tune_fixed": 5.0,
-        "tune": 0.01,
-        "tune_pulled": 1.0,
-        "tune_head": 0.1,
-        "tune_recurrent": 0.01,
-        "tune_embedding": 0.005,
-        "ditto": 1.0,
-        "apfl": 0.75,
-        "per_fedavg": 0.03,
-        "reptile": 1.0,
-        "ifca": 2.0,
-        "ifca_mixed": 2.0,
-    },
+# By `best_numbers` from the table of `personalization_rates`: a number for each of `TUNED_ON`.
+_CHOSEN = {
+    "alone": (0.02, 0.02),
+    "alone_mixed": (0.02, 0.01),
+    "tune_fixed": (5.0, 5.0),
+    "tune": (0.005, 0.01),
+    "tune_pulled": (1.0, 1.0),
+    "tune_head": (0.1, 0.1),
+    "tune_recurrent": (0.005, 0.01),
+    "tune_embedding": (0.01, 0.005),
+    "ditto": (10.0, 1.0),
+    "apfl": (0.1, 0.75),
+    "per_fedavg": (0.3, 0.03),
+    "reptile": (1.0, 1.0),
+    "ifca": (4.0, 2.0),
+    "ifca_mixed": (3.0, 2.0),
+}
+CHOSEN = {
+    kind: {method: numbers[place] for method, numbers in _CHOSEN.items()}
+    for place, kind in enumerate(TUNED_ON)
 }
 # Where no number was tried, those are used that were chosen on the partition most like it.
 LIKE = {"domain_dirichlet": "by_domain", "dirichlet": "by_domain", "two_desks": "strictness"}
@@ -79,36 +66,32 @@ def snapshots_of(settings: Settings) -> tuple[Federation, Iterator[Snapshot]]:
 
 def measure_try(settings: Settings) -> list[Row]:
     """Return the clients' validation accuracy at each snapshot; no test review is looked at."""
-    with intra_op_threads(1):  # the same sums on a machine with more cores
-        federation, snapshots = snapshots_of(settings)
-        return [
-            {
-                "round": snapshot.round,
-                "validation_accuracy": round(federation.validation_score(snapshot.answer), 5),
-            }
-            for snapshot in snapshots
-        ]
+    federation, snapshots = snapshots_of(settings)
+    return [
+        {"round": snapshot.round}
+        | study.rounded(validation_accuracy=federation.validation_score(snapshot.answer))
+        for snapshot in snapshots
+    ]
 
 
 def measure_method(settings: Settings) -> list[Row]:
     """Return two rows, of the last round and of that which is best by validation."""
-    with intra_op_threads(1):
-        federation, snapshots = snapshots_of(settings)
-        best, highest, last = None, -1.0, None
-        for snapshot in snapshots:
-            accuracy = federation.validation_score(snapshot.answer)
-            if accuracy > highest:
-                best, highest = snapshot, accuracy
-            last = snapshot, accuracy
-        return [
-            {"moment": name, "validation_accuracy": round(accuracy, 5)}
-            | _tested(settings, federation, snapshot, at)
-            | _newcomers(settings, snapshot, () if name == "best" else LABELLED)
-            for name, snapshot, accuracy, at in (
-                ("last", *last, federation.plan.rounds),
-                ("best", best, highest, federation.best_shared_round),
-            )
-        ]
+    federation, snapshots = snapshots_of(settings)
+    best, highest, last = None, -1.0, None
+    for snapshot in snapshots:
+        accuracy = federation.validation_score(snapshot.answer)
+        if accuracy > highest:
+            best, highest = snapshot, accuracy
+        last = snapshot, accuracy
+    return [
+        {"moment": name, "validation_accuracy": round(accuracy, 5)}
+        | _tested(settings, federation, snapshot, at)
+        | _newcomers(settings, snapshot, () if name == "best" else LABELLED)
+        for name, snapshot, accuracy, at in (
+            ("last", *last, federation.plan.rounds),
+            ("best", best, highest, federation.best_shared_round),
+        )
+    ]
 
 
 @lru_cache(4)
@@ -127,33 +110,30 @@ def _tested(settings: Settings, federation: Federation, snapshot: Snapshot, at: 
     method against another, and 2.3% of either are expected by chance. "below" is the share of
     those that are worse off at all. The balanced accuracy is that of clients with both classes.
     """
-    members = federation.members
+    tests = [member.test for member in federation.members]
     shared = shared_right(settings["partition"], settings["seed"], settings["rounds"], at)
-    right = [m.test.right(snapshot.answer(client)(m.test.data)) for client, m in enumerate(members)]
-    own = _each(members, right)
-    gain = own - _each(members, shared)
+    right = [test.right(snapshot.answer(k)(test.data)) for k, test in enumerate(tests)]
+    pairs = list(zip(tests, right, shared, strict=True))
+    own = np.array([test.accuracy(mine) for test, mine, _ in pairs])
+    gain = own - np.array([test.accuracy(common) for test, _, common in pairs])
     doubt = 2 * np.array(
-        [
-            m.test.standard_error(mine.astype(float) - common)
-            for m, mine, common in zip(members, right, shared, strict=True)
-        ]
+        [test.standard_error(mine.astype(float) - common) for test, mine, common in pairs]
     )
-    balanced = [m.test.balanced_accuracy(r) for m, r in zip(members, right, strict=True)]
-    figures = {
-        "accuracy": own.mean(),
-        "gain": gain.mean(),
-        "balanced_accuracy": np.nanmean(balanced),
-        "majority": np.mean([m.test.majority for m in members]),
-        "p10_client": np.quantile(own, 0.1),
-        "worst_client": own.min(),
-        "below": np.mean(gain < 0),
-        "lost": np.mean(gain < -doubt),
-        "gained": np.mean(gain > doubt),
-    }
+    figures = study.rounded(
+        accuracy=own.mean(),
+        gain=gain.mean(),
+        balanced_accuracy=np.nanmean([test.balanced_accuracy(mine) for test, mine, _ in pairs]),
+        majority=np.mean([test.majority for test in tests]),
+        p10_client=np.quantile(own, 0.1),
+        worst_client=own.min(),
+        below=np.mean(gain < 0),
+        lost=np.mean(gain < -doubt),
+        gained=np.mean(gain > doubt),
+    )
     return {
         "round": snapshot.round,
-        **{name: round(float(value), 5) for name, value in figures.items()},
-        "found_groups": _found(settings, members, snapshot),
+        **figures,
+        "found_groups": _found(settings, federation.members, snapshot),
         "bytes_up": snapshot.bytes_up,
         "total_bytes": snapshot.total_bytes,
         "clients_accuracy": " ".join(f"{value:.4f}" for value in own),
@@ -169,11 +149,6 @@ def _found(settings: Settings, members: Sequence[Member], snapshot: Snapshot) ->
         return ""
     truth = [f"{m.domain} {m.convention}" for m in members]
     return round(adjusted_rand_score(truth, snapshot.groups), 3)
-
-
-def _each(members: Sequence[Member], right: Sequence[np.ndarray]) -> np.ndarray:
-    """Return each client's accuracy."""
-    return np.array([m.test.accuracy(r) for m, r in zip(members, right, strict=True)])
 
 
 def _newcomers(settings: Settings, snapshot: Snapshot, asked: Sequence[int]) -> Row:
@@ -194,20 +169,14 @@ def _newcomers(settings: Settings, snapshot: Snapshot, asked: Sequence[int]) -> 
     return row
 
 
-def _run(method: str, partition: str, seed: int, rounds: int, number: float | None) -> Settings:
-    return {
-        "seed": seed,
-        "partition": partition,
-        "rounds": rounds,
-        "method": method,
-        "number": number,
-    }
+def _run(*values: object) -> Settings:
+    return dict(zip(("seed", "partition", "rounds", "method", "number"), values, strict=True))
 
 
 PERSONALIZATION_RATES = Study(
     "personalization_rates",
     tuple(
-        _run(name, kind, TUNING_SEED, TUNING_ROUNDS, number)
+        _run(TUNING_SEED, kind, TUNING_ROUNDS, name, number)
         for kind in TUNED_ON
         for name, method in METHODS.items()
         for number in method.tries
@@ -219,19 +188,17 @@ PERSONALIZATION_RATES = Study(
 def best_numbers(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Return, for each partition and method, the number with the highest validation accuracy
     after the last round, from the table of `personalization_rates`; of equals, the first."""
-    last = table[table["round"] == TUNING_ROUNDS]
-    runs = last.groupby(["partition", "method"], sort=False)["validation_accuracy"]
-    best = last.loc[runs.idxmax()]
-    return {
-        kind: dict(zip(chosen["method"], chosen["number"], strict=True))
-        for kind, chosen in best.groupby("partition", sort=False)
-    }
+    last = table[table["round"] == TUNING_ROUNDS].assign(merit=table["validation_accuracy"])
+    best: dict[str, dict[str, float]] = {}
+    for (kind, method), (number,) in study.best(last, ["partition", "method"], ["number"]).items():
+        best.setdefault(kind, {})[method] = number
+    return best
 
 
 PERSONALIZATION = Study(
     "personalization",
     tuple(
-        _run(name, kind, seed, ROUNDS, CHOSEN.get(LIKE.get(kind, kind), {}).get(name))
+        _run(seed, kind, ROUNDS, name, CHOSEN[LIKE.get(kind, kind)].get(name))
         for kind in PARTITIONS
         for seed in range(3)
         for name in (SECOND_PAIR if kind == "two_desks" else METHODS)

@@ -21,6 +21,30 @@ def read(path: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
+def read_own(path: Path, study: str, settings: Sequence[str]) -> list[Row]:
+    """Return the rows that a study has written to its table, each with these settings.
+
+    Raises:
+        ValueError: the file holds something else, which must not be written over.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            rows, columns = list(table), table.fieldnames
+    except FileNotFoundError:
+        return []
+    except (UnicodeDecodeError, csv.Error):
+        rows, columns = [], ["no table"]
+    ours = columns is None or columns[: len(settings) + 1] == ["study", *settings]
+    whole = all(r.get("study") == study and None not in (*r, *r.values()) for r in rows)
+    if not (ours and whole):
+        raise ValueError(
+            f"{path}: got a file with something else than rows of the study {study!r}; move it "
+            "away, or choose another folder"
+        )
+    return rows
+
+
 def write(path: Path, rows: Sequence[Row]) -> None:
     """Replace a table at once, so that whoever is interrupted leaves the rows that it had.
 
@@ -30,8 +54,8 @@ def write(path: Path, rows: Sequence[Row]) -> None:
     columns = list(rows[0])
     if odd := next((row for row in rows if list(row) != columns), None):
         raise ValueError(
-            f"{path}: columns {columns} in the table, {list(odd)} in a new row; move "
-            "the table away to begin a new one"
+            f"{path}: columns {columns} in the table, {list(odd)} in a new row; move the table "
+            "away to begin a new one"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:

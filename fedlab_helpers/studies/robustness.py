@@ -3,10 +3,9 @@
 from fedlab_helpers import strategies
 from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.core.history import NoUpdateLeft
-from fedlab_helpers.core.rounds import Plan, rounds
-from fedlab_helpers.core.training import LocalConfig
+from fedlab_helpers.core.rounds import rounds
 from fedlab_helpers.strategies import attacks
-from fedlab_helpers.studies.study import Row, Settings, Study, clients_of, grid, new_model, task
+from fedlab_helpers.studies.study import Row, Settings, Study, begin, grid, recipe_of, task
 
 HALF_AS_LONG = 20.0  # an honest client's first change is some 40 long at this rate
 # Each cohort of 10 may hold up to 4 of the hostile clients; more than 3 are seldom drawn.
@@ -25,15 +24,12 @@ ATTACKS = ("none", *attacks.STRENGTHS)
 
 def measure_attack(settings: Settings) -> list[Row]:
     """Return accuracy and loss after every round; a run without any usable update ends there."""
-    data, seed = task(), settings["seed"]
     share = settings["hostile"] if settings["attack"] != "none" else 0.0
-    hostile = attacks.choose(settings["clients"], share, numpy_rng(seed, "hostile"))
-    clients, transforms = attacks.attacked(clients_of(settings), hostile, settings["attack"])
-    model = new_model(seed)
-    local = LocalConfig(lr=settings["lr"])
-    plan = Plan(settings["rounds"], settings["cohort"], local, seed, workers=1)
+    hostile = attacks.choose(settings["clients"], share, numpy_rng(settings["seed"], "hostile"))
+    model, clients, _, plan = begin(recipe_of(settings))
+    clients, transforms = attacks.attacked(clients, hostile, settings["attack"])
     strategy, rows = COMBINATIONS[settings["strategy"]](), []
-    options = {"test": data.test, "transforms": transforms}
+    options = {"test": task().test, "transforms": transforms}
     try:
         for record in rounds(model, clients, strategy, plan, **options):
             rows.append(

@@ -35,7 +35,7 @@ from fedlab_helpers.studies.small_models import (
     trained_on,
     whole,
 )
-from fedlab_helpers.studies.study import Row, Settings, Study, against, grid, task
+from fedlab_helpers.studies.study import Row, Settings, Study, against, best, grid, task
 from fedlab_helpers.tasks.reviews.words import Vocabulary
 
 _FEWER_WORDS = {words: cut(lambda model: model, words) for words in (8000, 4000, 2000, 1000)}
@@ -177,9 +177,7 @@ def _share(right: Tensor) -> float:
 # Which training serves a kind of model, on validation reviews and other seeds.
 
 TUNED: dict[str, Callable[[Fit], Recipe]] = {
-    WHOLE: lambda by: (
-        lambda seed: Candidate(teacher(seed, by), lambda data: data, len(task().vocab))
-    ),
+    WHOLE: lambda by: whole("onnx", by),
     SMALL: lambda by: student(_SHAPES[_TUNED], by=by),
     DISTILLED: lambda by: student(_SHAPES[_TUNED], DISTILLED, by=by),
     TRAINED_ON: lambda by: trained_on(_FEWER_WORDS[4000], by=by),
@@ -198,10 +196,9 @@ def measure_fit(settings: Settings) -> list[Row]:
 def best_fits(table: pd.DataFrame) -> dict[str, Fit]:
     """Return for each kind the training with the highest mean over seeds, from the table of
     `shrinking_rates`; of equals, the first."""
-    by = ["kind", "epochs", "lr", "dropped"]
-    means = table.groupby(by, sort=False)["validation_accuracy"].mean()
-    best = means.groupby("kind", sort=False).idxmax()
-    return {kind: Fit(*setting) for kind, *setting in best}
+    tried = table.rename(columns={"validation_accuracy": "merit"})
+    chosen = best(tried, ["kind"], ["epochs", "lr", "dropped"])
+    return {kind: Fit(*setting) for (kind,), setting in chosen.items()}
 
 
 SHRINKING = Study("shrinking", grid(seed=range(3), recipe=RECIPES), measure)

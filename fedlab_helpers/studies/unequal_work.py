@@ -10,22 +10,12 @@ from dataclasses import replace
 from fedlab_helpers import strategies
 from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.core.history import History, RoundRecord
-from fedlab_helpers.core.plan import Pace, Plan, speeds
+from fedlab_helpers.core.plan import Pace, speeds
 from fedlab_helpers.core.rounds import rounds
 from fedlab_helpers.core.strategy import Strategy
-from fedlab_helpers.core.training import LocalConfig, evaluate
+from fedlab_helpers.core.training import evaluate
 from fedlab_helpers.strategies.asynchronous import buffered_rounds
-from fedlab_helpers.studies.study import (
-    Row,
-    Settings,
-    Study,
-    clients_of,
-    grid,
-    new_model,
-    parts_of,
-    task,
-)
-from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
+from fedlab_helpers.studies.study import Row, Settings, Study, begin, grid, recipe_of, task
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 SLOW, FACTOR = "hotel", 0.25
@@ -52,21 +42,19 @@ CASES = (
 
 def client_speeds(settings: Settings) -> tuple[float, ...]:
     """Return each client's speed in steps a second; the same for all cases of a seed."""
-    data, seed = task(), settings["seed"]
-    parts = parts_of(settings)
-    drawn = speeds(settings["clients"], numpy_rng(seed, "speeds"), SPREAD)
-    slow = [data.domains[part[0]] == SLOW for part in parts]  # a client's reviews are of one domain
+    parts = recipe_of(settings).deal(task())
+    drawn = speeds(settings["clients"], numpy_rng(settings["seed"], "speeds"), SPREAD)
+    # A client's reviews are of one domain.
+    slow = [task().domains[part[0]] == SLOW for part in parts]
     return tuple(v * FACTOR if late else v for v, late in zip(drawn, slow, strict=True))
 
 
 def measure_unequal_work(settings: Settings) -> list[Row]:
     """Return accuracies, simulated seconds and bytes after every server step of one run."""
-    data, seed = task(), settings["seed"]
-    model = new_model(seed)
-    reviews = enumerate(data.test_reviews)
-    slow = data.test.subset([at for at, review in reviews if review.domain == SLOW])
+    reviews = enumerate(task().test_reviews)
+    slow = task().test.subset([at for at, review in reviews if review.domain == SLOW])
     records, rows = [], []
-    for record, clock in _run(model, clients_of(settings), settings):
+    for record, model, clock in _run(settings):
         records.append(record)
         rows.append(
             {
@@ -81,35 +69,23 @@ def measure_unequal_work(settings: Settings) -> list[Row]:
     return [measured | row for measured, row in zip(frame.to_dict("records"), rows, strict=True)]
 
 
-def _run(
-    model: SentimentLSTM, clients: list[EncodedReviews], settings: Settings
-) -> Iterator[tuple[RoundRecord, float]]:
-    """Yield the record of each server step, and the simulated seconds up to it."""
-    speed, test = client_speeds(settings), task().test
-    strategy = STRATEGIES[settings["strategy"]]()
-    local = LocalConfig(settings["epochs"], settings["batch_size"], settings["lr"])
-    plan = Plan(settings["rounds"], None, local, settings["seed"], workers=1)
-    cohort, clock = settings["cohort"], 0.0
+def _run(settings: Settings) -> Iterator[tuple[RoundRecord, SentimentLSTM, float]]:
+    """Yield the record of each server step, the model, and the simulated seconds up to it."""
+    speed, clock, cohort = client_speeds(settings), 0.0, settings["cohort"]
+    model, clients, _, plan = begin(recipe_of(settings), batch_size=settings["batch_size"])
+    strategy, test = STRATEGIES[settings["strategy"]](), task().test
     if settings["late"] == "asynchronous":
         flushes = plan.rounds * cohort // BUFFER  # as many clients train as in the other cases
-        for record in buffered_rounds(
-            model,
-            clients,
-            strategy,
-            replace(plan, rounds=flushes),
-            speeds=speed,
-            concurrency=cohort,
-            buffer=BUFFER,
-            test=test,
-        ):
-            yield record, record.metrics["clock"]
+        plan = replace(plan, rounds=flushes, clients_per_round=None)
+        how = {"speeds": speed, "concurrency": cohort, "buffer": BUFFER, "test": test}
+        for record in buffered_rounds(model, clients, strategy, plan, **how):
+            yield record, model, record.metrics["clock"]
         return
     deadline = float("inf") if settings["late"] == "waited for" else DEADLINE
     pace = Pace(speed, deadline, partial=settings["late"] != "dropped")
-    plan = replace(plan, clients_per_round=cohort, pace=pace)
-    for record in rounds(model, clients, strategy, plan, test=test):
-        clock += pace.seconds({c: local.steps(len(clients[c])) for c in record.cohort})
-        yield record, clock
+    for record in rounds(model, clients, strategy, replace(plan, pace=pace), test=test):
+        clock += pace.seconds({c: plan.local.steps(len(clients[c])) for c in record.cohort})
+        yield record, model, clock
 
 
 def _runs() -> tuple[Settings, ...]:

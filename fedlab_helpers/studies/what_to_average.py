@@ -10,23 +10,13 @@ from torch.func import functional_call
 
 from fedlab_helpers import strategies
 from fedlab_helpers.core.messages import Update
-from fedlab_helpers.core.rounds import Plan, rounds, run
+from fedlab_helpers.core.rounds import rounds, run
 from fedlab_helpers.core.rows import make_whole
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.strategies.divergence import block_of, divergence, gates
-from fedlab_helpers.studies.study import (
-    Row,
-    Settings,
-    Study,
-    clients_of,
-    grid,
-    new_model,
-    parts_of,
-    right_answers,
-    rounded,
-    task,
-)
+from fedlab_helpers.studies import study
+from fedlab_helpers.studies.study import Row, Settings, Study, grid, task
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 GATES = {"i": "input gate", "f": "forget gate", "g": "candidate", "o": "output gate"}
@@ -64,13 +54,6 @@ class GateLSTM(nn.Module):
         return functional_call(self._layer[0], stacked, (vectors,))
 
 
-def gated_model(seed: int) -> SentimentLSTM:
-    """Return the usual model, its gates apart."""
-    model = new_model(seed)
-    model.recurrent = GateLSTM(model.recurrent)
-    return model
-
-
 def letter_of(name: str) -> str:
     """Return which part a parameter of the gated model belongs to: e, i, f, g, o or h."""
     return _LETTERS.get(block_of(name)) or name.split(".")[1][0]
@@ -81,29 +64,29 @@ def measure_private(settings: Settings) -> list[Row]:
 
     Accuracies are means over the clients: on all test reviews, and on those of its own domain.
     """
-    seed, private = settings["seed"], PRIVATE[settings["private"]]
+    private, recipe = PRIVATE[settings["private"]], study.recipe_of(settings, lr=5e-3)
+    model, clients, _, plan = study.begin(recipe)
+    model.recurrent, states = GateLSTM(model.recurrent), {}
     # Row by row concerns the embedding only: where that is private, nothing else changes.
     strategy = strategies.fedavg() if "e" in private else strategies.rowwise()
-    model, states = gated_model(seed), {}
-    plan = Plan(settings["rounds"], settings["cohort"], seed=seed, workers=1)
     parts = {"shared": lambda name: letter_of(name) not in private, "client_states": states}
-    history = run(model, clients_of(settings), strategy, plan, **parts)
+    history = run(model, clients, strategy, plan, **parts)
     # Parts that are private are as they began in the model that the server holds.
     shared = of_model(model)
-    homes = [task().domains[part[0]] for part in parts_of(settings)]
+    homes = [task().domains[part[0]] for part in recipe.deal(task())]
     scores = [
         _own_scores(model, shared | states.get(client, {}).get("private", {}), domain)
         for client, domain in enumerate(homes)
     ]
-    names = ("accuracy", "own_domain_accuracy")
-    figures = rounded(dict(zip(names, np.mean(scores, axis=0), strict=True)))
+    accuracy, at_home = np.mean(scores, axis=0)
+    figures = study.rounded(accuracy=accuracy, own_domain_accuracy=at_home)
     return [{**figures, "bytes_up": sum(record.bytes_up for record in history)}]
 
 
 def _own_scores(model: SentimentLSTM, weights: State, domain: str) -> tuple[float, float]:
     """Return one client's accuracy, on all test reviews and on those of its domain."""
     model.load_state_dict(weights)
-    right = right_answers(model)
+    right = study.right_answers(model)
     home = np.array([review.domain == domain for review in task().test_reviews])
     return right.mean(), right[home].mean()
 
@@ -116,7 +99,6 @@ class Watched(Strategy):
     seen: list[State] = field(default_factory=list)
 
     def aggregate(self, server, updates: Iterable[Update]):
-        """Return the state after a round."""
         updates = list(updates)
         self.seen[:] = [make_whole(update, server.params).delta for update in updates]
         return super().aggregate(server, updates)
@@ -124,11 +106,9 @@ class Watched(Strategy):
 
 def measure_drift(settings: Settings) -> list[Row]:
     """Return length and agreement of the clients' changes, for each part, round by round."""
-    seed, rows = settings["seed"], []
-    model = new_model(seed)
-    plan = Plan(settings["rounds"], settings["cohort"], seed=seed, workers=1)
-    watched = Watched()
-    for record in rounds(model, clients_of(settings), watched, plan):
+    model, clients, _, plan = study.begin(study.recipe_of(settings, lr=5e-3))
+    watched, rows = Watched(), []
+    for record in rounds(model, clients, watched, plan):
         changes = [gates(change) for change in watched.seen]
         for block in ("embedding", *GATES, "head"):
             measured = divergence(changes, lambda name, block=block: block_of(name) == block)

@@ -10,17 +10,17 @@ Nothing else should be running. The table goes to data/results/codec_time.csv.
 import argparse
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from fedlab_helpers import strategies
 from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core.compute import intra_op_threads
 from fedlab_helpers.core.messages import Codec
 from fedlab_helpers.studies import results
-from fedlab_helpers.studies.compression import CODECS, LOCAL
-from fedlab_helpers.studies.study import clients_of, new_model
+from fedlab_helpers.studies.compression import CODECS, RUN
+from fedlab_helpers.studies.study import begin
 
 TIMED = (
     "touched rows",
@@ -75,10 +75,8 @@ def timed_codec(codec: Codec, watch: Stopwatch) -> Codec:
 def rounds(codec: Codec, count: int) -> Iterator[tuple[float, float]]:
     """Yield the seconds of each round, and those spent in the codec."""
     watch = Stopwatch(codec)
-    plan = federated.Plan(count + 1, 10, LOCAL, seed=0, workers=1)
-    clients = clients_of({"partition": "iid", "clients": 20, "seed": 0})
-    options = {"codec": timed_codec(codec, watch)}
-    for record in federated.rounds(new_model(0), clients, strategies.rowwise(), plan, **options):
+    run = begin(replace(RUN, partition="iid", rounds=count + 1))
+    for record in federated.rounds(*run, codec=timed_codec(codec, watch)):
         spent = watch.read()
         if record.round > 1:  # the first warms up
             yield record.seconds, spent

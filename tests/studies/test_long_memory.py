@@ -22,10 +22,10 @@ def test_sequences_come_from_their_generator():
     assert not torch.equal(first.tokens, other.tokens)
 
 
-@pytest.mark.parametrize(("n", "length"), [(0, 5), (5, 0)])
-def test_sequences_of_nothing_are_refused(n, length):
-    with pytest.raises(ValueError, match=f"n, length: got {n}, {length}"):
-        long_memory.sequences(n, length, torch_rng(0))
+@pytest.mark.parametrize("name", ["n", "length"])
+def test_sequences_of_nothing_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name}: got 0, expected an integer of at least 1"):
+        long_memory.sequences(**{"n": 5, "length": 5, name: 0}, generator=torch_rng(0))
 
 
 def test_an_open_lstm_differs_in_its_forget_gates_alone():

@@ -45,27 +45,6 @@ def test_every_number_was_chosen_on_validation_reviews_as_the_table_says():
         assert run["number"] == (study.CHOSEN[kind][run["method"]] if tuned else None)
 
 
-def row(method, number, accuracy, at=study.TUNING_ROUNDS):
-    return {
-        "partition": "by_domain",
-        "method": method,
-        "number": number,
-        "round": at,
-        "validation_accuracy": accuracy,
-    }
-
-
-def test_the_number_with_the_best_last_round_is_chosen_the_first_of_equals():
-    rows = [
-        row("ditto", 1.0, 0.9, at=4),
-        row("ditto", 1.0, 0.7),
-        row("ditto", 10.0, 0.8),
-        row("ditto", 100.0, 0.8),
-        row("apfl", 0.5, 0.6),
-    ]
-    assert study.best_numbers(pd.DataFrame(rows)) == {"by_domain": {"ditto": 10.0, "apfl": 0.5}}
-
-
 def test_the_shared_model_gains_nothing_and_loses_nobody(few):
     last, best = study.measure_method(SHORT)
     assert (last["moment"], best["moment"]) == ("last", "best")

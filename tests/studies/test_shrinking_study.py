@@ -11,19 +11,7 @@ import torch
 
 from fedlab_helpers.shrinking import Rounded, unit_sizes
 from fedlab_helpers.studies import federated_distillation, results, shrinking, small_models
-from fedlab_helpers.studies.small_models import (
-    DISTILLED,
-    FITS,
-    TRAINED_ON,
-    WHOLE,
-    Fit,
-    cut,
-    largest_units,
-    stored_as,
-    student,
-    trained_on,
-    whole,
-)
+from fedlab_helpers.studies.small_models import FITS, Fit, cut, student, trained_on, whole
 from fedlab_helpers.studies.study import task
 
 SHAPE = (20, 4, 3)
@@ -36,7 +24,7 @@ def small(monkeypatch, small_task):
         monkeypatch.setattr(module, "task", lambda: small_task)
     monkeypatch.setattr(small_models, "WIDTH", 6)
     for kind in FITS:
-        monkeypatch.setitem(FITS, kind, Fit(1 if kind == TRAINED_ON else 2, 1e-2, 0.1))
+        monkeypatch.setitem(FITS, kind, Fit(1 if kind == small_models.TRAINED_ON else 2, 1e-2, 0.1))
     for cached in (small_models.teacher, small_models._lesson):
         cached.cache_clear()
     yield small_task
@@ -50,13 +38,6 @@ def measured(recipe, monkeypatch):
     return row
 
 
-def test_the_whole_model_agrees_with_itself(small, monkeypatch):
-    row = measured(whole("onnx"), monkeypatch)
-    assert row["gained"] == row["lost"] == 0
-    assert row["agreement"] == 1.0
-    assert 0 < row["off"] < 1e-4
-
-
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -65,36 +46,34 @@ def test_the_whole_model_agrees_with_itself(small, monkeypatch):
         lambda: whole("onnx 4"),
         lambda: whole("onnx dynamic"),
         lambda: cut(lambda model: model, 20),
-        lambda: trained_on(cut(largest_units(3))),
+        lambda: trained_on(cut(small_models.largest_units(3))),
         lambda: trained_on(whole("sparse"), pruned=0.5),
         lambda: trained_on(student(SHAPE), bits=4),
-        lambda: student(SHAPE, DISTILLED),
-        lambda: stored_as("onnx 8", student(SHAPE, cell="gru", hashed=True)),
+        lambda: student(SHAPE, small_models.DISTILLED),
+        lambda: small_models.stored_as("onnx 8", student(SHAPE, cell="gru", hashed=True)),
     ],
 )
 def test_each_kind_of_recipe_is_measured(small, monkeypatch, recipe):
     row = measured(recipe(), monkeypatch)
-    content, answer = shrinking.stored(recipe()(0))
-    view = recipe()(0).view
-    right = answer(view(small.test)).argmax(1) == small.test.labels
-    assert row["bytes"] == len(content)
-    assert row["accuracy"] == pytest.approx(float(right.double().mean()), abs=1e-5)
-    right = answer(view(small.validation)).argmax(1) == small.validation.labels
-    assert row["validation_accuracy"] == pytest.approx(float(right.double().mean()), abs=1e-5)
-    reference = measured(whole("onnx"), monkeypatch)
-    assert row["bytes"] > 0
-    assert row["parameters"] <= reference["parameters"]
-    right, before = (60 * each["accuracy"] for each in (row, reference))
-    assert row["gained"] - row["lost"] == pytest.approx(right - before, abs=0.01)
+    made = recipe()(0)
+    content, answer = shrinking.stored(made)
+    assert row["bytes"] == len(content) > 0
+    for part, column in ((small.test, "accuracy"), (small.validation, "validation_accuracy")):
+        right = answer(made.view(part)).argmax(1) == part.labels
+        assert row[column] == pytest.approx(float(right.double().mean()), abs=1e-5)
+    whole_one = measured(whole("onnx"), monkeypatch)
+    assert (whole_one["gained"], whole_one["lost"], whole_one["agreement"]) == (0, 0, 1.0)
+    assert 0 < whole_one["off"] < 1e-4
+    assert row["parameters"] <= whole_one["parameters"]
+    advantage = 60 * (row["accuracy"] - whole_one["accuracy"])
+    assert row["gained"] - row["lost"] == pytest.approx(advantage, abs=0.01)
 
 
-def test_bytes_are_those_of_the_file(small):
+def test_the_file_holds_the_model(small):
     made = whole("torch")(0)
-    content, _ = shrinking.stored(made)
-    loaded = torch.load(io.BytesIO(content))
+    loaded = torch.load(io.BytesIO(shrinking.stored(made)[0]))
     assert torch.equal(loaded["head.bias"], made.model.head.bias)
-    content, _ = shrinking.stored(student(SHAPE)(0))
-    onnx.checker.check_model(onnx.load_from_string(content))
+    onnx.checker.check_model(onnx.load_from_string(shrinking.stored(student(SHAPE)(0))[0]))
 
 
 def test_fewer_bits_are_fewer_bytes_and_other_answers(small):
@@ -135,7 +114,7 @@ def test_a_student_is_taught_by_labels_or_by_its_teacher(trainings, small):
     student(SHAPE)(0)
     assert not trainings[-1].data.labels.is_floating_point()
     assert trainings[-1].hooks is None
-    student(SHAPE, DISTILLED)(0)
+    student(SHAPE, small_models.DISTILLED)(0)
     lesson = trainings[-1]
     assert lesson.data.labels.is_floating_point()
     assert float(lesson.hooks.logits(torch.tensor(4.0))) == 2.0
@@ -165,7 +144,7 @@ def test_each_epoch_has_an_order_of_its_own(trainings, small):
 
 def test_the_largest_units_are_kept(small):
     model = whole("onnx")(0).model
-    kept = largest_units(2)(model)
+    kept = small_models.largest_units(2)(model)
     order = unit_sizes(model).argsort(descending=True)[:2].sort().values
     assert torch.equal(kept.head.weight, model.head.weight[:, order])
 
@@ -196,16 +175,6 @@ def test_a_training_is_judged_by_validation_reviews(small, monkeypatch, kind):
     assert other != row
 
 
-def test_the_best_training_is_so_in_the_mean_over_seeds():
-    scores = {(2, 1e-3): (0.8, 0.7), (4, 1e-3): (0.76, 0.76), (4, 1e-2): (0.9, 0.1)}
-    rows = [
-        {"kind": WHOLE, "epochs": epochs, "lr": lr, "dropped": 0.1, "validation_accuracy": score}
-        for (epochs, lr), each in scores.items()
-        for score in each
-    ]
-    assert shrinking.best_fits(pd.DataFrame(rows)) == {WHOLE: Fit(4, 1e-3, 0.1)}
-
-
 def test_models_are_trained_as_their_table_chose():
     assert shrinking.best_fits(pd.read_csv(results.RESULTS / "shrinking_rates.csv")) == FITS
 
@@ -213,41 +182,42 @@ def test_models_are_trained_as_their_table_chose():
 # Federated distillation
 
 
-def test_federated_distillation_is_measured_round_by_round(monkeypatch):
-    values = {"CLIENTS": 2, "PUBLIC": 40, "ROUNDS": 2, "KINDS": federated_distillation.KINDS[1:3]}
-    for name, value in values.items():
-        monkeypatch.setattr(federated_distillation, name, value)
-    test = task().test.subset(range(200))
-    few = replace(task(), test=test, train=task().train.subset(range(300)))
-    monkeypatch.setattr(federated_distillation, "task", lambda: few)
-    one_step = federated_distillation.LocalConfig(batch_size=None)
-    monkeypatch.setattr(federated_distillation, "LOCAL", one_step)
-    monkeypatch.setattr(federated_distillation, "LEARN", one_step)
-    settings = {"seed": 0, "partition": "iid", "way": "exchange"}
-    rows = federated_distillation.measure(settings)
+@pytest.fixture
+def exchange(monkeypatch):
+    """Two clients with 130 reviews each beside 40 public ones, and two rounds."""
+    study = federated_distillation
+    for name, value in {"CLIENTS": 2, "PUBLIC": 40, "ROUNDS": 2, "KINDS": study.KINDS[1:3]}.items():
+        monkeypatch.setattr(study, name, value)
+    few = {"test": task().test.subset(range(200)), "train": task().train.subset(range(300))}
+    monkeypatch.setattr(study, "task", lambda: replace(task(), **few))
+    return study
+
+
+def test_federated_distillation_is_measured_round_by_round(exchange, monkeypatch):
+    one_step = exchange.LocalConfig(batch_size=None)
+    monkeypatch.setattr(exchange, "LOCAL", one_step)
+    monkeypatch.setattr(exchange, "LEARN", one_step)
+    settings = {"seed": 0, "partition": "iid"}
+    rows, alone, averaged = (
+        exchange.measure(settings | {"way": way}) for way in ("exchange", "alone", "averaged")
+    )
     assert [row["round"] for row in rows] == [1, 2]
     assert rows[1]["total_bytes"] == 2 * rows[0]["total_bytes"] > 0
     assert rows[0]["least"] <= rows[0]["accuracy"]
-    alone = federated_distillation.measure(settings | {"way": "alone"})
     assert alone[1]["total_bytes"] == 0
-    averaged = federated_distillation.measure(settings | {"way": "averaged"})
     assert averaged[0]["least"] == pytest.approx(averaged[0]["accuracy"], abs=1e-5)
     assert averaged[0]["total_bytes"] > 20 * rows[0]["total_bytes"]
     assert rows[0].keys() == alone[0].keys() == averaged[0].keys()
 
 
-def test_who_stays_alone_trains_as_often_and_anew_each_round(monkeypatch):
-    study, seen = federated_distillation, []
-    for name, value in {"CLIENTS": 2, "PUBLIC": 40, "ROUNDS": 2, "KINDS": study.KINDS[1:3]}.items():
-        monkeypatch.setattr(study, name, value)
-    few = replace(task(), test=task().test.subset(range(20)), train=task().train.subset(range(100)))
-    monkeypatch.setattr(study, "task", lambda: few)
-    monkeypatch.setattr(
-        study, "train", lambda model, data, config, seed: seen.append((config, seed))
-    )
-    study.measure({"seed": 0, "partition": "iid", "way": "alone"})
-    # 30 reviews each, twice a round, and once the 40 public ones: rounded, a third pass
-    assert {config.epochs for config, _ in seen} == {study.LOCAL.epochs + 1}
+def test_who_stays_alone_trains_as_often_and_anew_each_round(exchange, monkeypatch):
+    seen = []
+    note = lambda model, data, config, seed: seen.append((config, seed))  # noqa: E731
+    monkeypatch.setattr(exchange, "train", note)
+    monkeypatch.setattr(exchange, "PUBLIC", 100)
+    exchange.measure({"seed": 0, "partition": "iid", "way": "alone"})
+    # 100 reviews each, twice a round, and once the 100 public ones: a third pass
+    assert {config.epochs for config, _ in seen} == {exchange.LOCAL.epochs + 1}
     assert len({seed for _, seed in seen}) == len(seen) == 4
 
 

@@ -5,7 +5,7 @@ import pytest
 from fedlab_helpers.studies import unequal_work
 
 RUNS = {(run["strategy"], run["late"]): run for run in unequal_work.UNEQUAL_WORK.runs}
-SHORT = {"clients": 200, "cohort": 10, "rounds": 1, "epochs": 1, "batch_size": 40}  # 2 steps each
+SHORT = {"clients": 200, "cohort": 10, "rounds": 1, "epochs": 1, "batch_size": 5}  # 2 steps each
 
 
 def test_the_clients_of_one_domain_are_slow_and_speeds_are_those_of_the_seed(monkeypatch):
@@ -20,7 +20,7 @@ def test_the_clients_of_one_domain_are_slow_and_speeds_are_those_of_the_seed(mon
 
 
 @pytest.mark.parametrize("case", unequal_work.CASES, ids=" ".join)
-def test_a_case_is_the_run_it_names(monkeypatch, case):
+def test_a_case_is_the_run_it_names(monkeypatch, few, case):
     """All clients have two steps to take; the median client gets halfway by the deadline."""
     monkeypatch.setattr(unequal_work, "DEADLINE", 1.5)
     rows = unequal_work.measure_unequal_work(RUNS[case] | SHORT)

@@ -108,7 +108,7 @@ class CompressionLab(Lab):
     def _came_to(self, run: runs.Run) -> str:
         if run.state != "finished":
             return super()._came_to(run)
-        last, measure = run.last, self.comparison.measure.name
+        last, measure = run.last, self.comparison.objective.measure
         score = f"{last.score:.1%}" if measure == "accuracy" else f"{measure} {last.score:.3g}"
         told = {"score": score, "kilobytes": last.kilobytes, "factor": last.factor}
         return say("compression_done", name=self._called(run), **told)
@@ -121,7 +121,7 @@ class CompressionLab(Lab):
                 "partition": say(run.recipe.partition),
                 "rounds": run.last.round,
                 "seed": run.recipe.seed,
-                f"final_{self.comparison.measure.name}": run.last.score,
+                f"final_{self.comparison.objective.measure}": run.last.score,
                 "kilobytes_up": run.last.kilobytes,
                 "factor": run.last.factor,
             }

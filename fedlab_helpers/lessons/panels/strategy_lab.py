@@ -57,7 +57,7 @@ class StrategyLab(Lab):
         self.line_up = button("line_up", self._toggle, tooltip=say("line_up_help"))
         self.drop = button("drop", self._drop, disabled=True)
         self.save = button("save", self._save)
-        if self.comparison.measure.name == "accuracy":
+        if self.comparison.objective.measure == "accuracy":
             share = {"min": 0.5, "max": 0.95, "step": 0.01, "readout_format": ".0%"}
             self.target = ipywidgets.FloatSlider(0.75, description=say("target"), **share, **style)
         else:
