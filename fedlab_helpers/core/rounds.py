@@ -1,6 +1,6 @@
 """The round loop of federated learning."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,11 +16,11 @@ from fedlab_helpers.core.client import Clients, everything
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.history import History, RoundBooks, RoundRecord
 from fedlab_helpers.core.identity import digest, known_as
-from fedlab_helpers.core.messages import ClientState, Codec, Transform, Workers
+from fedlab_helpers.core.messages import ClientState, Codec, Received, Transform, Update, Workers
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.strategy import ServerState, Strategy, require_cohort
+from fedlab_helpers.core.strategy import Strategy, require_cohort
 from fedlab_helpers.core.training import Stopped, evaluate
 
 
@@ -90,18 +90,7 @@ def rounds_with(
     Args:
         workers: answer requests; `Clients` in this process, or machines in a network.
     """
-    if downlink and strategy.sends != "change":
-        raise ValueError(
-            f"downlink: got {downlink!r}, but a server that is sent whole weights forgets what its "
-            "own changes left out; expected a strategy with sends='change'"
-        )
-    require_cohort(strategy.combine, plan.clients_per_round or workers.size)
-    weights, buffers = shared_weights(model, workers.shared)
-    server = strategy.init(weights, workers.size)
-    begun = (weights, strategy.broadcast(server))
-    link = downlink.begin(*begun, workers.sparse_parameter()) if downlink else wire.Downlink(*begun)
-    kept = {} if client_states is None else client_states
-    run = _Run(workers, model, strategy, plan, test, server, link, buffers, kept)
+    run = Run(workers, model, strategy, plan, test, downlink, client_states)
     if checkpoint is None:
         return run.records()
     settings = asdict(replace(plan, rounds=1, workers="auto"))  # more rounds are welcome
@@ -111,54 +100,76 @@ def rounds_with(
 
 
 @dataclass(eq=False)
-class _Run:
-    """What goes from round to round."""
+class Run:
+    """What goes from round to round; arguments as in `rounds_with`."""
 
     workers: Workers
     model: nn.Module
     strategy: Strategy
     plan: Plan
-    test: Examples | None
-    server: ServerState
-    link: wire.Downlink
-    buffers: State
-    kept: dict[int, ClientState]
-    books: RoundBooks | None = field(default=None)
+    test: Examples | None = None
+    downlink: Any | None = None
+    kept: dict[int, ClientState] | None = None
+    books: RoundBooks | None = field(default=None, init=False)
+
+    def __post_init__(self):
+        strategy, workers, downlink = self.strategy, self.workers, self.downlink
+        if downlink and strategy.sends != "change":
+            raise ValueError(
+                f"downlink: got {downlink!r}, but a server that is sent whole weights forgets what "
+                "its own changes left out; expected a strategy with sends='change'"
+            )
+        require_cohort(strategy.combine, self.plan.clients_per_round or workers.size)
+        weights, self.buffers = shared_weights(self.model, workers.shared)
+        self.server = strategy.init(weights, workers.size)
+        begun, table = (weights, strategy.broadcast(self.server)), workers.sparse_parameter()
+        self.link = downlink.begin(*begun, table) if downlink else wire.Downlink(*begun)
+        self.kept = {} if self.kept is None else self.kept
 
     def records(self) -> Iterator[RoundRecord]:
         """Yield a record after each round that is left; one that is stopped is dropped."""
         for number in range(self.server.round + 1, self.plan.rounds + 1):
             try:
-                self.books = self._round(number)
+                self.play(number)
             except Stopped:
                 return
-            self.kept.update(self.books.kept)
             self.workers.accepted(number, self.books.losses)
-            self._show()
+            self.show()
             due = self.test is not None and self.plan.evaluates_after(number)
             metrics = dict(evaluate(self.model, self.test)) if due else {}
             yield self.books.record(metrics)
 
-    def _round(self, number: int) -> RoundBooks:
-        """Draw a cohort, send, let it train, average what comes back; return the books."""
-        server, strategy = self.server, self.strategy
+    def play(self, number: int) -> None:
+        """Draw a cohort, and play a round with it."""
         cohort = sample_cohort(self.plan, number, self.workers.size)
+        self.exchange(number, cohort, cohort)
+
+    def exchange(self, number: int, told: Sequence[int], cohort: tuple[int, ...]) -> None:
+        """Send the weights to the clients `told`, let the cohort train, average what comes back."""
+        server, strategy, workers = self.server, self.strategy, self.workers
         expected = (server.params, strategy.extra_like(server.params), self.buffers)
-        workers = self.workers
         books = RoundBooks(number, cohort, workers.codec, *expected, workers.repeatable)
-        received, link, books.bytes_down = self.link.deliver(cohort)
+        self.books = books
+        received, link, books.bytes_down = self.link.deliver(told)
         if self.buffers:
             received = replace(received, buffers=self.buffers)
-            books.bytes_down += len(wire.dense().encode(self.buffers)) * len(cohort)
+            books.bytes_down += len(wire.dense().encode(self.buffers)) * len(told)
         # Closed at once, whatever happens: no client trains on after an error.
-        with closing(workers.replies(number, cohort, received, self.kept)) as replies:
-            server = strategy.aggregate(server, books.accept(replies))
+        with closing(self.updates(number, cohort, received)) as updates:
+            server = strategy.aggregate(server, updates)
         rng = compute.torch_rng(self.plan.seed, "downlink", number)
         self.link = link.advance(server.params, strategy.broadcast(server), rng)
         self.server, self.buffers = server, books.mean_buffers()
-        return books
+        self.kept.update(books.kept)
 
-    def _show(self) -> None:
+    def updates(
+        self, number: int, cohort: tuple[int, ...], received: Received
+    ) -> Generator[Update, None, None]:
+        """Yield what the cohort sends and can be used, in its order."""
+        with closing(self.workers.replies(number, cohort, received, self.kept)) as replies:
+            yield from self.books.accept(replies)
+
+    def show(self) -> None:
         """Write the global weights into the model."""
         self.model.load_state_dict({**self.link.held, **self.buffers}, strict=False)
 
@@ -183,7 +194,7 @@ class _Run:
         extra = self.strategy.broadcast(self.server)
         self.link = self.link.restored(held.get("downlink", {}), params, extra, number)
         self.kept.update(saved.clients)
-        self._show()
+        self.show()
 
 
 def run(

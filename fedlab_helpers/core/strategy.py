@@ -191,6 +191,6 @@ class Strategy:
 
 
 def require_cohort(combine: Combine, size: int) -> None:
-    """Raise a ValueError if a combination says that it cannot work with so many clients."""
-    if check := getattr(combine, "require_cohort", None):
-        check(size)
+    """Raise a ValueError if a combination says by its `least_cohort` that so few are too few."""
+    least = getattr(combine, "least_cohort", 1)
+    require(size >= least, "cohort", size, f"at least {least} clients for {combine!r}")
