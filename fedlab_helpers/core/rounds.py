@@ -90,6 +90,7 @@ def rounds_with(
     Args:
         workers: answer requests; `Clients` in this process, or machines in a network.
     """
+    require_cohort(strategy.combine, plan.clients_per_round or workers.size)
     run = Run(workers, model, strategy, plan, test, downlink, client_states)
     if checkpoint is None:
         return run.records()
@@ -119,7 +120,6 @@ class Run:
                 f"downlink: got {downlink!r}, but a server that is sent whole weights forgets what "
                 "its own changes left out; expected a strategy with sends='change'"
             )
-        require_cohort(strategy.combine, self.plan.clients_per_round or workers.size)
         weights, self.buffers = shared_weights(self.model, workers.shared)
         self.server = strategy.init(weights, workers.size)
         begun, table = (weights, strategy.broadcast(self.server)), workers.sparse_parameter()

@@ -24,8 +24,9 @@ class Clip:
 
     def __call__(self, update: Update, kept: State, rng: torch.Generator) -> tuple[Update, State]:
         """Return the clipped update; nothing is kept."""
-        scale = min(1.0, self.max_norm / max(norm(update.delta), 1e-12))
-        delta = {n: t * scale if t.is_floating_point() else t for n, t in update.delta.items()}
+        floats = {n: t for n, t in update.delta.items() if t.is_floating_point()}
+        scale = min(1.0, self.max_norm / max(norm(floats), 1e-12))
+        delta = update.delta | {name: tensor * scale for name, tensor in floats.items()}
         return replace(update, delta=delta), kept
 
 

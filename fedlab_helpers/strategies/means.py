@@ -7,19 +7,12 @@ from typing import Literal
 import torch
 
 from fedlab_helpers.core.messages import Update
-from fedlab_helpers.core.require import require_positive
+from fedlab_helpers.core.require import require, require_positive
 from fedlab_helpers.core.state import RunningMean, State, clone, norm
 from fedlab_helpers.core.strategy import Mean, Strategy
 from fedlab_helpers.strategies.registry import registered
 
 BY_EXAMPLES, UNIFORM = Mean("examples"), Mean("uniform")
-
-
-def require_not_negative(**values: float) -> None:
-    """Raise a ValueError that names the first value that is not a finite number of at least 0."""
-    for name, value in values.items():
-        if not 0 <= value < float("inf"):
-            raise ValueError(f"{name}: got {value!r}, expected a finite number not below 0")
 
 
 @dataclass(frozen=True)
@@ -37,11 +30,10 @@ class WeightedMean:
     linear = True
 
     def __post_init__(self):
-        if self.by not in ("inverse_loss", "norm"):
-            raise ValueError(f"by: got {self.by!r}, expected 'inverse_loss' or 'norm'")
+        fine = self.by in ("inverse_loss", "norm")
+        require(fine, "by", self.by, "'inverse_loss' or 'norm'")
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
-        """Return the mean; updates are taken one at a time."""
         mean, seen, far = RunningMean(base), False, self.by == "norm"
         for update in updates:
             weight = norm(update.delta) if far else 1 / max(update.losses[-1], 1e-3)
@@ -69,7 +61,6 @@ class NormalizedMean:
         return not self.per_row
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
-        """Return the normalised mean; updates are taken one at a time."""
         mean, steps, examples = RunningMean(base, self.per_row), 0, 0
         for update in updates:
             taken = max(1, update.steps)
@@ -100,7 +91,6 @@ class Attentive:
         require_positive(epsilon=self.epsilon)
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
-        """Return the attentive mean; all updates are held at once."""
         updates = list(updates)
         combined = {}
         for name in base:
@@ -116,7 +106,7 @@ class Attentive:
 
 @registered("the mean of the clients, weighted by their numbers of examples")
 def fedavg(sends: Literal["change", "weights"] = "change") -> Strategy:
-    """Return FedAvg: the mean of the clients, weighted by their numbers of examples."""
+    """Return FedAvg (McMahan et al. 2017, arXiv:1602.05629, Algorithm 1)."""
     return Strategy(BY_EXAMPLES, sends=sends)
 
 
@@ -128,7 +118,7 @@ def uniform() -> Strategy:
 
 @registered("each embedding row is averaged over the clients that touched it")
 def rowwise() -> Strategy:
-    """Return FedAvg with each embedding row averaged over the clients that touched it."""
+    """Return FedAvg, row by row in an embedding."""
     return Strategy(Mean(per_row=True))
 
 

@@ -1,6 +1,6 @@
 """The strategies by name: how each is made, its numbers as they were tuned, and what it needs.
 
-Whatever offers strategies (panels, tables, studies, the network's command) reads `STRATEGIES`. A
+Whatever offers strategies (panels, studies, the network's command) reads `STRATEGIES`. A
 new one is a function that `registered` decorates; the tuned numbers are that function's defaults.
 """
 
@@ -8,9 +8,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import pandas as pd
-
-from fedlab_helpers.core.require import require_positive
+from fedlab_helpers.core.require import require, require_positive
 from fedlab_helpers.core.strategy import Mean, Strategy
 
 
@@ -37,9 +35,8 @@ class Parameter:
     def checked(self, value: float) -> float:
         """Return the value, a count as an int. Raises ValueError: it is out of range."""
         kind = "a whole number" if self.whole else "a number"
-        if not self.low <= value <= self.high or (self.whole and value != int(value)):
-            limits = f"{kind} from {self.low:g} to {self.high:g}"
-            raise ValueError(f"{self.name}: got {value!r}, expected {limits}")
+        fine = self.low <= value <= self.high and not (self.whole and value != int(value))
+        require(fine, self.name, value, f"{kind} from {self.low:g} to {self.high:g}")
         return int(value) if self.whole else value
 
 
@@ -66,26 +63,6 @@ class Entry:
     for_sgd: bool = False
     knows_client_rate: bool = False
 
-    @property
-    def dense(self) -> bool:
-        """Whether clients train and send every embedding row."""
-        return self.make().dense
-
-    @property
-    def sends(self) -> str:
-        """What clients send: "change" or "weights"."""
-        return self.make().sends
-
-    @property
-    def linear(self) -> bool:
-        """See `is_linear`."""
-        return is_linear(self.make())
-
-    @property
-    def needs_cohort(self) -> int:
-        """The least number of clients a round with which it works, as it was tuned."""
-        return getattr(self.make().combine, "least_cohort", 1)
-
     def build(self, **given: float) -> Strategy:
         """Return the strategy; what is not given is as it was tuned.
 
@@ -97,8 +74,8 @@ class Entry:
             ValueError: a name is not among these, or a value out of range.
         """
         own = {parameter.name: parameter for parameter in self.parameters}
-        extra = {"server_rate": self.server_rate is not None, "lr": self.knows_client_rate}
-        known = [*own, *(name for name, has in extra.items() if has)]
+        more = {"server_rate": self.server_rate is not None, "lr": self.knows_client_rate}
+        known = [*own, *(name for name, has in more.items() if has)]
         if odd := sorted(given.keys() - set(known)):
             raise ValueError(f"parameters: got {odd}, {self.name} has {known}")
         values = {name: p.checked(given.get(name, p.default)) for name, p in own.items()}
@@ -165,17 +142,5 @@ def make(name: str, /, **parameters: float) -> Strategy:
     Raises:
         ValueError: there is no such strategy or parameter, or a value is out of range.
     """
-    if name not in STRATEGIES:
-        raise ValueError(f"strategy: got {name!r}, expected one of {sorted(STRATEGIES)}")
+    require(name in STRATEGIES, "strategy", name, f"one of {sorted(STRATEGIES)}")
     return STRATEGIES[name].build(**parameters)
-
-
-def table() -> pd.DataFrame:
-    """Return one row a strategy: its tuned numbers, what it needs, and what it does."""
-    columns = ("server_rate", "for_sgd", "dense", "linear", "needs_cohort", "sentence")
-    rows = {
-        name: {"parameters": ", ".join(f"{p.name}={p.default:g}" for p in entry.parameters)}
-        | {column: getattr(entry, column) for column in columns}
-        for name, entry in STRATEGIES.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")

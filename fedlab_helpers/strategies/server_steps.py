@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from torch import Tensor
 
-from fedlab_helpers.core.require import require_positive, require_share
+from fedlab_helpers.core.require import require, require_positive, require_share
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import Combine, ServerState, Strategy
 from fedlab_helpers.strategies.means import BY_EXAMPLES
@@ -29,7 +28,6 @@ class Momentum:
         require_share(beta=self.beta)
 
     def __call__(self, server: ServerState, change: State) -> ServerState:
-        """Return the state after a step; the momentum is in its memory."""
         momentum = {name: delta for name, delta in change.items() if delta.is_floating_point()}
         for name, before in server.memory.get("momentum", {}).items():
             momentum[name] = self.beta * before + momentum[name]
@@ -57,13 +55,11 @@ class Adaptive:
     tau: float = 1e-3
 
     def __post_init__(self):
-        if self.rule not in _SQUARES:
-            raise ValueError(f"rule: got {self.rule!r}, expected one of {sorted(_SQUARES)}")
+        require(self.rule in _SQUARES, "rule", self.rule, f"one of {sorted(_SQUARES)}")
         require_positive(lr=self.lr, tau=self.tau)
         require_share(beta1=self.beta1, beta2=self.beta2)
 
     def __call__(self, server: ServerState, change: State) -> ServerState:
-        """Return the state after a step; momentum and squares are in its memory."""
         floats = {name: delta for name, delta in change.items() if delta.is_floating_point()}
         before = server.memory or {
             "momentum": {n: torch.zeros_like(d) for n, d in floats.items()},
@@ -78,19 +74,11 @@ class Adaptive:
         return _moved(server, steps, {"momentum": momentum, "squares": squares}, self.lr)
 
 
-def _adagrad(v: Tensor, square: Tensor, beta2: float) -> Tensor:
-    return v + square
-
-
-def _adam(v: Tensor, square: Tensor, beta2: float) -> Tensor:
-    return beta2 * v + (1 - beta2) * square
-
-
-def _yogi(v: Tensor, square: Tensor, beta2: float) -> Tensor:
-    return v - (1 - beta2) * square * torch.sign(v - square)
-
-
-_SQUARES = {"adagrad": _adagrad, "adam": _adam, "yogi": _yogi}
+_SQUARES = {
+    "adagrad": lambda v, square, beta2: v + square,
+    "adam": lambda v, square, beta2: beta2 * v + (1 - beta2) * square,
+    "yogi": lambda v, square, beta2: v - (1 - beta2) * square * torch.sign(v - square),
+}
 
 
 def _moved(server: ServerState, steps: State, memory: dict[str, State], lr: float) -> ServerState:
