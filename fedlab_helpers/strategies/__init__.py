@@ -1,8 +1,8 @@
 """The strategies of the series: what clients and server do to make one model of many.
 
 By name: `make("fedprox", mu=0.01)`, of all in `STRATEGIES`; or by their functions, each of which
-returns a small frozen value. Its parts combine freely: `combine=Mean(per_row=True)` averages
-embedding rows row by row under any of them. Those with a model for each client are in `personal`.
+returns a small frozen value. Its parts combine freely: each client counts the same with
+`replace(fedadam(), combine=Mean("uniform"))`. Those with a model for each client: `personal`.
 """
 # ruff: noqa: F401  (these names are handed on)
 

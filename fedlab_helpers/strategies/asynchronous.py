@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from threading import Event
+from typing import NamedTuple
 
 from torch import nn
 
@@ -19,39 +20,20 @@ from fedlab_helpers.core.rounds import Run
 from fedlab_helpers.core.strategy import Strategy, require_cohort
 
 
-@dataclass(frozen=True)
-class Arrival:
-    """One client's update reaches the server.
+class Arrival(NamedTuple):
+    """One client's update reaches the server. In order of time, at one instant by client."""
 
-    Args:
-        client: whose.
-        call: at which call for clients it started, from 1; no client starts twice in one.
-        version: of the weights it started from: so many flushes came before.
-        time: in simulated seconds from the start of the run.
-    """
-
+    time: float  # in simulated seconds from the start of the run
     client: int
-    call: int
-    version: int
-    time: float
+    call: int  # at which call for clients it started, from 1; no client starts twice in one
+    version: int  # of the weights it started from: so many flushes came before
 
 
-@dataclass(frozen=True)
-class Flush:
-    """One server step: the updates in the buffer, in the order they came.
+class Flush(NamedTuple):
+    """One server step, with the last of its arrivals."""
 
-    Args:
-        arrivals: as many as the buffer holds.
-        started: the clients that started since the flush before, from the weights it made.
-    """
-
-    arrivals: tuple[Arrival, ...]
-    started: tuple[int, ...]
-
-    @property
-    def time(self) -> float:
-        """When it happens: with the last arrival, in simulated seconds."""
-        return self.arrivals[-1].time
+    arrivals: tuple[Arrival, ...]  # the updates in the buffer, in the order they came
+    started: tuple[int, ...]  # clients that started since the flush before, from its weights
 
 
 def timeline(
@@ -72,20 +54,19 @@ def timeline(
             updates, the clients are those of `sample_cohort`.
     """
     done, arrived, started = [], [], []
-    training: list[tuple[float, int, int, int]] = []  # time of arrival, client, call, version
+    training: list[Arrival] = []
     time, call, free = 0.0, 0, concurrency
     while True:
         call += 1
-        busy = {client for _, client, _, _ in training}
+        busy = {arrival.client for arrival in training}
         idle = [client for client in range(len(durations)) if client not in busy]
         drawn = compute.numpy_rng(seed, "cohort", call).choice(idle, free, replace=False)
         for client in sorted(drawn.tolist()):
-            heapq.heappush(training, (time + durations[client], client, call, len(done)))
+            heapq.heappush(training, Arrival(time + durations[client], client, call, len(done)))
             started.append(client)
-        time, free = training[0][0], 0
-        while training and training[0][0] == time:
-            _, client, since, version = heapq.heappop(training)
-            arrived.append(Arrival(client, since, version, time))
+        time, free = training[0].time, 0
+        while training and training[0].time == time:
+            arrived.append(heapq.heappop(training))
             free += 1
             if len(arrived) == buffer:
                 done.append(Flush(tuple(arrived), tuple(started)))
@@ -158,7 +139,7 @@ class _Buffered(Run):
         for version, record in enumerate(self.records()):
             flush = self.flushes[version]
             staleness = sum(version - a.version for a in flush.arrivals) / len(flush.arrivals)
-            when = {"clock": flush.time, "staleness": staleness}
+            when = {"clock": flush.arrivals[-1].time, "staleness": staleness}
             yield replace(record, metrics=record.metrics | when)
 
     def play(self, number: int) -> None:

@@ -34,8 +34,8 @@ class FedProx(Strategy):
         super().__post_init__()
         require(is_number(self.mu, 0), "mu", self.mu, "a finite number not below 0")
 
-    def begin(self, turn: LocalRun) -> Hooks:
-        start = turn.on_device(turn.weights)
+    def begin(self, run: LocalRun) -> Hooks:
+        start = run.on_device(run.weights)
 
         def add_pull(model: nn.Module, loss: Tensor) -> Tensor:
             return loss + self.mu / 2 * _squared_distance(model, start)
@@ -64,9 +64,9 @@ class Calibrated(Strategy):
     def require_objective(self, objective: Objective) -> None:
         require_classes("calibrated", objective)
 
-    def begin(self, turn: LocalRun) -> Hooks:
-        self.require_objective(turn.data.objective)
-        targets, tau = turn.data.targets, self.tau
+    def begin(self, run: LocalRun) -> Hooks:
+        self.require_objective(run.data.objective)
+        targets, tau = run.data.targets, self.tau
 
         def calibrate(logits: Tensor) -> Tensor:
             return logits + tau * class_shares(targets, logits.shape[-1]).log()
@@ -101,9 +101,9 @@ class Scaffold(Strategy):
     def broadcast(self, server: ServerState) -> State:
         return server.memory["variate"]
 
-    def begin(self, turn: LocalRun) -> Hooks:
-        own = turn.kept or zeros_like(turn.extra)
-        correction = turn.on_device(subtract(turn.extra, own))
+    def begin(self, run: LocalRun) -> Hooks:
+        own = run.kept or zeros_like(run.extra)
+        correction = run.on_device(subtract(run.extra, own))
 
         def correct(model: nn.Module) -> None:
             for name, parameter in model.named_parameters():
@@ -112,11 +112,11 @@ class Scaffold(Strategy):
 
         return Hooks(gradients=correct)
 
-    def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
+    def report(self, run: LocalRun, update: Update) -> tuple[State, State]:
         """Return c_i+ - c_i to send, and c_i+ to keep."""
-        own = turn.kept or zeros_like(turn.extra)
-        scale = max(1, update.steps) * turn.config.lr
-        new = {n: own[n] - c - update.delta[n] / scale for n, c in turn.extra.items()}
+        own = run.kept or zeros_like(run.extra)
+        scale = max(1, update.steps) * run.config.lr
+        new = {n: own[n] - c - update.delta[n] / scale for n, c in run.extra.items()}
         return subtract(new, own), new
 
     def settle(self, memory: State, trained: Update, arrived: Update) -> State:
@@ -159,8 +159,8 @@ class FedDyn(Strategy):
     def init(self, params: State, clients: int = 1) -> ServerState:
         return ServerState(params, clients=clients, memory={"h": _variate(params)})
 
-    def begin(self, turn: LocalRun) -> Hooks:
-        start, linear = turn.on_device(turn.weights), turn.on_device(turn.kept)
+    def begin(self, run: LocalRun) -> Hooks:
+        start, linear = run.on_device(run.weights), run.on_device(run.kept)
 
         def bend(model: nn.Module, loss: Tensor) -> Tensor:
             pairs = [(linear[n], p) for n, p in model.named_parameters() if n in linear]
@@ -169,9 +169,9 @@ class FedDyn(Strategy):
 
         return Hooks(loss=bend)
 
-    def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
+    def report(self, run: LocalRun, update: Update) -> tuple[State, State]:
         change = {n: d for n, d in update.delta.items() if d.is_floating_point()}
-        return {}, add(turn.kept or zeros_like(change), change, -self.alpha)
+        return {}, add(run.kept or zeros_like(change), change, -self.alpha)
 
     def settle(self, memory: State, trained: Update, arrived: Update) -> State:
         """Return g_k as the server has moved h by it."""
@@ -208,27 +208,27 @@ def _variate(params: State) -> State:
 
 
 @registered("clients are held near the global weights by (mu/2)·‖w - w_global‖²", mu=(1e-5, 10.0))
-def fedprox(mu: float = FedProx.mu, combine: Combine = BY_EXAMPLES) -> FedProx:
+def fedprox(mu: float = FedProx.mu) -> FedProx:
     """Return FedProx with proximal weight `mu`, not negative; 0 is FedAvg."""
-    return FedProx(combine, mu=mu)
+    return FedProx(mu=mu)
 
 
 @registered("clients do not learn how often each label occurs with them", tau=(0.0, 2.0))
-def calibrated(tau: float = Calibrated.tau, combine: Combine = BY_EXAMPLES) -> Calibrated:
+def calibrated(tau: float = Calibrated.tau) -> Calibrated:
     """Return FedAvg with logits calibrated to each client's labels, `tau` times; 0 is FedAvg."""
-    return Calibrated(combine, tau=tau)
+    return Calibrated(tau=tau)
 
 
 @registered("gradients are corrected by how the client's differ from all clients'", for_sgd=True)
-def scaffold(combine: Combine = UNIFORM) -> Scaffold:
+def scaffold() -> Scaffold:
     """Return SCAFFOLD, clients with control variates; made for plain SGD."""
-    return Scaffold(combine)
+    return Scaffold()
 
 
 _BENT = "each client's loss is bent until its optimum is that of all"
 
 
 @registered(_BENT, server_rate=False, alpha=(1e-4, 10.0))
-def feddyn(alpha: float = FedDyn.alpha, combine: Combine = UNIFORM) -> FedDyn:
+def feddyn(alpha: float = FedDyn.alpha) -> FedDyn:
     """Return FedDyn with regularisation `alpha`, above 0."""
-    return FedDyn(combine, alpha=alpha)
+    return FedDyn(alpha=alpha)

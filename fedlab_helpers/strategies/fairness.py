@@ -22,8 +22,8 @@ class TellsLoss(Strategy):
 
     asks_loss = True
 
-    def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
-        return {"loss": torch.tensor([turn.loss], dtype=torch.float32, device="cpu")}, {}
+    def report(self, run: LocalRun, update: Update) -> tuple[State, State]:
+        return {"loss": torch.tensor([run.loss], dtype=torch.float32, device="cpu")}, {}
 
     def extra_like(self, params: State) -> State:
         return {"loss": torch.zeros(1, dtype=torch.float32, device="cpu")}

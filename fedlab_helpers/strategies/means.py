@@ -53,18 +53,13 @@ class NormalizedMean:
     number is a rule of thumb.
     """
 
-    per_row: bool = False
-
-    @property
-    def linear(self) -> bool:
-        """Whether sums over the clients are all that is needed."""
-        return not self.per_row
+    per_row = False
+    linear = True
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
-        mean, steps, examples = RunningMean(base, self.per_row), 0, 0
+        mean, steps, examples = RunningMean(base), 0, 0
         for update in updates:
             taken = max(1, update.steps)
-            # The weight stays n_i, so that rows are counted as in a mean.
             change = {name: tensor / taken for name, tensor in update.delta.items()}
             mean.add(change, update.examples, update.touched_rows)
             steps += update.examples * taken
@@ -143,6 +138,6 @@ def fedatt(epsilon: float = Attentive.epsilon) -> Strategy:
 
 
 @registered("changes are averaged per step, so that unequal work does not tilt them", for_sgd=True)
-def fednova(per_row: bool = False) -> Strategy:
-    """Return FedNova: changes are averaged per step, so that unequal work does not tilt them."""
-    return Strategy(NormalizedMean(per_row))
+def fednova() -> Strategy:
+    """Return FedNova."""
+    return Strategy(NormalizedMean())

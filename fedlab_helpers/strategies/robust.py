@@ -214,6 +214,6 @@ def geometric_median() -> Strategy:
 
 
 @registered("the mean of changes that are cut to a greatest length", max_norm=(1.0, 100.0))
-def norm_clipping(max_norm: float = Clipped.max_norm, combine: Combine = BY_EXAMPLES) -> Strategy:
+def norm_clipping(max_norm: float = Clipped.max_norm) -> Strategy:
     """Return a mean of changes no longer than `max_norm`."""
-    return Strategy(Clipped(max_norm, combine))
+    return Strategy(Clipped(max_norm))

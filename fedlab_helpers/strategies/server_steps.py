@@ -11,7 +11,7 @@ import torch
 
 from fedlab_helpers.core.require import require, require_positive, require_share
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.strategy import Combine, ServerState, Strategy
+from fedlab_helpers.core.strategy import ServerState, Strategy
 from fedlab_helpers.strategies.means import BY_EXAMPLES
 from fedlab_helpers.strategies.registry import registered
 
@@ -91,35 +91,27 @@ def _moved(server: ServerState, steps: State, memory: dict[str, State], lr: floa
 
 
 @registered("momentum on the server", beta=(0.0, 0.99))
-def fedavgm(
-    lr: float = Momentum.lr, beta: float = Momentum.beta, combine: Combine = BY_EXAMPLES
-) -> Strategy:
+def fedavgm(lr: float = Momentum.lr, beta: float = Momentum.beta) -> Strategy:
     """Return FedAvg with momentum on the server; with lr 1 and beta 0 it is FedAvg."""
-    return Strategy(combine, Momentum(lr, beta))
+    return Strategy(BY_EXAMPLES, Momentum(lr, beta))
 
 
 _TAU = (1e-5, 1e-1)
 
 
 @registered("Adagrad on the server: each weight's steps shrink as its changes add up", tau=_TAU)
-def fedadagrad(
-    lr: float = 0.3, combine: Combine = BY_EXAMPLES, tau: float = Adaptive.tau, **options: float
-) -> Strategy:
-    """Return FedAdagrad with server rate `lr`; `options` are those of `Adaptive`."""
-    return Strategy(combine, Adaptive("adagrad", lr, tau=tau, **options))
+def fedadagrad(lr: float = 0.3, tau: float = Adaptive.tau) -> Strategy:
+    """Return FedAdagrad with server rate `lr` and adaptivity `tau`."""
+    return Strategy(BY_EXAMPLES, Adaptive("adagrad", lr, tau=tau))
 
 
 @registered("Adam on the server: each weight has a step size of its own", tau=_TAU)
-def fedadam(
-    lr: float = 0.03, combine: Combine = BY_EXAMPLES, tau: float = Adaptive.tau, **options: float
-) -> Strategy:
-    """Return FedAdam with server rate `lr`; `options` are those of `Adaptive`."""
-    return Strategy(combine, Adaptive("adam", lr, tau=tau, **options))
+def fedadam(lr: float = 0.03, tau: float = Adaptive.tau) -> Strategy:
+    """Return FedAdam with server rate `lr` and adaptivity `tau`."""
+    return Strategy(BY_EXAMPLES, Adaptive("adam", lr, tau=tau))
 
 
 @registered("Yogi on the server: as Adam, but step sizes grow back slowly", tau=_TAU)
-def fedyogi(
-    lr: float = 0.03, combine: Combine = BY_EXAMPLES, tau: float = Adaptive.tau, **options: float
-) -> Strategy:
-    """Return FedYogi with server rate `lr`; `options` are those of `Adaptive`."""
-    return Strategy(combine, Adaptive("yogi", lr, tau=tau, **options))
+def fedyogi(lr: float = 0.03, tau: float = Adaptive.tau) -> Strategy:
+    """Return FedYogi with server rate `lr` and adaptivity `tau`."""
+    return Strategy(BY_EXAMPLES, Adaptive("yogi", lr, tau=tau))

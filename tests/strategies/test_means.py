@@ -103,10 +103,6 @@ def test_where_nobody_moved_nothing_moves(combine):
     assert combined(combine, [sent(0, 0), sent(0, 0)]) == [0, 0]
 
 
-def test_clients_that_all_agree_are_taken_at_their_word():
-    assert combined(GeometricMedian(), [sent(3, -4)] * 3) == pytest.approx([3, -4])
-
-
 class Still(strategies.drift.FedProx):
     """By norm, with clients whose training moves nothing."""
 

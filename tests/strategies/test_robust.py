@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fedlab_helpers.core import state
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.rounds import Plan, rounds, run
-from fedlab_helpers.core.strategy import Mean
+from fedlab_helpers.core.strategy import Mean, require_cohort
 from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.strategies import (
     fedavg,
@@ -145,12 +145,13 @@ def test_rows_are_written_out_and_counters_stay_counters(combine):
         (lambda: TrimmedMean(-0.1), "share: got -0.1"),
         (lambda: Krum(-1), "f: got -1, expected an integer of at least 0"),
         (lambda: Krum(1, 0), "keep: got 0, expected an integer of at least 1"),
-        (lambda: Krum(2).require_cohort(6), "f: got 2 for a cohort of 6; it takes 7"),
-        (lambda: Krum(1, 5).require_cohort(5), "keep: got 5, expected at most 4"),
-        (lambda: Clipped(1, Krum(1)).require_cohort(4), "f: got 1 for a cohort of 4"),
+        (lambda: require_cohort(Krum(2), 6), "cohort: got 6, expected at least 7 clients for Krum"),
+        (lambda: require_cohort(Krum(1, 5), 5), "cohort: got 5, expected at least 6 clients"),
+        (lambda: require_cohort(Clipped(1, Krum(1)), 4), "cohort: got 4, expected at least 5"),
+        (lambda: require_cohort(TrimmedMean(0.2), 4), "cohort: got 4, expected at least 5"),
         (lambda: Clipped(0), "max_norm: got 0, expected a finite number above 0"),
         (lambda: GeometricMedian(0), "iterations: got 0"),
-        (lambda: Median()(ZERO, []), "updates: got none"),
+        (lambda: Median()(ZERO, []), r"updates: got \[\], expected at least one"),
     ],
 )
 def test_bad_parameters_are_refused_by_name(make, message):
@@ -184,9 +185,9 @@ def test_a_liar_carries_a_mean_away_and_not_the_robust(reviews, small_model, att
 def test_a_cohort_too_small_is_refused_before_anybody_trains(reviews, small_model):
     clients = [reviews(8, seed) for seed in range(7)]
     plan = Plan(1, clients_per_round=4)
-    with pytest.raises(ValueError, match="f: got 1 for a cohort of 4"):
+    with pytest.raises(ValueError, match="cohort: got 4, expected at least 5 clients"):
         rounds(small_model(), clients, krum(1), plan)
-    with pytest.raises(ValueError, match="f: got 3 for a cohort of 7"):
+    with pytest.raises(ValueError, match="cohort: got 7, expected at least 9 clients"):
         rounds(small_model(), clients, krum(3), Plan(1))
 
 
