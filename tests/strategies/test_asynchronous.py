@@ -20,9 +20,7 @@ from fedlab_helpers.core.strategy import Mean, Strategy
 from fedlab_helpers.core.training import Hooks, LocalConfig
 from fedlab_helpers.strategies import (
     fedavg,
-    feddyn,
     fednova,
-    fedprox,
     krum,
     rowwise,
     scaffold,
@@ -121,26 +119,10 @@ def test_new_clients_are_drawn_uniformly():
     assert all(50 <= drawn[client] <= 100 for client in range(8))  # 75 expected, sd 7.5
 
 
-def test_fast_clients_come_more_often():
-    flushes = timeline([1.0] * 4 + [4.0] * 4, 200, concurrency=4, buffer=2, seed=1)
-    fast = sum(a.client < 4 for flush in flushes for a in flush.arrivals)
-    slow_now = Counter(a.client >= 4 for flush in flushes for a in flush.arrivals)
-    assert fast + slow_now[True] == 400
-    staleness = {
-        slow: [n - a.version for n, f in enumerate(flushes) for a in f.arrivals
-               if (a.client >= 4) is slow]
-        for slow in (False, True)
-    }  # fmt: skip
-    assert sum(staleness[True]) / len(staleness[True]) > 2 * sum(staleness[False]) / len(
-        staleness[False]
-    )
-
-
 # Training
 
 
-@pytest.mark.parametrize("strategy", [uniform(), fedavg(), fednova(), fedprox(0.1), rowwise()])
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize(("strategy", "size"), [(uniform(), 2), (fednova(), 4), (rowwise(), 4)])
 def test_equal_clients_and_a_buffer_for_all_are_a_synchronous_run(
     reviews, small_model, bits, strategy, size
 ):
@@ -222,9 +204,9 @@ def test_only_versions_that_are_still_needed_are_in_memory(clients, small_model,
 
     original = wire.decode_parts
     monkeypatch.setattr(wire, "decode_parts", decode)
-    plan, options = replace(PLAN, rounds=12), {"concurrency": 3, "buffer": 2}
+    plan, options = replace(PLAN, rounds=7), {"concurrency": 3, "buffer": 2}
     durations = [steps / speed for steps, speed in zip((6, 4, 10, 6), SPEEDS, strict=True)]
-    flushes = timeline(durations, 12, **options, seed=3)
+    flushes = timeline(durations, 7, **options, seed=3)
     for number, _ in enumerate(
         buffered_rounds(small_model(), clients, uniform(), plan, speeds=SPEEDS, **options)
     ):
@@ -281,16 +263,6 @@ def test_bytes_are_what_was_encoded_on_both_ways(clients, small_model, codec):
     assert {"staleness", "total_bytes"} <= set(frame.columns)
 
 
-def test_workers_change_no_bit(clients, small_model, bits):
-    ends = []
-    for workers in (1, 4):
-        weights, records = play(
-            small_model(dropout=0.3), clients, plan=replace(PLAN, workers=workers), concurrency=3
-        )
-        ends.append((bits(weights), [replace(record, seconds=0) for record in records]))
-    assert ends[0] == ends[1]
-
-
 def test_who_drops_out_takes_a_place_in_the_buffer(clients, small_model):
     plan = replace(PLAN, rounds=6, dropout_rate=0.3)
     _, records = play(small_model(), clients, plan=plan, buffer=4)
@@ -326,7 +298,7 @@ def test_stop_drops_the_unfinished_flush(clients, small_model, bits):
     ("change", "message"),
     [
         ({"strategy": scaffold()}, "strategy: clients of Scaffold keep something between"),
-        ({"strategy": feddyn()}, "strategy: clients of FedDyn keep something between"),
+        ({"strategy": krum(0)}, "cohort: got 2, expected at least 3 clients for Krum"),
         ({"strategy": Ditto()}, "strategy: clients of Ditto keep something between"),
         ({"strategy": fedavg("weights")}, "strategy: clients of Strategy send whole weights"),
         ({"strategy": rowwise(), "codec": wire.dense()}, "strategy: averaging row by row"),
@@ -335,9 +307,7 @@ def test_stop_drops_the_unfinished_flush(clients, small_model, bits):
         ({"speeds": SPEEDS[:3]}, "speeds: got 3 speeds, expected 4, one for each client"),
         ({"speeds": (1.0, 0.0, 1.0, 1.0)}, "speeds: got 0.0, expected finite numbers above 0"),
         ({"concurrency": 5}, "concurrency: got 5, expected an integer from 1 to 4, the clients"),
-        ({"concurrency": 0}, "concurrency: got 0, expected an integer from 1 to 4"),
         ({"concurrency": 1.5}, "concurrency: got 1.5, expected an integer"),
-        ({"buffer": 0}, "buffer: got 0, expected an integer of at least 1"),
         ({"buffer": None}, "buffer: got None, expected an integer of at least 1"),
     ],
 )
@@ -345,9 +315,3 @@ def test_what_does_not_fit_is_refused_before_the_first_flush(clients, small_mode
     options = {"speeds": SPEEDS, "concurrency": 2, "buffer": 2, "strategy": uniform(), "plan": PLAN}
     with pytest.raises(ValueError, match=message):
         buffered_rounds(small_model(), clients, **options | change)
-
-
-def test_a_buffer_too_small_for_the_combination_is_refused(reviews, small_model):
-    clients = [reviews(8, seed) for seed in range(4)]
-    with pytest.raises(ValueError, match="cohort: got 2, expected at least 3 clients"):
-        play(small_model(), clients, krum(0))

@@ -76,19 +76,6 @@ def test_who_sends_nan_is_left_out(clients, small_model):
     assert record.left_out.keys() == {0, 2}
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: Hostile([1], "lie"), r"attack: got 'lie', expected one of \['sign', 'scale'"),
-        (lambda: Hostile([1], "sign", 0), "strength: got 0, expected a finite number above 0"),
-        (lambda: choose(5, 1.1, np.random.default_rng(0)), "share: got 1.1, expected a number"),
-    ],
-)
-def test_bad_parameters_are_refused_by_name(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
 def three_classes(*labels: int) -> EncodedReviews:
     ones = torch.ones(len(labels), 1, dtype=torch.int64)
     return EncodedReviews(ones, ones[:, 0], torch.tensor(labels))
