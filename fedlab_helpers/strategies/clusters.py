@@ -1,9 +1,9 @@
 """Clustered federation: several global models, and each client trains the one that fits it best."""
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Event
 
 import torch
@@ -104,18 +104,6 @@ def _record(cohort: tuple[int, ...], records: Sequence[RoundRecord]) -> RoundRec
     )
 
 
-@dataclass(frozen=True)
-class _Collect:
-    """Keeps every change, whole, and makes none of them."""
-
-    changes: list[State]
-    per_row = False
-
-    def __call__(self, base: State, updates: Iterable[Update]) -> State:
-        self.changes.extend(rows.make_whole(update, base).delta for update in updates)
-        return base
-
-
 def unlike_starts(
     model: nn.Module,
     clients: Sequence[Examples],
@@ -143,11 +131,17 @@ def unlike_starts(
         ValueError: `count` is out of range.
     """
     require(1 <= count <= len(clients), "count", count, f"1 to {len(clients)}, the clients")
-    before, changes = state.of_model(model), []
+    before, seen = state.of_model(model), {}
+
+    def keep(update: Update, kept: State, rng: torch.Generator) -> tuple[Update, State]:
+        seen[update.client] = rows.make_whole(update, before).delta
+        return update, kept
+
     once = replace(plan, rounds=1, clients_per_round=None)
-    records = run(copy.deepcopy(model), clients, Strategy(_Collect(changes)), once, stop=stop)
+    records = run(copy.deepcopy(model), clients, Strategy(), once, transforms=[keep], stop=stop)
     if not records:
         raise Stopped
+    changes = [seen[client] for client in records[0].client_losses]  # of whom was not left out
     flat = torch.stack([state.flatten(change) for change in changes])
     flat /= flat.norm(dim=1, keepdim=True)
     alike = flat @ flat.T

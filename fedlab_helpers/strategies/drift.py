@@ -13,7 +13,7 @@ from fedlab_helpers.core.state import RunningMean, State, add, subtract, zeros_l
 from fedlab_helpers.core.strategy import Combine, LocalRun, ServerState, Strategy
 from fedlab_helpers.core.training import Hooks
 from fedlab_helpers.strategies.labels import class_shares, require_classes
-from fedlab_helpers.strategies.means import BY_EXAMPLES, UNIFORM
+from fedlab_helpers.strategies.means import UNIFORM
 from fedlab_helpers.strategies.registry import registered
 
 
@@ -27,7 +27,6 @@ class FedProx(Strategy):
     the gradient that its row has, and Adam makes a step of full size of any gradient.
     """
 
-    combine: Combine = BY_EXAMPLES
     mu: float = 1e-4
 
     def __post_init__(self):
@@ -54,7 +53,6 @@ class Calibrated(Strategy):
     arXiv:2209.00189). With tau 0 it is FedAvg.
     """
 
-    combine: Combine = BY_EXAMPLES
     tau: float = 1.5
 
     def __post_init__(self):
@@ -207,28 +205,25 @@ def _variate(params: State) -> State:
     return {n: torch.zeros_like(p) for n, p in params.items() if p.is_floating_point()}
 
 
-@registered("clients are held near the global weights by (mu/2)·‖w - w_global‖²", mu=(1e-5, 10.0))
+@registered(mu=(1e-5, 10.0))
 def fedprox(mu: float = FedProx.mu) -> FedProx:
-    """Return FedProx with proximal weight `mu`, not negative; 0 is FedAvg."""
+    """FedProx: clients are held near the global weights by (mu/2)·‖w - w_global‖²; 0 is FedAvg."""
     return FedProx(mu=mu)
 
 
-@registered("clients do not learn how often each label occurs with them", tau=(0.0, 2.0))
+@registered(tau=(0.0, 2.0))
 def calibrated(tau: float = Calibrated.tau) -> Calibrated:
-    """Return FedAvg with logits calibrated to each client's labels, `tau` times; 0 is FedAvg."""
+    """Clients do not learn how often each label occurs with them; with tau 0 it is FedAvg."""
     return Calibrated(tau=tau)
 
 
-@registered("gradients are corrected by how the client's differ from all clients'", for_sgd=True)
+@registered(for_sgd=True)
 def scaffold() -> Scaffold:
-    """Return SCAFFOLD, clients with control variates; made for plain SGD."""
+    """SCAFFOLD: gradients are corrected by how the client's differ from all clients'."""
     return Scaffold()
 
 
-_BENT = "each client's loss is bent until its optimum is that of all"
-
-
-@registered(_BENT, server_rate=False, alpha=(1e-4, 10.0))
+@registered(server_rate=False, alpha=(1e-4, 10.0))
 def feddyn(alpha: float = FedDyn.alpha) -> FedDyn:
-    """Return FedDyn with regularisation `alpha`, above 0."""
+    """FedDyn: each client's loss is bent until its optimum is that of all."""
     return FedDyn(alpha=alpha)

@@ -107,18 +107,17 @@ class WorstGroup(TellsLoss):
 
 
 @registered(
-    "the larger q, the more clients with large losses count",
     server_rate=False,
     for_sgd=True,
     knows_client_rate=True,
     q=(0.0, 5.0),
 )
 def qfedavg(q: float = QMean.q, lr: float = QMean.lr) -> TellsLoss:
-    """Return q-FedAvg for clients of learning rate `lr`; with q = 0 it is the plain mean."""
+    """q-FedAvg, for clients of rate `lr`: the larger q, the more those with large losses count."""
     return TellsLoss(QMean(q, lr))
 
 
-@registered("weights move towards the clients with the largest losses", rate=(0.0, 2.0))
+@registered(rate=(0.0, 2.0))
 def worst_group(rate: float = WorstGroup.rate) -> WorstGroup:
-    """Return the mean whose weights move at this rate; 0 stays at the plain one."""
+    """Weights move, at this rate, towards the clients with the largest losses."""
     return WorstGroup(rate=rate)

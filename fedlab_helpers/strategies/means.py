@@ -99,45 +99,43 @@ class Attentive:
         return combined
 
 
-@registered("the mean of the clients, weighted by their numbers of examples")
+@registered()
 def fedavg(sends: Literal["change", "weights"] = "change") -> Strategy:
-    """Return FedAvg (McMahan et al. 2017, arXiv:1602.05629, Algorithm 1)."""
+    """FedAvg: the mean of the clients, weighted by their numbers of examples."""
     return Strategy(BY_EXAMPLES, sends=sends)
 
 
-@registered("the plain mean: each client counts the same")
+@registered()
 def uniform() -> Strategy:
-    """Return the plain mean: a client with ten reviews counts as much as one with a thousand."""
+    """The plain mean: a client with ten reviews counts as much as one with a thousand."""
     return Strategy(UNIFORM)
 
 
-@registered("each embedding row is averaged over the clients that touched it")
+@registered()
 def rowwise() -> Strategy:
-    """Return FedAvg, row by row in an embedding."""
+    """FedAvg with each embedding row averaged over the clients that touched it."""
     return Strategy(Mean(per_row=True))
 
 
-@registered("clients with a small training loss count more")
+@registered()
 def inverse_loss() -> Strategy:
-    """Return the mean in which clients with a small training loss count more."""
+    """Clients with a small training loss count more."""
     return Strategy(WeightedMean("inverse_loss"))
 
 
-@registered("clients whose weights moved far count more")
+@registered()
 def by_norm() -> Strategy:
-    """Return the mean in which clients whose weights moved far count more."""
+    """Clients whose weights moved far count more."""
     return Strategy(WeightedMean("norm"))
 
 
-@registered(
-    "in each layer, clients that moved it far count more", server_rate=False, epsilon=(0.1, 4.0)
-)
+@registered(server_rate=False, epsilon=(0.1, 4.0))
 def fedatt(epsilon: float = Attentive.epsilon) -> Strategy:
-    """Return FedAtt, layer-wise attentive averaging with step `epsilon`."""
+    """FedAtt: in each layer, clients that moved it far count more."""
     return Strategy(Attentive(epsilon))
 
 
-@registered("changes are averaged per step, so that unequal work does not tilt them", for_sgd=True)
+@registered(for_sgd=True)
 def fednova() -> Strategy:
-    """Return FedNova."""
+    """FedNova: changes are averaged per step, so that unequal work does not tilt them."""
     return Strategy(NormalizedMean())

@@ -19,9 +19,8 @@ from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.require import require, require_count, require_positive
 from fedlab_helpers.core.state import State, of_model, to_device
-from fedlab_helpers.core.strategy import Combine, LocalRun, Strategy
+from fedlab_helpers.core.strategy import LocalRun, Strategy
 from fedlab_helpers.core.training import Hooks, LocalConfig, train
-from fedlab_helpers.strategies.means import BY_EXAMPLES
 
 # Beside an own model in a client's memory: how much it counts, as no parameter can be called.
 OWN_SHARE = ".alpha"
@@ -46,7 +45,6 @@ class FedRep(Strategy):
     `head_epochs` move what is private (see `rounds`, `shared`), the others what is not.
     """
 
-    combine: Combine = BY_EXAMPLES
     head_epochs: int = 1
 
     def __post_init__(self):
@@ -80,7 +78,6 @@ class PerFedAvg(Strategy):
     clipped. A last batch without a partner takes a usual step.
     """
 
-    combine: Combine = BY_EXAMPLES
     alpha: float = 0.1
 
     def __post_init__(self):
@@ -124,7 +121,6 @@ class Ditto(Strategy):
     memory; of word tables the rows of the client's own words.
     """
 
-    combine: Combine = BY_EXAMPLES
     lam: float = 1.0
 
     keeps_model = True
@@ -221,7 +217,6 @@ class APFL(Strategy):
     clients' rate. Both are kept in the "strategy" memory. v begins as the first weights received.
     """
 
-    combine: Combine = BY_EXAMPLES
     alpha: float = 0.5
 
     keeps_model = True

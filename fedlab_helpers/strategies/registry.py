@@ -14,13 +14,12 @@ from fedlab_helpers.core.strategy import Mean, Strategy
 
 @dataclass(frozen=True)
 class Parameter:
-    """One number of a strategy: its name, its tuned value, and the least and the largest value
-    that are worth trying."""
+    """One number of a strategy."""
 
     name: str
-    default: float
-    low: float
-    high: float
+    default: float  # its tuned value
+    low: float  # the least that is worth trying
+    high: float  # the largest
 
     @property
     def whole(self) -> bool:
@@ -42,26 +41,16 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Entry:
-    """One strategy as it can be chosen.
-
-    Args:
-        name: under which it is known.
-        make: its function; called without arguments, it gives the strategy as it was tuned.
-        sentence: what it does, in a line.
-        parameters: its own, beside the server rate.
-        server_rate: tuned learning rate of its server step; None: it has no such step, or one
-            whose size its own rule decides.
-        for_sgd: whether its theory is one of plain SGD on the clients.
-        knows_client_rate: whether `make` must be told the clients' learning rate, as `lr`.
-    """
+    """One strategy as it can be chosen."""
 
     name: str
-    make: Callable[..., Strategy]
-    sentence: str
-    parameters: tuple[Parameter, ...] = ()
+    make: Callable[..., Strategy]  # called without arguments: the strategy as it was tuned
+    sentence: str  # what it does: the first line of `make`'s docstring
+    parameters: tuple[Parameter, ...] = ()  # its own, beside the server rate
+    # Tuned learning rate of its server step; None: it has none, or one that its rule decides.
     server_rate: float | None = 1.0
-    for_sgd: bool = False
-    knows_client_rate: bool = False
+    for_sgd: bool = False  # whether its theory is one of plain SGD on the clients
+    knows_client_rate: bool = False  # whether `make` must be told their learning rate, as `lr`
 
     def build(self, **given: float) -> Strategy:
         """Return the strategy; what is not given is as it was tuned.
@@ -100,7 +89,6 @@ def is_linear(strategy: Strategy) -> bool:
 
 
 def registered(
-    sentence: str,
     *,
     server_rate: bool = True,
     for_sgd: bool = False,
@@ -110,7 +98,6 @@ def registered(
     """Return the decorator that enters a strategy's function, by its name, into `STRATEGIES`.
 
     Args:
-        sentence: what the strategy does.
         server_rate: whether a reader may choose the learning rate of its server step.
         for_sgd: see `Entry`, as of `knows_client_rate`.
         ranges: each parameter's least and largest value; the function's default is the tuned one.
@@ -130,7 +117,8 @@ def registered(
             raise ValueError(f"{name}: {before.make.__module__} has a strategy of this name")
         own = tuple(Parameter(n, accepted[n].default, *ends) for n, ends in ranges.items())
         rate = make().step.lr if server_rate else None
-        STRATEGIES[name] = Entry(name, make, sentence, own, rate, for_sgd, knows_client_rate)
+        says = (make.__doc__ or "").partition("\n")[0]
+        STRATEGIES[name] = Entry(name, make, says, own, rate, for_sgd, knows_client_rate)
         return make
 
     return enter

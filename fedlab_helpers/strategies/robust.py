@@ -189,31 +189,31 @@ class Clipped:
         return self.combine(base, (clip(update, {}, None)[0] for update in updates))
 
 
-@registered("of each weight, the median change")
+@registered()
 def median() -> Strategy:
-    """Return the coordinate-wise median."""
+    """Of each weight, the median change."""
     return Strategy(Median())
 
 
-@registered("of each weight, the mean without the extreme changes", share=(0.0, 0.45))
+@registered(share=(0.0, 0.45))
 def trimmed_mean(share: float = TrimmedMean.share) -> Strategy:
-    """Return the coordinate-wise mean without this share of the clients at either end."""
+    """Of each weight, the mean without this share of extreme changes at either end."""
     return Strategy(TrimmedMean(share))
 
 
-@registered("the update in the thick of the crowd, or the mean of several", f=(0, 10), keep=(1, 20))
+@registered(f=(0, 10), keep=(1, 20))
 def krum(f: int = Krum.f, keep: int = Krum.keep) -> Strategy:
-    """Return Krum against `f` hostile clients a round; Multi-Krum where `keep` is above 1."""
+    """The update in the thick of the crowd, or the mean of several; `f` may be hostile."""
     return Strategy(Krum(f, keep))
 
 
-@registered("the point that is nearest to all updates together")
+@registered()
 def geometric_median() -> Strategy:
-    """Return RFA, the geometric median of the updates."""
+    """RFA: the point that is nearest to all updates together."""
     return Strategy(GeometricMedian())
 
 
-@registered("the mean of changes that are cut to a greatest length", max_norm=(1.0, 100.0))
+@registered(max_norm=(1.0, 100.0))
 def norm_clipping(max_norm: float = Clipped.max_norm) -> Strategy:
-    """Return a mean of changes no longer than `max_norm`."""
+    """The mean of changes that are cut to a greatest length."""
     return Strategy(Clipped(max_norm))

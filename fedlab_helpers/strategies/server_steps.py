@@ -90,28 +90,28 @@ def _moved(server: ServerState, steps: State, memory: dict[str, State], lr: floa
     return replace(server, params=params, memory=server.memory | memory)
 
 
-@registered("momentum on the server", beta=(0.0, 0.99))
+@registered(beta=(0.0, 0.99))
 def fedavgm(lr: float = Momentum.lr, beta: float = Momentum.beta) -> Strategy:
-    """Return FedAvg with momentum on the server; with lr 1 and beta 0 it is FedAvg."""
+    """FedAvg with momentum on the server; with lr 1 and beta 0 it is FedAvg."""
     return Strategy(BY_EXAMPLES, Momentum(lr, beta))
 
 
 _TAU = (1e-5, 1e-1)
 
 
-@registered("Adagrad on the server: each weight's steps shrink as its changes add up", tau=_TAU)
+@registered(tau=_TAU)
 def fedadagrad(lr: float = 0.3, tau: float = Adaptive.tau) -> Strategy:
-    """Return FedAdagrad with server rate `lr` and adaptivity `tau`."""
+    """Adagrad on the server: each weight's steps shrink as its changes add up."""
     return Strategy(BY_EXAMPLES, Adaptive("adagrad", lr, tau=tau))
 
 
-@registered("Adam on the server: each weight has a step size of its own", tau=_TAU)
+@registered(tau=_TAU)
 def fedadam(lr: float = 0.03, tau: float = Adaptive.tau) -> Strategy:
-    """Return FedAdam with server rate `lr` and adaptivity `tau`."""
+    """Adam on the server: each weight has a step size of its own."""
     return Strategy(BY_EXAMPLES, Adaptive("adam", lr, tau=tau))
 
 
-@registered("Yogi on the server: as Adam, but step sizes grow back slowly", tau=_TAU)
+@registered(tau=_TAU)
 def fedyogi(lr: float = 0.03, tau: float = Adaptive.tau) -> Strategy:
-    """Return FedYogi with server rate `lr` and adaptivity `tau`."""
+    """Yogi on the server: as Adam, but step sizes grow back slowly."""
     return Strategy(BY_EXAMPLES, Adaptive("yogi", lr, tau=tau))

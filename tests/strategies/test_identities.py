@@ -138,18 +138,6 @@ def test_identical_updates_give_that_update_whatever_the_weights(
     assert largest_difference(one, many) < 1e-6
 
 
-@pytest.mark.parametrize("codec", CODECS)
-def test_equal_sizes_make_weighted_and_uniform_mean_agree(reviews, small_model, codec):
-    """Equal sizes: weighted and uniform mean agree, within 1e-6."""
-    equal = [reviews(10, seed) for seed in range(4)]
-    plan = Plan(ALL_ROUNDS, local=LocalConfig(2, 4, 0.02), seed=2)
-    ends = [
-        after_run(small_model(dropout=0.2), equal, strategy, plan, codec=codec)
-        for strategy in (fedavg(), uniform())
-    ]
-    assert largest_difference(*ends) < 1e-6
-
-
 @pytest.mark.parametrize("strategy", [fedavg(), uniform(), rowwise(), fedavg("weights")])
 def test_permuted_updates_have_the_same_mean(clients, small_model, strategy):
     """Permuted updates: the same mean, within 1e-6. A client's seed comes from its place, so the

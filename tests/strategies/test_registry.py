@@ -61,6 +61,13 @@ def test_what_cannot_be_made_is_refused_by_name(name, given, message):
         make(name, **given)
 
 
+def test_ranges_over_powers_of_ten_and_counts_are_known_as_such():
+    kinds = [
+        (p.name, p.log, p.whole) for n in ("fedprox", "krum") for p in STRATEGIES[n].parameters
+    ]
+    assert kinds == [("mu", True, False), ("f", False, True), ("keep", False, True)]
+
+
 @pytest.fixture
 def forgotten():
     """Entries that a test adds are gone after it."""
@@ -71,11 +78,13 @@ def forgotten():
 
 
 def test_a_strategy_of_ones_own_is_one_function(forgotten, tmp_path, capsys):
-    @registered("the mean, cut to a length of at most `most`", most=(0.1, 1.0))
+    @registered(most=(0.1, 1.0))
     def mine(most: float = 0.25) -> Strategy:
+        """The mean, cut to a length of at most `most`."""
         return Strategy(Clipped(most))
 
     assert make("mine") == Strategy(Clipped(0.25))
+    assert STRATEGIES["mine"].sentence == "The mean, cut to a length of at most `most`."
     assert make("mine", most=0.5, server_rate=2.0) == Strategy(Clipped(0.5), Add(2.0))
     command = ["--folder", str(tmp_path), "run", "--strategy", "mine", "--parameter"]
     assert main([*command, "most=2"]) == 1  # so the command knows its name
@@ -85,32 +94,19 @@ def test_a_strategy_of_ones_own_is_one_function(forgotten, tmp_path, capsys):
 def test_what_cannot_be_registered_is_refused_by_name(forgotten):
     with pytest.raises(ValueError, match=r"bare: \['most'\] have no default"):
 
-        @registered("no default")
+        @registered()
         def bare(most: float) -> Strategy: ...
 
     with pytest.raises(ValueError, match=r"other: \['most'\] have no default"):
 
-        @registered("no such parameter", most=(0, 1))
+        @registered(most=(0, 1))
         def other() -> Strategy: ...
 
     with pytest.raises(ValueError, match=r"fedavg: fedlab_helpers\.strategies\.means has"):
 
-        @registered("a taken name")
+        @registered()
         def fedavg() -> Strategy:
             return Strategy(Mean())
-
-
-def test_ranges_over_powers_of_ten_and_counts_are_known_as_such():
-    kinds = {
-        (name, p.name): (p.log, p.whole)
-        for name, entry in STRATEGIES.items()
-        for p in entry.parameters
-    }
-    assert {key for key, (log, _) in kinds.items() if log} == {
-        ("fedprox", "mu"), ("feddyn", "alpha"), ("norm_clipping", "max_norm"),
-        ("fedadagrad", "tau"), ("fedadam", "tau"), ("fedyogi", "tau"),
-    }  # fmt: skip
-    assert {key for key, (_, whole) in kinds.items() if whole} == {("krum", "f"), ("krum", "keep")}
 
 
 def moved(strategy: Strategy, *changes: list[float]) -> torch.Tensor:
