@@ -20,6 +20,7 @@ from fedlab_helpers.core.rounds import Run, run, sample_cohort
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import Strategy, require_cohort
 from fedlab_helpers.core.training import Stopped, evaluate
+from fedlab_helpers.strategies.divergence import cosines
 
 
 def ifca_rounds(
@@ -105,11 +106,7 @@ def _record(cohort: tuple[int, ...], records: Sequence[RoundRecord]) -> RoundRec
 
 
 def unlike_starts(
-    model: nn.Module,
-    clients: Sequence[Examples],
-    plan: Plan,
-    count: int,
-    stop: Event | None = None,
+    model: nn.Module, clients: Sequence[Examples], plan: Plan, count: int, stop: Event | None = None
 ) -> tuple[list[State], RoundRecord]:
     """Return weights to begin several models with: those of clients that are least alike.
 
@@ -142,9 +139,7 @@ def unlike_starts(
     if not records:
         raise Stopped
     changes = [seen[client] for client in records[0].client_losses]  # of whom was not left out
-    flat = torch.stack([state.flatten(change) for change in changes])
-    flat /= flat.norm(dim=1, keepdim=True)
-    alike = flat @ flat.T
+    alike = cosines(changes)
     taken = [int(alike.min(dim=1).values.argmin())]  # it has the most unlike partner of all
     while len(taken) < count:
         taken.append(int(alike[:, taken].max(dim=1).values.argmin()))

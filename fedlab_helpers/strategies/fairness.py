@@ -106,12 +106,7 @@ class WorstGroup(TellsLoss):
         return replace(moved, memory=memory, round=server.round + 1)
 
 
-@registered(
-    server_rate=False,
-    for_sgd=True,
-    knows_client_rate=True,
-    q=(0.0, 5.0),
-)
+@registered(server_rate=False, for_sgd=True, knows_client_rate=True, q=(0.0, 5.0))
 def qfedavg(q: float = QMean.q, lr: float = QMean.lr) -> TellsLoss:
     """q-FedAvg, for clients of rate `lr`: the larger q, the more those with large losses count."""
     return TellsLoss(QMean(q, lr))

@@ -23,11 +23,7 @@ def iid(labels: Sequence[int], n_clients: int, rng: np.random.Generator) -> Part
 
 
 def dirichlet(
-    labels: Sequence[int],
-    n_clients: int,
-    rng: np.random.Generator,
-    alpha: float,
-    min_size: int = 1,
+    labels: Sequence[int], n_clients: int, rng: np.random.Generator, alpha: float, min_size: int = 1
 ) -> Parts:
     """Split each class over the clients by shares drawn from a symmetric Dirichlet(alpha).
 

@@ -2,7 +2,6 @@
 
 import gc
 import math
-import threading
 import weakref
 from collections import Counter
 from dataclasses import replace
@@ -280,18 +279,6 @@ def test_a_flush_without_any_update_ends_the_run(clients, small_model):
 
     with pytest.raises(NoUpdateLeft, match=r"round 1: every client was left out: .*unplugged"):
         play(small_model(), clients, Fails(Mean()))
-
-
-def test_stop_drops_the_unfinished_flush(clients, small_model, bits):
-    stop, model, numbers = threading.Event(), small_model(), []
-    options = {"speeds": SPEEDS, "concurrency": 2, "buffer": 2}
-    for record in buffered_rounds(model, clients, uniform(), PLAN, stop=stop, **options):
-        numbers.append(record.round)
-        if record.round == 2:
-            weights = bits(state.of_model(model))
-            stop.set()
-    assert numbers == [1, 2]
-    assert bits(state.of_model(model)) == weights
 
 
 @pytest.mark.parametrize(

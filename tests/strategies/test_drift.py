@@ -9,7 +9,7 @@ from torch import nn
 from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core import state, wire
 from fedlab_helpers.core.examples import Examples
-from fedlab_helpers.core.messages import RefusedUpdate, Update
+from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.rounds import run
 from fedlab_helpers.core.strategy import LocalRun
@@ -133,26 +133,6 @@ def test_the_servers_variate_stays_the_mean_of_the_clients(clients, small_model,
     assert state.norm(seen[-1]) > 0.01
 
 
-def test_the_variate_of_a_refused_client_stays_the_old(clients, small_model, bits):
-    def breaks(update, kept, rng):
-        broken = update.client == 1
-        delta = {n: t * float("nan") if broken else t for n, t in update.delta.items()}
-        return replace(update, delta=delta), {}
-
-    breaks.covers_extra = True
-    kept: dict = {}
-    plan = federated.Plan(1, local=SGD)
-    federated.run(small_model(), clients, scaffold(), plan, client_states=kept)
-    before = bits(kept[1]), bits(kept[0])
-    model = small_model()
-    (record,) = federated.rounds(
-        model, clients, scaffold(), plan, client_states=kept, transforms=[breaks]
-    )
-    assert record.left_out.keys() == {1}
-    assert bits(kept[1]) == before[0]
-    assert bits(kept[0]) != before[1]
-
-
 def test_scaffolds_variates_are_in_the_ledger(clients, small_model):
     """Both ways twice the tensors: the messages are nearly twice as long as FedAvg's, dense."""
     records = [
@@ -163,19 +143,6 @@ def test_scaffolds_variates_are_in_the_ledger(clients, small_model):
     ]
     assert 1.8 < records[1].bytes_down / records[0].bytes_down <= 2
     assert 1.8 < records[1].bytes_up / records[0].bytes_up <= 2
-
-
-def test_an_update_without_its_variate_is_refused():
-    params = w(1.0)
-    update = Update(0, params, {}, 1, 1, (1.0,))
-    like = scaffold().extra_like(params)
-    replace(update, extra=w(2.0)).require_fit(params, like)
-    with pytest.raises(RefusedUpdate, match=r"beside the change: got \{\}, expected \{'weight'"):
-        update.require_fit(params, like)
-    with pytest.raises(RefusedUpdate, match=r"\(2,\)"):
-        replace(update, extra={"weight": torch.ones(2)}).require_fit(params, like)
-    with pytest.raises(RefusedUpdate, match="NaN"):
-        replace(update, extra=w(float("nan"))).require_fit(params, like)
 
 
 class Quadratic(nn.Module):

@@ -26,6 +26,7 @@ from fedlab_helpers.strategies import (
     scaffold,
     uniform,
 )
+from fedlab_helpers.strategies.personal import APFL, Ditto
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 CODECS = [wire.dense(), wire.touched_rows()]
@@ -109,14 +110,19 @@ def test_a_strategy_whose_number_is_nothing_is_fedavg_bit_for_bit(
     assert bits(ends[0]) == bits(ends[1])
 
 
-@pytest.mark.parametrize("strategy", [scaffold(), feddyn(), fedavgm(), fedyogi()], ids=type)
+@pytest.mark.parametrize(
+    "strategy", [scaffold(), feddyn(), fedavgm(), fedyogi(), Ditto(), APFL()], ids=type
+)
 def test_runs_go_on_from_a_checkpoint_with_all_memories(
     clients, small_model, bits, tmp_path, strategy
 ):
+    """Cohorts of two: a client that rests keeps what it has."""
+
     def play(rounds_, **options):
-        local = LocalConfig(2, 4, 0.1, "sgd", max_grad_norm=None)
+        local, states = LocalConfig(2, 4, 0.1, "sgd", max_grad_norm=None), {}
         plan = Plan(rounds_, 2, local, seed=1)
-        return bits(after_run(small_model(), clients, strategy, plan, **options))
+        options |= {"client_states": states}
+        return bits(after_run(small_model(), clients, strategy, plan, **options)), bits(states)
 
     whole = play(4)
     play(2, checkpoint=tmp_path)

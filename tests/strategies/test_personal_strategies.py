@@ -68,15 +68,6 @@ class Spy:
         return self.inner.decode(payload)
 
 
-@pytest.mark.parametrize("block", ["head", "recurrent", "embedding"])
-def test_no_payload_holds_a_private_block(block, clients, small_model):
-    spy = Spy()
-    _, kept = run(small_model(), clients, fedavg(), shared=keep_private(block), codec=spy)
-    assert spy.names
-    assert not any(block in name for name in spy.names)
-    assert all(block in name for name in kept[0]["private"])
-
-
 @pytest.mark.parametrize("strategy", [Ditto(lam=1.0), APFL(alpha=0.5)], ids=["Ditto", "APFL"])
 def test_own_models_are_kept_and_what_is_sent_is_what_fedavg_sends(
     strategy, clients, small_model, bits
@@ -91,28 +82,6 @@ def test_own_models_are_kept_and_what_is_sent_is_what_fedavg_sends(
         client: {"strategy"} for client in range(4)
     }
     assert nothing == {}
-
-
-@pytest.mark.parametrize("strategy", [Ditto(lam=1.0), APFL(alpha=0.5)], ids=["Ditto", "APFL"])
-def test_own_models_survive_a_checkpoint_and_clients_that_rest_keep_theirs(
-    strategy, clients, small_model, bits, tmp_path
-):
-    plan = Plan(4, 2, LOCAL, seed=3)
-    whole, kept = run(small_model(), clients, strategy, plan)
-    half = replace(plan, rounds=2)
-    _, before = run(small_model(), clients, strategy, half, checkpoint=tmp_path)
-    before = bits(before)
-    states = {}
-    model = small_model()
-    for record in rounds.rounds(
-        model, clients, strategy, plan, client_states=states, checkpoint=tmp_path
-    ):
-        if record.round == 3:
-            resting = set(before) - set(record.cohort)
-            assert resting
-            assert all(bits(states[client]) == before[client] for client in resting)
-    assert bits(states) == bits(kept)
-    assert bits(state.of_model(model)) == bits(whole)
 
 
 # Private parts beside own models, work cut short, frozen parts

@@ -167,10 +167,6 @@ def test_cleaning_that_leaves_one_class_is_refused(write):
     assert len(load_reviews(path, clean=False)) == 3
 
 
-def test_line_of_a_record_that_follows_quoted_newlines(write):
-    refused(write('text,label\n"一\n二\n三",1\n坏,0\n差,x\n'), "line 6: the label is 'x'")
-
-
 def test_one_damaged_byte_of_utf8_is_never_read_as_gb18030():
     whole = "text,label\n房间很好,1\n屏幕坏了,0\n".encode()
     readable_as_gb18030 = 0

@@ -91,14 +91,6 @@ def test_the_generator_decides(deal):
     assert not all(np.array_equal(*pair) for pair in zip(first, other, strict=True))
 
 
-@pytest.mark.parametrize("least", [1, 10])
-def test_many_clients_at_tiny_alpha_still_have_the_least_size(least):
-    for seed in range(5):
-        parts = dirichlet([0, 1] * 1000, 200, rng(seed), alpha=0.01, min_size=least)
-        assert_partition(parts, 200, 2000)
-        assert min(sizes(parts)) >= least
-
-
 def positive_shares(parts, labels):
     return np.array([np.mean(np.asarray(labels)[part]) for part in parts])
 

@@ -161,18 +161,6 @@ def test_a_file_that_another_process_has_locked_is_waited_for_once(tmp_path, mon
     assert tokenized(tmp_path) == (TOKENS, [])
 
 
-def test_an_interrupted_write_leaves_the_rows_that_were_there(tmp_path):
-    tokenized(tmp_path)
-
-    def interrupted(text):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        TokenCache("1", tmp_path).tokenize(["新"], interrupted)
-    assert [path.name for path in tmp_path.iterdir()] == ["tokens.sqlite"]
-    assert tokenized(tmp_path) == (TOKENS, [])
-
-
 def write_many(folder, name):
     """Add rows again and again, as one of two processes that know nothing of each other."""
     for i in range(15):

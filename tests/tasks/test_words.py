@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fedlab_helpers.tasks.reviews import words
 from fedlab_helpers.tasks.reviews.corpus import Review
-from fedlab_helpers.tasks.reviews.encoded import Batch, EncodedReviews, encode_reviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
 from fedlab_helpers.tasks.reviews.token_cache import TokenCache
 from fedlab_helpers.tasks.reviews.words import PADDING, UNKNOWN, Vocabulary, count_words
 
@@ -207,13 +207,6 @@ def test_batches_hold_every_review_once_and_are_trimmed(lengths, size, seed):
         assert tokens.shape == (len(reviews), int(held.max()))
         assert held.equal(data.lengths[reviews])
         assert tokens.equal(data.tokens[reviews, : tokens.shape[1]])
-
-
-def test_without_a_generator_the_order_is_kept():
-    batches = list(numbered([3, 1, 2]).batches(2))
-    assert isinstance(batches[0], Batch)
-    assert [batch.tokens.tolist() for batch in batches] == [[[2, 2, 2], [3, 0, 0]], [[4, 4]]]
-    assert [batch.labels.tolist() for batch in batches] == [[0, 1], [2]]
 
 
 def padding(batches):

@@ -6,6 +6,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +31,8 @@ class Judgement(NamedTuple):
     label: int | None  # None: the text alone does not say
 
 
-class Share(NamedTuple):
+@dataclass(frozen=True)
+class Share:
     """A share with its 95% confidence interval, all between 0 and 1."""
 
     count: int
@@ -47,8 +49,6 @@ class Share(NamedTuple):
 
 def wilson(count: int, total: int) -> Share:
     """Return count / total with the 95% interval of Wilson (1927, JASA 22, 209-212)."""
-    if not 0 <= count <= total or total == 0:
-        raise ValueError(f"count={count}, total={total}: expected 0 <= count <= total, total > 0")
     return Share(count, total, *binomtest(count, total).proportion_ci(method="wilson"))
 
 

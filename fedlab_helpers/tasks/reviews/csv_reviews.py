@@ -131,11 +131,12 @@ def decode(raw: bytes, path: Path) -> tuple[str, str]:
     GB18030 gives some text for nearly any bytes, so it is believed only where the bytes are not
     mostly good UTF-8 (that file is damaged) and not single foreign letters between ASCII ones.
     """
-    if kind := next((kind for start, kind in _BEGINNINGS.items() if raw.startswith(start)), None):
-        raise ValueError(
-            f"{path}: this is {kind}, not a CSV file; expected comma-separated text in {ENCODINGS} "
-            "(a spreadsheet writes it: save as CSV UTF-8)"
-        )
+    for start, kind in _BEGINNINGS.items():
+        if raw.startswith(start):
+            raise ValueError(
+                f"{path}: this is {kind}, not a CSV file; expected comma-separated text in "
+                f"{ENCODINGS} (a spreadsheet writes it: save as CSV UTF-8)"
+            )
     if b"\0" in raw:
         line = _line(raw, raw.index(b"\0"))
         raise ValueError(f"{path}, line {line}: a NUL byte, as in UTF-16; expected {ENCODINGS}")
@@ -186,18 +187,15 @@ def _records(content: str, path: Path) -> Iterator[tuple[int, list[str]]]:
     # strict: an unclosed quote would otherwise swallow the rest of the file as one text.
     reader = csv.reader(io.StringIO(content, newline=""), strict=True)
     line = 1
-    while True:
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(
-                f"{path}, line {line}: {error}; expected a comma-separated record "
-                "whose double quotes are closed, or doubled inside a quoted field"
-            ) from None
-        yield line, fields
-        line = reader.line_num + 1
+    try:
+        for fields in reader:
+            yield line, fields
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line {line}: {error}; expected a comma-separated record "
+            "whose double quotes are closed, or doubled inside a quoted field"
+        ) from None
 
 
 def _column(header: list[str], name: str, path: Path) -> int:
