@@ -1,6 +1,6 @@
 """The round loop of federated learning."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -115,11 +115,9 @@ class Run:
 
     def __post_init__(self):
         strategy, workers, downlink = self.strategy, self.workers, self.downlink
-        if downlink and strategy.sends != "change":
-            raise ValueError(
-                f"downlink: got {downlink!r}, but a server that is sent whole weights forgets what "
-                "its own changes left out; expected a strategy with sends='change'"
-            )
+        fine = not downlink or strategy.sends == "change"
+        why = "None: a server that is sent whole weights forgets what its own changes left out"
+        require(fine, "downlink", downlink, why)
         weights, self.buffers = shared_weights(self.model, workers.shared)
         self.server = strategy.init(weights, workers.size)
         begun, table = (weights, strategy.broadcast(self.server)), workers.sparse_parameter()
@@ -147,9 +145,8 @@ class Run:
     def exchange(self, number: int, told: Sequence[int], cohort: tuple[int, ...]) -> None:
         """Send the weights to the clients `told`, let the cohort train, average what comes back."""
         server, strategy, workers = self.server, self.strategy, self.workers
-        expected = (server.params, strategy.extra_like(server.params), self.buffers)
-        books = RoundBooks(number, cohort, workers.codec, *expected, workers.repeatable)
-        self.books = books
+        like = (server.params, strategy.extra_like(server.params), self.buffers)
+        self.books = books = RoundBooks(number, cohort, workers.codec, *like, workers.repeatable)
         received, link, books.bytes_down = self.link.deliver(told)
         if self.buffers:
             received = replace(received, buffers=self.buffers)
@@ -162,9 +159,7 @@ class Run:
         self.server, self.buffers = server, books.mean_buffers()
         self.kept.update(books.kept)
 
-    def updates(
-        self, number: int, cohort: tuple[int, ...], received: Received
-    ) -> Generator[Update, None, None]:
+    def updates(self, number: int, cohort: Sequence[int], received: Received) -> Iterator[Update]:
         """Yield what the cohort sends and can be used, in its order."""
         with closing(self.workers.replies(number, cohort, received, self.kept)) as replies:
             yield from self.books.accept(replies)

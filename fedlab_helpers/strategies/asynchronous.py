@@ -1,7 +1,7 @@
 """Buffered asynchronous rounds: the server does not wait for the slow, on a simulated clock."""
 
 import heapq
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from threading import Event
@@ -146,9 +146,7 @@ class _Buffered(Run):
         flush = self.flushes[number - 1]
         self.exchange(number, flush.started, tuple(arrival.client for arrival in flush.arrivals))
 
-    def updates(
-        self, number: int, cohort: tuple[int, ...], received: Received
-    ) -> Generator[Update, None, None]:
+    def updates(self, number: int, cohort: Sequence[int], received: Received) -> Iterator[Update]:
         """Yield the updates in the buffer that can be used, each change scaled by its staleness."""
         arrivals, version = self.flushes[number - 1].arrivals, number - 1
         needed = {a.version for flush in self.flushes[version:] for a in flush.arrivals}
