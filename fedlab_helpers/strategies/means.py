@@ -102,7 +102,7 @@ class Attentive:
 @registered()
 def fedavg(sends: Literal["change", "weights"] = "change") -> Strategy:
     """FedAvg: the mean of the clients, weighted by their numbers of examples."""
-    return Strategy(BY_EXAMPLES, sends=sends)
+    return Strategy(sends=sends)
 
 
 @registered()

@@ -12,7 +12,6 @@ import torch
 from fedlab_helpers.core.require import require, require_positive, require_share
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import ServerState, Strategy
-from fedlab_helpers.strategies.means import BY_EXAMPLES
 from fedlab_helpers.strategies.registry import registered
 
 
@@ -93,7 +92,7 @@ def _moved(server: ServerState, steps: State, memory: dict[str, State], lr: floa
 @registered(beta=(0.0, 0.99))
 def fedavgm(lr: float = Momentum.lr, beta: float = Momentum.beta) -> Strategy:
     """FedAvg with momentum on the server; with lr 1 and beta 0 it is FedAvg."""
-    return Strategy(BY_EXAMPLES, Momentum(lr, beta))
+    return Strategy(step=Momentum(lr, beta))
 
 
 _TAU = (1e-5, 1e-1)
@@ -102,16 +101,16 @@ _TAU = (1e-5, 1e-1)
 @registered(tau=_TAU)
 def fedadagrad(lr: float = 0.3, tau: float = Adaptive.tau) -> Strategy:
     """Adagrad on the server: each weight's steps shrink as its changes add up."""
-    return Strategy(BY_EXAMPLES, Adaptive("adagrad", lr, tau=tau))
+    return Strategy(step=Adaptive("adagrad", lr, tau=tau))
 
 
 @registered(tau=_TAU)
 def fedadam(lr: float = 0.03, tau: float = Adaptive.tau) -> Strategy:
     """Adam on the server: each weight has a step size of its own."""
-    return Strategy(BY_EXAMPLES, Adaptive("adam", lr, tau=tau))
+    return Strategy(step=Adaptive("adam", lr, tau=tau))
 
 
 @registered(tau=_TAU)
 def fedyogi(lr: float = 0.03, tau: float = Adaptive.tau) -> Strategy:
     """Yogi on the server: as Adam, but step sizes grow back slowly."""
-    return Strategy(BY_EXAMPLES, Adaptive("yogi", lr, tau=tau))
+    return Strategy(step=Adaptive("yogi", lr, tau=tau))

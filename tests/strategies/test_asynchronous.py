@@ -1,6 +1,5 @@
 """Buffered asynchronous rounds: who arrives when, from which version, and what it weighs."""
 
-import gc
 import math
 import weakref
 from collections import Counter
@@ -209,7 +208,6 @@ def test_only_versions_that_are_still_needed_are_in_memory(clients, small_model,
     for number, _ in enumerate(
         buffered_rounds(small_model(), clients, uniform(), plan, speeds=SPEEDS, **options)
     ):
-        gc.collect()
         alive = {version for version, reference in enumerate(sent) if reference() is not None}
         assert alive <= {a.version for flush in flushes[number:] for a in flush.arrivals}
         assert len(alive) <= 3, "one for each client in training"

@@ -138,7 +138,7 @@ ROBUST = [median(), trimmed_mean(0.25), krum(1, 4), geometric_median(), norm_cli
 
 def lies(strategy, clients, model, attack) -> float:
     """Return how far one liar of seven moves the end of a run, in lengths of the honest way."""
-    plan = Plan(4, local=LocalConfig(1, 8, 0.05, "sgd"))
+    plan = Plan(3, local=LocalConfig(1, 8, 0.05, "sgd"))
     ends = []
     for transforms in ([], [Hostile([1], attack, 50.0)]):
         mine = copy.deepcopy(model)
@@ -148,9 +148,9 @@ def lies(strategy, clients, model, attack) -> float:
     return state.norm(state.subtract(ends[1], ends[0])) / honest
 
 
-@pytest.mark.parametrize("attack", ["sign", "scale", "noise"])
+@pytest.mark.parametrize("attack", ["sign", "noise"])
 def test_a_liar_carries_a_mean_away_and_not_the_robust(reviews, small_model, attack):
-    clients = [reviews(24, seed) for seed in range(7)]
+    clients = [reviews(16, seed) for seed in range(7)]
     assert lies(fedavg(), clients, small_model(), attack) > 5
     for strategy in ROBUST:
         assert lies(strategy, clients, small_model(), attack) < 1.5, strategy

@@ -244,13 +244,12 @@ if len(seen) < len(changes) / 2: sys.exit(str(seen))
 """
 
 
-@pytest.mark.parametrize("early", ["", "early"])
-def test_words_that_a_reader_gives_jieba_reach_nobody_else(tmp_path, early):
+def test_words_that_a_reader_gives_jieba_reach_nobody_else(tmp_path):
     """In one process, and in the next that shares the cache: as if there were no cache."""
     own = tmp_path / "own.txt"
     own.write_text("小笼 5\n包子 5\n铺 5\n很干净 5\n", "utf-8")
     env = os.environ | {"FEDLAB_CACHE": str(tmp_path / "cache"), "PYTHONIOENCODING": "utf-8"}
-    for changes in ([], CHANGES, CHANGES[1:2], []):
+    for early, changes in (("", []), ("", CHANGES), ("early", CHANGES[1:2]), ("", [])):
         told = [str(own), "小笼包子铺很干净", early, *changes]
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", SCRIPT, *told],
