@@ -22,12 +22,14 @@ class Clip:
     def __post_init__(self):
         require_positive(max_norm=self.max_norm)
 
-    def __call__(self, update: Update, kept: State, rng: torch.Generator) -> tuple[Update, State]:
-        """Return the clipped update; nothing is kept."""
+    def clipped(self, update: Update) -> Update:
+        """Return the clipped update; a counter stays as it is, and does not count in the norm."""
         floats = {n: t for n, t in update.delta.items() if t.is_floating_point()}
         scale = min(1.0, self.max_norm / max(norm(floats), 1e-12))
-        delta = update.delta | {name: tensor * scale for name, tensor in floats.items()}
-        return replace(update, delta=delta), kept
+        return replace(update, delta=update.delta | {n: t * scale for n, t in floats.items()})
+
+    def __call__(self, update: Update, kept: State, rng: torch.Generator) -> tuple[Update, State]:
+        return self.clipped(update), kept
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,6 @@ class GaussianNoise:
         return not self.repeatable
 
     def __call__(self, update: Update, kept: State, rng: torch.Generator) -> tuple[Update, State]:
-        """Return the update with noise; nothing is kept."""
         if update.touched_rows:
             raise ValueError(f"update: rows of {sorted(update.touched_rows)}, expected it whole")
         delta = {

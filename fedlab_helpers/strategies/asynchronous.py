@@ -47,9 +47,7 @@ def timeline(
 
     Args:
         durations: seconds that each client trains.
-        flushes: how many.
-        concurrency: how many clients train at any time.
-        buffer: updates in a flush.
+        flushes: how many; `concurrency` and `buffer` are as in `buffered_rounds`.
         seed: decides who is drawn. Where all durations are equal and the buffer holds `concurrency`
             updates, the clients are those of `sample_cohort`.
     """

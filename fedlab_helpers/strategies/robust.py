@@ -185,8 +185,7 @@ class Clipped:
         return getattr(self.combine, "least_cohort", 1)
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
-        clip = Clip(self.max_norm)
-        return self.combine(base, (clip(update, {}, None)[0] for update in updates))
+        return self.combine(base, map(Clip(self.max_norm).clipped, updates))
 
 
 @registered()
