@@ -1,6 +1,6 @@
 """The round loop of federated learning."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -95,6 +95,7 @@ def rounds_with(
     Args:
         workers: answer requests; `Clients` in this process, or machines in a network.
     """
+    require_cohort(strategy.combine, len(sample_cohort(plan, 1, workers.size)))
     run = Run(workers, model, strategy, plan, test, downlink, client_states)
     if checkpoint is None:
         return run.records()
@@ -118,7 +119,6 @@ class Run:
         workers, strategy, downlink = self.workers, self.strategy, self.downlink
         whole = "one with sends='change': whole weights forget what the server's changes left out"
         require(not downlink or strategy.sends == "change", "downlink: strategy", strategy, whole)
-        require_cohort(strategy.combine, len(sample_cohort(self.plan, 1, workers.size)))
         weights, self.buffers = shared_weights(self.model, workers.shared)
         private = sorted(self.model.state_dict().keys() - weights.keys() - self.buffers.keys())
         judged = "none of a model whose private parts are each client's own: judge theirs instead"
@@ -138,7 +138,7 @@ class Run:
         """Yield a record after each round that is left; one that is stopped is dropped."""
         for number in range(self.server.round + 1, self.plan.rounds + 1):
             try:
-                self.play(number)
+                self.advance(number)
             except Stopped:
                 return
             self.workers.accepted(number, self.books.losses)
@@ -147,17 +147,16 @@ class Run:
             metrics = dict(evaluate(self.model, self.test)) if due else {}
             yield self.books.record(metrics)
 
-    def play(self, number: int) -> None:
-        """Draw a cohort, and play a round with it."""
+    def advance(self, number: int) -> None:
+        """Draw a cohort, and exchange with it."""
         cohort = sample_cohort(self.plan, number, self.workers.size)
         self.exchange(number, cohort, cohort)
 
     def exchange(self, number: int, told: Sequence[int], cohort: tuple[int, ...]) -> None:
         """Send the weights to the clients `told`, let the cohort train, average what comes back."""
         server, strategy, workers = self.server, self.strategy, self.workers
-        expected = (server.params, strategy.extra_like(server.params), self.buffers)
-        books = RoundBooks(number, cohort, workers.codec, *expected, workers.repeatable)
-        self.books = books
+        like = (server.params, strategy.extra_like(server.params), self.buffers)
+        self.books = books = RoundBooks(number, cohort, workers.codec, *like, workers.repeatable)
         received, link, books.bytes_down = self.link.deliver(told)
         if self.buffers:
             received = replace(received, buffers=self.buffers)
@@ -170,9 +169,7 @@ class Run:
         self.server, self.buffers = server, books.mean_buffers()
         self.kept.update(books.kept)
 
-    def updates(
-        self, number: int, cohort: tuple[int, ...], received: Received
-    ) -> Generator[Update, None, None]:
+    def updates(self, number: int, cohort: Sequence[int], received: Received) -> Iterator[Update]:
         """Yield what the cohort sends and can be used, in its order."""
         with closing(self.workers.replies(number, cohort, received, self.kept)) as replies:
             yield from self.books.accept(replies)

@@ -142,7 +142,7 @@ class Strategy:
             the new global weights, without a step.
     """
 
-    combine: Combine
+    combine: Combine = field(default_factory=Mean)
     step: Step = field(default_factory=Add)
     sends: Literal["change", "weights"] = "change"
 

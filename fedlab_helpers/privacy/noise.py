@@ -22,11 +22,14 @@ class Clip:
     def __post_init__(self):
         require_positive(max_norm=self.max_norm)
 
+    def clipped(self, update: Update) -> Update:
+        """Return the clipped update; a counter stays as it is, and does not count in the norm."""
+        floats = {n: t for n, t in update.delta.items() if t.is_floating_point()}
+        scale = min(1.0, self.max_norm / max(norm(floats), 1e-12))
+        return replace(update, delta=update.delta | {n: t * scale for n, t in floats.items()})
+
     def __call__(self, update: Update, kept: State, rng: torch.Generator) -> tuple[Update, State]:
-        """Return the clipped update; nothing is kept."""
-        scale = min(1.0, self.max_norm / max(norm(update.delta), 1e-12))
-        delta = {n: t * scale if t.is_floating_point() else t for n, t in update.delta.items()}
-        return replace(update, delta=delta), kept
+        return self.clipped(update), kept
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,6 @@ class GaussianNoise:
         return not self.repeatable
 
     def __call__(self, update: Update, kept: State, rng: torch.Generator) -> tuple[Update, State]:
-        """Return the update with noise; nothing is kept."""
         if update.touched_rows:
             raise ValueError(f"update: rows of {sorted(update.touched_rows)}, expected it whole")
         delta = {

@@ -1,9 +1,10 @@
 """The strategies of the series: what clients and server do to make one model of many.
 
 By name: `make("fedprox", mu=0.01)`, of all in `STRATEGIES`; or by their functions, each of which
-returns a small frozen value. Its parts combine freely: `combine=Mean(per_row=True)` averages
-embedding rows row by row under any of them. Those with a model for each client are in `personal`.
+returns a small frozen value. Its parts combine freely: each client counts the same with
+`replace(fedadam(), combine=Mean("uniform"))`. Those with a model for each client: `personal`.
 """
+# ruff: noqa: F401  (these names are handed on)
 
 from fedlab_helpers.strategies.drift import calibrated, feddyn, fedprox, scaffold
 from fedlab_helpers.strategies.fairness import qfedavg, worst_group
@@ -16,14 +17,7 @@ from fedlab_helpers.strategies.means import (
     rowwise,
     uniform,
 )
-from fedlab_helpers.strategies.registry import (
-    STRATEGIES,
-    Entry,
-    Parameter,
-    make,
-    registered,
-    table,
-)
+from fedlab_helpers.strategies.registry import STRATEGIES, Entry, Parameter, make, registered
 from fedlab_helpers.strategies.robust import (
     geometric_median,
     krum,
@@ -32,10 +26,3 @@ from fedlab_helpers.strategies.robust import (
     trimmed_mean,
 )
 from fedlab_helpers.strategies.server_steps import fedadagrad, fedadam, fedavgm, fedyogi
-
-__all__ = [
-    "STRATEGIES", "Entry", "Parameter", "by_norm", "calibrated", "fedadagrad", "fedadam", "fedatt",
-    "fedavg", "fedavgm", "feddyn", "fednova", "fedprox", "fedyogi", "geometric_median",
-    "inverse_loss", "krum", "make", "median", "norm_clipping", "qfedavg", "registered", "rowwise",
-    "scaffold", "table", "trimmed_mean", "uniform", "worst_group",
-]  # fmt: skip

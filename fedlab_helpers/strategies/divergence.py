@@ -1,35 +1,30 @@
 """How far the updates of a round point apart: what is called client drift."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import State, flatten
 
 
-def cosines(deltas: Sequence[State], keep: Callable[[str], bool] | None = None) -> Tensor:
+def cosines(deltas: Sequence[State]) -> Tensor:
     """Return the cosine of the angle between the changes of each two clients, (K, K) float64.
 
-    Args:
-        deltas: the change of each client, whole tensors of the same shapes.
-        keep: which tensors are looked at, by name; None: all.
-
-    A change of length 0 has cosine 0 with every other.
+    `deltas` are the clients' changes, whole tensors of the same shapes. A change of length 0 has
+    cosine 0 with every other.
     """
-    vectors = _vectors(deltas, keep)
+    vectors = torch.stack([flatten(delta) for delta in deltas])
     unit = vectors / vectors.norm(dim=1, keepdim=True).clamp_min(1e-300)
     return unit @ unit.T
 
 
-def divergence(
-    deltas: Sequence[State], keep: Callable[[str], bool] | None = None
-) -> dict[str, float]:
+def divergence(deltas: Sequence[State]) -> dict[str, float]:
     """Return how long the clients' changes are, and how little they agree.
 
     Args:
         deltas: the change of each client, whole tensors of the same shapes; at least two.
-        keep: which tensors are looked at, by name; None: all.
 
     Returns:
         "norm": mean length of a client's change; "cosine": mean of `cosines` over all pairs;
@@ -37,23 +32,15 @@ def divergence(
         1/sqrt(K) if K changes of one length are orthogonal, 0 if they cancel.
 
     Raises:
-        ValueError: there are fewer than two changes, or no tensor is kept.
+        ValueError: there are fewer than two changes.
     """
-    if len(deltas) < 2:
-        raise ValueError(f"deltas: got {len(deltas)}, expected at least two to compare")
-    vectors, between, count = _vectors(deltas, keep), cosines(deltas, keep), len(deltas)
+    count = len(deltas)
+    require(count > 1, "deltas", count, "at least two to compare")
+    vectors, between = torch.stack([flatten(delta) for delta in deltas]), cosines(deltas)
     pairs = (between.sum() - between.diagonal().sum()) / (count * (count - 1))
     mean = float(vectors.norm(dim=1).mean())
     survives = float(vectors.mean(0).norm()) / mean if mean else 0.0
     return {"norm": mean, "cosine": float(pairs), "survives": survives}
-
-
-def _vectors(deltas: Sequence[State], keep: Callable[[str], bool] | None) -> Tensor:
-    """Return the kept tensors of each change as one vector, (K, N) float64."""
-    names = [name for name in deltas[0] if keep is None or keep(name)]
-    if not names:
-        raise ValueError(f"keep: no tensor is, expected at least one of {sorted(deltas[0])}")
-    return torch.stack([flatten({n: delta[n] for n in names}).double() for delta in deltas])
 
 
 def block_of(name: str) -> str:

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.objective import Objective
-from fedlab_helpers.core.require import require_positive
+from fedlab_helpers.core.require import is_number, require, require_positive
 from fedlab_helpers.core.state import RunningMean, State, add, subtract, zeros_like
 from fedlab_helpers.core.strategy import Combine, LocalRun, ServerState, Strategy
 from fedlab_helpers.core.training import Hooks
 from fedlab_helpers.strategies.labels import class_shares, require_classes
-from fedlab_helpers.strategies.means import BY_EXAMPLES, UNIFORM, require_not_negative
+from fedlab_helpers.strategies.means import UNIFORM
 from fedlab_helpers.strategies.registry import registered
 
 
@@ -27,16 +27,14 @@ class FedProx(Strategy):
     the gradient that its row has, and Adam makes a step of full size of any gradient.
     """
 
-    combine: Combine = BY_EXAMPLES
     mu: float = 1e-4
 
     def __post_init__(self):
         super().__post_init__()
-        require_not_negative(mu=self.mu)
+        require(is_number(self.mu, 0), "mu", self.mu, "a finite number not below 0")
 
-    def begin(self, turn: LocalRun) -> Hooks:
-        """Return the hook that adds the proximal term to the loss."""
-        start = turn.on_device(turn.weights)
+    def begin(self, run: LocalRun) -> Hooks:
+        start = run.on_device(run.weights)
 
         def add_pull(model: nn.Module, loss: Tensor) -> Tensor:
             return loss + self.mu / 2 * _squared_distance(model, start)
@@ -55,21 +53,18 @@ class Calibrated(Strategy):
     arXiv:2209.00189). With tau 0 it is FedAvg.
     """
 
-    combine: Combine = BY_EXAMPLES
     tau: float = 1.5
 
     def __post_init__(self):
         super().__post_init__()
-        require_not_negative(tau=self.tau)
+        require(is_number(self.tau, 0), "tau", self.tau, "a finite number not below 0")
 
     def require_objective(self, objective: Objective) -> None:
-        """Raise a ValueError unless clients are asked for classes."""
         require_classes("calibrated", objective)
 
-    def begin(self, turn: LocalRun) -> Hooks:
-        """Return the hook that raises the logits by what the client's labels alone tell."""
-        self.require_objective(turn.data.objective)
-        targets, tau = turn.data.targets, self.tau
+    def begin(self, run: LocalRun) -> Hooks:
+        self.require_objective(run.data.objective)
+        targets, tau = run.data.targets, self.tau
 
         def calibrate(logits: Tensor) -> Tensor:
             return logits + tau * class_shares(targets, logits.shape[-1]).log()
@@ -99,17 +94,14 @@ class Scaffold(Strategy):
     linear = True
 
     def init(self, params: State, clients: int = 1) -> ServerState:
-        """Return the state before the first round: all variates are zero."""
         return ServerState(params, clients=clients, memory={"variate": _variate(params)})
 
     def broadcast(self, server: ServerState) -> State:
-        """Return the server's control variate c."""
         return server.memory["variate"]
 
-    def begin(self, turn: LocalRun) -> Hooks:
-        """Return the hook that adds c - c_i to the gradients, before any clipping."""
-        own = turn.kept or zeros_like(turn.extra)
-        correction = turn.on_device(subtract(turn.extra, own))
+    def begin(self, run: LocalRun) -> Hooks:
+        own = run.kept or zeros_like(run.extra)
+        correction = run.on_device(subtract(run.extra, own))
 
         def correct(model: nn.Module) -> None:
             for name, parameter in model.named_parameters():
@@ -118,11 +110,11 @@ class Scaffold(Strategy):
 
         return Hooks(gradients=correct)
 
-    def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
+    def report(self, run: LocalRun, update: Update) -> tuple[State, State]:
         """Return c_i+ - c_i to send, and c_i+ to keep."""
-        own = turn.kept or zeros_like(turn.extra)
-        scale = max(1, update.steps) * turn.config.lr
-        new = {n: own[n] - c - update.delta[n] / scale for n, c in turn.extra.items()}
+        own = run.kept or zeros_like(run.extra)
+        scale = max(1, update.steps) * run.config.lr
+        new = {n: own[n] - c - update.delta[n] / scale for n, c in run.extra.items()}
         return subtract(new, own), new
 
     def settle(self, memory: State, trained: Update, arrived: Update) -> State:
@@ -130,15 +122,13 @@ class Scaffold(Strategy):
         return add(memory, subtract(arrived.extra, trained.extra))
 
     def extra_like(self, params: State) -> State:
-        """Return tensors like the control variate, which each update carries."""
         return _variate(params)
 
     def aggregate(self, server: ServerState, updates: Iterable[Update]) -> ServerState:
-        """Return the state with new weights and a new control variate."""
         variate = server.memory["variate"]
-        seen = _Averaged(updates, variate, lambda update: update.extra)
-        moved = super().aggregate(server, seen)
-        variate = add(variate, seen.mean.result(), seen.mean.weight / server.clients)
+        mean = RunningMean(variate)
+        moved = super().aggregate(server, _adding(updates, mean, lambda update: update.extra))
+        variate = add(variate, mean.result(), mean.weight / server.clients)
         return replace(moved, memory=moved.memory | {"variate": variate})
 
 
@@ -165,12 +155,10 @@ class FedDyn(Strategy):
         require_positive(alpha=self.alpha)
 
     def init(self, params: State, clients: int = 1) -> ServerState:
-        """Return the state before the first round: h is zero."""
         return ServerState(params, clients=clients, memory={"h": _variate(params)})
 
-    def begin(self, turn: LocalRun) -> Hooks:
-        """Return the hook that adds the linear and the quadratic term to the loss."""
-        start, linear = turn.on_device(turn.weights), turn.on_device(turn.kept)
+    def begin(self, run: LocalRun) -> Hooks:
+        start, linear = run.on_device(run.weights), run.on_device(run.kept)
 
         def bend(model: nn.Module, loss: Tensor) -> Tensor:
             pairs = [(linear[n], p) for n, p in model.named_parameters() if n in linear]
@@ -179,10 +167,9 @@ class FedDyn(Strategy):
 
         return Hooks(loss=bend)
 
-    def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
-        """Return nothing to send, and the new g_k to keep."""
+    def report(self, run: LocalRun, update: Update) -> tuple[State, State]:
         change = {n: d for n, d in update.delta.items() if d.is_floating_point()}
-        return {}, add(turn.kept or zeros_like(change), change, -self.alpha)
+        return {}, add(run.kept or zeros_like(change), change, -self.alpha)
 
     def settle(self, memory: State, trained: Update, arrived: Update) -> State:
         """Return g_k as the server has moved h by it."""
@@ -190,25 +177,22 @@ class FedDyn(Strategy):
         return add(memory, lost, -self.alpha)
 
     def aggregate(self, server: ServerState, updates: Iterable[Update]) -> ServerState:
-        """Return the state with new weights and a new h."""
         h = server.memory["h"]
-        seen = _Averaged(updates, h, lambda update: {name: update.delta[name] for name in h})
+        mean = RunningMean(h)
+        seen = _adding(updates, mean, lambda update: {name: update.delta[name] for name in h})
         moved = super().aggregate(server, seen)
-        h = add(h, seen.mean.result(), -self.alpha * seen.mean.weight / server.clients)
+        h = add(h, mean.result(), -self.alpha * mean.weight / server.clients)
         params = {n: p - h[n] / self.alpha if n in h else p for n, p in moved.params.items()}
         return replace(moved, params=params, memory=moved.memory | {"h": h})
 
 
-class _Averaged:
-    """Hands updates on, and takes the plain mean of a part of each as they go by."""
-
-    def __init__(self, updates: Iterable[Update], like: State, part: Callable[[Update], State]):
-        self.updates, self.part, self.mean = updates, part, RunningMean(like)
-
-    def __iter__(self) -> Iterator[Update]:
-        for update in self.updates:
-            self.mean.add(self.part(update), 1)
-            yield update
+def _adding(
+    updates: Iterable[Update], mean: RunningMean, part: Callable[[Update], State]
+) -> Iterator[Update]:
+    """Hand updates on, and add a part of each to a plain mean as they go by."""
+    for update in updates:
+        mean.add(part(update), 1)
+        yield update
 
 
 def _squared_distance(model: nn.Module, start: State) -> Tensor:
@@ -221,29 +205,25 @@ def _variate(params: State) -> State:
     return {n: torch.zeros_like(p) for n, p in params.items() if p.is_floating_point()}
 
 
-@registered("clients are held near the global weights by (mu/2)·‖w - w_global‖²", mu=(1e-5, 10.0))
-def fedprox(mu: float = FedProx.mu, combine: Combine = BY_EXAMPLES) -> FedProx:
-    """Return FedProx with proximal weight `mu`, not negative; 0 is FedAvg."""
-    return FedProx(combine, mu=mu)
+@registered(mu=(1e-5, 10.0))
+def fedprox(mu: float = FedProx.mu) -> FedProx:
+    """FedProx: clients are held near the global weights by (mu/2)·‖w - w_global‖²; 0 is FedAvg."""
+    return FedProx(mu=mu)
 
 
-@registered("clients do not learn how often each label occurs with them", tau=(0.0, 2.0))
-def calibrated(tau: float = Calibrated.tau, combine: Combine = BY_EXAMPLES) -> Calibrated:
-    """Return FedAvg with logits calibrated to each client's labels, `tau` times; 0 is FedAvg."""
-    return Calibrated(combine, tau=tau)
+@registered(tau=(0.0, 2.0))
+def calibrated(tau: float = Calibrated.tau) -> Calibrated:
+    """Clients do not learn how often each label occurs with them; with tau 0 it is FedAvg."""
+    return Calibrated(tau=tau)
 
 
-@registered("gradients are corrected by how the client's differ from all clients'", for_sgd=True)
-def scaffold(combine: Combine = UNIFORM) -> Scaffold:
-    """Return SCAFFOLD, clients with control variates; made for plain SGD."""
-    return Scaffold(combine)
+@registered(for_sgd=True)
+def scaffold() -> Scaffold:
+    """SCAFFOLD: gradients are corrected by how the client's differ from all clients'."""
+    return Scaffold()
 
 
-@registered(
-    "each client's loss is bent until its optimum is that of all",
-    server_rate=False,
-    alpha=(1e-4, 10.0),
-)
-def feddyn(alpha: float = FedDyn.alpha, combine: Combine = UNIFORM) -> FedDyn:
-    """Return FedDyn with regularisation `alpha`, above 0."""
-    return FedDyn(combine, alpha=alpha)
+@registered(server_rate=False, alpha=(1e-4, 10.0))
+def feddyn(alpha: float = FedDyn.alpha) -> FedDyn:
+    """FedDyn: each client's loss is bent until its optimum is that of all."""
+    return FedDyn(alpha=alpha)

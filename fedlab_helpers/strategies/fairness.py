@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from fedlab_helpers.core.messages import Update
-from fedlab_helpers.core.require import require_positive
+from fedlab_helpers.core.require import is_number, require, require_positive
 from fedlab_helpers.core.state import RunningMean, State, norm, zeros_like
 from fedlab_helpers.core.strategy import Combine, LocalRun, ServerState, Strategy
-from fedlab_helpers.strategies.means import UNIFORM, require_not_negative
+from fedlab_helpers.strategies.means import UNIFORM
 from fedlab_helpers.strategies.registry import registered
 
 
@@ -22,12 +22,10 @@ class TellsLoss(Strategy):
 
     asks_loss = True
 
-    def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
-        """Return the loss to send; nothing to keep."""
-        return {"loss": torch.tensor([turn.loss], dtype=torch.float32, device="cpu")}, {}
+    def report(self, run: LocalRun, update: Update) -> tuple[State, State]:
+        return {"loss": torch.tensor([run.loss], dtype=torch.float32, device="cpu")}, {}
 
     def extra_like(self, params: State) -> State:
-        """Return a tensor like the loss that each update carries."""
         return {"loss": torch.zeros(1, dtype=torch.float32, device="cpu")}
 
 
@@ -55,22 +53,18 @@ class QMean:
     linear = True
 
     def __post_init__(self):
-        if not 0 <= self.q <= 20:
-            raise ValueError(f"q: got {self.q!r}, expected a number from 0 to 20")
+        require(0 <= self.q <= 20, "q", self.q, "a number from 0 to 20")
         require_positive(lr=self.lr)
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
-        """Return the weighted sum; updates are taken one at a time."""
         mean, curvature = RunningMean(base), 0.0
         for update in updates:
             loss = _loss(update)
             length = norm(update.delta) / self.lr
             mean.add(update.delta, loss**self.q / self.lr, update.touched_rows)
             curvature += self.q * loss ** (self.q - 1) * length**2 + loss**self.q / self.lr
-        scale = mean.weight / curvature
-        return {
-            name: t * scale if t.is_floating_point() else t for name, t in mean.result().items()
-        }
+        scale, change = mean.weight / curvature, mean.result()
+        return {n: t * scale if t.is_floating_point() else t for n, t in change.items()}
 
 
 @dataclass(frozen=True)
@@ -91,17 +85,15 @@ class WorstGroup(TellsLoss):
 
     def __post_init__(self):
         super().__post_init__()
-        require_not_negative(rate=self.rate)
-        if self.combine != UNIFORM:
-            raise ValueError(f"combine: got {self.combine!r}, but the weights are this strategy's")
+        require(is_number(self.rate, 0), "rate", self.rate, "a finite number not below 0")
+        fine = self.combine == UNIFORM
+        require(fine, "combine", self.combine, f"{UNIFORM}: the weights are this strategy's")
 
     def init(self, params: State, clients: int = 1) -> ServerState:
-        """Return the state before the first round: every client weighs the same."""
         weights = torch.full((clients,), 1 / clients, dtype=torch.float64, device="cpu")
         return ServerState(params, clients=clients, memory={"groups": {"weights": weights}})
 
     def aggregate(self, server: ServerState, updates: Iterable[Update]) -> ServerState:
-        """Return the state with new weights, of the model and of the clients."""
         weights = server.memory["groups"]["weights"].clone()
         mean = RunningMean(zeros_like(server.params))
         for update in updates:
@@ -114,22 +106,13 @@ class WorstGroup(TellsLoss):
         return replace(moved, memory=memory, round=server.round + 1)
 
 
-@registered(
-    "the larger q, the more clients with large losses count",
-    server_rate=False,
-    for_sgd=True,
-    knows_client_rate=True,
-    q=(0.0, 5.0),
-)
+@registered(server_rate=False, for_sgd=True, knows_client_rate=True, q=(0.0, 5.0))
 def qfedavg(q: float = QMean.q, lr: float = QMean.lr) -> TellsLoss:
-    """Return q-FedAvg: the larger `q`, the more clients with large losses count.
-
-    `lr` is the clients' learning rate; with q = 0 it is the plain mean.
-    """
+    """q-FedAvg, for clients of rate `lr`: the larger q, the more those with large losses count."""
     return TellsLoss(QMean(q, lr))
 
 
-@registered("weights move towards the clients with the largest losses", rate=(0.0, 2.0))
+@registered(rate=(0.0, 2.0))
 def worst_group(rate: float = WorstGroup.rate) -> WorstGroup:
-    """Return the mean whose weights move towards the clients with the largest losses."""
+    """Weights move, at this rate, towards the clients with the largest losses."""
     return WorstGroup(rate=rate)

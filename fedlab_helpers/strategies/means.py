@@ -7,19 +7,12 @@ from typing import Literal
 import torch
 
 from fedlab_helpers.core.messages import Update
-from fedlab_helpers.core.require import require_positive
+from fedlab_helpers.core.require import require, require_positive
 from fedlab_helpers.core.state import RunningMean, State, clone, norm
 from fedlab_helpers.core.strategy import Mean, Strategy
 from fedlab_helpers.strategies.registry import registered
 
 BY_EXAMPLES, UNIFORM = Mean("examples"), Mean("uniform")
-
-
-def require_not_negative(**values: float) -> None:
-    """Raise a ValueError that names the first value that is not a finite number of at least 0."""
-    for name, value in values.items():
-        if not 0 <= value < float("inf"):
-            raise ValueError(f"{name}: got {value!r}, expected a finite number not below 0")
 
 
 @dataclass(frozen=True)
@@ -37,11 +30,10 @@ class WeightedMean:
     linear = True
 
     def __post_init__(self):
-        if self.by not in ("inverse_loss", "norm"):
-            raise ValueError(f"by: got {self.by!r}, expected 'inverse_loss' or 'norm'")
+        fine = self.by in ("inverse_loss", "norm")
+        require(fine, "by", self.by, "'inverse_loss' or 'norm'")
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
-        """Return the mean; updates are taken one at a time."""
         mean, seen, far = RunningMean(base), False, self.by == "norm"
         for update in updates:
             weight = norm(update.delta) if far else 1 / max(update.losses[-1], 1e-3)
@@ -61,19 +53,13 @@ class NormalizedMean:
     number is a rule of thumb.
     """
 
-    per_row: bool = False
-
-    @property
-    def linear(self) -> bool:
-        """Whether sums over the clients are all that is needed."""
-        return not self.per_row
+    per_row = False
+    linear = True
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
-        """Return the normalised mean; updates are taken one at a time."""
-        mean, steps, examples = RunningMean(base, self.per_row), 0, 0
+        mean, steps, examples = RunningMean(base), 0, 0
         for update in updates:
             taken = max(1, update.steps)
-            # The weight stays n_i, so that rows are counted as in a mean.
             change = {name: tensor / taken for name, tensor in update.delta.items()}
             mean.add(change, update.examples, update.touched_rows)
             steps += update.examples * taken
@@ -100,7 +86,6 @@ class Attentive:
         require_positive(epsilon=self.epsilon)
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
-        """Return the attentive mean; all updates are held at once."""
         updates = list(updates)
         combined = {}
         for name in base:
@@ -114,45 +99,43 @@ class Attentive:
         return combined
 
 
-@registered("the mean of the clients, weighted by their numbers of examples")
+@registered()
 def fedavg(sends: Literal["change", "weights"] = "change") -> Strategy:
-    """Return FedAvg: the mean of the clients, weighted by their numbers of examples."""
-    return Strategy(BY_EXAMPLES, sends=sends)
+    """FedAvg: the mean of the clients, weighted by their numbers of examples."""
+    return Strategy(sends=sends)
 
 
-@registered("the plain mean: each client counts the same")
+@registered()
 def uniform() -> Strategy:
-    """Return the plain mean: a client with ten reviews counts as much as one with a thousand."""
+    """The plain mean: a client with ten reviews counts as much as one with a thousand."""
     return Strategy(UNIFORM)
 
 
-@registered("each embedding row is averaged over the clients that touched it")
+@registered()
 def rowwise() -> Strategy:
-    """Return FedAvg with each embedding row averaged over the clients that touched it."""
+    """FedAvg with each embedding row averaged over the clients that touched it."""
     return Strategy(Mean(per_row=True))
 
 
-@registered("clients with a small training loss count more")
+@registered()
 def inverse_loss() -> Strategy:
-    """Return the mean in which clients with a small training loss count more."""
+    """Clients with a small training loss count more."""
     return Strategy(WeightedMean("inverse_loss"))
 
 
-@registered("clients whose weights moved far count more")
+@registered()
 def by_norm() -> Strategy:
-    """Return the mean in which clients whose weights moved far count more."""
+    """Clients whose weights moved far count more."""
     return Strategy(WeightedMean("norm"))
 
 
-@registered(
-    "in each layer, clients that moved it far count more", server_rate=False, epsilon=(0.1, 4.0)
-)
+@registered(server_rate=False, epsilon=(0.1, 4.0))
 def fedatt(epsilon: float = Attentive.epsilon) -> Strategy:
-    """Return FedAtt, layer-wise attentive averaging with step `epsilon`."""
+    """FedAtt: in each layer, clients that moved it far count more."""
     return Strategy(Attentive(epsilon))
 
 
-@registered("changes are averaged per step, so that unequal work does not tilt them", for_sgd=True)
-def fednova(per_row: bool = False) -> Strategy:
-    """Return FedNova: changes are averaged per step, so that unequal work does not tilt them."""
-    return Strategy(NormalizedMean(per_row))
+@registered(for_sgd=True)
+def fednova() -> Strategy:
+    """FedNova: changes are averaged per step, so that unequal work does not tilt them."""
+    return Strategy(NormalizedMean())

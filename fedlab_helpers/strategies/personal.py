@@ -5,9 +5,9 @@ parameters are averaged and these stay where they are. What a client keeps besid
 "strategy" memory, which travels by client id.
 """
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,10 @@ from fedlab_helpers.core import rows
 from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import Update
-from fedlab_helpers.core.require import require_positive
+from fedlab_helpers.core.require import require, require_count, require_positive
 from fedlab_helpers.core.state import State, of_model, to_device
-from fedlab_helpers.core.strategy import Combine, LocalRun, Strategy
+from fedlab_helpers.core.strategy import LocalRun, Strategy
 from fedlab_helpers.core.training import Hooks, LocalConfig, train
-from fedlab_helpers.strategies.means import BY_EXAMPLES
 
 # Beside an own model in a client's memory: how much it counts, as no parameter can be called.
 OWN_SHARE = ".alpha"
@@ -46,27 +45,23 @@ class FedRep(Strategy):
     `head_epochs` move what is private (see `rounds`, `shared`), the others what is not.
     """
 
-    combine: Combine = BY_EXAMPLES
     head_epochs: int = 1
 
     def __post_init__(self):
         super().__post_init__()
-        require_positive(head_epochs=self.head_epochs)
+        require_count(head_epochs=self.head_epochs)
 
-    def begin(self, turn: LocalRun) -> Hooks:
-        """Return the hook that keeps one of the two parts still."""
-        if turn.config.epochs <= self.head_epochs:
-            raise ValueError(
-                f"epochs: got {turn.config.epochs} of which the first {self.head_epochs} train the "
-                "private part, expected at least one more"
-            )
-        each = turn.config.steps(len(turn.data)) // turn.config.epochs
+    def begin(self, run: LocalRun) -> Hooks:
+        epochs = run.config.epochs
+        expected = f"more than the {self.head_epochs} that train the private part"
+        require(epochs > self.head_epochs, "epochs", epochs, expected)
+        each = run.config.steps(len(run.data)) // epochs
         steps, first = 0, self.head_epochs * each
 
         def keep_still(model: nn.Module) -> None:
             nonlocal steps
             for name, parameter in model.named_parameters():
-                if (name in turn.weights) == (steps < first):
+                if (name in run.weights) == (steps < first):
                     parameter.grad = None
             steps += 1
 
@@ -83,16 +78,14 @@ class PerFedAvg(Strategy):
     clipped. A last batch without a partner takes a usual step.
     """
 
-    combine: Combine = BY_EXAMPLES
     alpha: float = 0.1
 
     def __post_init__(self):
         super().__post_init__()
         require_positive(alpha=self.alpha)
 
-    def begin(self, turn: LocalRun) -> Hooks:
-        """Return the hook that makes every first step of two a trial."""
-        whole = turn.steps or turn.config.steps(len(turn.data))
+    def begin(self, run: LocalRun) -> Hooks:
+        whole = run.steps or run.config.steps(len(run.data))
         step, before = 0, []
 
         @torch.no_grad()
@@ -128,31 +121,32 @@ class Ditto(Strategy):
     memory; of word tables the rows of the client's own words.
     """
 
-    combine: Combine = BY_EXAMPLES
     lam: float = 1.0
 
     keeps_model = True
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.lam >= 0:
-            raise ValueError(f"lam: got {self.lam!r}, expected a number not below 0, or inf")
+        require(self.lam >= 0, "lam", self.lam, "a number not below 0, or inf")
 
-    def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
-        """Train the client's own model, and return it to be kept; nothing to send."""
-        _load_own(turn, of_model(turn.model))
-        pull = pull_towards(turn.on_device(turn.weights), self.lam, turn.config.lr)
-        options = {"hooks": Hooks(after=pull), "stop": turn.stop, "max_steps": turn.steps}
-        train(turn.model, turn.data, turn.config, seed=child_seed(turn.seed, "own"), **options)
-        return {}, _kept_own(turn.model, torch.ones((), dtype=torch.float32, device="cpu"))
+    def report(self, run: LocalRun, update: Update) -> tuple[State, State]:
+        _load_own(run, of_model(run.model))
+        pull = pull_towards(run.on_device(run.weights), self.lam, run.config.lr)
+        options = {"seed": child_seed(run.seed, "own"), "hooks": Hooks(after=pull)}
+        train(run.model, run.data, run.config, **options, **_limits(run))
+        return {}, _kept_own(run.model, torch.ones((), dtype=torch.float32, device="cpu"))
 
 
-def _load_own(turn: LocalRun, trained: State) -> State:
+def _limits(run: LocalRun) -> dict[str, Any]:
+    return {"stop": run.stop, "max_steps": run.steps}
+
+
+def _load_own(run: LocalRun, trained: State) -> State:
     """Load a client's own model; return what it keeps beside that. What is private begins as the
     client's training left it."""
-    kept = dict(turn.kept or turn.weights)
+    kept = dict(run.kept or run.weights)
     share = {name: kept.pop(name) for name in (OWN_SHARE,) if name in kept}
-    rows.load(turn.model, trained | kept)
+    rows.load(run.model, trained | kept)
     return share
 
 
@@ -223,23 +217,20 @@ class APFL(Strategy):
     clients' rate. Both are kept in the "strategy" memory. v begins as the first weights received.
     """
 
-    combine: Combine = BY_EXAMPLES
     alpha: float = 0.5
 
     keeps_model = True
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha: got {self.alpha!r}, expected a number from 0 to 1")
+        require(0 <= self.alpha <= 1, "alpha", self.alpha, "a number from 0 to 1")
 
-    def report(self, turn: LocalRun, update: Update) -> tuple[State, State]:
-        """Train own weights and α, and return them to be kept; nothing to send."""
-        trained = of_model(turn.model)
-        alpha = float(_load_own(turn, trained).get(OWN_SHARE, self.alpha))
-        seed, more = child_seed(turn.seed, "own"), {"stop": turn.stop, "max_steps": turn.steps}
-        mixture = train_mixture(turn.model, trained, alpha, turn.data, turn.config, seed, **more)
-        return {}, _kept_own(turn.model, mixture.alpha.detach().clone())
+    def report(self, run: LocalRun, update: Update) -> tuple[State, State]:
+        trained = of_model(run.model)
+        alpha = float(_load_own(run, trained).get(OWN_SHARE, self.alpha))
+        given = (run.data, run.config, child_seed(run.seed, "own"))
+        mixture = train_mixture(run.model, trained, alpha, *given, **_limits(run))
+        return {}, _kept_own(run.model, mixture.alpha.detach().clone())
 
 
 def train_mixture(
@@ -249,22 +240,11 @@ def train_mixture(
     data: Examples,
     config: LocalConfig,
     seed: int,
-    stop: threading.Event | None = None,
-    max_steps: int | None = None,
+    **limits: Any,
 ) -> Mixture:
-    """Train the model's weights, and α, through their mixture with shared ones; return that.
-
-    Args:
-        model: holds the own weights; trained in place.
-        shared: weights of the same shapes, on its device.
-        alpha: share of the own weights to begin with.
-        data: the client's reviews.
-        config: how it trains; α moves at the same rate.
-        seed: decides order and dropout.
-        stop: looked at between batches.
-        max_steps: as of `train`.
-    """
+    """Train the model's weights, in place, and α through their `Mixture` with shared ones; return
+    that. α moves at the rate of `config`; `limits`: `stop` and `max_steps`, as of `train`."""
     mixture = Mixture(model, shared, alpha)
     hooks = Hooks(after=lambda _: mixture.move_share(config.lr))
-    train(mixture, data, config, seed=seed, hooks=hooks, stop=stop, max_steps=max_steps)
+    train(mixture, data, config, seed=seed, hooks=hooks, **limits)
     return mixture

@@ -1,6 +1,6 @@
 """The strategies by name: how each is made, its numbers as they were tuned, and what it needs.
 
-Whatever offers strategies (panels, tables, studies, the network's command) reads `STRATEGIES`. A
+Whatever offers strategies (panels, studies, the network's command) reads `STRATEGIES`. A
 new one is a function that `registered` decorates; the tuned numbers are that function's defaults.
 """
 
@@ -8,21 +8,18 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import pandas as pd
-
-from fedlab_helpers.core.require import require_positive
+from fedlab_helpers.core.require import require, require_positive
 from fedlab_helpers.core.strategy import Mean, Strategy
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One number of a strategy: its name, its tuned value, and the least and the largest value
-    that are worth trying."""
+    """One number of a strategy."""
 
     name: str
-    default: float
-    low: float
-    high: float
+    default: float  # its tuned value
+    low: float  # the least that is worth trying
+    high: float  # the largest
 
     @property
     def whole(self) -> bool:
@@ -37,54 +34,23 @@ class Parameter:
     def checked(self, value: float) -> float:
         """Return the value, a count as an int. Raises ValueError: it is out of range."""
         kind = "a whole number" if self.whole else "a number"
-        if not self.low <= value <= self.high or (self.whole and value != int(value)):
-            limits = f"{kind} from {self.low:g} to {self.high:g}"
-            raise ValueError(f"{self.name}: got {value!r}, expected {limits}")
+        fine = self.low <= value <= self.high and not (self.whole and value != int(value))
+        require(fine, self.name, value, f"{kind} from {self.low:g} to {self.high:g}")
         return int(value) if self.whole else value
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One strategy as it can be chosen.
-
-    Args:
-        name: under which it is known.
-        make: its function; called without arguments, it gives the strategy as it was tuned.
-        sentence: what it does, in a line.
-        parameters: its own, beside the server rate.
-        server_rate: tuned learning rate of its server step; None: it has no such step, or one
-            whose size its own rule decides.
-        for_sgd: whether its theory is one of plain SGD on the clients.
-        knows_client_rate: whether `make` must be told the clients' learning rate, as `lr`.
-    """
+    """One strategy as it can be chosen."""
 
     name: str
-    make: Callable[..., Strategy]
-    sentence: str
-    parameters: tuple[Parameter, ...] = ()
+    make: Callable[..., Strategy]  # called without arguments: the strategy as it was tuned
+    sentence: str  # what it does: the first line of `make`'s docstring
+    parameters: tuple[Parameter, ...] = ()  # its own, beside the server rate
+    # Tuned learning rate of its server step; None: it has none, or one that its rule decides.
     server_rate: float | None = 1.0
-    for_sgd: bool = False
-    knows_client_rate: bool = False
-
-    @property
-    def dense(self) -> bool:
-        """Whether clients train and send every embedding row."""
-        return self.make().dense
-
-    @property
-    def sends(self) -> str:
-        """What clients send: "change" or "weights"."""
-        return self.make().sends
-
-    @property
-    def linear(self) -> bool:
-        """See `is_linear`."""
-        return is_linear(self.make())
-
-    @property
-    def needs_cohort(self) -> int:
-        """The least number of clients a round with which it works, as it was tuned."""
-        return getattr(self.make().combine, "least_cohort", 1)
+    for_sgd: bool = False  # whether its theory is one of plain SGD on the clients
+    knows_client_rate: bool = False  # whether `make` must be told their learning rate, as `lr`
 
     def build(self, **given: float) -> Strategy:
         """Return the strategy; what is not given is as it was tuned.
@@ -97,8 +63,8 @@ class Entry:
             ValueError: a name is not among these, or a value out of range.
         """
         own = {parameter.name: parameter for parameter in self.parameters}
-        extra = {"server_rate": self.server_rate is not None, "lr": self.knows_client_rate}
-        known = [*own, *(name for name, has in extra.items() if has)]
+        more = {"server_rate": self.server_rate is not None, "lr": self.knows_client_rate}
+        known = [*own, *(name for name, has in more.items() if has)]
         if odd := sorted(given.keys() - set(known)):
             raise ValueError(f"parameters: got {odd}, {self.name} has {known}")
         values = {name: p.checked(given.get(name, p.default)) for name, p in own.items()}
@@ -123,7 +89,6 @@ def is_linear(strategy: Strategy) -> bool:
 
 
 def registered(
-    sentence: str,
     *,
     server_rate: bool = True,
     for_sgd: bool = False,
@@ -133,7 +98,6 @@ def registered(
     """Return the decorator that enters a strategy's function, by its name, into `STRATEGIES`.
 
     Args:
-        sentence: what the strategy does.
         server_rate: whether a reader may choose the learning rate of its server step.
         for_sgd: see `Entry`, as of `knows_client_rate`.
         ranges: each parameter's least and largest value; the function's default is the tuned one.
@@ -153,7 +117,8 @@ def registered(
             raise ValueError(f"{name}: {before.make.__module__} has a strategy of this name")
         own = tuple(Parameter(n, accepted[n].default, *ends) for n, ends in ranges.items())
         rate = make().step.lr if server_rate else None
-        STRATEGIES[name] = Entry(name, make, sentence, own, rate, for_sgd, knows_client_rate)
+        says = (make.__doc__ or "").partition("\n")[0]
+        STRATEGIES[name] = Entry(name, make, says, own, rate, for_sgd, knows_client_rate)
         return make
 
     return enter
@@ -165,17 +130,5 @@ def make(name: str, /, **parameters: float) -> Strategy:
     Raises:
         ValueError: there is no such strategy or parameter, or a value is out of range.
     """
-    if name not in STRATEGIES:
-        raise ValueError(f"strategy: got {name!r}, expected one of {sorted(STRATEGIES)}")
+    require(name in STRATEGIES, "strategy", name, f"one of {sorted(STRATEGIES)}")
     return STRATEGIES[name].build(**parameters)
-
-
-def table() -> pd.DataFrame:
-    """Return one row a strategy: its tuned numbers, what it needs, and what it does."""
-    columns = ("server_rate", "for_sgd", "dense", "linear", "needs_cohort", "sentence")
-    rows = {
-        name: {"parameters": ", ".join(f"{p.name}={p.default:g}" for p in entry.parameters)}
-        | {column: getattr(entry, column) for column in columns}
-        for name, entry in STRATEGIES.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")

@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from torch import Tensor
 
-from fedlab_helpers.core.require import require_positive, require_share
+from fedlab_helpers.core.require import require, require_positive, require_share
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.strategy import Combine, ServerState, Strategy
-from fedlab_helpers.strategies.means import BY_EXAMPLES
+from fedlab_helpers.core.strategy import ServerState, Strategy
 from fedlab_helpers.strategies.registry import registered
 
 
@@ -29,7 +27,6 @@ class Momentum:
         require_share(beta=self.beta)
 
     def __call__(self, server: ServerState, change: State) -> ServerState:
-        """Return the state after a step; the momentum is in its memory."""
         momentum = {name: delta for name, delta in change.items() if delta.is_floating_point()}
         for name, before in server.memory.get("momentum", {}).items():
             momentum[name] = self.beta * before + momentum[name]
@@ -57,13 +54,11 @@ class Adaptive:
     tau: float = 1e-3
 
     def __post_init__(self):
-        if self.rule not in _SQUARES:
-            raise ValueError(f"rule: got {self.rule!r}, expected one of {sorted(_SQUARES)}")
+        require(self.rule in _SQUARES, "rule", self.rule, f"one of {sorted(_SQUARES)}")
         require_positive(lr=self.lr, tau=self.tau)
         require_share(beta1=self.beta1, beta2=self.beta2)
 
     def __call__(self, server: ServerState, change: State) -> ServerState:
-        """Return the state after a step; momentum and squares are in its memory."""
         floats = {name: delta for name, delta in change.items() if delta.is_floating_point()}
         before = server.memory or {
             "momentum": {n: torch.zeros_like(d) for n, d in floats.items()},
@@ -78,19 +73,11 @@ class Adaptive:
         return _moved(server, steps, {"momentum": momentum, "squares": squares}, self.lr)
 
 
-def _adagrad(v: Tensor, square: Tensor, beta2: float) -> Tensor:
-    return v + square
-
-
-def _adam(v: Tensor, square: Tensor, beta2: float) -> Tensor:
-    return beta2 * v + (1 - beta2) * square
-
-
-def _yogi(v: Tensor, square: Tensor, beta2: float) -> Tensor:
-    return v - (1 - beta2) * square * torch.sign(v - square)
-
-
-_SQUARES = {"adagrad": _adagrad, "adam": _adam, "yogi": _yogi}
+_SQUARES = {
+    "adagrad": lambda v, square, beta2: v + square,
+    "adam": lambda v, square, beta2: beta2 * v + (1 - beta2) * square,
+    "yogi": lambda v, square, beta2: v - (1 - beta2) * square * torch.sign(v - square),
+}
 
 
 def _moved(server: ServerState, steps: State, memory: dict[str, State], lr: float) -> ServerState:
@@ -102,36 +89,28 @@ def _moved(server: ServerState, steps: State, memory: dict[str, State], lr: floa
     return replace(server, params=params, memory=server.memory | memory)
 
 
-@registered("momentum on the server", beta=(0.0, 0.99))
-def fedavgm(
-    lr: float = Momentum.lr, beta: float = Momentum.beta, combine: Combine = BY_EXAMPLES
-) -> Strategy:
-    """Return FedAvg with momentum on the server; with lr 1 and beta 0 it is FedAvg."""
-    return Strategy(combine, Momentum(lr, beta))
+@registered(beta=(0.0, 0.99))
+def fedavgm(lr: float = Momentum.lr, beta: float = Momentum.beta) -> Strategy:
+    """FedAvg with momentum on the server; with lr 1 and beta 0 it is FedAvg."""
+    return Strategy(step=Momentum(lr, beta))
 
 
 _TAU = (1e-5, 1e-1)
 
 
-@registered("Adagrad on the server: each weight's steps shrink as its changes add up", tau=_TAU)
-def fedadagrad(
-    lr: float = 0.3, combine: Combine = BY_EXAMPLES, tau: float = Adaptive.tau, **options: float
-) -> Strategy:
-    """Return FedAdagrad with server rate `lr`; `options` are those of `Adaptive`."""
-    return Strategy(combine, Adaptive("adagrad", lr, tau=tau, **options))
+@registered(tau=_TAU)
+def fedadagrad(lr: float = 0.3, tau: float = Adaptive.tau) -> Strategy:
+    """Adagrad on the server: each weight's steps shrink as its changes add up."""
+    return Strategy(step=Adaptive("adagrad", lr, tau=tau))
 
 
-@registered("Adam on the server: each weight has a step size of its own", tau=_TAU)
-def fedadam(
-    lr: float = 0.03, combine: Combine = BY_EXAMPLES, tau: float = Adaptive.tau, **options: float
-) -> Strategy:
-    """Return FedAdam with server rate `lr`; `options` are those of `Adaptive`."""
-    return Strategy(combine, Adaptive("adam", lr, tau=tau, **options))
+@registered(tau=_TAU)
+def fedadam(lr: float = 0.03, tau: float = Adaptive.tau) -> Strategy:
+    """Adam on the server: each weight has a step size of its own."""
+    return Strategy(step=Adaptive("adam", lr, tau=tau))
 
 
-@registered("Yogi on the server: as Adam, but step sizes grow back slowly", tau=_TAU)
-def fedyogi(
-    lr: float = 0.03, combine: Combine = BY_EXAMPLES, tau: float = Adaptive.tau, **options: float
-) -> Strategy:
-    """Return FedYogi with server rate `lr`; `options` are those of `Adaptive`."""
-    return Strategy(combine, Adaptive("yogi", lr, tau=tau, **options))
+@registered(tau=_TAU)
+def fedyogi(lr: float = 0.03, tau: float = Adaptive.tau) -> Strategy:
+    """Yogi on the server: as Adam, but step sizes grow back slowly."""
+    return Strategy(step=Adaptive("yogi", lr, tau=tau))

@@ -111,7 +111,9 @@ def measure_drift(settings: Settings) -> list[Row]:
     for record in rounds(model, clients, watched, plan):
         changes = [gates(change) for change in watched.seen]
         for block in ("embedding", *GATES, "head"):
-            measured = divergence(changes, lambda name, block=block: block_of(name) == block)
+            measured = divergence(
+                [{n: t for n, t in change.items() if block_of(n) == block} for change in changes]
+            )
             figures = {key: round(value, 5) for key, value in measured.items()}
             rows.append({"round": record.round, "block": GATES.get(block, block), **figures})
     return rows

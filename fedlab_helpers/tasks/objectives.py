@@ -34,11 +34,9 @@ class NextToken(Objective):
         return f"recall@{self.top[0]}"
 
     def require(self, targets: Tensor) -> None:
+        came = f"{tuple(targets.shape)} {targets.dtype}"
         if targets.dim() != 2 or targets.dtype != torch.int64:
-            raise ValueError(
-                f"next tokens: targets are {tuple(targets.shape)} {targets.dtype}, expected (N, T) "
-                "int64"
-            )
+            raise ValueError(f"next tokens: targets are {came}, expected (N, T) int64")
         if bool(((targets < 0) & (targets != NOT_ASKED)).any()):
             raise ValueError(f"next tokens: got {int(targets.min())}, expected ids from 0 on")
 

@@ -1,4 +1,8 @@
-"""Who holds what: lists of example indices, one for each client."""
+"""Who holds what: lists of example indices, one for each client.
+
+Each function raises a ValueError where the examples are too few for the clients, where a number is
+out of range, and where labels or domains that it looks at are no classes, one an example.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -6,27 +10,20 @@ import numpy as np
 import pandas as pd
 from scipy.special import rel_entr
 
+from fedlab_helpers.core.require import is_number, require, require_count, require_positive
+
 Parts = list[np.ndarray]  # one sorted int64 array of indices a client
 
 
 def iid(labels: Sequence[int], n_clients: int, rng: np.random.Generator) -> Parts:
-    """Deal the examples at random: every client is a small picture of the whole.
-
-    Client sizes differ by at most one.
-
-    Raises:
-        ValueError: there are more clients than examples, or less than one client.
-    """
+    """Deal the examples at random, in sizes that differ by at most one: every client is a small
+    picture of the whole."""
     _require_enough(len(labels), n_clients)
     return [np.sort(part) for part in np.array_split(rng.permutation(len(labels)), n_clients)]
 
 
 def dirichlet(
-    labels: Sequence[int],
-    n_clients: int,
-    rng: np.random.Generator,
-    alpha: float,
-    min_size: int = 1,
+    labels: Sequence[int], n_clients: int, rng: np.random.Generator, alpha: float, min_size: int = 1
 ) -> Parts:
     """Split each class over the clients by shares drawn from a symmetric Dirichlet(alpha).
 
@@ -34,15 +31,9 @@ def dirichlet(
     (Hsu et al. 2019, arXiv:1909.06335, apply it to label shares in the same spirit). A client
     with less than `min_size` examples is then filled up from the largest one. With domains in
     the place of labels, it is the domains that are dealt unevenly.
-
-    Raises:
-        ValueError: `alpha` is not a finite number above 0, the clients cannot all have
-            `min_size` examples, or the labels are no classes, one an example.
     """
-    if not 0 < alpha < np.inf:
-        raise ValueError(f"alpha: got {alpha!r}, expected a finite number above 0")
-    if min_size < 1:
-        raise ValueError(f"min_size: got {min_size!r}, expected at least 1")
+    require_positive(alpha=alpha)
+    require_count(min_size=min_size)
     _require_enough(len(labels), n_clients, min_size)
     labels = _classes(labels)
     owner = np.empty(len(labels), dtype=np.int64)
@@ -59,19 +50,12 @@ def by_domain(domains: Sequence[str], n_clients: int, rng: np.random.Generator) 
 
     A domain gets clients in proportion to its reviews, at least one; clients of one domain are
     of equal size. Clients come in the order of the domains' names.
-
-    Raises:
-        ValueError: there are fewer clients than domains, or more than examples, or the domains are
-            numbers with a fraction, or missing.
     """
     _require_enough(len(domains), n_clients)
     domains = _classes(domains, "domains")
     names, sizes = np.unique(domains, return_counts=True)
-    if n_clients < len(names):
-        raise ValueError(
-            f"n_clients: got {n_clients}, expected at least one for each of the "
-            f"{len(names)} domains {names.tolist()}"
-        )
+    expected = f"at least one for each of the {len(names)} domains {names.tolist()}"
+    require(n_clients >= len(names), "n_clients", n_clients, expected)
     counts = np.ones(len(names), dtype=np.int64)
     for _ in range(n_clients - len(names)):
         counts[np.argmax(sizes / counts)] += 1
@@ -90,13 +74,8 @@ def shards(
     The pathological split of McMahan et al. 2017 (arXiv:1602.05629, section 3): a shard lies
     within one label, or across the border of two, so a client of `per_client` shards seldom sees
     more labels than that. With two labels, `per_client=1` gives one-sided clients.
-
-    Raises:
-        ValueError: `per_client` is below 1, there are more shards than examples, or the labels are
-            no classes, one an example.
     """
-    if per_client < 1:
-        raise ValueError(f"per_client: got {per_client!r}, expected at least 1")
+    require_count(per_client=per_client)
     _require_enough(len(labels), n_clients, per_client)
     shuffled = rng.permutation(len(labels))
     by_label = shuffled[_classes(labels)[shuffled].argsort(kind="stable")]
@@ -116,15 +95,9 @@ def quantity(
 
     Beyond its `min_size`, client k (from 0) gets a share proportional to (k + 1)^-exponent: the
     first client is the largest. An exponent of 0 makes all sizes equal.
-
-    Raises:
-        ValueError: the exponent is negative or not finite, or the clients cannot all have
-            `min_size` examples.
     """
-    if not 0 <= exponent < np.inf:
-        raise ValueError(f"exponent: got {exponent!r}, expected a finite number not below 0")
-    if min_size < 1:
-        raise ValueError(f"min_size: got {min_size!r}, expected at least 1")
+    require(is_number(exponent, 0), "exponent", exponent, "a finite number not below 0")
+    require_count(min_size=min_size)
     _require_enough(len(labels), n_clients, min_size)
     law = np.arange(1, n_clients + 1, dtype=np.float64) ** -exponent
     spare = len(labels) - n_clients * min_size
@@ -147,12 +120,8 @@ def mixture(
         share: of the examples that are dealt at random, from 0 to 1.
         skewed: called with (labels, n_clients, rng), e.g.
             `lambda *args: partition.dirichlet(*args, alpha=0.1)`.
-
-    Raises:
-        ValueError: `share` is not in [0, 1], or a part has fewer examples than clients.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share: got {share!r}, expected a number from 0 to 1")
+    require(0 <= share <= 1, "share", share, "a number from 0 to 1")
     _require_enough(len(labels), n_clients)
     labels = np.asarray(labels)
     order = rng.permutation(len(labels))
@@ -180,13 +149,9 @@ def describe(
         "label divergence" and "domain divergence", the Jensen-Shannon divergence in bits between
         these shares and those of all clients together: 0 where they are the same, at most 1
         (Lin 1991, doi:10.1109/18.61115).
-
-    Raises:
-        ValueError: there is no client, or one without examples, or the labels are no classes.
     """
-    if not parts or not all(len(part) for part in parts):
-        raise ValueError(f"parts: sizes {[len(part) for part in parts]}, expected all above 0")
     columns = {"size": [len(part) for part in parts]}
+    require(parts and min(columns["size"]) > 0, "parts: sizes", columns["size"], "all above 0")
     for kind, values in (("label", labels), ("domain", domains)):
         if values is None:
             continue
@@ -205,10 +170,8 @@ def describe(
 def _classes(labels: Sequence[int] | Sequence[str], argument: str = "labels") -> np.ndarray:
     """Return labels, whole numbers or names, as an array, (N,); raise ValueError for any other."""
     found = np.asarray(labels)
-    if found.ndim != 1:
-        raise ValueError(
-            f"{argument}: got shape {found.shape}, expected one class an example, ({len(found)},)"
-        )
+    expected = "one class an example, (N,)"
+    require(found.ndim == 1, f"{argument}: shape", found.shape, expected)
     kinds = {type(label) for label in found} if found.dtype == object else {found.dtype.type}
     allowed = (str, bool, int, np.integer, np.bool_)
     if odd := sorted(kind.__name__ for kind in kinds if not issubclass(kind, allowed)):
@@ -221,8 +184,7 @@ def _classes(labels: Sequence[int] | Sequence[str], argument: str = "labels") ->
 
 
 def _require_enough(n_examples: int, n_clients: int, min_size: int = 1) -> None:
-    if n_clients < 1:
-        raise ValueError(f"n_clients: got {n_clients}, expected at least 1")
+    require_count(n_clients=n_clients)
     if n_clients * min_size > n_examples:
         raise ValueError(
             f"n_clients: {n_clients} clients with at least {min_size} example(s) each need "

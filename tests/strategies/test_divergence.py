@@ -23,11 +23,6 @@ def test_by_hand():
     assert measured["survives"] == pytest.approx(3.5 * math.sqrt(2) / 5)
 
 
-def test_one_tensor_alone():
-    measured = divergence([change(1.0, 5.0), change(-3.0, 5.0)], keep=lambda name: name == "a")
-    assert measured == {"norm": 2, "cosine": -1, "survives": 0.5}
-
-
 def test_orthogonal_changes_shrink_by_the_root_of_their_number():
     rows = torch.eye(9)
     measured = divergence([{"w": row} for row in rows])
@@ -69,7 +64,5 @@ def test_an_lstm_falls_into_its_gates(small_model):
 
 
 def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(ValueError, match="deltas: got 1, expected at least two"):
+    with pytest.raises(ValueError, match="deltas: got 1, expected at least two to compare"):
         divergence([change(1.0, 2.0)])
-    with pytest.raises(ValueError, match=r"keep: no tensor is.*\['a', 'b'\]"):
-        divergence([change(1.0, 2.0)] * 2, keep=lambda name: False)

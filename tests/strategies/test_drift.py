@@ -9,13 +9,13 @@ from torch import nn
 from fedlab_helpers.core import rounds as federated
 from fedlab_helpers.core import state, wire
 from fedlab_helpers.core.examples import Examples
-from fedlab_helpers.core.messages import RefusedUpdate, Update
+from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.rounds import run
 from fedlab_helpers.core.strategy import LocalRun
 from fedlab_helpers.core.training import LocalConfig, predict
 from fedlab_helpers.strategies import calibrated, fedavg, feddyn, scaffold, uniform
-from fedlab_helpers.strategies.drift import FedDyn, Scaffold
+from fedlab_helpers.strategies.drift import Scaffold
 from fedlab_helpers.strategies.labels import class_shares
 from fedlab_helpers.tasks.objectives import NUMBERS
 
@@ -52,14 +52,6 @@ def test_logits_are_raised_by_the_log_of_the_clients_own_shares(reviews):
     assert torch.allclose(raised, torch.tensor([[1.0, 1.0], [0.0, 5.0]]) + shares)
 
 
-def test_without_calibration_it_is_fedavg_bit_for_bit(clients, small_model, bits):
-    plan = federated.Plan(2, local=LocalConfig(1, 4, 0.02))
-    models = small_model(), small_model()
-    for model, strategy in zip(models, (calibrated(0.0), fedavg()), strict=True):
-        federated.run(model, clients, strategy, plan)
-    assert bits(models[0].state_dict()) == bits(models[1].state_dict())
-
-
 def test_calibrated_clients_do_not_learn_how_often_labels_occur(reviews, small_model):
     """Reviews that say nothing, nine in ten positive: FedAvg learns the odds, this does not."""
     data = reviews(40)
@@ -75,12 +67,6 @@ def test_calibrated_clients_do_not_learn_how_often_labels_occur(reviews, small_m
         odds[name] = positive - negative
     assert odds["plain"] > 1.5  # log 9 is 2.2
     assert abs(odds["calibrated"]) < 0.3
-
-
-@pytest.mark.parametrize("tau", [-1.0, float("nan"), float("inf")])
-def test_a_bad_tau_is_refused(tau):
-    with pytest.raises(ValueError, match="tau: got"):
-        calibrated(tau)
 
 
 # SCAFFOLD
@@ -147,26 +133,6 @@ def test_the_servers_variate_stays_the_mean_of_the_clients(clients, small_model,
     assert state.norm(seen[-1]) > 0.01
 
 
-def test_the_variate_of_a_refused_client_stays_the_old(clients, small_model, bits):
-    def breaks(update, kept, rng):
-        broken = update.client == 1
-        delta = {n: t * float("nan") if broken else t for n, t in update.delta.items()}
-        return replace(update, delta=delta), {}
-
-    breaks.covers_extra = True
-    kept: dict = {}
-    plan = federated.Plan(1, local=SGD)
-    federated.run(small_model(), clients, scaffold(), plan, client_states=kept)
-    before = bits(kept[1]), bits(kept[0])
-    model = small_model()
-    (record,) = federated.rounds(
-        model, clients, scaffold(), plan, client_states=kept, transforms=[breaks]
-    )
-    assert record.left_out.keys() == {1}
-    assert bits(kept[1]) == before[0]
-    assert bits(kept[0]) != before[1]
-
-
 def test_scaffolds_variates_are_in_the_ledger(clients, small_model):
     """Both ways twice the tensors: the messages are nearly twice as long as FedAvg's, dense."""
     records = [
@@ -177,19 +143,6 @@ def test_scaffolds_variates_are_in_the_ledger(clients, small_model):
     ]
     assert 1.8 < records[1].bytes_down / records[0].bytes_down <= 2
     assert 1.8 < records[1].bytes_up / records[0].bytes_up <= 2
-
-
-def test_an_update_without_its_variate_is_refused():
-    params = w(1.0)
-    update = Update(0, params, {}, 1, 1, (1.0,))
-    like = scaffold().extra_like(params)
-    replace(update, extra=w(2.0)).require_fit(params, like)
-    with pytest.raises(RefusedUpdate, match=r"beside the change: got \{\}, expected \{'weight'"):
-        update.require_fit(params, like)
-    with pytest.raises(RefusedUpdate, match=r"\(2,\)"):
-        replace(update, extra={"weight": torch.ones(2)}).require_fit(params, like)
-    with pytest.raises(RefusedUpdate, match="NaN"):
-        replace(update, extra=w(float("nan"))).require_fit(params, like)
 
 
 class Quadratic(nn.Module):
@@ -206,9 +159,9 @@ class Quadratic(nn.Module):
         return torch.stack([torch.zeros(len(lengths)), self.w.expand(len(lengths))], 1)
 
 
-def ends_at(strategy, clients, rounds=25) -> float:
+def ends_at(strategy, clients, rounds=15) -> float:
     model = Quadratic()
-    local = LocalConfig(20, 4, 0.5, "sgd", max_grad_norm=None)
+    local = LocalConfig(20, 10, 1.0, "sgd", max_grad_norm=None)
     federated.run(model, clients, strategy, federated.Plan(rounds, local=local))
     return model.w.item()
 
@@ -257,49 +210,6 @@ def test_feddyns_memories_by_hand():
     assert the(server.params) == 14.5
 
 
-@pytest.mark.parametrize("alpha", [0, -0.1, float("nan")])
-def test_a_bad_alpha_is_refused(alpha):
-    with pytest.raises(ValueError, match="alpha: got"):
-        feddyn(alpha)
-
-
-@pytest.mark.parametrize("strategy", [scaffold(), feddyn()])
-def test_runs_go_on_from_a_checkpoint_with_all_memories(
-    clients, small_model, bits, tmp_path, strategy
-):
-    def play(rounds, model, **options):
-        plan = federated.Plan(rounds, 2, local=SGD, seed=1)
-        federated.run(model, clients, strategy, plan, **options)
-        return bits(state.of_model(model))
-
-    whole = play(5, small_model())
-    play(3, small_model(), checkpoint=tmp_path)
-    assert play(5, small_model(), checkpoint=tmp_path) == whole
-
-
-@pytest.mark.parametrize("strategy", [scaffold(), feddyn()])
-def test_private_parameters_are_left_alone_by_the_correction(strategy, clients, small_model):
-    kept: dict = {}
-    plan = federated.Plan(2, local=SGD)
-    federated.run(
-        small_model(),
-        clients,
-        strategy,
-        plan,
-        client_states=kept,
-        shared=lambda name: not name.startswith("head"),
-    )
-    assert all(
-        not any(n.startswith("head") for n in states["strategy"]) for states in kept.values()
-    )
-    assert all(set(states["private"]) == {"head.weight", "head.bias"} for states in kept.values())
-
-
-def test_they_are_values():
-    assert scaffold() == Scaffold()
-    assert feddyn(0.1) == FedDyn(alpha=0.1) != feddyn(0.2)
-
-
 def test_calibration_needs_classes_and_is_refused_before_training(clients, small_model):
     calibrated(1.0).require_objective(clients[0].objective)
     numbers = [Examples(d.inputs, d.targets.float(), NUMBERS, padded=True) for d in clients]
@@ -318,3 +228,13 @@ def test_shares_of_classes_are_float32_whatever_the_default_is():
     for each in shares:
         assert each.dtype is torch.float32
         assert torch.allclose(each, torch.tensor([1, 3, 2, 1]) / 7)
+
+
+@pytest.mark.parametrize("strategy", [scaffold(), feddyn()])
+def test_private_parameters_have_no_variate(strategy, clients, small_model):
+    kept, heads = {}, {"head.weight", "head.bias"}
+    options = {"client_states": kept, "shared": lambda name: name not in heads}
+    federated.run(small_model(), clients, strategy, Plan(2, local=SGD), **options)
+    for states in kept.values():
+        assert states["private"].keys() == heads
+        assert not heads & states["strategy"].keys()

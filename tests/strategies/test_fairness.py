@@ -84,18 +84,17 @@ def test_without_preference_a_run_is_the_plain_means(strategy, clients, small_mo
     assert torch.allclose(*ends, atol=1e-6)
 
 
-@pytest.mark.parametrize("strategy", [worst_group(1.0), qfedavg(2.0, SGD.lr)])
-def test_the_worst_client_gains(strategy, reviews, small_model):
-    """Seven clients agree; the eighth has every label the other way round."""
-    clients = [reviews(20, seed) for seed in range(8)]
-    clients[7] = clients[7].with_targets(1 - clients[7].labels)
+def test_the_worst_client_gains(reviews, small_model):
+    """Five clients agree; the sixth has every label the other way round."""
+    clients = [reviews(12, seed) for seed in range(6)]
+    clients[5] = clients[5].with_targets(1 - clients[5].labels)
     worst = []
-    for one in (uniform(), strategy):
+    for strategy in (uniform(), worst_group(1.0), qfedavg(2.0, 1.0)):
         model = small_model()
-        local = LocalConfig(2, 4, 0.3, "sgd", max_grad_norm=None)
-        run(model, clients, one, Plan(25, local=local))
+        local = LocalConfig(2, None, 1.0, "sgd", max_grad_norm=None)
+        run(model, clients, strategy, Plan(18, local=local))
         worst.append(max(evaluate(model, data).loss for data in clients))
-    assert worst[1] < 0.9 * worst[0]
+    assert max(worst[1:]) < 0.9 * worst[0]
 
 
 def test_no_loss_is_too_small_or_too_large_for_a_mean():
@@ -113,17 +112,3 @@ def test_no_loss_is_too_small_or_too_large_for_a_mean():
         weights = server.memory["groups"]["weights"]
         assert float(weights.sum()) == pytest.approx(1)
         assert bool((weights > 0).all())
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: qfedavg(-1, 0.1), "q: got -1, expected a number from 0 to 20"),
-        (lambda: qfedavg(1, 0), "lr: got 0, expected a finite number above 0"),
-        (lambda: worst_group(math.inf), "rate: got inf, expected a finite number not below 0"),
-        (lambda: WorstGroup(Mean()), "combine: got Mean"),
-    ],
-)
-def test_bad_parameters_are_refused_by_name(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()

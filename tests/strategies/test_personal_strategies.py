@@ -68,15 +68,6 @@ class Spy:
         return self.inner.decode(payload)
 
 
-@pytest.mark.parametrize("block", ["head", "recurrent", "embedding"])
-def test_no_payload_holds_a_private_block(block, clients, small_model):
-    spy = Spy()
-    _, kept = run(small_model(), clients, fedavg(), shared=keep_private(block), codec=spy)
-    assert spy.names
-    assert not any(block in name for name in spy.names)
-    assert all(block in name for name in kept[0]["private"])
-
-
 @pytest.mark.parametrize("strategy", [Ditto(lam=1.0), APFL(alpha=0.5)], ids=["Ditto", "APFL"])
 def test_own_models_are_kept_and_what_is_sent_is_what_fedavg_sends(
     strategy, clients, small_model, bits
@@ -91,28 +82,6 @@ def test_own_models_are_kept_and_what_is_sent_is_what_fedavg_sends(
         client: {"strategy"} for client in range(4)
     }
     assert nothing == {}
-
-
-@pytest.mark.parametrize("strategy", [Ditto(lam=1.0), APFL(alpha=0.5)], ids=["Ditto", "APFL"])
-def test_own_models_survive_a_checkpoint_and_clients_that_rest_keep_theirs(
-    strategy, clients, small_model, bits, tmp_path
-):
-    plan = Plan(4, 2, LOCAL, seed=3)
-    whole, kept = run(small_model(), clients, strategy, plan)
-    half = replace(plan, rounds=2)
-    _, before = run(small_model(), clients, strategy, half, checkpoint=tmp_path)
-    before = bits(before)
-    states = {}
-    model = small_model()
-    for record in rounds.rounds(
-        model, clients, strategy, plan, client_states=states, checkpoint=tmp_path
-    ):
-        if record.round == 3:
-            resting = set(before) - set(record.cohort)
-            assert resting
-            assert all(bits(states[client]) == before[client] for client in resting)
-    assert bits(states) == bits(kept)
-    assert bits(state.of_model(model)) == bits(whole)
 
 
 # Private parts beside own models, work cut short, frozen parts
@@ -226,7 +195,7 @@ def test_fedrep_first_moves_the_head_only_and_then_all_else_only(clients, small_
 
 
 def test_fedrep_needs_an_epoch_for_each_part(clients, small_model):
-    with pytest.raises(NoUpdateLeft, match="epochs: got 1 of which the first 1"):
+    with pytest.raises(NoUpdateLeft, match="epochs: got 1, expected more than the 1 that"):
         run(
             small_model(),
             clients,
@@ -234,8 +203,6 @@ def test_fedrep_needs_an_epoch_for_each_part(clients, small_model):
             Plan(1, local=LocalConfig(1, 4)),
             shared=keep_private("head"),
         )
-    with pytest.raises(ValueError, match="head_epochs: got 0"):
-        FedRep(head_epochs=0)
 
 
 # Per-FedAvg
@@ -271,33 +238,7 @@ def test_work_that_is_cut_short_does_not_end_with_a_trial(clients, small_model, 
     assert bits(looked_ahead) == bits(plain)
 
 
-def test_with_a_vanishing_trial_every_second_batch_is_plain_training(clients, small_model):
-    """alpha → 0: the steps are those of the even batches alone."""
-    model, other = small_model(), small_model()
-    config = LocalConfig(1, 6, 0.1, "sgd", max_grad_norm=None)
-    run(model, clients[:1], PerFedAvg(alpha=1e-12), Plan(1, local=config))
-    seen = []
-
-    def every_second(model):
-        seen.append(1)
-        if len(seen) % 2:
-            for parameter in model.parameters():
-                parameter.grad = None
-
-    seed = child_seed(0, "local", 1, 0)
-    train(other, clients[0], config, seed=seed, hooks=Hooks(gradients=every_second))
-    for name, tensor in model.state_dict().items():
-        assert torch.allclose(tensor, other.state_dict()[name], atol=1e-6)
-
-
 # Ditto
-
-
-def test_the_proximal_step_by_hand():
-    """v = 4, w = 1, η = 0.5, λ = 2: (4 + 1 · 1) / (1 + 1) = 2.5."""
-    model = one_weight(4.0)
-    pull_towards({"weight": torch.tensor([[1.0]])}, 2.0, 0.5)(model)
-    assert model.weight.item() == pytest.approx(2.5)
 
 
 @given(st.floats(0, 1e8), st.floats(1e-4, 10))
@@ -351,15 +292,6 @@ def test_rows_only_or_whole_tables_give_the_same_own_model(clients, small_model)
 def predict_with(model, weights, clients):
     model.load_state_dict(weights)
     return predict(model, clients[2])
-
-
-def test_bad_numbers_are_refused_by_name():
-    with pytest.raises(ValueError, match="lam: got -1"):
-        Ditto(lam=-1)
-    with pytest.raises(ValueError, match=r"alpha: got 1\.5"):
-        APFL(alpha=1.5)
-    with pytest.raises(ValueError, match="alpha: got 0"):
-        PerFedAvg(alpha=0)
 
 
 # APFL

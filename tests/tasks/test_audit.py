@@ -37,7 +37,7 @@ def test_wilson_against_a_published_case():
 
 @pytest.mark.parametrize(("count", "total"), [(0, 0), (-1, 5), (6, 5)])
 def test_wilson_refuses_impossible_counts(count, total):
-    with pytest.raises(ValueError, match=f"count={count}, total={total}"):
+    with pytest.raises(ValueError, match="must "):
         wilson(count, total)
 
 

@@ -150,22 +150,17 @@ def test_split_mixes_each_part_and_takes_duplicates():
 
 
 @pytest.mark.parametrize(
-    ("validation", "test"), [(-0.1, 0.2), (0.1, -0.2), (0.5, 0.5), (0.1, 1.2), (0.1, float("nan"))]
+    ("count", "shares", "said"),
+    [
+        (20, (-0.1, 0.2), "sum is below 1"),
+        (20, (0.5, 0.5), "sum is below 1"),
+        (20, (0.1, float("nan")), "validation=0.1, test=nan: expected shares of at least 0"),
+        (0, (0.1, 0.2), "0 are too few; test would hold none with validation=0.1, test=0.2"),
+        (4, (0.1, 0.2), "4 are too few; validation would hold none"),
+        (2, (0.45, 0.5), "train would hold none"),
+    ],
 )
-def test_split_refuses_impossible_shares(validation, test):
-    reviews = [Review(f"{index}", index % 2, "other") for index in range(20)]
-    with pytest.raises(ValueError, match=r"validation=.*test=.*sum is below 1"):
-        corpus.split(reviews, validation=validation, test=test)
-
-
-@pytest.mark.parametrize(("count", "part"), [(0, "test"), (2, "test"), (4, "validation")])
-def test_split_refuses_too_few_reviews(count, part):
+def test_split_refuses_what_leaves_a_part_without_reviews(count, shares, said):
     reviews = [Review(f"{index}", index % 2, "other") for index in range(count)]
-    with pytest.raises(ValueError, match=f"{count} are too few; {part} would hold none"):
-        corpus.split(reviews)
-
-
-def test_split_refuses_an_empty_training_part():
-    reviews = [Review("a", 0, "other"), Review("b", 1, "other")]
-    with pytest.raises(ValueError, match="train would hold none"):
-        corpus.split(reviews, validation=0.45, test=0.5)
+    with pytest.raises(ValueError, match=said):
+        corpus.split(reviews, validation=shares[0], test=shares[1])

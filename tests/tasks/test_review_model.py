@@ -40,18 +40,12 @@ def test_padding_does_not_change_a_logit(cell, pooling):
     model = make(cell=cell, pooling=pooling)
     logits = model(padded(), LENGTHS)
     assert logits.shape == (4, 3)
-    for width in (8, 20, 64):
-        assert (model(padded(width), LENGTHS) - logits).abs().max() < 1e-6
+    rubbish = padded().masked_fill(torch.arange(7) >= LENGTHS[:, None], 19)
+    for tokens in (padded(8), padded(64), rubbish):
+        assert (model(tokens, LENGTHS) - logits).abs().max() < 1e-6
     for row, length in enumerate(LENGTHS.tolist()):
         alone = model(padded()[row : row + 1, :length], LENGTHS[row : row + 1])
         assert (alone - logits[row]).abs().max() < 1e-6
-
-
-@every_kind
-def test_what_stands_in_the_padding_does_not_matter(cell, pooling):
-    model = make(cell=cell, pooling=pooling)
-    rubbish = padded().masked_fill(torch.arange(7) >= LENGTHS[:, None], 19)
-    assert (model(rubbish, LENGTHS) - model(padded(), LENGTHS)).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -74,12 +68,6 @@ def test_mean_pooling_is_the_mean_over_the_words(cell):
     means = [outputs[row, :length].mean(0) for row, length in enumerate(LENGTHS.tolist())]
     expected = model.head(torch.stack(means))
     torch.testing.assert_close(model(padded(), LENGTHS), expected, atol=1e-6, rtol=1e-6)
-
-
-def test_poolings_agree_on_one_word_and_differ_on_more():
-    last, mean = (make(pooling=pooling)(padded(), LENGTHS) for pooling in POOLINGS)
-    differs = (last - mean).abs().amax(1) > 1e-3
-    assert differs.tolist() == [True, True, False, True]
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -121,10 +109,10 @@ def test_without_a_seed_the_global_generator_decides():
         ({"cell": "LSTM"}, r"cell: got 'LSTM', expected one of \['gru', 'lstm', 'rnn'\]"),
         ({"pooling": "max"}, r"pooling: got 'max', expected one of \['last', 'mean'\]"),
         ({"dropout": 1.0}, r"dropout: got 1.0, expected a probability in \[0, 1\)"),
-        ({"vocab_size": 0}, "vocab_size: got 0, expected a positive integer"),
-        ({"embedding_dim": -1}, "embedding_dim: got -1, expected a positive integer"),
-        ({"hidden_size": 2.5}, "hidden_size: got 2.5, expected a positive integer"),
-        ({"num_classes": 0}, "num_classes: got 0, expected a positive integer"),
+        ({"vocab_size": 0}, "vocab_size: got 0, expected an integer of at least 1"),
+        ({"embedding_dim": -1}, "embedding_dim: got -1, expected an integer of at least 1"),
+        ({"hidden_size": 2.5}, "hidden_size: got 2.5, expected an integer of at least 1"),
+        ({"num_classes": 0}, "num_classes: got 0, expected an integer of at least 1"),
     ],
 )
 def test_bad_arguments_are_refused(options, message):
@@ -133,12 +121,6 @@ def test_bad_arguments_are_refused(options, message):
 
 
 # Dropout
-
-
-@pytest.mark.parametrize("p", [-0.1, 1.0, 2, math.nan])
-def test_probabilities_outside_0_to_1_are_refused(p):
-    with pytest.raises(ValueError, match=r"expected a probability in \[0, 1\)"):
-        SeededDropout(p)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -173,14 +155,6 @@ def test_the_generator_decides_the_masks_and_the_global_one_is_not_touched():
     assert not first.equal(second)
     assert not first.equal(logits(1)[0])
     assert torch.get_rng_state().equal(before)
-
-
-def test_dropout_falls_on_the_embedding_and_on_the_pooled_values():
-    model = make(dropout=0.5).train()
-    shapes = []
-    model.dropout.register_forward_hook(lambda layer, given, out: shapes.append(tuple(out.shape)))
-    model(padded(), LENGTHS)
-    assert shapes == [(4, 7, 5), (4, 6)]
 
 
 class Own(nn.Module):

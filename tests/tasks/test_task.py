@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from fedlab_helpers.core.compute import numpy_rng
@@ -47,13 +46,6 @@ def wide_task(task):
     reviews = task.train_reviews * 80
     data = task.train.subset(list(range(len(task.train))) * 80)
     return replace(task, train_reviews=reviews, train=data)
-
-
-@pytest.mark.parametrize("kind", DEALS)
-def test_each_deal_hands_out_every_review_once(kind, wide_task):
-    parts = wide_task.deal(kind, 4, numpy_rng(0), alpha=0.3)
-    assert len(parts) == 4
-    assert np.sort(np.concatenate(parts)).tolist() == list(range(len(wide_task.train)))
 
 
 def test_deals_are_those_of_the_partitions(wide_task):

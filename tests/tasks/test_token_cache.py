@@ -6,8 +6,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -50,11 +48,6 @@ def test_the_next_process_reads_the_file_and_tokenises_nothing(tmp_path):
     assert tokenized(tmp_path) == (TOKENS, [])
     assert tokenized(tmp_path, [TEXTS[0], "新"]) == ([TOKENS[0], ["新"]], ["新"])
     assert tokenized(tmp_path, [*TEXTS, "新"])[1] == []
-
-
-def test_a_text_given_twice_is_tokenised_once(tmp_path):
-    assert tokenized(tmp_path, ["好", "好"]) == ([["好"], ["好"]], ["好"])
-    assert tokenized(tmp_path, []) == ([], [])
 
 
 def test_changing_what_was_returned_does_not_change_the_cache(tmp_path):
@@ -118,7 +111,7 @@ def test_changed_tokens_are_not_trusted(tmp_path, body):
     assert tokenized(tmp_path) == (TOKENS, [])
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200), cut=st.integers(0, 110))
 def test_no_bytes_are_fatal(tmp_path, content, cut):
     """A real file's beginning followed by random bytes."""
@@ -127,12 +120,6 @@ def test_no_bytes_are_fatal(tmp_path, content, cut):
     tokenized(tmp_path, [""])
     path.write_bytes(path.read_bytes()[:cut] + content)
     assert tokenized(tmp_path)[0] == TOKENS
-
-
-def test_old_caches_are_left_alone(tmp_path):
-    (tmp_path / "tokens-jieba-0.42.1-words.json.gz").write_bytes(b"old")
-    assert tokenized(tmp_path) == (TOKENS, TEXTS)
-    assert (tmp_path / "tokens-jieba-0.42.1-words.json.gz").read_bytes() == b"old"
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only_and_once(tmp_path):
@@ -174,18 +161,6 @@ def test_a_file_that_another_process_has_locked_is_waited_for_once(tmp_path, mon
     assert tokenized(tmp_path) == (TOKENS, [])
 
 
-def test_an_interrupted_write_leaves_the_rows_that_were_there(tmp_path):
-    tokenized(tmp_path)
-
-    def interrupted(text):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        TokenCache("1", tmp_path).tokenize(["新"], interrupted)
-    assert [path.name for path in tmp_path.iterdir()] == ["tokens.sqlite"]
-    assert tokenized(tmp_path) == (TOKENS, [])
-
-
 def write_many(folder, name):
     """Add rows again and again, as one of two processes that know nothing of each other."""
     for i in range(15):
@@ -203,32 +178,6 @@ def test_two_processes_at_once_both_keep_what_they_made(tmp_path):
     both = [f"{name} {i}" for name in "ab" for i in range(15)]
     assert tokenized(tmp_path, [*TEXTS, *both])[1] == []
     assert [path.name for path in tmp_path.iterdir()] == ["tokens.sqlite"]
-
-
-def test_threads_that_share_a_cache_get_their_tokens(tmp_path):
-    cache, wrong = TokenCache("1", tmp_path), []
-
-    def work(name):
-        for i in range(15):
-            if cache.tokenize([f"{name} {i}"], str.split) != [[str(name), str(i)]]:
-                wrong.append((name, i))
-
-    threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-    assert cache.tokenize(TEXTS, str.split) == TOKENS
-
-
-def test_a_new_text_costs_the_same_however_many_are_known(tmp_path):
-    cache = TokenCache("1", tmp_path)
-    cache.tokenize([f"这是第{i}个句子" for i in range(20_000)], list)
-    began = time.perf_counter()
-    for i in range(5):
-        cache.tokenize([f"新{i}"], list)
-    assert time.perf_counter() - began < 1  # 0.6 s each where the file was written anew
 
 
 @pytest.mark.skipif(os.name != "posix", reason="rights as POSIX has them")
@@ -295,13 +244,12 @@ if len(seen) < len(changes) / 2: sys.exit(str(seen))
 """
 
 
-@pytest.mark.parametrize("early", ["", "early"])
-def test_words_that_a_reader_gives_jieba_reach_nobody_else(tmp_path, early):
+def test_words_that_a_reader_gives_jieba_reach_nobody_else(tmp_path):
     """In one process, and in the next that shares the cache: as if there were no cache."""
     own = tmp_path / "own.txt"
     own.write_text("小笼 5\n包子 5\n铺 5\n很干净 5\n", "utf-8")
     env = os.environ | {"FEDLAB_CACHE": str(tmp_path / "cache"), "PYTHONIOENCODING": "utf-8"}
-    for changes in ([], CHANGES, CHANGES[1:2], []):
+    for early, changes in (("", []), ("", CHANGES), ("early", CHANGES[1:2]), ("", [])):
         told = [str(own), "小笼包子铺很干净", early, *changes]
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", SCRIPT, *told],

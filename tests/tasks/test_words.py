@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,12 +12,12 @@ from hypothesis import strategies as st
 
 from fedlab_helpers.tasks.reviews import words
 from fedlab_helpers.tasks.reviews.corpus import Review
-from fedlab_helpers.tasks.reviews.encoded import Batch, EncodedReviews, encode_reviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
 from fedlab_helpers.tasks.reviews.token_cache import TokenCache
 from fedlab_helpers.tasks.reviews.words import PADDING, UNKNOWN, Vocabulary, count_words
 
 TOKEN_LISTS = st.lists(st.lists(st.sampled_from("好坏书房很不"), max_size=6), max_size=8)
-quick = settings(max_examples=50)
+quick = settings(max_examples=30)
 
 
 @pytest.fixture(autouse=True)
@@ -98,31 +97,13 @@ def test_frequent_words_come_first_and_ties_in_the_order_of_their_characters():
     assert Vocabulary.build(lists, min_count=1).words[2:] == ("c", "a", "b", "d")
 
 
-def test_min_count_and_max_size():
+def test_words_seen_less_often_than_min_count_are_unknown():
     lists = [["a"] * 4 + ["b"] * 3 + ["c"] * 2]
     assert Vocabulary.build(lists).words[2:] == ("a", "b")
     assert Vocabulary.build(lists, min_count=4).words[2:] == ("a",)
     assert Vocabulary.build(lists, min_count=5).words[2:] == ()
-    assert Vocabulary.build(lists, min_count=1, max_size=3).words[2:] == ("a",)
-    assert len(Vocabulary.build(lists, min_count=1, max_size=2)) == 2
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"min_count": 0}, "min_count: got 0, expected at least 1"),
-        ({"max_size": 1}, "max_size: got 1, expected at least 2"),
-    ],
-)
-def test_impossible_vocabularies_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        Vocabulary.build([["a"]], **options)
-    with pytest.raises(ValueError, match=message):
-        Vocabulary.from_counts([Counter("a")], **options)
-
-
-def test_count_words_by_hand():
-    assert count_words([["好", "书"], [], ["好"]]) == {"好": 2, "书": 1}
+    with pytest.raises(ValueError, match="min_count: got 0, expected an integer of at least 1"):
+        Vocabulary.build(lists, min_count=0)
 
 
 @quick
@@ -131,26 +112,14 @@ def test_count_words_by_hand():
     owners=st.lists(st.integers(0, 3), min_size=8, max_size=8),
     order=st.permutations(range(4)),
     min_count=st.integers(1, 4),
-    max_size=st.one_of(st.none(), st.integers(2, 6)),
 )
-def test_counts_of_clients_give_the_vocabulary_of_the_pooled_texts(
-    lists, owners, order, min_count, max_size
-):
+def test_counts_of_clients_give_the_vocabulary_of_the_pooled_texts(lists, owners, order, min_count):
     clients = [
         [tokens for tokens, owner in zip(lists, owners, strict=False) if owner == client]
         for client in order
     ]
-    pooled = Vocabulary.build(lists, min_count, max_size)
-    federated = Vocabulary.from_counts(map(count_words, clients), min_count, max_size)
-    assert federated.words == pooled.words
-
-
-@quick
-@given(lists=TOKEN_LISTS)
-def test_known_words_come_back_from_their_ids(lists):
-    vocab = Vocabulary.build(lists, min_count=1)
-    for tokens in lists:
-        assert vocab.decode(vocab.encode(tokens)) == tokens
+    federated = Vocabulary.from_counts(map(count_words, clients), min_count)
+    assert federated.words == Vocabulary.build(lists, min_count).words
 
 
 # Reviews as tensors
@@ -174,9 +143,9 @@ def test_reviews_are_cut_off_padded_and_labelled():
 
 
 def test_encode_reviews_refuses_nothing_and_no_words():
-    with pytest.raises(ValueError, match="reviews: got none"):
+    with pytest.raises(ValueError, match=r"reviews: got \[\], expected at least one"):
         encode_reviews([], Vocabulary([]))
-    with pytest.raises(ValueError, match="max_len: got 0, expected at least 1"):
+    with pytest.raises(ValueError, match="max_len: got 0, expected an integer of at least 1"):
         encode_reviews([Review("好", 1, "other")], Vocabulary([]), max_len=0)
 
 
@@ -217,14 +186,6 @@ def test_subset_does_not_take_a_mask_for_positions():
             data.subset(wrong)
 
 
-def test_to_moves_all_three(monkeypatch):
-    data, moved = numbered([1, 2]), []
-    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, to: moved.append((tensor, to)) or tensor)
-    assert data.to("cuda:1").labels is data.labels
-    assert all(to == "cuda:1" for _, to in moved)
-    assert {id(t) for t, _ in moved} == {id(t) for t in (data.tokens, data.lengths, data.labels)}
-
-
 # Batches
 
 
@@ -246,13 +207,6 @@ def test_batches_hold_every_review_once_and_are_trimmed(lengths, size, seed):
         assert tokens.shape == (len(reviews), int(held.max()))
         assert held.equal(data.lengths[reviews])
         assert tokens.equal(data.tokens[reviews, : tokens.shape[1]])
-
-
-def test_without_a_generator_the_order_is_kept():
-    batches = list(numbered([3, 1, 2]).batches(2))
-    assert isinstance(batches[0], Batch)
-    assert [batch.tokens.tolist() for batch in batches] == [[[2, 2, 2], [3, 0, 0]], [[4, 4]]]
-    assert [batch.labels.tolist() for batch in batches] == [[0, 1], [2]]
 
 
 def padding(batches):

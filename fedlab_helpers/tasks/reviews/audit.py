@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,8 +24,7 @@ ITEM = re.compile(r"\d{1,2}\s*[、.．)）](?!\d)")  # not 15.4 inches
 MOBILE = re.compile(r"(?<!\d)1[3-9]\d{9}(?!\d)")
 
 
-@dataclass(frozen=True)
-class Judgement:
+class Judgement(NamedTuple):
     """What one reading of a review, without its label and its inferred domain, found in it."""
 
     domain: str
@@ -49,8 +49,6 @@ class Share:
 
 def wilson(count: int, total: int) -> Share:
     """Return count / total with the 95% interval of Wilson (1927, JASA 22, 209-212)."""
-    if not 0 <= count <= total or total == 0:
-        raise ValueError(f"count={count}, total={total}: expected 0 <= count <= total, total > 0")
     return Share(count, total, *binomtest(count, total).proportion_ci(method="wilson"))
 
 
@@ -88,23 +86,24 @@ def summary(reviews: Sequence[Review], judgements: dict[str, Judgement]) -> str:
     Raises ValueError where a judged text is not among the reviews.
     """
     by_print = {fingerprint(review.text): review for review in reviews}
-    missing = sorted(judgements.keys() - by_print.keys())
-    if missing:
+    if missing := sorted(judgements.keys() - by_print.keys()):
         raise ValueError(f"judgements: {missing[0]} is the fingerprint of none of the reviews")
     pairs = [(by_print[key], judgement) for key, judgement in judgements.items()]
     corpus = [(review.domain, BUILT_IN[review.label]) for review in reviews]
     confusion = [(judged.domain, review.domain) for review, judged in pairs]
-    return "\n\n".join(
-        (
-            "Cleaned reviews by inferred domain and label:",
-            _table("domain", corpus, BUILT_IN),
-            "The sample, judged domain (rows) against inferred domain (columns):",
-            _table("judged", confusion, DOMAINS),
-            _agreement(pairs),
-            "Among all cleaned reviews:",
-            _flaws(reviews),
-        )
-    )
+    return f"""Cleaned reviews by inferred domain and label:
+
+{_table("domain", corpus, BUILT_IN)}
+
+The sample, judged domain (rows) against inferred domain (columns):
+
+{_table("judged", confusion, DOMAINS)}
+
+{_agreement(pairs)}
+
+Among all cleaned reviews:
+
+{_flaws(reviews)}"""
 
 
 def _agreement(pairs: Sequence[tuple[Review, Judgement]]) -> str:
@@ -112,14 +111,10 @@ def _agreement(pairs: Sequence[tuple[Review, Judgement]]) -> str:
     told = [(review.label, judged.label) for review, judged in pairs if judged.label is not None]
     domain = sum(review.domain == judged.domain for review, judged in pairs)
     against = sum(given != read for given, read in told)
-    return "\n".join(
-        (
-            f"- Inferred domain agrees with the judged one: {wilson(domain, total)}.",
-            f"- Label contradicts what the text says: {wilson(against, total)}.",
-            f"- Text does not say which label is right: {wilson(total - len(told), total)}.",
-            f"- Label contradicts the text, among texts that do say: {wilson(against, len(told))}.",
-        )
-    )
+    return f"""- Inferred domain agrees with the judged one: {wilson(domain, total)}.
+- Label contradicts what the text says: {wilson(against, total)}.
+- Text does not say which label is right: {wilson(total - len(told), total)}.
+- Label contradicts the text, among texts that do say: {wilson(against, len(told))}."""
 
 
 def _flaws(reviews: Sequence[Review]) -> str:

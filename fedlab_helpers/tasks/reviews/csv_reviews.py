@@ -2,11 +2,10 @@
 
 import csv
 import io
-import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fedlab_helpers.tasks.reviews.characters import plain, visible
 from fedlab_helpers.tasks.reviews.labels import NUMBERS, in_order
@@ -14,6 +13,8 @@ from fedlab_helpers.tasks.reviews.labels import NUMBERS, in_order
 ENCODINGS = "UTF-8 (with or without BOM) or GB18030"
 # How files begin that are often given for a CSV file.
 _BEGINNINGS = {
+    b"PK\3\4": "a zip archive, such as an Excel workbook (.xlsx)",
+    b"PK\5\6": "an empty zip archive",
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an old or locked Office file, such as an Excel .xls",
     b"\x1f\x8b": "compressed with gzip",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
@@ -26,16 +27,10 @@ _BEGINNINGS = {
     b"\xff\xfe": "text in UTF-16",
     b"\xfe\xff": "text in UTF-16",
 }
-_ARCHIVES = {
-    "xl/": "an Excel workbook (.xlsx)",
-    "word/": "a Word document (.docx)",
-    "content.xml": "an OpenDocument file, such as a spreadsheet (.ods)",
-}
 _SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "bars", "，": "full-width commas"}
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One record of the file; `line` is the physical line, counted from 1, where it starts."""
 
     line: int
@@ -62,8 +57,8 @@ def read_rows(
     header = [visible(name) for name in next(records, (1, []))[1]]
     if not any(header):
         raise ValueError(f"{path}, line 1: no header; expected the names of columns")
-    places = [_column(header, name, path) for name in (text, label)]
-    domain_place = None if domain is None else _column(header, domain, path)
+    names = (text, label) if domain is None else (text, label, domain)
+    places = [_column(header, name, path) for name in names]
 
     rows, empty = [], 0
     for line, fields in records:
@@ -75,14 +70,14 @@ def read_rows(
                 f"{path}, line {line}: {len(fields)} fields; expected {len(header)}, as in the "
                 "header (a text that holds a comma stands in double quotes)"
             )
-        review, mark = fields[places[0]].strip(), visible(fields[places[1]])
+        review, mark, *where = (fields[place] for place in places)
         if not visible(review):
             empty += 1
             continue
-        if not mark:
+        if not visible(mark):
             raise ValueError(f"{path}, line {line}: the label is empty; expected one of two labels")
-        where = "" if domain_place is None else visible(fields[domain_place])
-        rows.append(Row(line, review, mark, where or "unknown"))
+        told = visible("".join(where)) or "unknown"
+        rows.append(Row(line, review.strip(), visible(mark), told))
     if not rows:
         raise ValueError(f"{path}: no row holds a text; expected a header line and reviews")
     return rows, empty, encoding
@@ -136,11 +131,12 @@ def decode(raw: bytes, path: Path) -> tuple[str, str]:
     GB18030 gives some text for nearly any bytes, so it is believed only where the bytes are not
     mostly good UTF-8 (that file is damaged) and not single foreign letters between ASCII ones.
     """
-    if kind := _foreign(raw):
-        raise ValueError(
-            f"{path}: this is {kind}, not a CSV file; expected comma-separated text in {ENCODINGS} "
-            "(a spreadsheet writes it: save as CSV UTF-8)"
-        )
+    for start, kind in _BEGINNINGS.items():
+        if raw.startswith(start):
+            raise ValueError(
+                f"{path}: this is {kind}, not a CSV file; expected comma-separated text in "
+                f"{ENCODINGS} (a spreadsheet writes it: save as CSV UTF-8)"
+            )
     if b"\0" in raw:
         line = _line(raw, raw.index(b"\0"))
         raise ValueError(f"{path}, line {line}: a NUL byte, as in UTF-16; expected {ENCODINGS}")
@@ -154,18 +150,6 @@ def decode(raw: bytes, path: Path) -> tuple[str, str]:
         return _decode_gb18030(raw, path), "GB18030"
     bom = raw.startswith(b"\xef\xbb\xbf")
     return content, "UTF-8 with BOM" if bom else "UTF-8"
-
-
-def _foreign(raw: bytes) -> str | None:
-    """Return what a file is that begins as no text does; None: it may be text."""
-    if raw.startswith((b"PK\3\4", b"PK\5\6")):
-        try:
-            inside = zipfile.ZipFile(io.BytesIO(raw)).namelist()
-        except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
-            inside = []
-        kinds = (k for start, k in _ARCHIVES.items() if any(n.startswith(start) for n in inside))
-        return next(kinds, "a zip archive")
-    return next((kind for start, kind in _BEGINNINGS.items() if raw.startswith(start)), None)
 
 
 def _line(raw: bytes, place: int) -> int:
@@ -203,18 +187,15 @@ def _records(content: str, path: Path) -> Iterator[tuple[int, list[str]]]:
     # strict: an unclosed quote would otherwise swallow the rest of the file as one text.
     reader = csv.reader(io.StringIO(content, newline=""), strict=True)
     line = 1
-    while True:
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(
-                f"{path}, line {line}: {error}; expected a comma-separated record "
-                "whose double quotes are closed, or doubled inside a quoted field"
-            ) from None
-        yield line, fields
-        line = reader.line_num + 1
+    try:
+        for fields in reader:
+            yield line, fields
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line {line}: {error}; expected a comma-separated record "
+            "whose double quotes are closed, or doubled inside a quoted field"
+        ) from None
 
 
 def _column(header: list[str], name: str, path: Path) -> int:
@@ -231,13 +212,10 @@ def _column(header: list[str], name: str, path: Path) -> int:
 def _hint(header: list[str]) -> str:
     """Return what a file probably is whose header does not have the columns."""
     joined = ",".join(header).lower()
-    if joined.startswith("<"):
-        return ": this looks like HTML or XML, not CSV"
-    if joined.startswith(("{", "[")):
-        return ": this looks like JSON, not CSV"
+    for start, kind in {"<": "HTML or XML", "{": "JSON", "[": "JSON"}.items():
+        if joined.startswith(start):
+            return f": this looks like {kind}, not CSV"
     if joined.startswith("sep="):
         return ": delete this first line, which only Excel reads"
-    for sign, kind in _SEPARATORS.items():
-        if sign in joined:
-            return f": fields seem to be separated by {kind}; expected commas"
-    return ""
+    kinds = (kind for sign, kind in _SEPARATORS.items() if sign in joined)
+    return next((f": fields seem to be separated by {kind}; expected commas" for kind in kinds), "")

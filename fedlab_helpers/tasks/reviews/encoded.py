@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fedlab_helpers.core.examples import Batch, Examples
+from fedlab_helpers.core.require import require, require_count
 from fedlab_helpers.tasks.reviews.corpus import Review
 from fedlab_helpers.tasks.reviews.words import PADDING, UNKNOWN, Vocabulary, tokenize_all
 
@@ -65,14 +66,10 @@ def encode_reviews(
     Raises:
         ValueError: there is no review, or `max_len` is below 1.
     """
-    if not reviews:
-        raise ValueError("reviews: got none, expected at least one")
-    if max_len < 1:
-        raise ValueError(f"max_len: got {max_len}, expected at least 1")
-    rows = [
-        vocab.encode(tokens[:max_len]) or [UNKNOWN]
-        for tokens in tokenize_all([review.text for review in reviews])
-    ]
+    require(len(reviews) > 0, "reviews", reviews, "at least one")
+    require_count(max_len=max_len)
+    tokenized = tokenize_all([review.text for review in reviews])
+    rows = [vocab.encode(tokens[:max_len]) or [UNKNOWN] for tokens in tokenized]
     here = {"dtype": torch.int64, "device": "cpu"}  # whatever torch's own defaults are
     lengths = torch.tensor([len(row) for row in rows], **here)
     tokens = torch.full((len(rows), int(lengths.max())), PADDING, **here)

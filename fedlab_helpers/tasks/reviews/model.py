@@ -1,11 +1,10 @@
 """Recurrent sentiment classifiers."""
 
-from numbers import Integral
-
 import torch
 from torch import Tensor, nn
 
 from fedlab_helpers.core.model import SeededDropout
+from fedlab_helpers.core.require import require, require_count
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 POOLINGS = ("last", "mean")
@@ -45,16 +44,10 @@ class SentimentLSTM(nn.Module):
         seed: int | None = None,
     ):
         super().__init__()
-        if cell not in CELLS:
-            raise ValueError(f"cell: got {cell!r}, expected one of {sorted(CELLS)}")
-        if pooling not in POOLINGS:
-            raise ValueError(f"pooling: got {pooling!r}, expected one of {list(POOLINGS)}")
-        _require_sizes(
-            vocab_size=vocab_size,
-            embedding_dim=embedding_dim,
-            hidden_size=hidden_size,
-            num_classes=num_classes,
-        )
+        require(cell in CELLS, "cell", cell, f"one of {sorted(CELLS)}")
+        require(pooling in POOLINGS, "pooling", pooling, f"one of {list(POOLINGS)}")
+        require_count(vocab_size=vocab_size, embedding_dim=embedding_dim)
+        require_count(hidden_size=hidden_size, num_classes=num_classes)
         self.pooling = pooling
         self.dropout = SeededDropout(dropout)
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -105,9 +98,3 @@ class OwnWordsLSTM(SentimentLSTM):
 
     def _vectors(self, tokens: Tensor) -> Tensor:
         return self.embedding(tokens) + self.own(tokens)
-
-
-def _require_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if not isinstance(size, Integral) or size < 1:
-            raise ValueError(f"{name}: got {size!r}, expected a positive integer")

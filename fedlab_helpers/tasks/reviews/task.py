@@ -7,49 +7,35 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fedlab_helpers.core.require import require
 from fedlab_helpers.tasks import partition
-from fedlab_helpers.tasks.reviews.corpus import (
-    Review,
-    load_reviews_with_report,
-    split,
-)
+from fedlab_helpers.tasks.reviews.corpus import Review, load_reviews_with_report, split
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
 from fedlab_helpers.tasks.reviews.labels import BUILT_IN
 from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize_all
 
 
 class Deal(NamedTuple):
-    """One way to deal reviews to clients.
+    """One way to deal reviews to clients."""
 
-    Args:
-        looks_at: "labels" or "domains".
-        at: alpha -> a function of (labels or domains, n_clients, rng).
-        uses_alpha: whether alpha changes anything.
-    """
-
-    looks_at: str
-    at: Callable[[float], Callable[..., partition.Parts]]
-    uses_alpha: bool = False
+    looks_at: str  # "labels" or "domains"
+    function: Callable[..., partition.Parts]  # of (labels or domains, n_clients, rng)
+    uses_alpha: bool = False  # whether the function also takes `alpha`
 
 
-def _dirichlet(alpha: float) -> Callable[..., partition.Parts]:
-    return partial(partition.dirichlet, alpha=alpha, min_size=20)
-
-
-def _half_dirichlet(alpha: float) -> Callable[..., partition.Parts]:
+def _half_dirichlet(labels, n_clients: int, rng, alpha: float) -> partition.Parts:
     skewed = partial(partition.dirichlet, alpha=alpha)
-    return partial(partition.mixture, share=0.5, skewed=skewed)
+    return partition.mixture(labels, n_clients, rng, share=0.5, skewed=skewed)
 
 
+_DIRICHLET = partial(partition.dirichlet, min_size=20)
 DEALS = {
-    "iid": Deal("labels", lambda alpha: partition.iid),
-    "dirichlet": Deal("labels", _dirichlet, uses_alpha=True),
-    "shards": Deal("labels", lambda alpha: partial(partition.shards, per_client=1)),
-    "quantity": Deal(
-        "labels", lambda alpha: partial(partition.quantity, exponent=1.0, min_size=20)
-    ),
-    "by_domain": Deal("domains", lambda alpha: partition.by_domain),
-    "domain_dirichlet": Deal("domains", _dirichlet, uses_alpha=True),
+    "iid": Deal("labels", partition.iid),
+    "dirichlet": Deal("labels", _DIRICHLET, uses_alpha=True),
+    "shards": Deal("labels", partial(partition.shards, per_client=1)),
+    "quantity": Deal("labels", partial(partition.quantity, min_size=20)),
+    "by_domain": Deal("domains", partition.by_domain),
+    "domain_dirichlet": Deal("domains", _DIRICHLET, uses_alpha=True),
     "mixture": Deal("labels", _half_dirichlet, uses_alpha=True),
 }
 
@@ -93,10 +79,10 @@ class Task:
         Raises:
             ValueError: `kind` is not among these, or the numbers do not fit.
         """
-        if kind not in DEALS:
-            raise ValueError(f"kind: got {kind!r}, expected one of {sorted(DEALS)}")
-        seen = self.domains if DEALS[kind].looks_at == "domains" else self.train.labels
-        return DEALS[kind].at(alpha)(seen, n_clients, rng)
+        require(kind in DEALS, "kind", kind, f"one of {sorted(DEALS)}")
+        looks_at, function, uses_alpha = DEALS[kind]
+        seen = self.domains if looks_at == "domains" else self.train.labels
+        return function(seen, n_clients, rng, **({"alpha": alpha} if uses_alpha else {}))
 
     def clients(self, parts: Iterable[Sequence[int]]) -> list[EncodedReviews]:
         """Return the training reviews of each client, for index lists from `partition`."""

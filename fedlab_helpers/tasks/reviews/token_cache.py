@@ -3,8 +3,8 @@
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -70,25 +70,23 @@ class TokenCache:
                     self.path.unlink()
         return None
 
-    def _open(self) -> sqlite3.Connection:
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """Open the file for one transaction."""
         if self.path is None:
             raise FileNotFoundError("there is no folder for a cache")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
             self.path.touch(0o600)  # what somebody reads is nobody else's affair
-        database = sqlite3.connect(self.path, timeout=2)
-        try:
+        with closing(sqlite3.connect(self.path, timeout=2)) as database, database:
             database.execute("PRAGMA synchronous=OFF")  # after a power cut, rows prove themselves
             database.execute(_TABLE)
-        except BaseException:
-            database.close()
-            raise
-        return database
+            yield database
 
     def _read(self, keys: set[bytes]) -> dict[bytes, list[str]]:
         """Return what the file holds of these; a row that was changed is passed over."""
         found = {}
-        with closing(self._open()) as database:
+        with self._open() as database:
             for key in keys:
                 rows = database.execute("SELECT body FROM tokens WHERE key = ?", (key,))
                 for (body,) in rows:
@@ -102,6 +100,6 @@ class TokenCache:
         for key, words in tokens.items():
             body = json.dumps(words, ensure_ascii=False).encode("utf-8", "surrogatepass")
             rows.append((key, self._digest(key, body) + body))
-        with closing(self._open()) as database, database:
+        with self._open() as database:
             database.executemany("INSERT OR REPLACE INTO tokens VALUES (?, ?)", rows)
         return {}

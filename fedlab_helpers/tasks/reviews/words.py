@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from hashlib import blake2b
 from marshal import dumps
+from typing import Self
 
+from fedlab_helpers.core.require import require_count
 from fedlab_helpers.tasks.reviews.characters import visible
 from fedlab_helpers.tasks.reviews.labels import require_names
 from fedlab_helpers.tasks.reviews.token_cache import TokenCache
@@ -90,46 +92,31 @@ class Vocabulary:
         self._ids = {word: id_ for id_, word in enumerate(self.words) if id_ > UNKNOWN}
 
     @classmethod
-    def build(
-        cls,
-        token_lists: Iterable[Sequence[str]],
-        min_count: int = 3,
-        max_size: int | None = None,
-    ) -> "Vocabulary":
+    def build(cls, token_lists: Iterable[Sequence[str]], min_count: int = 3) -> Self:
         """Return the vocabulary of tokenised texts that lie in one place.
 
         Args:
             token_lists: tokens of the training texts, never of validation or test texts.
             min_count: a word seen less often is unknown.
-            max_size: keep only the most frequent words, so that `len` is at most this.
         """
-        return cls.from_counts([count_words(token_lists)], min_count, max_size)
+        return cls.from_counts([count_words(token_lists)], min_count)
 
     @classmethod
-    def from_counts(
-        cls,
-        counts: Iterable[Counter[str]],
-        min_count: int = 3,
-        max_size: int | None = None,
-    ) -> "Vocabulary":
+    def from_counts(cls, counts: Iterable[Counter[str]], min_count: int = 3) -> Self:
         """Return the same vocabulary from each client's word counts, without their texts.
 
         Words come most frequent first, equal counts in the order of their characters, so that
         neither the order of the clients nor how texts are spread over them changes an id.
 
         Raises:
-            ValueError: `min_count` is below 1, or `max_size` below 2.
+            ValueError: `min_count` is below 1.
         """
-        if min_count < 1:
-            raise ValueError(f"min_count: got {min_count}, expected at least 1")
-        if max_size is not None and max_size < 2:
-            raise ValueError(f"max_size: got {max_size}, expected at least 2 (padding, unknown)")
+        require_count(min_count=min_count)
         total: Counter[str] = Counter()
         for count in counts:
             total.update(count)
         ranked = sorted(total.items(), key=lambda item: (-item[1], item[0]))
-        kept = [word for word, count in ranked if count >= min_count]
-        return cls(kept if max_size is None else kept[: max_size - 2])
+        return cls(word for word, count in ranked if count >= min_count)
 
     def first(self, size: int) -> "Vocabulary":
         """Return the vocabulary of the first `size` ids, with the same classes and length."""
