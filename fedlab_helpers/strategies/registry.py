@@ -7,6 +7,9 @@ new one is a function that `registered` decorates; the tuned numbers are that fu
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
 
 from fedlab_helpers.core.require import require, require_positive
 from fedlab_helpers.core.strategy import Mean, Strategy
@@ -21,10 +24,14 @@ class Parameter:
     low: float  # the least that is worth trying
     high: float  # the largest
 
+    def __post_init__(self):
+        fine = self.low <= self.default <= self.high
+        require(fine, self.name, self.default, f"a default in {self.low} to {self.high}, its range")
+
     @property
     def whole(self) -> bool:
-        """Whether it is a count."""
-        return isinstance(self.default, int)
+        """Whether it is a count: default and range are integers."""
+        return all(isinstance(value, int) for value in (self.default, self.low, self.high))
 
     @property
     def log(self) -> bool:
@@ -50,7 +57,15 @@ class Entry:
     # Tuned learning rate of its server step; None: it has none, or one that its rule decides.
     server_rate: float | None = 1.0
     for_sgd: bool = False  # whether its theory is one of plain SGD on the clients
-    knows_client_rate: bool = False  # whether `make` must be told their learning rate, as `lr`
+    knows_client_rate: bool = False  # whether `make` is told their learning rate, as `lr`
+
+    @property
+    def needs(self) -> dict[str, Any]:
+        """Whether clients train and send every embedding row; whether sums over the updates are
+        enough for the server; and the least cohort."""
+        made = self.make()
+        least = getattr(made.combine, "least_cohort", 1)
+        return {"dense": made.dense, "linear": is_linear(made), "least_cohort": least}
 
     def build(self, **given: float) -> Strategy:
         """Return the strategy; what is not given is as it was tuned.
@@ -89,22 +104,27 @@ def is_linear(strategy: Strategy) -> bool:
 
 
 def registered(
+    make: Callable[..., Strategy] | None = None,
+    /,
     *,
     server_rate: bool = True,
     for_sgd: bool = False,
     knows_client_rate: bool = False,
     **ranges: tuple[float, float],
 ) -> Callable:
-    """Return the decorator that enters a strategy's function, by its name, into `STRATEGIES`.
+    """Return the decorator that enters a strategy's function, by its name, into `STRATEGIES`; the
+    first line of its docstring is the sentence that tables show.
 
     Args:
         server_rate: whether a reader may choose the learning rate of its server step.
         for_sgd: see `Entry`, as of `knows_client_rate`.
         ranges: each parameter's least and largest value; the function's default is the tuned one.
+            Without a range, a parameter is not offered.
 
     Raises:
-        ValueError: the name is taken, or a parameter has no default.
+        ValueError: the name is taken, or a parameter has no default or none in its range.
     """
+    require(isinstance(server_rate, bool), "server_rate", server_rate, "True or False: it has one")
 
     def enter(make: Callable[..., Strategy]) -> Callable[..., Strategy]:
         name, accepted = make.__name__, inspect.signature(make).parameters
@@ -116,12 +136,29 @@ def registered(
         if before and before.make.__module__ != make.__module__:
             raise ValueError(f"{name}: {before.make.__module__} has a strategy of this name")
         own = tuple(Parameter(n, accepted[n].default, *ends) for n, ends in ranges.items())
-        rate = make().step.lr if server_rate else None
+        step = make().step
+        rated = hasattr(step, "lr") or not server_rate
+        require(rated, f"{name}: its step", step, "a field `lr` there, or server_rate=False")
+        rate = step.lr if server_rate else None
         says = (make.__doc__ or "").partition("\n")[0]
         STRATEGIES[name] = Entry(name, make, says, own, rate, for_sgd, knows_client_rate)
         return make
 
-    return enter
+    return enter if make is None else enter(make)
+
+
+def table() -> pd.DataFrame:
+    """Return a row for each strategy, by name: its numbers as tuned, what it needs, and does."""
+    rows = {
+        name: {
+            "parameters": ", ".join(f"{p.name}={p.default:g}" for p in entry.parameters),
+            "server_rate": entry.server_rate,
+            **entry.needs,
+            "what it does": entry.sentence,
+        }
+        for name, entry in STRATEGIES.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def make(name: str, /, **parameters: float) -> Strategy:

@@ -2,10 +2,17 @@
 
 import inspect
 import math
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from notebook_checks import ROOT
 
+import fedlab_helpers
 from fedlab_helpers import strategies
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.strategy import Add, Mean, Strategy
@@ -14,6 +21,8 @@ from fedlab_helpers.strategies import STRATEGIES, make, registered
 from fedlab_helpers.strategies.drift import FedProx
 from fedlab_helpers.strategies.registry import is_linear
 from fedlab_helpers.strategies.robust import Clipped, Krum
+
+README = (ROOT / "README.md").read_text("utf-8")
 
 
 def test_what_is_not_given_is_as_it_was_tuned():
@@ -91,7 +100,61 @@ def test_a_strategy_of_ones_own_is_one_function(forgotten, tmp_path, capsys):
     assert "most: got 2.0, expected a number from 0.1 to 1" in capsys.readouterr().err
 
 
+def test_a_decorator_without_arguments_is_enough(forgotten):
+    @registered
+    def plain() -> Strategy:
+        """As FedAvg."""
+        return Strategy()
+
+    assert make("plain") == strategies.fedavg()
+    assert STRATEGIES["plain"].sentence == "As FedAvg."
+
+
+def test_a_file_of_ones_own_in_the_folder_is_found(tmp_path):
+    """README's example, put where README says."""
+    folder = tmp_path / "fedlab_helpers"
+    shutil.copytree(Path(fedlab_helpers.__file__).parent, folder)
+    *_, example = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (folder / "strategies" / "heavy.py").write_text(example.partition("\n\n\nprint")[0])
+    asks = "from fedlab_helpers import strategies as s; print(s.make('heavy') == s.heavy(0.3))"
+    command = [sys.executable, "-c", f"{asks}; print(s.table().loc['heavy', 'parameters'])"]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["True", "beta=0.3"]
+
+
+def test_the_table_says_what_each_needs():
+    table = strategies.table()
+    assert table.index.tolist() == list(STRATEGIES)
+    assert table["least_cohort"]["krum"] == 7
+    assert table.index[table["dense"]].tolist() == ["scaffold", "feddyn"]
+    assert table.loc[["fedavg", "median"], "linear"].tolist() == [True, False]
+    assert table["what it does"].str.len().min() > 10
+
+
+def test_a_number_with_a_range_of_numbers_is_none_of_a_count(forgotten):
+    @registered(mu=(0.0, 10.0))
+    def odd(mu: float = 1) -> Strategy:
+        """The proximal term, by a default that is written as an integer."""
+        return FedProx(mu=mu)
+
+    assert make("odd", mu=0.5) == FedProx(mu=0.5)
+
+
 def test_what_cannot_be_registered_is_refused_by_name(forgotten):
+    with pytest.raises(ValueError, match="far: got 3, expected a default in 0 to 1"):
+
+        @registered(far=(0, 1))
+        def beyond(far: float = 3) -> Strategy:
+            return Strategy()
+
+    with pytest.raises(ValueError, match=r"server_rate: got \(0.1, 1\), expected True or False"):
+        registered(server_rate=(0.1, 1))
+    with pytest.raises(ValueError, match=r"stepless: its step: got .*expected a field `lr`"):
+
+        @registered
+        def stepless() -> Strategy:
+            return Strategy(step=lambda server, change: server)
+
     with pytest.raises(ValueError, match=r"bare: \['most'\] have no default"):
 
         @registered()

@@ -56,7 +56,8 @@ def slider(name: str, default: float, low: float, high: float, form: str = ".2f"
     options = {"min": low, "max": high, "description": say(name), **LOOK}
     if isinstance(default, int):
         return named(name, ipywidgets.IntSlider(default, **options))
-    step = 0.05 if high <= 1 else 0.1
+    step = min(0.05 if high <= 1 else 0.1, (high - low) / 20)
+    form = form if step >= 0.01 else ".2g"
     return named(name, ipywidgets.FloatSlider(default, step=step, readout_format=form, **options))
 
 
@@ -67,7 +68,8 @@ def powers(name: str, default: float, low: float, high: float) -> ipywidgets.Sel
     """
     exponents = range(floor(log10(low)), ceil(log10(high)) + 1)
     values = [float(f"{digit}e{exponent}") for exponent in exponents for digit in (1, 2, 3, 5)]
-    return steps(name, [(f"{v:g}", v) for v in values if low <= v <= high], default)
+    values = sorted({default, *(v for v in values if low <= v <= high)})
+    return steps(name, [(f"{v:g}", v) for v in values], default)
 
 
 def steps(
