@@ -50,6 +50,7 @@ class Clients(messages.Workers):
 
     def __post_init__(self):
         self.codec = self.codec or wire.touched_rows()
+        self.data = [data.only_asked() if data.asked else data for data in self.data]
         places = self.client_devices or [next(self.model.parameters()).device]
         self.devices = compute.place(len(self.data), places)
         self.model = use_own_randomness(copy.deepcopy(self.model).cpu())
@@ -72,6 +73,8 @@ class Clients(messages.Workers):
             strategy.require_objective(some.objective)
             odd = [d.objective for d in self.data if d and d.objective != some.objective]
             require(not odd, "clients", odd[:1], f"all to be asked {some.objective!r}")
+        if check := getattr(self.shared, "require_fit", None):
+            check(name for name, _ in self.model.named_parameters())
         tied: dict[nn.Parameter, list[str]] = {}
         for name, parameter in self.model.named_parameters(remove_duplicate=False):
             tied.setdefault(parameter, []).append(name)

@@ -83,6 +83,13 @@ class Examples:
         """How many targets count: the weight of these examples in a mean."""
         return self.objective.asked(self.targets)
 
+    def only_asked(self) -> "Examples":
+        """Return the examples of which something is asked; the others would make empty steps."""
+        targets = self.targets.flatten(1) if self.targets.dim() > 1 else self.targets[:, None]
+        asked = ~targets.isnan() if targets.is_floating_point() else targets != NOT_ASKED
+        rows = asked.any(1)
+        return self if bool(rows.all()) else self.subset(rows.nonzero()[:, 0])
+
     def with_inputs(self, *inputs: Tensor) -> "Examples":
         """Return the same examples seen in another way. Raises ValueError as a new one does."""
         return self._of(inputs, self.targets)

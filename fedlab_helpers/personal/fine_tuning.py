@@ -140,7 +140,7 @@ def own_weights(shared: State, kept: ClientState, data: Examples) -> State:
         ValueError: the strategy's memory is no model, as SCAFFOLD's and FedDyn's, which are
             gradients; or it is one of another model.
     """
-    touched = rows.select(data)[1]
+    touched = rows.select(data.only_asked())[1]  # as its clients do
 
     def put(base: State, part: State) -> State:
         if odd := sorted(part.keys() - base.keys()):

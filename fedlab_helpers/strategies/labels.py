@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from fedlab_helpers.core.objective import Objective
+from fedlab_helpers.core.require import require
 
 
 def require_classes(who: str, objective: Objective) -> None:
@@ -20,6 +21,9 @@ def class_shares(targets: Tensor, classes: int) -> Tensor:
         classes: C.
     """
     if targets.is_floating_point():
+        fine = targets.dim() > 1 and targets.shape[-1] == classes
+        shape = tuple(targets.shape)
+        require(fine, "probabilities of classes", shape, f"(…, {classes}); classes are int64")
         counts = targets.reshape(-1, classes).sum(0) + 1
     else:
         counts = torch.bincount(targets[targets >= 0], minlength=classes) + 1

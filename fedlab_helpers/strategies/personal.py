@@ -5,7 +5,7 @@ parameters are averaged and these stay where they are. What a client keeps besid
 "strategy" memory, which travels by client id.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +29,28 @@ OWN_SHARE = ".alpha"
 def keep_private(*blocks: str) -> Callable[[str], bool]:
     """Return the mask `shared` under which all parameters but those of these blocks are sent.
 
-    Arivazhagan et al. 2019, arXiv:1912.00818 (FedPer), keep the last layers.
+    Arivazhagan et al. 2019, arXiv:1912.00818 (FedPer), keep the last layers. The record's metrics
+    are of no client's model then: `own_weights` gives each client's.
 
     Args:
-        blocks: modules of the model, such as "head", "recurrent", "embedding" or "own".
+        blocks: modules or parameters of the model, such as "head", "recurrent" or "head.bias"; a
+            run refuses those that it does not have.
     """
-    return lambda name: name.split(".")[0] not in blocks
+    return _AllBut(blocks)
+
+
+@dataclass(frozen=True)
+class _AllBut:
+    blocks: tuple[str, ...]
+
+    def __call__(self, name: str) -> bool:
+        return not any(f"{name}.".startswith(f"{block}.") for block in self.blocks)
+
+    def require_fit(self, names: Iterable[str]) -> None:
+        """Raise a ValueError that names the blocks in which no parameter of these names is."""
+        names = sorted(names)
+        odd = [block for block in self.blocks if all(map(_AllBut((block,)), names))]
+        require(not odd, "keep_private", odd, f"modules or parameters of the model: {names}")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from toys import VOCABULARY
 
 from fedlab_helpers.core import rounds, state, wire
 from fedlab_helpers.core.compute import child_seed
+from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.history import NoUpdateLeft
 from fedlab_helpers.core.plan import Pace
 from fedlab_helpers.core.rounds import Plan
@@ -28,6 +29,7 @@ from fedlab_helpers.strategies.personal import (
     keep_private,
     pull_towards,
 )
+from fedlab_helpers.tasks.objectives import NUMBERS
 from fedlab_helpers.tasks.reviews.model import OwnWordsLSTM
 
 LOCAL = LocalConfig(2, 4, 0.02)
@@ -385,3 +387,40 @@ def test_a_client_keeps_vectors_of_its_own_words_only(clients, codec):
         assert moved == [word for word in data.tokens.unique().tolist() if word]
         rows = len(kept[client]["private"]["own.weight"])
         assert rows == (len(moved) + 1 if codec.keeps_rows else VOCABULARY)
+
+
+@pytest.mark.parametrize("strategy", [fedavg(), PerFedAvg(alpha=0.5), FedRep()], ids=repr)
+def test_examples_of_which_nothing_is_asked_change_nothing(strategy):
+    """PerFedAvg and FedRep count steps ahead; a batch in which nothing was asked took none."""
+
+    class Level(nn.Module):
+        def __init__(self):
+            super().__init__()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                self.body, self.head = nn.Linear(3, 4), nn.Linear(4, 1)
+
+        def forward(self, values):
+            return self.head(self.body(values))[:, 0]
+
+    ends = []
+    for missing in (0, 1, 3):
+        targets = torch.tensor([2.0] * 3 + [torch.nan] * missing)
+        data, model = Examples((torch.ones(3 + missing, 3),), targets, NUMBERS), Level()
+        plan = Plan(1, local=LocalConfig(2, 1, 0.05, "sgd"))
+        run(model, [data], strategy, plan, shared=keep_private("head"))
+        ends.append(model.body.weight.detach().clone())
+    assert torch.equal(ends[0], ends[1])
+    assert torch.equal(ends[0], ends[2])
+    assert not torch.equal(ends[0], Level().body.weight)
+
+
+def test_what_is_kept_private_has_to_be_there(clients, small_model):
+    names = dict(small_model().named_parameters())
+    kept = {
+        blocks: [n for n in names if not keep_private(*blocks)(n)]
+        for blocks in (("head",), ("head.bias",), ("he",), ())
+    }
+    assert list(kept.values()) == [["head.weight", "head.bias"], ["head.bias"], [], []]
+    with pytest.raises(ValueError, match=r"keep_private: got \['haed'\], expected modules or para"):
+        run(small_model(), clients, fedavg(), Plan(1), shared=keep_private("head", "haed"))
