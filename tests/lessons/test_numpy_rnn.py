@@ -5,12 +5,13 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlab_helpers.lessons import numpy_rnn
 
 sizes = st.integers(1, 6)
+few = settings(max_examples=40)
 shapes = {"steps": st.integers(1, 12), "inputs": sizes, "hidden": sizes, "outputs": sizes,
           "seed": st.integers(0, 2**32 - 1)}  # fmt: skip
 NAMES = [field.name for field in fields(numpy_rnn.Parameters)]
@@ -52,6 +53,7 @@ def test_gradients_agree_with_autograd(steps, inputs, hidden, outputs, seed, tru
         assert np.abs(getattr(gradient, name) - theirs).max() < 1e-10, name
 
 
+@few
 @given(**shapes)
 def test_gradients_agree_with_central_differences(steps, inputs, hidden, outputs, seed):
     weights, x, y = example(steps, inputs, hidden, outputs, seed)
@@ -97,6 +99,7 @@ def test_the_gradient_of_a_state_flows_back_through_every_later_step():
     assert full[3] == pytest.approx(cut[3] + through)
 
 
+@few
 @given(**shapes)
 def test_a_truncation_as_long_as_the_sequence_changes_nothing(steps, inputs, hidden, outputs, seed):
     weights, x, y = example(steps, inputs, hidden, outputs, seed)
@@ -128,17 +131,17 @@ def test_spectral_radius(radius):
 def test_bad_input_is_named():
     weights, x, y = example(steps=3, inputs=2, hidden=3, outputs=2, seed=0)
     trace = numpy_rnn.forward(weights, x)
-    with pytest.raises(ValueError, match=r"inputs: shape \(3, 1\), expected \(T, 2\)"):
+    with pytest.raises(ValueError, match=r"inputs: got \(3, 1\), expected the shape \(T, 2\)"):
         numpy_rnn.forward(weights, x[:, :1])
-    with pytest.raises(ValueError, match=r"inputs: shape \(0, 2\)"):
+    with pytest.raises(ValueError, match=r"inputs: got \(0, 2\)"):
         numpy_rnn.forward(weights, x[:0])
-    with pytest.raises(ValueError, match=r"targets: shape \(2,\), expected \(3,\)"):
+    with pytest.raises(ValueError, match=r"targets: got \(2,\), expected the shape \(3,\)"):
         numpy_rnn.backward(weights, trace, y[:2])
     with pytest.raises(ValueError, match="truncate: got 0"):
         numpy_rnn.backward(weights, trace, y, truncate=0)
     with pytest.raises(ValueError, match="radius: got -1"):
         numpy_rnn.with_spectral_radius(np.eye(2), -1)
-    with pytest.raises(ValueError, match="all eigenvalues are 0"):
+    with pytest.raises(ValueError, match="expected an eigenvalue"):
         numpy_rnn.with_spectral_radius(np.zeros((2, 2)), 1)
 
 

@@ -10,7 +10,7 @@ import pytest
 from fedlab_helpers.core import rounds
 from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.core.training import evaluate
-from fedlab_helpers.lessons import plots
+from fedlab_helpers.lessons import plots, runs
 from fedlab_helpers.lessons.runs import (
     Comparison,
     End,
@@ -226,29 +226,23 @@ def test_a_file_of_somebody_else_stays_and_ones_own_is_replaced(tmp_path, small_
         comparison.to_csv(tmp_path)
 
 
-def test_anchors_are_means_over_seeds(tmp_path, small_task):
-    path = tmp_path / "baselines.csv"
-    rows = [
-        "model,seed,validation_accuracy",
-        "majority,0,0.5",
-        "lstm,0,0.8",
-        "lstm,1,0.9",
-        "gru,0,1",
-    ]
-    path.write_text("\n".join(rows) + "\n")
-    mine = fingerprint(small_task)
-    found = anchors(small_task, path, mine)
+def test_anchors_are_means_over_seeds(tmp_path, small_task, monkeypatch):
+    monkeypatch.setattr(runs, "_MEASURED", fingerprint(small_task))
+    monkeypatch.setattr(runs.tables, "RESULTS", tmp_path)
+    assert anchors(small_task) == {}
+    rows = ["majority,0,0.5", "lstm,0,0.8", "lstm,1,0.9", "gru,0,1"]
+    table = "\n".join(["model,seed,validation_accuracy", *rows])
+    (tmp_path / "baselines.csv").write_text(table)
+    found = anchors(small_task)
     assert found == {"centralised": pytest.approx(0.85), "majority class": 0.5}
-    assert anchors(small_task, tmp_path / "none.csv", mine) == {}
 
 
 def test_anchors_are_shown_beside_the_examples_they_were_measured_on_alone(small_task):
     assert anchors(built_in()).keys() == {"centralised", "majority class"}
     assert anchors(small_task) == {}
-    fewer = replace(built_in(), validation_reviews=built_in().validation_reviews[1:])
-    assert anchors(fewer) == {}
-    other_words = replace(built_in(), vocab=Vocabulary(built_in().vocab.words[3:]))
-    assert anchors(other_words) == {}
+    fewer = {"validation_reviews": built_in().validation_reviews[1:]}
+    for other in (fewer, {"vocab": Vocabulary(built_in().vocab.words[3:])}):
+        assert anchors(replace(built_in(), **other)) == {}
 
 
 def test_runs_of_another_task_are_not_shown(small_task):

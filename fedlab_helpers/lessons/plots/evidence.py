@@ -6,17 +6,16 @@ from statistics import mean
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import FuncFormatter
 
 from fedlab_helpers.lessons.plots.clients import BETTER, WORSE, class_names
 from fedlab_helpers.lessons.plots.runs import (
     COLOURS,
-    LINES,
+    PLAIN,
     Picture,
-    bare,
     factor_axis,
     figure,
     look,
+    panes,
 )
 from fedlab_helpers.lessons.words import say
 
@@ -106,14 +105,8 @@ def gradient_map(
     picture, axes = figure(5.4, 3.2)
     steps, logs = np.arange(lengths.shape[1]), np.log10(lengths)
     mesh = axes.pcolormesh(steps, radii, logs, cmap="PuOr_r", vmin=-8, vmax=8, shading="nearest")
-    lines = axes.contour(  # at step 0 every length is 1
-        steps[1:],
-        radii,
-        logs[:, 1:],
-        levels=[-3, 0, 3],
-        colors="black",
-        linestyles=[":", "-", "--"],
-    )
+    style = {"levels": [-3, 0, 3], "colors": "black", "linestyles": [":", "-", "--"]}
+    lines = axes.contour(steps[1:], radii, logs[:, 1:], **style)  # at step 0 every length is 1
     axes.clabel(lines, fmt=lambda level: f"{10**level:g}", fontsize=8)
     if mark:
         axes.plot(*mark, "o", color="white", markeredgecolor="black", markersize=8)
@@ -170,17 +163,15 @@ def energy(parts: Mapping[str, np.ndarray], x: str) -> Picture:
         x: "values_kept" (percent of all) or "singular_place" (from 1).
     """
     picture, axes = figure()
-    for (name, squares), colour, line in zip(parts.items(), COLOURS, cycle(LINES), strict=False):
-        share = 100 * np.cumsum(squares) / np.sum(squares)
+    for place, (name, squares) in enumerate(parts.items()):
+        share, style = 100 * np.cumsum(squares) / np.sum(squares), look(place) | {"marker": ""}
         places = np.arange(1, len(share) + 1)
-        axes.plot(
-            100 * places / len(share) if x == "values_kept" else places, share, line,
-            color=colour, label=name,
-        )  # fmt: skip
+        kept = 100 * places / len(share) if x == "values_kept" else places
+        axes.plot(kept, share, **style, label=name)
     if x == "values_kept":
         axes.set_xscale("log")
         axes.set_xlim(0.1, 110)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_major_formatter(PLAIN)
     axes.set(xlabel=say(x), ylabel=say("share_of_square"), ylim=(0, 103))
     axes.legend(frameon=False, fontsize="small")
     return picture
@@ -208,7 +199,7 @@ def size_speed(table: pd.DataFrame) -> Picture:
             ha="center", va="center", fontsize=7,
         )  # fmt: skip
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(PLAIN)
     axes.margins(x=0.25, y=0.25)
     axes.axhline(0, color="#777777", linewidth=0.8)
     axes.invert_yaxis()  # what loses less stands higher
@@ -231,11 +222,8 @@ def seed_dots(
         level: a vertical line to compare with.
     """
     names = list(next(iter(panels.values())))
-    picture = Picture(figsize=(2.2 + 3.1 * len(panels), 0.9 + 0.24 * len(names)))
-    picture.set_layout_engine("constrained")
-    axes = picture.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    picture, axes = panes(len(panels), 2.2 + 3.1 * len(panels), 0.9 + 0.24 * len(names))
     for place, (title, values) in zip(axes, panels.items(), strict=True):
-        bare(place)
         for row, name in enumerate(names):
             if dots := list(values.get(name, ())):
                 place.plot(dots, [row] * len(dots), "o", color=COLOURS[0], markersize=4, alpha=0.7)
@@ -259,13 +247,10 @@ def gains(deals: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
             the same methods, in the same order.
     """
     methods = list(next(iter(deals.values())))
-    picture = Picture(
-        figsize=(2.3 + 1.55 * len(deals), 0.23 * len(methods) + 0.9), layout="constrained"
-    )
-    panes = np.atleast_1d(picture.subplots(1, len(deals), sharey=True))
+    picture, row_of = panes(len(deals), 2.3 + 1.55 * len(deals), 0.23 * len(methods) + 0.9)
     rows = np.arange(len(methods))[::-1]
-    for axes, (deal, measured) in zip(panes, deals.items(), strict=True):
-        bare(axes).axvline(0, color="#777777", linewidth=1)
+    for axes, (deal, measured) in zip(row_of, deals.items(), strict=True):
+        axes.axvline(0, color="#777777", linewidth=1)
         for row, method in zip(rows, methods, strict=True):
             values = measured[method]
             middle = mean(values)
@@ -274,29 +259,20 @@ def gains(deals: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
         axes.set_title(say(deal), fontsize=8)
         axes.tick_params(labelsize=7.5)
         axes.grid(axis="x", alpha=0.3)
-    panes[0].set_yticks(rows, [say(method) for method in methods], fontsize=8)
+    row_of[0].set_yticks(rows, [say(method) for method in methods], fontsize=8)
     picture.supxlabel(say("gain_points"), fontsize=8)
     return picture
 
 
 def cold_start(scores: Mapping[str, Mapping[int, float]]) -> Picture:
-    """Return a line for each method: newcomers' mean accuracy by how many reviews they label.
-
-    Args:
-        scores: method -> number of labelled reviews -> accuracy.
-    """
+    """Return a line for each method: newcomers' mean accuracy by how many reviews they label, from
+    method -> number of labelled reviews -> accuracy."""
     picture, axes = figure(6.4, 3.2)
     labelled = sorted({count for line in scores.values() for count in line})
     for place, (method, line) in enumerate(scores.items()):
-        axes.plot(
-            range(len(labelled)),
-            [line[count] for count in labelled],
-            **look(place),
-            markersize=4,
-            label=say(method),
-        )
+        values, style = [line[count] for count in labelled], look(place) | {"markersize": 4}
+        axes.plot(range(len(labelled)), values, **style, label=say(method))
     axes.set_xticks(range(len(labelled)), labelled)
-    axes.set_xlabel(say("labelled_reviews"))
-    axes.set_ylabel(say("newcomers_accuracy"))
+    axes.set(xlabel=say("labelled_reviews"), ylabel=say("newcomers_accuracy"))
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return picture
