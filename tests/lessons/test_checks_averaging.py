@@ -2,19 +2,11 @@
 
 import pytest
 import torch
-from verdicts import not_yet, refused
+from verdicts import refused
 
 from fedlab_helpers.core import state
 from fedlab_helpers.core.history import History, RoundRecord
 from fedlab_helpers.lessons.checks import averaging as checks
-
-
-def test_the_stub_is_not_yet():
-    not_yet(
-        checks.pooled_accuracy,
-        checks.byte_budget,
-        functions=(checks.rowwise_mean, checks.rows_in, checks.mended_round),
-    )
 
 
 def test_pooled_accuracy():
@@ -68,7 +60,6 @@ def test_rowwise_mean():
     refused(checks.rowwise_mean(zero_by_zero), "NaN")
     refused(checks.rowwise_mean(last_one_wins), "row 1 is")
     refused(checks.rowwise_mean(lambda c, r, w, n: c[0]), "(5, 2)")
-    refused(checks.rowwise_mean(lambda c, r, w, n: 1 / 0), "ZeroDivisionError")
 
 
 def test_rows_in():
@@ -138,7 +129,6 @@ def test_mended_round():
     refused(checks.mended_round(lambda *_: None), "where it began")
     refused(checks.mended_round(lambda m, c, t: t(m, c[0])), "away from FedAvg")
     refused(checks.mended_round(lambda m, c, t: m.weight.data.fill_(float("nan"))), "finite")
-    refused(checks.mended_round(lambda m, c, t: 1 / 0), "ZeroDivisionError")
 
 
 @pytest.mark.parametrize("weighted", [True, False])
