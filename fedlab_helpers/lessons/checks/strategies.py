@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, wrong
+from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, near, right, slip, wrong
 from fedlab_helpers.lessons.runs import Run
 
 ATTACKERS, ROUNDS, STANDS = 0.3, 8, 0.75
@@ -17,22 +17,20 @@ ATTACKERS, ROUNDS, STANDS = 0.3, 8, 0.75
 def overrun(answer: float) -> Verdict:
     """Judge the chance that all 4 hostile clients of 20 are in a cohort of 10."""
     share = math.comb(16, 6) / math.comb(20, 10)
-    if math.isclose(answer, share, abs_tol=0.002):
+    if near(answer, share, 0.04):
         return right(
             f"{share:.1%}, one round in {1 / share:.0f}: in a hundred rounds it all but surely "
             "happens. A bound on the cohort is not a bound on the clients."
         )
-    if math.isclose(answer, 100 * share, abs_tol=0.2):
-        return wrong("this is the number of percent; the check wants a share.")
-    if math.isclose(answer, 0.5**4, abs_tol=0.002):
-        return wrong(
-            "each is in half of the cohorts, but not independently: once one of them has a seat, "
-            "only nine of nineteen are left for the next."
-        )
     drawn_again = 1 - sum(math.comb(10, k) * 0.2**k * 0.8 ** (10 - k) for k in range(4))
-    if math.isclose(answer, drawn_again, abs_tol=0.005):
-        return wrong("this draws a client anew for each seat; none can be drawn twice.")
-    return wrong(f"got {answer}; how many cohorts of 10 out of 20 are there, and how many hold 4?")
+    slips = {
+        "this is the number of percent; the check wants a share.": 100 * share,
+        "each is in half of the cohorts, but not independently: once one of them has a seat, only "
+        "nine of nineteen are left for the next.": 0.5**4,
+        "this draws a client anew for each seat; none can be drawn twice.": drawn_again,
+    }
+    general = f"got {answer}; how many cohorts of 10 out of 20 are there, and how many hold 4?"
+    return wrong(slip(answer, slips, 0.04) or general)
 
 
 @exercise("write `fednova`: the change of the global weights when clients took unequal steps")
@@ -77,20 +75,20 @@ def trimmed_mean(function: Callable[[Tensor, float], Tensor]) -> Verdict:
         return wrong("the function returned None; does it end with `return`?")
     if not isinstance(got, Tensor) or got.shape != (2,):
         return wrong(f"expected a tensor of shape (2,), one value a weight; got {got!r}.")
-    plain, expected = updates.mean(0), torch.tensor([2.0, 13 / 3])
-    if torch.allclose(got, plain, atol=1e-5):
-        return wrong(f"got the plain mean, {plain.tolist()}; the liars are still in it.")
-    if torch.allclose(got, updates[1:-1].mean(0), atol=1e-5):
-        return wrong("the first and the last *client* were left out; sort each weight first.")
-    if torch.allclose(got, torch.tensor([3.0, 15.75]), atol=1e-5):
-        return wrong("only the lowest values were left out. A liar can also go too far up.")
-    if torch.allclose(got, updates.median(0).values, atol=1e-5):
-        return wrong("this is the median; a share of 0.2 leaves out one of five at either end.")
-    if not torch.allclose(got, expected, atol=1e-5):
-        return wrong(f"got {got.tolist()}, expected {[round(v, 4) for v in expected.tolist()]}.")
-    if not torch.allclose(function(updates.clone(), 0.0), plain, atol=1e-5):
+    plain, expected = updates.mean(0), [2.0, 13 / 3]
+    by_client, middle = updates[1:-1].mean(0), updates.median(0).values
+    slips = {
+        f"got the plain mean, {plain.tolist()}; the liars are still in it.": plain,
+        "the first and the last *client* were left out; sort each weight first.": by_client,
+        "only the lowest values were left out. A liar can also go too far up.": [3.0, 15.75],
+        "this is the median; a share of 0.2 leaves out one of five at either end.": middle,
+    }
+    if not near(got, expected):
+        general = f"got {got.tolist()}, expected {[round(value, 4) for value in expected]}."
+        return wrong(slip(got, slips) or general)
+    if not near(function(updates.clone(), 0.0), plain):
         return wrong("with a share of 0 nobody is left out: it should be the plain mean.")
-    if not torch.allclose(function(updates.clone(), 0.3), expected, atol=1e-5):
+    if not near(function(updates.clone(), 0.3), expected):
         return wrong("0.3 of five clients is 1.5: round it down, so that one is left out.")
     return right("2.0 and 4.33, with −90 in one column and 50 in the other.")
 
@@ -118,14 +116,13 @@ def paired(function: Callable[[pd.DataFrame, str, str], tuple[float, float]]) ->
             "2.0 ± 0.6 points, though each strategy by itself moves by 16 points over the seeds: "
             "what a seed does to both cancels."
         )
-    hints = {
-        0.01: "this is the standard deviation of *one* difference; the mean of three is surer.",
-        0.0081650: "this is the standard deviation with n; use n - 1, and divide by √n.",
-        0.0081650 / math.sqrt(3): "the standard deviation needs n - 1 here: three is few.",
+    slips = {
+        "this is the standard deviation of *one* difference; the mean of three is surer.": 0.01,
+        "this is the standard deviation with n; use n - 1, and divide by √n.": 0.0081650,
+        "the standard deviation needs n - 1 here: three is few.": 0.0081650 / math.sqrt(3),
     }
-    for value, hint in hints.items():
-        if math.isclose(error, value, abs_tol=1e-6):
-            return wrong(f"standard error {error:.4f}: {hint}")
+    if hint := slip(error, slips):
+        return wrong(f"standard error {error:.4f}: {hint}")
     if error > 0.02:
         return wrong(
             f"standard error {error:.4f}: is this from the spread of each strategy by itself? Put "
