@@ -28,9 +28,6 @@ class CompressionLab(Lab):
 
     `comparison` holds the runs; one that was made before is shown at once. What is not chosen here
     is as in `usual`.
-
-    Args:
-        task: clients train on its training part; models are evaluated on its validation part.
     """
 
     usual = Recipe("rowwise", partition="iid", rounds=10, keep="everything", squeeze=_SQUEEZE)
@@ -63,7 +60,6 @@ class CompressionLab(Lab):
 
     @property
     def recipe(self) -> Recipe:
-        """The settings as the controls have them now."""
         names = ("keep", "write", "feedback", "partition", "rounds", "seed")
         return replace(
             self.usual,
@@ -104,7 +100,6 @@ class CompressionLab(Lab):
         return say("compression_done", name=self._called(run), **told)
 
     def _frame(self) -> pd.DataFrame:
-        """Return what each run has come to."""
         return pd.DataFrame(
             {
                 "name": self._called(run),

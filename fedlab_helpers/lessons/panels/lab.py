@@ -27,7 +27,8 @@ class Lab(ipywidgets.VBox):
 
     One race goes on at a time: begun in one panel, it ends that of another. A lab says in `recipe`
     what its controls say together, in `_picture` and `_frame` what is shown of the runs as they
-    stand now, in `_state` where a run stands that goes on, in `_came_to` what it came to.
+    stand now, in `_state` where a run stands that goes on, in `_came_to` what it came to. Clients
+    train on the task's training part; its validation part is what they are judged by.
     """
 
     recipe: Recipe

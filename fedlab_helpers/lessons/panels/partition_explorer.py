@@ -9,11 +9,8 @@ from fedlab_helpers.tasks.reviews.task import DEALS, Task
 
 
 def dealt(task: Task, kind: str, clients: int, alpha: float, seed: int) -> tuple[object, str]:
-    """Return the picture of a partition, and a sentence on it.
-
-    Raises:
-        ValueError: it cannot be dealt.
-    """
+    """Return the picture of a partition, and a sentence on it. Raises ValueError if it cannot be
+    dealt."""
     parts = task.deal(kind, clients, numpy_rng(seed, "partition"), alpha)
     table = partition.describe(parts, task.train.labels, task.domains)
     onesided = table.filter(regex="^label [^d]").max(axis=1) >= 0.95
@@ -27,9 +24,6 @@ class PartitionExplorer(Explorer):
 
     Its controls are `kind`, `alpha`, `clients` and `seed`; what cannot be dealt is said in
     `readout`, and the picture stays as it was.
-
-    Args:
-        task: whose training reviews are dealt.
     """
 
     def __init__(self, task: Task):

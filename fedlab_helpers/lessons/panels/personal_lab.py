@@ -32,9 +32,6 @@ class PersonalLab(Lab):
 
     `comparison` holds the runs; one that was made before is shown at once. The federation of a
     deal is trained once, whatever method follows. What is not chosen here is as in `usual`.
-
-    Args:
-        task: clients train on its training part; bars are of its validation part.
     """
 
     usual = Recipe(method="tune", partition="strictness", rounds=12)
@@ -61,7 +58,6 @@ class PersonalLab(Lab):
 
     @property
     def recipe(self) -> Recipe:
-        """The settings as the controls have them now."""
         names = ("method", "number", "partition", "rounds", "seed")
         return replace(self.usual, **{name: getattr(self, name).value for name in names})
 
@@ -99,7 +95,6 @@ class PersonalLab(Lab):
         return say("personal_done", name=self._called(run), **told)
 
     def _frame(self) -> pd.DataFrame:
-        """Return the runs that came to their end."""
         return pd.DataFrame(
             {
                 "name": runs.title(run.recipe),

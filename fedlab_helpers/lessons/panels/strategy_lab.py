@@ -18,15 +18,8 @@ from fedlab_helpers.tasks.reviews.task import Task
 class StrategyLab(Lab):
     """Choose a strategy and its surroundings, press Run, and watch; every run stays to compare.
 
-    The controls of the settings are in `form`; `comparison` holds the runs. One race goes on at a
-    time: a race begun in one panel stops that of another.
-
-    Args:
-        task: clients train on its training part; models are evaluated on its validation part.
-        comparison: runs on this task that are to be shown from the beginning.
-
-    Raises:
-        ValueError: the comparison's runs were made on another task.
+    The controls of the settings are in `form`; `comparison` holds the runs, and may bring some that
+    were made on this task. Raises ValueError if they were made on another.
     """
 
     def __init__(self, task: Task, comparison: runs.Comparison | None = None):
@@ -43,7 +36,6 @@ class StrategyLab(Lab):
         self._draw()
 
     def _make_controls(self) -> None:
-        """Make the buttons and what is below them."""
         style = {"style": {"description_width": "8em"}, "description": say("target")}
         self.line_up = button("line_up", self._toggle, tooltip=say("line_up_help"))
         self.drop = button("drop", self._drop, disabled=True)
@@ -62,7 +54,6 @@ class StrategyLab(Lab):
 
     @property
     def recipe(self) -> Recipe:
-        """The settings as the controls have them now."""
         return self.form.recipe
 
     def _explain(self) -> None:

@@ -74,12 +74,8 @@ def _shares(axes: Axes, shares: pd.DataFrame, names: list[str]):
 def cosine_maps(
     matrices: Mapping[str, np.ndarray], titles: Mapping[str, str] | None = None
 ) -> Picture:
-    """Return a heat map of the cosines between clients' updates for each kind of deal.
-
-    Args:
-        matrices: kind -> (K, K), from `divergence.cosines`; the diagonal is left white.
-        titles: what is written over a map, by kind; else the kind's own name.
-    """
+    """Return a heat map of the cosines between clients' updates, (K, K), for each kind of deal; the
+    diagonal is left white. `titles` are written over maps, by kind, in place of the kind's name."""
     picture = Picture(figsize=(2.6 * len(matrices) + 0.6, 2.8), layout="constrained")
     axes = picture.subplots(1, len(matrices), squeeze=False)[0]
     for place, (kind, matrix) in zip(axes, matrices.items(), strict=True):
@@ -96,11 +92,8 @@ def cosine_maps(
 
 
 def client_dots(series: Mapping[str, np.ndarray]) -> Picture:
-    """Return each client's accuracy, sorted, one line of dots for each run.
-
-    Args:
-        series: name -> accuracies, (K,), from `per_client.own_accuracy`.
-    """
+    """Return each client's accuracy, sorted, one line of dots for each run, from name ->
+    accuracies, (K,), of `per_client.own_accuracy`."""
     picture, axes = figure()
     for (name, own), colour, marker in zip(series.items(), COLOURS, "osD^vP*", strict=False):
         axes.plot(np.sort(own), marker, color=colour, markersize=5, label=name)

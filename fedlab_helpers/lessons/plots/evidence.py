@@ -6,6 +6,7 @@ from statistics import mean
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
 from fedlab_helpers.lessons.plots.clients import BETTER, WORSE, class_names
 from fedlab_helpers.lessons.plots.runs import (
@@ -21,13 +22,8 @@ from fedlab_helpers.lessons.words import say
 
 
 def bars(values: Mapping[str, float], label: str, errors: Sequence[float] | None = None) -> Picture:
-    """Return horizontal bars, the first on top, with their values written at the ends.
-
-    Args:
-        values: a value for each name.
-        label: of the value axis.
-        errors: half-width of each bar's error line, in the unit of the values.
-    """
+    """Return a horizontal bar for each name, the first on top, with its value written at the end;
+    `errors` are half-widths of their error lines, in the unit of the values."""
     picture, axes = figure(5, 0.8 + 0.4 * len(values))
     drawn = axes.barh(list(values), list(values.values()), xerr=errors, color=COLOURS[0])
     axes.bar_label(drawn, fmt="%.3g", padding=3)
@@ -38,7 +34,7 @@ def bars(values: Mapping[str, float], label: str, errors: Sequence[float] | None
 
 
 def histogram(values: Sequence[float], label: str, mark: float | None = None) -> Picture:
-    """Return how often values occur, on an axis called `label`, with a line at `mark`."""
+    """Return how often values occur, with a line at `mark`."""
     picture, axes = figure()
     axes.hist(values, bins=40, color=COLOURS[0])
     if mark is not None:
@@ -50,16 +46,10 @@ def histogram(values: Sequence[float], label: str, mark: float | None = None) ->
 def confusion(
     labels: Sequence[int], predictions: Sequence[int], names: Sequence[str] | None = None
 ) -> Picture:
-    """Return the counts of each label (rows) and predicted class (columns).
-
-    Args:
-        labels: of each example, (N,).
-        predictions: the predicted classes, (N,).
-        names: of the classes; None: negative and positive.
-    """
-    classes = sorted({*np.asarray(labels).tolist(), *np.asarray(predictions).tolist()})
-    pairs = list(zip(np.asarray(labels).tolist(), np.asarray(predictions).tolist(), strict=True))
-    counts = np.array([[pairs.count((a, p)) for p in classes] for a in classes])
+    """Return the counts of each label, (N,), in rows, and predicted class, (N,), in columns.
+    `names` are those of the classes; None: negative and positive."""
+    classes = np.unique(np.concatenate([labels, predictions])).tolist()
+    counts = confusion_matrix(labels, predictions, labels=classes)
     picture, axes = figure(3.8, 3)
     axes.imshow(counts, cmap="Blues", vmin=0)
     for (row, column), count in np.ndenumerate(counts):
@@ -73,20 +63,16 @@ def confusion(
 
 
 def calibration(confidence: Sequence[float], correct: Sequence[bool], bins: int = 10) -> Picture:
-    """Return the share of right answers against the probability the model gave them.
-
-    Args:
-        confidence: probability of the predicted class, (N,), from 1/C to 1.
-        correct: whether that class was right, (N,).
-        bins: of equal numbers of reviews.
-    """
+    """Return the share of right answers against the probability, (N,), that the model gave to the
+    class it predicted; `correct` says whether that was right, (N,); bins are of equal numbers."""
     picture, axes = figure(4, 3)
-    order = np.array_split(np.argsort(confidence), bins)
-    mean = [np.mean(np.asarray(confidence)[b]) for b in order if len(b)]
-    right = [np.mean(np.asarray(correct)[b]) for b in order if len(b)]
-    low = min(*mean, *right)
+    order = [some for some in np.array_split(np.argsort(confidence), bins) if len(some)]
+    sure, right = (
+        [np.mean(np.asarray(values)[some]) for some in order] for values in (confidence, correct)
+    )
+    low = min(*sure, *right)
     axes.plot([low, 1], [low, 1], ":", color="#777777", label=say("perfectly_calibrated"))
-    axes.plot(mean, right, "o-", color=COLOURS[0], label=say("model"))
+    axes.plot(sure, right, "o-", color=COLOURS[0], label=say("model"))
     axes.set(xlabel=say("confidence"), ylabel=say("share_correct"))
     axes.legend(frameon=False, fontsize="small")
     return picture
@@ -156,12 +142,8 @@ def frontier(
 
 
 def energy(parts: Mapping[str, np.ndarray], x: str) -> Picture:
-    """Return how much of the squared length the largest parts hold together, in percent.
-
-    Args:
-        parts: a name -> squares, largest first.
-        x: "values_kept" (percent of all) or "singular_place" (from 1).
-    """
+    """Return how much of the squared length the largest parts hold together, in percent, from
+    name -> squares, largest first, over "values_kept" (percent of all) or "singular_place"."""
     picture, axes = figure()
     for place, (name, squares) in enumerate(parts.items()):
         share, style = 100 * np.cumsum(squares) / np.sum(squares), look(place) | {"marker": ""}
@@ -179,11 +161,7 @@ def energy(parts: Mapping[str, np.ndarray], x: str) -> Picture:
 
 def size_speed(table: pd.DataFrame) -> Picture:
     """Return a bubble for each model: how large its file is, how many points it loses, and, by its
-    area, how long it takes for one review.
-
-    Args:
-        table: index: names; columns "kilobytes", "lost" (points), "microseconds".
-    """
+    area, how long it takes for one review; columns "kilobytes", "lost", "microseconds"."""
     picture, axes = figure(7.0, 3.6)
     rows = table.sort_values("microseconds").iloc[::-1]  # the largest first: none is hidden
     sides = dict(zip(table.sort_values("kilobytes").index, cycle((1, -1)), strict=False))
@@ -240,12 +218,8 @@ def seed_dots(
 
 
 def gains(deals: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
-    """Return one pane for each deal: a row for each method, a dot for each seed, a bar at the mean.
-
-    Args:
-        deals: deal -> method -> gain over the shared model in points, one a seed; every deal has
-            the same methods, in the same order.
-    """
+    """Return one pane for each deal: a row for each method, a dot for each seed, a bar at the mean
+    of deal -> method -> gains over the shared model, in points; all deals have the same methods."""
     methods = list(next(iter(deals.values())))
     picture, row_of = panes(len(deals), 2.3 + 1.55 * len(deals), 0.23 * len(methods) + 0.9)
     rows = np.arange(len(methods))[::-1]

@@ -142,10 +142,9 @@ def race(
     """Return three curves for each run: measure, loss, and megabytes sent, after each round.
 
     Args:
-        runs: a run keeps its colour, line and marker as others come and go.
+        runs: each keeps its colour, line and marker as others come and go.
         levels: values of the measure to compare with, as horizontal lines.
-        ticks: number of a run -> clients that have trained in the present round; each is a small
-            mark at the foot of the first axes.
+        ticks: number of a run -> clients that have trained in the present round: marks at the foot.
     """
     picture = Picture(figsize=SIZE)
     picture.subplots_adjust(left=0.05, right=0.99, top=0.92, bottom=0.37, wspace=0.19)
