@@ -54,11 +54,8 @@ def forward(weights: Parameters, inputs: Array, start: Array | None = None) -> T
     """Run the network over one sequence.
 
     Args:
-        inputs: (T, I), T at least 1.
+        inputs: (T, I) with the I of the weights, T at least 1; others raise a ValueError.
         start: h_0, (H,); None: zeros.
-
-    Raises:
-        ValueError: the inputs are not (T, I) with the I of the weights.
     """
     inputs = np.asarray(inputs, dtype=np.float64)
     hidden_size, input_size = weights.W_x.shape
@@ -90,15 +87,12 @@ def backward(
     with these weights kept.
 
     Args:
-        targets: classes, (T,).
+        targets: classes, (T,); another shape raises a ValueError, as does a `truncate` below 1.
         truncate: cut the sequence into pieces of this many steps; no gradient flows from a piece
             into the one before it, as when a hidden state is detached. None: full BPTT.
 
     Returns:
         The gradients of the weights, and dL/dh_1 … dL/dh_T, (T, H).
-
-    Raises:
-        ValueError: `truncate` is below 1, or the targets do not fit the trace.
     """
     steps, shape = len(trace.inputs), np.shape(targets)
     require(truncate is None or truncate >= 1, "truncate", truncate, "at least 1, or None")
@@ -120,11 +114,8 @@ def backward(
 
 
 def with_spectral_radius(matrix: Array, radius: float) -> Array:
-    """Return the matrix scaled so that its largest eigenvalue has this absolute value.
-
-    Raises:
-        ValueError: all eigenvalues are zero, or the radius is negative.
-    """
+    """Return the matrix scaled so that its largest eigenvalue has this absolute value. Raises
+    ValueError: all eigenvalues are zero, or the radius is negative."""
     require(radius >= 0, "radius", radius, "a number not below 0")
     largest = np.abs(np.linalg.eigvals(matrix)).max()
     require(largest > 0, "matrix", "none but 0", "an eigenvalue that can be scaled")

@@ -266,18 +266,13 @@ class Comparison:
         path, content = Path(path).absolute(), self.to_frame().to_csv(index=False).encode()
         if path.is_dir():
             raise IsADirectoryError(f"{path}: got a folder, expected the name of a file")
-        for number in itertools.count(2):
-            target = path if number == 2 else path.with_stem(f"{path.stem}_{number - 1}")
-            ours = self._written.get(target)
-            if ours is not None and target.is_file() and target.read_bytes() == ours:
-                target.write_bytes(content)
-                break
-            with contextlib.suppress(FileExistsError):
-                with target.open("xb") as file:
-                    file.write(content)
-                break
-        self._written[target] = content
-        return target
+        others = (path.with_stem(f"{path.stem}_{number}") for number in itertools.count(2))
+        for target in itertools.chain([path], others):
+            ours = target.is_file() and target.read_bytes() == self._written.get(target)
+            with contextlib.suppress(FileExistsError), target.open("wb" if ours else "xb") as file:
+                file.write(content)
+                self._written[target] = content
+                return target
 
 
 def compare(recipes: Iterable[Recipe], task: Task) -> Comparison:

@@ -27,14 +27,11 @@ def pooled_accuracy(answer: float) -> Verdict:
 
 
 @exercise("write `rowwise_mean`: each row divided by the weight of the clients that touched it")
-def rowwise_mean(
-    function: Callable[[list[Tensor], list[Tensor], list[float], int], Tensor],
-) -> Verdict:
+def rowwise_mean(function: Callable[..., Tensor]) -> Verdict:
     """Judge a function of (changes, rows, weights, n_rows) that returns (n_rows, E)."""
     rows = [torch.tensor([0, 1]), torch.tensor([1, 3])]
     changes = [torch.tensor([[2.0, 4.0], [3.0, 6.0]]), torch.tensor([[7.0, 2.0], [5.0, 1.0]])]
-    weights = [10.0, 30.0]
-    got = function([c.clone() for c in changes], [r.clone() for r in rows], list(weights), 5)
+    got = function([c.clone() for c in changes], [r.clone() for r in rows], [10.0, 30.0], 5)
     expected = torch.tensor([[2.0, 4.0], [6.0, 3.0], [0.0, 0.0], [5.0, 1.0], [0.0, 0.0]])
     if not isinstance(got, Tensor) or got.shape != expected.shape:
         return wrong(f"expected a tensor of shape (5, 2), got {getattr(got, 'shape', got)!r}.")
@@ -121,7 +118,7 @@ def mended_round(function: Callable[[nn.Module, list[Tensor], Callable], None]) 
         raise NotImplementedError
     if nearest == "fedavg":
         return right("a copy to keep, a copy to start from, and a weight for each review.")
-    return wrong(_SLIPS[nearest])
+    return wrong(_SLIPS[nearest.removesuffix(", plain")])
 
 
 _SLIPS = {
@@ -133,7 +130,6 @@ _SLIPS = {
     "last": "the model ends with the weights of the last client alone: does your list hold "
     "several states, or one several times? And did you load the mean?",
 }
-_SLIPS["chained, plain"] = _SLIPS["chained"]
 
 
 def _line() -> nn.Linear:

@@ -90,12 +90,8 @@ def _mean_hint(got: Tensor, expected: Tensor, outputs: Tensor, lengths: Tensor) 
 
 @exercise("build the vocabulary of what cautious clients send, and put it into careful.")
 def withheld(vocab: Vocabulary, counts: Sequence[Counter[str]]) -> Verdict:
-    """Mark the vocabulary from counts of which each client withheld the words it used once.
-
-    Args:
-        vocab: the reader's.
-        counts: what each client counted, nothing withheld.
-    """
+    """Mark the vocabulary from counts of which each client withheld the words it used once;
+    `counts` is what each counted, nothing withheld."""
     if not isinstance(vocab, Vocabulary):
         return wrong(f"expected a Vocabulary, got a {type(vocab).__name__}.")
     sent = [_at_least(client, 2) for client in counts]

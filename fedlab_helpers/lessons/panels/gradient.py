@@ -31,14 +31,11 @@ class GradientPanel(Explorer):
         shown = [(f"{radius:.2f}", radius) for radius in radii]
         self.radius = steps("radius", shown, radii[15], say("spectral_radius"))
         self.steps = slider("steps", 20, 0, LONGEST, said=say("steps_back"))
-        self.scale = ipywidgets.ToggleButtons(
-            options=[f"{scale:g}" for scale in SCALES],
-            value="1",
-            description=say("inputs_scale"),
-            style=LOOK["style"] | {"button_width": "4em"},
-            layout=LOOK["layout"],
-        )
-        super().__init__([self.radius, self.steps, named("scale", self.scale)], 540, 320)
+        look = LOOK | {"style": LOOK["style"] | {"button_width": "4em"}}
+        scales = {"options": [f"{scale:g}" for scale in SCALES], "value": "1"}
+        scale = ipywidgets.ToggleButtons(description=say("inputs_scale"), **scales, **look)
+        self.scale = named("scale", scale)
+        super().__init__([self.radius, self.steps, self.scale], width=540, height=320)
 
     @property
     def length(self) -> float:

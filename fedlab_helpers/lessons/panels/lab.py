@@ -51,7 +51,7 @@ class Lab(ipywidgets.VBox):
         self._busy = False  # the thread goes on for a moment after its work is over
         self._thread: threading.Thread | None = None
         self.run = button("run", self._begin, tooltip=say("run_help"), button_style="primary")
-        self.stop = button("stop", self._halt, disabled=True)
+        self.stop = button("stop", lambda _: self._stop.set(), disabled=True)
         self.status = named("status", ipywidgets.HTML(say("ready")))
         width, height = (round(100 * inches) for inches in SIZE)
         self.image = named("image", ipywidgets.Image(format="png", width=width, height=height))
@@ -99,9 +99,6 @@ class Lab(ipywidgets.VBox):
         self._thread = threading.Thread(target=self._work, args=(before,), daemon=True)
         Lab._latest = self._thread, self._stop
         self._thread.start()
-
-    def _halt(self, button: ipywidgets.Button) -> None:
-        self._stop.set()
 
     def _racing(self) -> list[Run]:
         return [run for run in self.comparison.runs if run.recipe in self._racers]

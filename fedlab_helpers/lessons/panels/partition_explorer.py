@@ -32,7 +32,7 @@ class PartitionExplorer(Explorer):
         self.alpha = powers("explorer_alpha", 0.5, 0.01, 100.0)
         self.clients = slider("explorer_clients", 20, 2, 100)
         self.seed = slider("explorer_seed", 0, 0, 9)
-        super().__init__([self.kind, self.alpha, self.clients, self.seed], 640)
+        super().__init__([self.kind, self.alpha, self.clients, self.seed], width=640)
 
     def _draw(self, change: object = None) -> None:
         self.alpha.disabled = not DEALS[self.kind.value].uses_alpha

@@ -75,8 +75,7 @@ def steps(
 class Explorer(ipywidgets.VBox):
     """Controls over a figure and a sentence, `readout`, drawn anew whenever a control moves."""
 
-    def __init__(self, controls: list[ipywidgets.Widget], width: int, height: int | None = None):
-        size = {"width": width} | ({"height": height} if height else {})
+    def __init__(self, controls: list[ipywidgets.Widget], **size: int):
         self.image = ipywidgets.Image(format="png", **size)
         self.readout = named("readout", ipywidgets.Label())
         for control in controls:

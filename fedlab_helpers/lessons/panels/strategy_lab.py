@@ -119,5 +119,4 @@ class StrategyLab(Lab):
             return self._say("error", why=error)
         asked = Path(self.file.value)
         told = {"count": len(self.comparison.runs), "file": asked.with_name(written.name)}
-        beside = written.name != asked.name
-        self._say("saved_beside" if beside else "saved", asked=asked, **told)
+        self._say("saved" if written.name == asked.name else "saved_beside", asked=asked, **told)

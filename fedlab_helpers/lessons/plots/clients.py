@@ -109,13 +109,12 @@ def client_bars(
     groups: Sequence[str] = (),
     title: str = "",
 ) -> Picture:
-    """Return a bar for each client that has a model of its own, and a mark for the shared one's.
+    """Return a bar for each client's accuracy with its own model, and a mark for the shared one's.
 
     Args:
-        shared: each client's accuracy with the model that all share, (K,); none: nothing has been
-            trained.
+        shared: with the model that all share, (K,); none: nothing has been trained.
         own: with its own, of the first clients.
-        groups: the domain or convention of each client, (K,); those of a group stand together.
+        groups: the domain or convention of each, (K,); those of a group stand together.
         title: what is shown.
     """
     picture = Picture(figsize=SIZE)

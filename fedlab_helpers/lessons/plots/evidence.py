@@ -194,8 +194,8 @@ def seed_dots(
     """Return one row for each name: a dot for each seed, and a bar at their mean.
 
     Args:
-        panels: title of each panel -> name -> a value for each seed. All panels have the rows of
-            the first, the first on top; a name that a panel lacks has no dots there.
+        panels: title of each panel -> name -> a value for each seed. All have the rows of the
+            first, the first on top; a name that one lacks has no dots there.
         label: of the value axis.
         level: a vertical line to compare with.
     """

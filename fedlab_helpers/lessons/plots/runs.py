@@ -12,7 +12,7 @@ from math import nan
 from pathlib import Path
 
 import pandas as pd
-from matplotlib import font_manager
+from matplotlib import font_manager, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -246,6 +246,4 @@ def chinese_font() -> str:
 
 def use_chinese_font() -> None:
     """Let every figure drawn from now on show Chinese characters beside Latin ones."""
-    import matplotlib
-
-    matplotlib.rcParams["font.family"] = ["DejaVu Sans", chinese_font()]
+    rcParams["font.family"] = ["DejaVu Sans", chinese_font()]
