@@ -111,13 +111,6 @@ def test_the_size_of_a_unit_counts_all_that_goes_in_and_comes_out():
     assert unit_sizes(model).tolist() == pytest.approx([(4 + 84**2) ** 0.5, 85.0])
 
 
-def test_masks_of_what_is_not_there_are_refused(small_model):
-    """Those of a model inside another would be passed over."""
-    masks = smallest_masks(small_model(), 0.5)
-    with pytest.raises(ValueError, match=r"masks: got \['embedding.weight'"):
-        apply_masks(Rounded(small_model(), 4), masks)
-
-
 def odd_models():
     two_layers, both_ways, relu = (SentimentLSTM(50, 6, 5, seed=0) for _ in range(3))
     two_layers.recurrent = torch.nn.LSTM(6, 5, num_layers=2, batch_first=True)
@@ -229,38 +222,26 @@ def test_a_narrow_table_does_what_the_best_wide_one_would(small_model, reviews, 
     assert not narrow.embedding.weight[0].any()  # padding stays zero
 
 
-def test_at_full_rank_nothing_changes(small_model, reviews):
+def test_at_full_rank_nothing_changes_below_it_the_rank_is_that_asked_for(small_model, reviews):
     model, data = small_model(), reviews(20)
     for made in (narrow_embedding(model, 6), factor_recurrent(model, 5)[0]):
         torch.testing.assert_close(predict(made, data), predict(model, data), rtol=1e-4, atol=1e-5)
-
-
-def test_the_recurrent_matrix_gets_its_rank(small_model):
     made, numbers = factor_recurrent(small_model(), 2)
     assert int(torch.linalg.matrix_rank(made.recurrent.weight_hh_l0, rtol=1e-5)) == 2
     assert numbers == 2 * (20 + 5)
-
-
-@pytest.mark.parametrize("rank", [0, 7])
-def test_a_rank_that_is_none_is_named(small_model, rank):
-    with pytest.raises(ValueError, match=rf"rank: got {rank}, expected 1 to 6"):
-        narrow_embedding(small_model(), rank)
+    for rank in (0, 7):
+        with pytest.raises(ValueError, match=rf"rank: got {rank}, expected 1 to 6"):
+            narrow_embedding(small_model(), rank)
 
 
 # Words
 
 
-def test_rare_words_become_unknown(reviews):
-    data = reviews(20)
-    small = trim_reviews(data, 10)
-    assert int(small.tokens.max()) < 10
-    common = data.tokens < 10
-    assert torch.equal(small.tokens[common], data.tokens[common])
-    assert (small.tokens[~common] == 1).all()
-
-
 def test_a_trimmed_model_reads_trimmed_reviews_as_the_whole_one_does(small_model, reviews):
-    model, data = small_model(), trim_reviews(reviews(20), 10)
+    model, whole = small_model(), reviews(20)
+    data = trim_reviews(whole, 10)
+    common = whole.tokens < 10
+    assert torch.equal(data.tokens, whole.tokens * common + ~common)  # rare words are unknown
     small = trim_model(model, 10)
     assert small.embedding.num_embeddings == 10
     torch.testing.assert_close(predict(small, data), predict(model, data))
@@ -274,8 +255,12 @@ def test_sizes_and_shares_that_make_no_sense_are_named(small_model, reviews):
         hash_reviews(reviews(3), Vocabulary(["one"]), 2)
     with pytest.raises(ValueError, match=r"share: got 1\.5"):
         drop_words(reviews(3), 1.5, torch.Generator())
-    with pytest.raises(ValueError, match="temperature: got 0"):
-        cooled(0)
+    for refusing in (cooled, lambda temperature: softened(torch.ones(1, 2), temperature)):
+        with pytest.raises(ValueError, match="temperature: got 0"):
+            refusing(0)
+    # Those of a model inside another would be passed over.
+    with pytest.raises(ValueError, match=r"masks: got \['embedding.weight'"):
+        apply_masks(Rounded(small_model(), 4), smallest_masks(small_model(), 0.5))
 
 
 def test_hashed_words_share_rows_by_their_text(reviews):
@@ -299,14 +284,6 @@ def test_dropped_words_are_unknown_and_padding_stays(reviews):
 
 
 # Distillation
-
-
-def test_the_higher_the_temperature_the_more_even():
-    logits = torch.tensor([[2.0, 0.0]])
-    assert softened(logits, 1.0)[0, 0] == pytest.approx(0.8808, abs=1e-4)
-    assert softened(logits, 2.0)[0, 0] == pytest.approx(0.7311, abs=1e-4)
-    with pytest.raises(ValueError, match="temperature: got 0"):
-        softened(logits, 0)
 
 
 def test_the_target_mixes_teacher_and_label(reviews):
