@@ -54,14 +54,10 @@ def test_no_accuracy_is_outside_of_the_picture():
 # The panel
 
 
-def test_the_panel_opens_with_an_empty_picture(small_task):
-    panel = CompressionLab(small_task)
+def test_the_panel_opens_as_usual_and_each_kind_brings_its_amounts(panel):
     assert panel.image.value[:4] == b"\x89PNG"
-    assert panel.recipe == USUAL
+    assert panel.recipe == SHORT
     assert "Choose what is sent" in panel.status.value
-
-
-def test_each_kind_brings_its_amounts(panel):
     for keep in KEEPS:
         panel.keep.value = keep
         assert panel.recipe == replace(SHORT, keep=keep)

@@ -9,7 +9,6 @@ from fedlab_helpers.lessons.runs import NUMBER_OF
 from fedlab_helpers.lessons.words import ENGLISH
 from fedlab_helpers.personal.methods import METHODS
 
-SHORT = {"partition": "by_domain", "rounds": 4}
 USUAL = PersonalLab.usual
 
 
@@ -20,15 +19,11 @@ def test_every_number_has_values_the_tries_among_them():
         assert {name, *NUMBER_OF.values()} <= ENGLISH.keys()
 
 
-def test_the_panel_opens_with_an_empty_picture(small_task):
+def test_the_panel_opens_as_usual_and_each_method_brings_its_number(small_task):
     panel = PersonalLab(small_task)
     assert panel.image.value[:4] == b"\x89PNG"
     assert panel.recipe == USUAL
     assert "Choose a method" in panel.status.value
-
-
-def test_each_method_brings_its_number(small_task):
-    panel = PersonalLab(small_task)
     for name in METHODS:
         panel.method.value = name
         assert panel.recipe == replace(USUAL, method=name, number=None)
