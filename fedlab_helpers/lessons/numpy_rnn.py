@@ -12,26 +12,20 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fedlab_helpers.core.require import require
+
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Parameters:
-    """The weights, or the gradients of a loss with respect to them.
+    """The weights, or the gradients of a loss with respect to them."""
 
-    Args:
-        W_x: input to hidden, (H, I).
-        W_h: hidden to hidden, (H, H).
-        b: (H,).
-        V: hidden to output, (O, H).
-        c: (O,).
-    """
-
-    W_x: Array
-    W_h: Array
-    b: Array
-    V: Array
-    c: Array
+    W_x: Array  # input to hidden, (H, I)
+    W_h: Array  # hidden to hidden, (H, H)
+    b: Array  # (H,)
+    V: Array  # hidden to output, (O, H)
+    c: Array  # (O,)
 
     @classmethod
     def random(
@@ -49,33 +43,24 @@ class Parameters:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What the forward pass keeps for the backward pass.
+    """What the forward pass keeps for the backward pass."""
 
-    Args:
-        inputs: x_1 … x_T, (T, I).
-        hidden: h_0 … h_T, (T + 1, H).
-        outputs: o_1 … o_T, (T, O).
-    """
-
-    inputs: Array
-    hidden: Array
-    outputs: Array
+    inputs: Array  # x_1 … x_T, (T, I)
+    hidden: Array  # h_0 … h_T, (T + 1, H)
+    outputs: Array  # o_1 … o_T, (T, O)
 
 
 def forward(weights: Parameters, inputs: Array, start: Array | None = None) -> Trace:
     """Run the network over one sequence.
 
     Args:
-        inputs: (T, I), T at least 1.
+        inputs: (T, I) with the I of the weights, T at least 1; others raise a ValueError.
         start: h_0, (H,); None: zeros.
-
-    Raises:
-        ValueError: the inputs are not (T, I) with the I of the weights.
     """
     inputs = np.asarray(inputs, dtype=np.float64)
     hidden_size, input_size = weights.W_x.shape
-    if inputs.ndim != 2 or inputs.shape[1] != input_size or not len(inputs):
-        raise ValueError(f"inputs: shape {inputs.shape}, expected (T, {input_size}), T at least 1")
+    fits = inputs.shape[1:] == (input_size,) and len(inputs)
+    require(fits, "inputs", inputs.shape, f"the shape (T, {input_size}), T at least 1")
     hidden = np.zeros((len(inputs) + 1, hidden_size))
     hidden[0] = 0 if start is None else start
     for t, x in enumerate(inputs):
@@ -98,26 +83,20 @@ def loss(trace: Trace, targets: NDArray[np.int64]) -> float:
 def backward(
     weights: Parameters, trace: Trace, targets: NDArray[np.int64], truncate: int | None = None
 ) -> tuple[Parameters, Array]:
-    """Return the loss's gradients by back-propagation through time.
+    """Return the loss's gradients by back-propagation through time, from what the forward pass
+    with these weights kept.
 
     Args:
-        weights: those of the forward pass.
-        trace: what the forward pass kept.
-        targets: classes, (T,).
+        targets: classes, (T,); another shape raises a ValueError, as does a `truncate` below 1.
         truncate: cut the sequence into pieces of this many steps; no gradient flows from a piece
             into the one before it, as when a hidden state is detached. None: full BPTT.
 
     Returns:
         The gradients of the weights, and dL/dh_1 … dL/dh_T, (T, H).
-
-    Raises:
-        ValueError: `truncate` is below 1, or the targets do not fit the trace.
     """
-    if truncate is not None and truncate < 1:
-        raise ValueError(f"truncate: got {truncate}, expected at least 1, or None")
-    steps = len(trace.inputs)
-    if np.shape(targets) != (steps,):
-        raise ValueError(f"targets: shape {np.shape(targets)}, expected ({steps},)")
+    steps, shape = len(trace.inputs), np.shape(targets)
+    require(truncate is None or truncate >= 1, "truncate", truncate, "at least 1, or None")
+    require(shape == (steps,), "targets", shape, f"the shape ({steps},)")
     d_outputs = probabilities(trace.outputs)
     d_outputs[np.arange(steps), targets] -= 1  # dL/do_t = softmax(o_t) - onehot(y_t)
     gradient = weights.zeros()
@@ -135,30 +114,17 @@ def backward(
 
 
 def with_spectral_radius(matrix: Array, radius: float) -> Array:
-    """Return the matrix scaled so that its largest eigenvalue has this absolute value.
-
-    Raises:
-        ValueError: all eigenvalues are zero, or the radius is negative.
-    """
-    if not radius >= 0:
-        raise ValueError(f"radius: got {radius!r}, expected a number not below 0")
+    """Return the matrix scaled so that its largest eigenvalue has this absolute value. Raises
+    ValueError: all eigenvalues are zero, or the radius is negative."""
+    require(radius >= 0, "radius", radius, "a number not below 0")
     largest = np.abs(np.linalg.eigvals(matrix)).max()
-    if largest == 0:
-        raise ValueError("matrix: all eigenvalues are 0, so no scale gives another radius")
+    require(largest > 0, "matrix", "none but 0", "an eigenvalue that can be scaled")
     return matrix * (radius / largest)
 
 
 def backward_from_end(weights: Parameters, trace: Trace, gradient: Array) -> Array:
-    """Return how the gradient of a loss on the last state alone travels back.
-
-    Args:
-        weights: those of the forward pass.
-        trace: what the forward pass kept.
-        gradient: dL/dh_T, (H,).
-
-    Returns:
-        dL/dh_0 … dL/dh_T, (T + 1, H).
-    """
+    """Return how the gradient of a loss on the last state alone, dL/dh_T, (H,), travels back:
+    dL/dh_0 … dL/dh_T, (T + 1, H)."""
     flowing = np.zeros_like(trace.hidden)
     flowing[-1] = gradient
     for t in reversed(range(len(trace.inputs))):

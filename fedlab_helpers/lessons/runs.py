@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import mean
 
 import pandas as pd
 
@@ -76,10 +75,10 @@ def problem(recipe: Recipe, task: Task) -> str | None:
 
 @dataclass(frozen=True)
 class End:
-    """How a run ended: "finished", "stopped", or "failed", and then why."""
+    """How a run ended."""
 
-    state: str
-    why: str = ""
+    state: str  # "finished", "stopped", or "failed"
+    why: str = ""  # it failed
 
 
 News = tuple[Recipe, Result | End]
@@ -95,20 +94,17 @@ def race(
     """Run several settings in turn, a round of each, and yield what happens as it happens.
 
     First the untrained model of each, then the first round of each, and so on; last of each, its
-    end. A run that breaks down ends; the others go on.
+    end. A run that breaks down ends; the others go on. What appears twice runs once.
 
     Args:
-        recipes: those that appear twice run once.
-        task: clients train on its training part; models are evaluated on its validation part.
-        stop: once set, all runs end between two batches.
+        recipes: the settings.
+        task: as in `Recipe.results`; so are `stop` and `federations`.
         tick: called for each client that has trained, in its thread.
-        federations: as in `Recipe.results`.
     """
-    lanes = {}
+    options, lanes = {"stop": stop, "federations": federations}, {}
     for recipe in recipes:
-        options = {"stop": stop, "federations": federations}
-        options["on_client"] = tick and partial(tick, recipe)
-        lanes[recipe] = _lane(recipe.results(task, **options))
+        on_client = tick and partial(tick, recipe)
+        lanes[recipe] = _lane(recipe.results(task, on_client=on_client, **options))
     while lanes:
         for recipe, lane in list(lanes.items()):
             news = next(lane)
@@ -131,21 +127,13 @@ def _lane(results: Iterator[Result]) -> Iterator[Result | End]:
 
 @dataclass(frozen=True)
 class Run:
-    """One run, as far as it has come.
+    """One run, as far as it has come."""
 
-    Args:
-        number: by which it is called, from 1.
-        recipe: its settings.
-        results: where it stood after each round, untrained first.
-        state: "running", "finished", "stopped" or "failed".
-        why: it failed.
-    """
-
-    number: int
+    number: int  # by which it is called, from 1
     recipe: Recipe
-    results: tuple[Result, ...] = ()
-    state: str = "running"
-    why: str = ""
+    results: tuple[Result, ...] = ()  # where it stood after each round, untrained first
+    state: str = "running"  # or that of its end
+    why: str = ""  # it failed
 
     @property
     def name(self) -> str:
@@ -174,11 +162,7 @@ def _said(value: str | float) -> str:
 
 
 class Comparison:
-    """The runs that a reader has made on one task, in the order of their numbers.
-
-    Args:
-        task: the one.
-    """
+    """The runs that a reader has made on one task, in the order of their numbers."""
 
     def __init__(self, task: Task):
         self.objective, self._of = task.validation.objective, fingerprint(task)
@@ -197,16 +181,9 @@ class Comparison:
         """The runs that are shown."""
         return sorted(self._runs.values(), key=lambda run: run.number)
 
-    def of(self, recipe: Recipe) -> Run | None:
-        """Return the run of these settings if it is shown."""
-        return self._runs.get(recipe)
-
     def begin(self, recipes: Iterable[Recipe]) -> list[Recipe]:
-        """Show these settings, and return those that are still to be run.
-
-        One that has finished before is shown as it was; one that was stopped or broke down begins
-        anew.
-        """
+        """Show these settings, and return those that are still to be run: one that has finished
+        before is shown as it was, one that was stopped or broke down begins anew."""
         missing = []
         for recipe in dict.fromkeys(recipes):
             if recipe in self._finished:
@@ -214,8 +191,8 @@ class Comparison:
                 continue
             if recipe not in self._runs:
                 self._last_number += 1
-            number = self._runs[recipe].number if recipe in self._runs else self._last_number
-            self._runs[recipe] = Run(number, recipe)
+                self._runs[recipe] = Run(self._last_number, recipe)
+            self._runs[recipe] = replace(self._runs[recipe], results=(), state="running", why="")
             missing.append(recipe)
         return missing
 
@@ -247,16 +224,9 @@ class Comparison:
         return next((r for r in run.results if sign * r.score >= sign * target), None)
 
     def table(self, target: float = 0.75) -> pd.DataFrame:
-        """Return one row a run.
-
-        Args:
-            target: of the measure, on the validation examples.
-
-        Returns:
-            Columns name, differs (the settings in which runs differ), state, rounds,
-            final_accuracy, best_accuracy (or whatever the measure is), rounds_to_target and
-            megabytes_to_target (missing where it was not reached), seconds.
-        """
+        """Return one row a run: name, differs (the settings in which runs differ), state, rounds,
+        final_accuracy, best_accuracy (or whatever the measure is), rounds_to_target and
+        megabytes_to_target (missing where it was not reached on validation examples), seconds."""
         runs, rows = self.runs, []
         best = max if self.objective.higher_is_better else min
         for run, differs in zip(runs, differences(run.recipe for run in runs), strict=True):
@@ -296,18 +266,13 @@ class Comparison:
         path, content = Path(path).absolute(), self.to_frame().to_csv(index=False).encode()
         if path.is_dir():
             raise IsADirectoryError(f"{path}: got a folder, expected the name of a file")
-        for number in itertools.count(2):
-            target = path if number == 2 else path.with_stem(f"{path.stem}_{number - 1}")
-            ours = self._written.get(target)
-            if ours is not None and target.is_file() and target.read_bytes() == ours:
-                target.write_bytes(content)
-                break
-            with contextlib.suppress(FileExistsError):
-                with target.open("xb") as file:
-                    file.write(content)
-                break
-        self._written[target] = content
-        return target
+        others = (path.with_stem(f"{path.stem}_{number}") for number in itertools.count(2))
+        for target in itertools.chain([path], others):
+            ours = target.is_file() and target.read_bytes() == self._written.get(target)
+            with contextlib.suppress(FileExistsError), target.open("wb" if ours else "xb") as file:
+                file.write(content)
+                self._written[target] = content
+                return target
 
 
 def compare(recipes: Iterable[Recipe], task: Task) -> Comparison:
@@ -325,22 +290,11 @@ def fingerprint(task: Task) -> str:
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
-def anchors(
-    task: Task, path: Path = tables.RESULTS / "baselines.csv", measured: str = _MEASURED
-) -> dict[str, float]:
+def anchors(task: Task) -> dict[str, float]:
     """Return the validation accuracies to compare with: centralised, the mean over seeds, and
-    majority; none where there is no such table, or where it was measured on other examples.
-
-    Args:
-        task: on which runs are made.
-        path: of the table.
-        measured: fingerprint of the task that the table was measured on.
-    """
-    if fingerprint(task) != measured:
+    majority; none where there is no such table, or where it was measured on other examples."""
+    path = tables.RESULTS / "baselines.csv"
+    if fingerprint(task) != _MEASURED or not path.exists():
         return {}
-    rows = tables.read(path)
-    found = {
-        say(name): [float(r["validation_accuracy"]) for r in rows if r["model"] == model]
-        for name, model in (("centralised", "lstm"), ("majority", "majority"))
-    }
-    return {name: mean(values) for name, values in found.items() if values}
+    means = pd.read_csv(path).groupby("model")["validation_accuracy"].mean()
+    return {say("centralised"): float(means["lstm"]), say("majority"): float(means["majority"])}

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 import numpy as np
@@ -21,51 +21,34 @@ from fedlab_helpers.personal.per_client import score
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 Weights = tuple[State, int, int]  # global weights, bytes up so far, bytes both ways
+Step = tuple[int, State, int, int]  # the round, and these
 Answer = Callable[[Examples], Tensor]  # reviews -> logits (N, C)
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What a method has made of all clients after a round.
+    """What a method has made of all clients after a round."""
 
-    Args:
-        round: counted from 1.
-        answer: client -> its model.
-        newcomer: labelled reviews of a client that comes later, or None where it has none yet ->
-            its model.
-        bytes_up: sent by clients so far.
-        total_bytes: sent both ways so far.
-        groups: which of several models each client uses, for a method that has several.
-    """
-
-    round: int
-    answer: Callable[[int], Answer]
+    round: int  # counted from 1
+    answer: Callable[[int], Answer]  # client -> its model
+    # labelled reviews of a client that comes later, None: it has none yet -> its model
     newcomer: Callable[[Examples | None], Answer]
-    bytes_up: int = 0
-    total_bytes: int = 0
-    groups: tuple[int, ...] = ()
+    bytes_up: int = 0  # sent by clients so far
+    total_bytes: int = 0  # sent both ways so far
+    groups: tuple[int, ...] = ()  # which of several models each client uses
 
 
 @dataclass(frozen=True, eq=False)
 class Federation:
-    """A federation whose clients are to end with models of their own.
-
-    Args:
-        members: the clients.
-        vocab_size: words that the models know.
-        plan: rounds, cohort, local training of the common part, seed.
-        every: rounds between two snapshots of the models; the last round is one.
-        strategy: what the server does with what is common.
-        stop: once set, training raises `Stopped`.
-        memory: shared runs that have been made with these members, by what decides them.
-    """
+    """A federation whose clients are to end with models of their own."""
 
     members: list[Member]
-    vocab_size: int
-    plan: Plan
-    every: int = 4
-    strategy: Strategy = field(default_factory=strategies.rowwise)
-    stop: threading.Event | None = None
+    vocab_size: int  # words that the models know
+    plan: Plan  # rounds, cohort, local training of the common part, seed
+    every: int = 4  # rounds between two snapshots of the models; the last round is one
+    strategy: Strategy = field(default_factory=strategies.rowwise)  # for what is common
+    stop: threading.Event | None = None  # once set, training raises `Stopped`
+    # shared runs that have been made with these members, by what decides them
     memory: dict[tuple, dict[int, Weights]] = field(default_factory=dict)
 
     @property
@@ -73,10 +56,9 @@ class Federation:
         """The training reviews of each client."""
         return [member.train for member in self.members]
 
-    def new_model(self, kind: type[SentimentLSTM] = SentimentLSTM, **options) -> SentimentLSTM:
-        """Return the untrained model; the same each time, but for its options."""
-        usual = {"pooling": "mean", "dropout": 0.3, "seed": self.plan.seed}
-        return kind(self.vocab_size, **(usual | options))
+    def new_model(self, kind: type[SentimentLSTM] = SentimentLSTM) -> SentimentLSTM:
+        """Return the untrained model, the same each time."""
+        return kind(self.vocab_size, pooling="mean", dropout=0.3, seed=self.plan.seed)
 
     def due(self, number: int) -> bool:
         """Return whether the models are looked at after this round."""
@@ -85,30 +67,21 @@ class Federation:
     def rounds(
         self, model: SentimentLSTM, strategy: Strategy, epochs: int = 0, **options
     ) -> Iterator[tuple[int, int, int]]:
-        """Train a model; yield round, bytes up and bytes both ways, whenever it is due.
-
-        Args:
-            model: changed in place.
-            strategy: what the server does.
-            epochs: local ones a round; 0: as planned.
-            options: further ones of `core.rounds.rounds`.
-        """
+        """Train a model in place, so many local epochs a round (0: as planned), with the options
+        of `core.rounds.rounds`; yield round, bytes up and both ways, whenever it is due."""
         local, up, down = self.plan.local, 0, 0
         plan = replace(self.plan, local=replace(local, epochs=epochs or local.epochs))
-        run = rounds(model, self.clients, strategy, plan, stop=self.stop, **options)
-        for record in run:
+        for record in rounds(model, self.clients, strategy, plan, stop=self.stop, **options):
             up, down = up + record.bytes_up, down + record.bytes_down
             if self.due(record.round):
                 yield record.round, up, up + down
         self.require_going_on()
 
-    def train_together(
-        self, strategy: Strategy | None = None, epochs: int = 0
-    ) -> Iterator[tuple[int, State, int, int]]:
+    def train_together(self, strategy: Strategy | None = None, epochs: int = 0) -> Iterator[Step]:
         """Yield round, global weights, bytes up and bytes both ways, whenever they are due."""
         model = self.new_model()
-        for number, up, total in self.rounds(model, strategy or self.strategy, epochs):
-            yield number, of_model(model), up, total
+        for number, *sent in self.rounds(model, strategy or self.strategy, epochs):
+            yield number, of_model(model), *sent
 
     def require_going_on(self) -> None:
         """Raise Stopped if `stop` has been set."""
@@ -124,16 +97,15 @@ class Federation:
     def shared(self) -> dict[int, Weights]:
         """The run in which all clients share one model; made when it is first asked for."""
         if self.known is None:
-            for _ in self.make_shared():
-                pass
+            list(self.make_shared())
         return self.known
 
     def make_shared(self) -> Iterator[tuple[int, State]]:
         """Make the shared run, and yield round and weights whenever they are due."""
         run = {}
-        for number, weights, up, total in self.train_together():
-            run[number] = weights, up, total
-            yield number, weights
+        for number, *step in self.train_together():
+            run[number] = tuple(step)
+            yield number, step[0]
         self.memory[self.plan, self.strategy, self.every] = run
 
     @cached_property
@@ -143,17 +115,20 @@ class Federation:
         answers = {number: self.answer_of(run[0]) for number, run in self.shared.items()}
         return better(answers, key=lambda at: self.validation_score(lambda client: answers[at]))
 
-    def answer_of(self, weights: State, kind: type[SentimentLSTM] = SentimentLSTM) -> Answer:
-        """Return a model with these weights, as a function of reviews."""
+    def model_of(self, weights: State, kind: type[SentimentLSTM] = SentimentLSTM) -> SentimentLSTM:
+        """Return a model with these weights."""
         model = self.new_model(kind)
         model.load_state_dict(weights)
-        return lambda reviews: predict(model, reviews)
+        return model
+
+    def answer_of(self, weights: State, kind: type[SentimentLSTM] = SentimentLSTM) -> Answer:
+        """Return such a model, as a function of reviews."""
+        return partial(predict, self.model_of(weights, kind))
 
     def validation_score(self, answer: Callable[[int], Answer]) -> float:
-        """Return the mean over the clients of their measure on their own validation reviews:
-        accuracy, or what else their objective is judged by."""
-        own = enumerate(self.members)
-        return float(np.mean([score(answer(k)(m.validation), m.validation) for k, m in own]))
+        """Return the mean over the clients of the measure on their own validation reviews."""
+        own = enumerate(member.validation for member in self.members)
+        return float(np.mean([score(answer(client)(data), data) for client, data in own]))
 
 
 class Method(Protocol):

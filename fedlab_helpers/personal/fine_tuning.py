@@ -1,24 +1,21 @@
 """What a client makes of the weights it is given, with its own reviews."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import nll_loss
 
 from fedlab_helpers.core import rows
 from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import ClientState
+from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import State, of_model, to_device
 from fedlab_helpers.core.training import Hooks, LocalConfig, evaluate, train
 from fedlab_helpers.strategies.labels import class_shares
 from fedlab_helpers.strategies.personal import OWN_SHARE, pull_towards
-
-SHARES = tuple(step / 10 for step in range(11))
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +39,8 @@ def fine_tune(
     seed: int = 0,
     stop: threading.Event | None = None,
 ) -> Tuned:
-    """Return what a client's own training makes of the weights it starts from.
-
-    From untrained weights this is training alone; from global ones it is fine-tuning.
+    """Return what a client's own training makes of the weights it starts from: from untrained
+    ones this is training alone, from global ones fine-tuning.
 
     Args:
         model: gives architecture and device; it is left with the weights of the last epoch.
@@ -54,67 +50,51 @@ def fine_tune(
         epochs: how many, in place of the config's; 0: the start is returned.
         validation: further reviews of the client: the epoch with the lowest loss on these is
             kept, the start among them; None: the last.
-        trains: whether the parameter of this name is trained; the others stay, as do those that
-            are frozen already.
+        trains: whether the parameter of this name is trained, if it is not frozen already.
         lam: weight of the pull (lam/2)·‖w - start‖², as a proximal step; infinite: no move.
         seed: decides order and dropout.
-        stop: looked at between batches.
+        stop: looked at between batches; once set, `Stopped` is raised.
 
     Raises:
-        Stopped: `stop` was set.
         ValueError: `epochs` or `lam` is negative, or nothing is trained.
     """
-    if epochs < 0 or not lam >= 0:
-        raise ValueError(f"epochs, lam: got {epochs!r} and {lam!r}, expected them not below 0")
-    free = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    if not any(map(trains, free)):
-        raise ValueError(f"trains: no parameter is; expected at least one of {free}")
+    require(epochs >= 0, "epochs", epochs, "at least 0")
+    require(lam >= 0, "lam", lam, "a number not below 0, or inf")
+    free = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    still = [parameter for name, parameter in free.items() if not trains(name)]
+    require(len(still) < len(free), "trains", "no parameter", f"at least one of {[*free]}")
     model.load_state_dict(start)
     hooks = Hooks(after=pull_towards(of_model(model), lam, config.lr)) if lam else None
     config, kept = replace(config, epochs=1), Tuned(start, 0)
     best = evaluate(model, validation).loss if validation else 0.0
-    with _training_only(model, trains):
+    try:
+        for parameter in still:
+            parameter.requires_grad_(False)
         for epoch in range(1, epochs + 1):
             key = child_seed(seed, "epoch", epoch)
             train(model, data, config, seed=key, hooks=hooks, stop=stop)
             loss = evaluate(model, validation).loss if validation else 0.0
             if loss < best or not validation:
                 best, kept = loss, Tuned(to_device(of_model(model), "cpu"), epoch)
-    return kept
-
-
-@contextmanager
-def _training_only(model: nn.Module, trains: Callable[[str], bool]) -> Iterator[None]:
-    """Switch off the gradients of what is not trained, and back on those that were on."""
-    named = model.named_parameters()
-    still = [p for name, p in named if p.requires_grad and not trains(name)]
-    for parameter in still:
-        parameter.requires_grad_(False)
-    try:
-        yield
     finally:
         for parameter in still:
             parameter.requires_grad_(True)
+    return kept
+
+
+def within(*blocks: str) -> Callable[[str], bool]:
+    """Return whether a parameter is of one of these blocks; if none is named, all are."""
+    return lambda name: not blocks or name.split(".")[0] in blocks
 
 
 def mix(shared: Tensor, own: Tensor, share: float) -> Tensor:
-    """Return probabilities (N, C): `share` parts of the own model's answers, the rest the shared.
-
-    Model interpolation: Mansour et al. 2020, arXiv:2002.10619, section 5.
-
-    Args:
-        shared: logits (N, C) of the shared model.
-        own: logits (N, C) of the client's own.
-        share: 0: the shared model; 1: the own.
+    """Return probabilities (N, C) from the logits (N, C) of two models: `share` parts of the own
+    one's, in [0, 1], the rest the shared one's (Mansour et al. 2020, arXiv:2002.10619, section 5).
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share: got {share!r}, expected a number from 0 to 1")
+    require(0 <= share <= 1, "share", share, "a number from 0 to 1")
+    fine = shared.dim() == 2 and shared.shape[1] > 1
+    require(fine, "shared", tuple(shared.shape), "logits (N, C) of at least 2 classes")
     return (1 - share) * shared.softmax(1) + share * own.softmax(1)
-
-
-def loss_of_mix(shared: Tensor, own: Tensor, labels: Tensor, share: float) -> float:
-    """Return the mean loss in nats of `mix`, for labels (N,) int64."""
-    return float(nll_loss(mix(shared, own, share).log(), labels))
 
 
 def correct_priors(logits: Tensor, own_labels: Tensor, all_labels: Tensor) -> Tensor:
@@ -134,31 +114,23 @@ def own_weights(shared: State, kept: ClientState, data: Examples) -> State:
     Args:
         shared: weights of the whole model; those that are private as they were at first.
         kept: "private" parameters, and the "strategy" memory of Ditto or APFL; perhaps nothing.
+            A memory that is no model, as SCAFFOLD's, or of another model, raises a ValueError.
         data: the client's training reviews: of word tables it keeps the rows of their words.
-
-    Raises:
-        ValueError: the strategy's memory is no model, as SCAFFOLD's and FedDyn's, which are
-            gradients; or it is one of another model.
     """
     touched = rows.select(data.only_asked())[1]  # as its clients do
+    own = dict(kept.get("strategy", {}))
+    fine = not own or OWN_SHARE in own
+    require(fine, "kept", sorted(own), "the memory of a strategy that keeps a model, as Ditto does")
+    share = own.pop(OWN_SHARE, torch.ones((), dtype=torch.float32, device="cpu"))
 
     def put(base: State, part: State) -> State:
-        if odd := sorted(part.keys() - base.keys()):
-            raise ValueError(f"kept: {odd} are not in the model, which has {sorted(base)}")
-        whole = dict(base)
-        for name, tensor in part.items():
-            fits = tensor.shape == base[name].shape
-            whole[name] = tensor if fits else base[name].index_copy(0, touched, tensor)
-        return whole
+        require(part.keys() <= base.keys(), "kept", sorted(part), f"some of {sorted(base)}")
+        return base | {
+            name: t if t.shape == base[name].shape else base[name].index_copy(0, touched, t)
+            for name, t in part.items()
+        }
 
     weights = put(shared, kept.get("private", {}))
-    own = dict(kept.get("strategy", {}))
-    if own and OWN_SHARE not in own:
-        raise ValueError(
-            f"kept: the strategy's memory, {sorted(own)}, is no model of the client's own; "
-            "expected that of a strategy that keeps one, such as Ditto or APFL"
-        )
-    share = own.pop(OWN_SHARE, torch.ones((), dtype=torch.float32, device="cpu"))
     whole = put(weights, own)
     mixed = {name: share * whole[name] + (1 - share) * weights[name] for name in weights}
     return {n: t.to(shared[n].dtype) for n, t in mixed.items()}

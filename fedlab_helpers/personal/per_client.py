@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from fedlab_helpers.core.examples import Examples
+from fedlab_helpers.core.require import require
 from fedlab_helpers.strategies.labels import require_classes
 from fedlab_helpers.tasks.reviews.corpus import Review
 
@@ -27,10 +28,9 @@ class OwnTest:
     """Test examples as one client meets them: every one that is of a kind it holds, weighted.
 
     A client of 580 reviews would have some 145 test reviews of its own, on which an accuracy is
-    uncertain by 3 points. All test reviews of its kinds (domain and label), weighted so that each
-    kind counts as much as among its own reviews, estimate the same thing with less error: there
-    are at least 400 of them for each domain. Clients of the same kinds have the same test, so they
-    are not independent; and a client's shares of the labels are those of its test exactly.
+    uncertain by 3 points. All test reviews of its kinds (domain and label), each kind weighted as
+    among its own, estimate the same thing with less error: there are at least 400 for each domain.
+    Clients of the same kinds have the same test, so they are not independent.
 
     Args:
         data: labelled by this client's convention, (N,); None where only answers are judged.
@@ -45,28 +45,18 @@ class OwnTest:
     @classmethod
     def like(cls, held: Sequence[str], test_kinds: Sequence[str]) -> "OwnTest":
         """Return the weights of all test examples for a client that holds examples of these kinds;
-        of kinds that it does not hold they are 0.
-
-        Raises:
-            ValueError: it holds a kind of which there is no test example, or nothing.
-        """
+        of others they are 0. Raises ValueError: it holds nothing, or a kind that no test has."""
         test_kinds, weights = np.asarray(test_kinds), np.zeros(len(test_kinds))
-        names, counts = np.unique(np.asarray(held), return_counts=True)
-        if unknown := sorted(set(names.tolist()) - set(test_kinds.tolist())):
-            raise ValueError(f"held: no test example of {unknown}")
-        if not len(names):
-            raise ValueError("held: no example, expected at least one")
-        for name, count in zip(names, counts, strict=True):
+        require(len(held), "held", len(held), "at least one example")
+        for name, count in zip(*np.unique(held, return_counts=True), strict=True):
             same = test_kinds == name
+            require(same.any(), "held", str(name), "kinds of which there are test examples")
             weights[same] = count / len(held) / same.sum()
         return cls(None, weights, test_kinds)
 
     def right(self, logits: Tensor) -> np.ndarray:
-        """Return which answers are right, (N,) bool, for logits or probabilities (N, C).
-
-        Raises:
-            ValueError: the examples are not asked for classes.
-        """
+        """Return which answers are right, (N,) bool, for logits or probabilities (N, C). Raises
+        ValueError: the examples are not asked for classes."""
         require_classes("right", self.data.objective)
         return (logits.argmax(1) == self.data.targets).numpy()
 
@@ -77,13 +67,13 @@ class OwnTest:
     def balanced_accuracy(self, right: np.ndarray) -> float:
         """Return the mean of the accuracies on each class: one half for who always says the same;
         NaN where the client holds one class only."""
-        shares = [(np.average(right[s], weights=self.weights[s])) for s in self._classes()]
+        shares = [np.average(right[s], weights=self.weights[s]) for s in _groups(self.data.targets)]
         return float(np.mean(shares)) if len(shares) > 1 else float("nan")
 
     @property
     def majority(self) -> float:
         """The accuracy of always giving the client's more frequent class."""
-        return max(float(self.weights[group].sum()) for group in self._classes())
+        return max(float(self.weights[group].sum()) for group in _groups(self.data.targets))
 
     def standard_error(self, difference: np.ndarray) -> float:
         """Return the standard error of `weights @ difference` (N,), with each kind by itself."""
@@ -93,11 +83,10 @@ class OwnTest:
             variance += share**2 * difference[group].var(ddof=1) / n if n > 1 else 0.0
         return float(np.sqrt(variance))
 
-    def _classes(self) -> list[np.ndarray]:
-        return _groups(self.data.targets.numpy())
 
-
-def _groups(values: np.ndarray) -> list[np.ndarray]:
+def _groups(values: np.ndarray | Tensor) -> list[np.ndarray]:
+    """Return for each value that occurs where it does, (N,) bool."""
+    values = np.asarray(values)
     return [values == value for value in np.unique(values)]
 
 
@@ -115,16 +104,9 @@ def own_accuracy(
     Args:
         correct: whether each test example was answered rightly, (N,).
         test_kinds: their kinds, (N,), e.g. from `kinds`.
-        parts: each client's indices into the training examples.
+        parts: each client's indices into the training examples; as `OwnTest.like` accepts them.
         train_kinds: the kinds of all training examples.
-
-    Raises:
-        ValueError: a client holds a kind of which there is no test example, or nothing.
     """
-    correct, train_kinds, own = np.asarray(correct, dtype=float), np.asarray(train_kinds), []
-    for client, part in enumerate(parts):
-        try:
-            own.append(OwnTest.like(train_kinds[part], test_kinds).accuracy(correct))
-        except ValueError as error:
-            raise ValueError(f"client {client}: {error}") from error
-    return np.array(own)
+    correct, train_kinds = np.asarray(correct, dtype=float), np.asarray(train_kinds)
+    tests = [OwnTest.like(train_kinds[part], test_kinds) for part in parts]
+    return np.array([test.accuracy(correct) for test in tests])

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from fedlab_helpers.core.require import require, require_positive
 from fedlab_helpers.core.training import Hooks, predict
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
@@ -9,7 +10,9 @@ from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 def softened(logits: Tensor, temperature: float) -> Tensor:
     """Return the probabilities of logits divided by a temperature, (N, C): the higher, the more
     they tell of the answers that were not given."""
-    _require_temperature(temperature)
+    require_positive(temperature=temperature)
+    fine = logits.dim() == 2 and logits.shape[1] > 1
+    require(fine, "logits", tuple(logits.shape), "(N, C) of at least 2 classes")
     return (logits / temperature).softmax(1)
 
 
@@ -28,8 +31,7 @@ def taught(
         temperature: above 0; the student's logits are divided by it, too: `cooled`.
         trust: share of the teacher in the target, in [0, 1]; the rest is the label.
     """
-    if not 0 <= trust <= 1:
-        raise ValueError(f"trust: got {trust!r}, expected a number in [0, 1]")
+    require(0 <= trust <= 1, "trust", trust, "a number in [0, 1]")
     target = softened(logits, temperature)
     if trust < 1:
         hard = nn.functional.one_hot(reviews.labels, logits.shape[1]).to(target.dtype)
@@ -40,16 +42,11 @@ def taught(
 def cooled(temperature: float) -> Hooks:
     """Return the hook under which a student is trained at a temperature; the loss is multiplied by
     its square, so that steps stay as long (section 2 there)."""
-    _require_temperature(temperature)
+    require_positive(temperature=temperature)
     return Hooks(
         logits=lambda logits: logits / temperature,
         loss=lambda model, loss: loss * temperature**2,
     )
-
-
-def _require_temperature(temperature: float) -> None:
-    if not temperature > 0:
-        raise ValueError(f"temperature: got {temperature!r}, expected a number above 0")
 
 
 def agreement(model: nn.Module, teacher_logits: Tensor, reviews: EncodedReviews) -> float:

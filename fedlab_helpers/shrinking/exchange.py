@@ -11,6 +11,7 @@ from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.core.messages import Codec
 from fedlab_helpers.core.model import use_own_randomness
 from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.require import require
 from fedlab_helpers.core.rounds import sample_cohort
 from fedlab_helpers.core.training import LocalConfig, predict, train
 from fedlab_helpers.shrinking.distill import cooled, taught
@@ -63,10 +64,9 @@ def distillation_rounds(
     Raises:
         ValueError: there is not one model, or view, for each client.
     """
-    if len(models) != len(clients) or (views is not None and len(views) != len(clients)):
-        counts = [len(models), len(clients), len(models if views is None else views)]
-        raise ValueError(f"models, clients, views: got {counts}, expected as many of each")
     views = views or [lambda reviews: reviews] * len(clients)
+    counts = [len(models), len(clients), len(views)]
+    require(len({*counts}) == 1, "models, clients, views", counts, "as many of each")
     for model in models:
         use_own_randomness(model)
     codec = codec or Compressed(write=Float16())

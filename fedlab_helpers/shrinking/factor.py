@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import of_model
 from fedlab_helpers.shrinking.prune import resized
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
@@ -17,8 +18,7 @@ def best_factors(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         ValueError: the rank is not from 1 to the smaller side of the matrix.
     """
     most = min(matrix.shape)
-    if not 1 <= rank <= most:
-        raise ValueError(f"rank: got {rank!r}, expected 1 to {most}")
+    require(1 <= rank <= most, "rank", rank, f"1 to {most}")
     u, s, v = torch.linalg.svd(matrix.double(), full_matrices=False)
     return (u[:, :rank] * s[:rank]).to(matrix.dtype), v[:rank].to(matrix.dtype)
 

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fedlab_helpers.core.require import require
+
 
 def to_integers(matrix: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Return whole numbers, int8, and the scale of each column, so that their product is near the
@@ -17,10 +19,8 @@ def to_integers(matrix: Tensor, bits: int) -> tuple[Tensor, Tensor]:
         Whole numbers, (…, n, m), and scales, (…, 1, m), of the matrix's type; a scale of 1 where a
         column is 0, or so small that its scale would not be a normal number.
     """
-    if bits not in range(2, 9):
-        raise ValueError(f"bits: got {bits!r}, expected 2 to 8")
-    if not matrix.isfinite().all():
-        raise ValueError("matrix: got values that are not finite, expected none")
+    require(bits in range(2, 9), "bits", bits, "2 to 8")
+    require(matrix.isfinite().all(), "matrix", "others", "finite values")
     most = 2 ** (bits - 1) - 1
     scale = matrix.abs().amax(-2, keepdim=True) / most
     scale = torch.where(scale > torch.finfo(scale.dtype).tiny, scale, 1)

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import quantize_dynamic
 from torch import Tensor
 
+from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import of_model
 from fedlab_helpers.shrinking.integers import to_integers
 from fedlab_helpers.shrinking.prune import require_plain
@@ -77,8 +78,7 @@ def to_onnx(model: SentimentLSTM, vocab: Vocabulary | None, *, bits: int = 32) -
         ValueError: the vocabulary is not of the model's size, or names other classes, or `bits`
             is none of these.
     """
-    if bits not in (32, 8, *_PACKED):
-        raise ValueError(f"bits: got {bits!r}, expected 32, 8, 4 or 2")
+    require(bits in (32, 8, *_PACKED), "bits", bits, "32, 8, 4 or 2")
     require_plain(model)
     state = {name: tensor.cpu().numpy() for name, tensor in of_model(model).items()}
     if vocab is not None:
@@ -96,12 +96,11 @@ def to_onnx(model: SentimentLSTM, vocab: Vocabulary | None, *, bits: int = 32) -
 
 
 def _require_vocabulary(vocab: Vocabulary, rows: int, classes: int) -> None:
-    if len(vocab) != rows:
-        raise ValueError(f"vocab: got {len(vocab)} words, expected {rows}, the model's rows")
-    if odd := [word for word in vocab.words if "\n" in word]:
-        raise ValueError(f"vocab: got {odd[:3]}, expected words without line breaks")
-    if vocab.classes is not None and len(vocab.classes) != classes:
-        raise ValueError(f"vocab: got classes {vocab.classes}, expected the model's {classes}")
+    require(len(vocab) == rows, "vocab", len(vocab), f"{rows} words, the model's rows")
+    odd = [word for word in vocab.words if "\n" in word]
+    require(not odd, "vocab", odd[:3], "words without line breaks")
+    fits = vocab.classes is None or len(vocab.classes) == classes
+    require(fits, "vocab", vocab.classes, f"the model's {classes} classes")
 
 
 def _look_up(graph: _Graph, table: np.ndarray) -> None:
@@ -182,11 +181,11 @@ def run_onnx(content: bytes, reviews: EncodedReviews, batch_size: int = 256) -> 
         ValueError: there is no review (the runtime ends the process then), or word ids stand
             elsewhere than in the first `lengths` places.
     """
-    if not len(reviews):
-        raise ValueError("reviews: got none, expected at least one")
+    require(len(reviews), "reviews", len(reviews), "at least one")
     inside = torch.arange(reviews.tokens.shape[1], device="cpu") < reviews.lengths.cpu()[:, None]
-    if not torch.equal(reviews.tokens.cpu() > 0, inside):
-        raise ValueError("reviews: got padding inside a review, or a word id outside or below 0")
+    right_padded = torch.equal(reviews.tokens.cpu() > 0, inside)
+    wrong = "padding inside a review, or a word id outside or below 0"
+    require(right_padded, "reviews", wrong, "word ids above 0, then padding")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from fedlab_helpers.core.require import require_share
+from fedlab_helpers.core.require import require, require_share
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.training import Hooks
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
@@ -41,8 +41,8 @@ def apply_masks(model: nn.Module, masks: State) -> None:
         ValueError: there is a mask for what the model does not have.
     """
     parameters = dict(model.named_parameters())
-    if odd := sorted(masks.keys() - parameters.keys()):
-        raise ValueError(f"masks: got {odd}, expected some of {sorted(parameters)}")
+    odd = sorted(masks.keys() - parameters.keys())
+    require(not odd, "masks", odd, f"some of {sorted(parameters)}")
     with torch.no_grad():
         for name, mask in masks.items():
             parameters[name].mul_(mask)
@@ -81,10 +81,8 @@ def keep_units(model: SentimentLSTM, units: Iterable[int]) -> SentimentLSTM:
     """
     state, chosen = of_model(model), torch.as_tensor(list(units)).tolist()
     hidden = state["head.weight"].shape[1]
-    if not chosen or len({*chosen}) < len(chosen) or not {*chosen} <= {*range(hidden)}:
-        raise ValueError(
-            f"units: got {chosen}, expected at least one of 0 to {hidden - 1}, each once"
-        )
+    once = len({*chosen}) == len(chosen) and {*chosen} <= {*range(hidden)}
+    require(chosen and once, "units", chosen, f"at least one of 0 to {hidden - 1}, each once")
     kept = torch.tensor(chosen, dtype=torch.int64)
     for name, tensor in state.items():
         if name.startswith("recurrent."):

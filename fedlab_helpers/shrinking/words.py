@@ -3,7 +3,7 @@
 import torch
 
 from fedlab_helpers.core.compute import child_seed
-from fedlab_helpers.core.require import require_share
+from fedlab_helpers.core.require import require, require_share
 from fedlab_helpers.core.state import of_model
 from fedlab_helpers.shrinking.prune import resized
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
@@ -28,8 +28,7 @@ def trim_model(model: SentimentLSTM, size: int) -> SentimentLSTM:
     """
     state = of_model(model)
     rows = len(state["embedding.weight"])
-    if not 3 <= size <= rows:
-        raise ValueError(f"size: got {size!r}, expected 3 to {rows}, the rows there are")
+    require(3 <= size <= rows, "size", size, f"3 to {rows}, the rows there are")
     state["embedding.weight"] = state["embedding.weight"][:size]
     return resized(model, state)
 
@@ -41,8 +40,7 @@ def hash_reviews(reviews: EncodedReviews, vocab: Vocabulary, size: int) -> Encod
     row. Padding and unknown keep their ids; so do words that the vocabulary does not have.
     The vocabulary is that of the reviews. Raises ValueError for a size below 3.
     """
-    if size < 3:
-        raise ValueError(f"size: got {size!r}, expected at least 3")
+    require(size >= 3, "size", size, "at least 3")
     shared = [0, UNKNOWN, *(2 + child_seed(0, word) % (size - 2) for word in vocab.words[2:])]
     return _reading(reviews, torch.tensor(shared, device="cpu")[reviews.tokens])
 

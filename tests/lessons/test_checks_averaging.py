@@ -2,19 +2,11 @@
 
 import pytest
 import torch
-from verdicts import not_yet, refused
+from verdicts import refused
 
 from fedlab_helpers.core import state
 from fedlab_helpers.core.history import History, RoundRecord
 from fedlab_helpers.lessons.checks import averaging as checks
-
-
-def test_the_stub_is_not_yet():
-    not_yet(
-        checks.pooled_accuracy,
-        checks.byte_budget,
-        functions=(checks.rowwise_mean, checks.rows_in, checks.mended_round),
-    )
 
 
 def test_pooled_accuracy():
@@ -25,33 +17,17 @@ def test_pooled_accuracy():
     refused(checks.pooled_accuracy(0.5), "0.5", "add up")
 
 
-def rowwise(changes, rows, weights, n_rows):
-    total = torch.zeros(n_rows, changes[0].shape[1])
-    weight = torch.zeros(n_rows, 1)
-    for change, touched, w in zip(changes, rows, weights, strict=True):
-        total[touched] += w * change
-        weight[touched] += w
-    return total / weight.clamp(min=1e-12)
+def rowwise(weigh=float, least=1e-12, diluted=False):
+    """Return a mean of rows in which one thing may be wrong."""
 
+    def mean(changes, rows, weights, n_rows):
+        total, weight = torch.zeros(n_rows, 2), torch.zeros(n_rows, 1)
+        for change, touched, w in zip(changes, rows, map(weigh, weights), strict=True):
+            total[touched] += w * change
+            weight[touched] += w
+        return total / (sum(weights) if diluted else weight.clamp(min=least))
 
-def diluted(changes, rows, weights, n_rows):
-    total = torch.zeros(n_rows, changes[0].shape[1])
-    for change, touched, w in zip(changes, rows, weights, strict=True):
-        total[touched] += w * change
-    return total / sum(weights)
-
-
-def unweighted(changes, rows, weights, n_rows):
-    return rowwise(changes, rows, [1.0] * len(weights), n_rows)
-
-
-def zero_by_zero(changes, rows, weights, n_rows):
-    total = torch.zeros(n_rows, changes[0].shape[1])
-    weight = torch.zeros(n_rows, 1)
-    for change, touched, w in zip(changes, rows, weights, strict=True):
-        total[touched] += w * change
-        weight[touched] += w
-    return total / weight
+    return mean
 
 
 def last_one_wins(changes, rows, weights, n_rows):
@@ -62,13 +38,12 @@ def last_one_wins(changes, rows, weights, n_rows):
 
 
 def test_rowwise_mean():
-    assert checks.rowwise_mean(rowwise).passed
-    refused(checks.rowwise_mean(diluted), "plain FedAvg")
-    refused(checks.rowwise_mean(unweighted), "do not weigh the same")
-    refused(checks.rowwise_mean(zero_by_zero), "NaN")
+    assert checks.rowwise_mean(rowwise()).passed
+    refused(checks.rowwise_mean(rowwise(diluted=True)), "plain FedAvg")
+    refused(checks.rowwise_mean(rowwise(weigh=lambda w: 1.0)), "do not weigh the same")
+    refused(checks.rowwise_mean(rowwise(least=0)), "NaN")
     refused(checks.rowwise_mean(last_one_wins), "row 1 is")
     refused(checks.rowwise_mean(lambda c, r, w, n: c[0]), "(5, 2)")
-    refused(checks.rowwise_mean(lambda c, r, w, n: 1 / 0), "ZeroDivisionError")
 
 
 def test_rows_in():
@@ -138,7 +113,6 @@ def test_mended_round():
     refused(checks.mended_round(lambda *_: None), "where it began")
     refused(checks.mended_round(lambda m, c, t: t(m, c[0])), "away from FedAvg")
     refused(checks.mended_round(lambda m, c, t: m.weight.data.fill_(float("nan"))), "finite")
-    refused(checks.mended_round(lambda m, c, t: 1 / 0), "ZeroDivisionError")
 
 
 @pytest.mark.parametrize("weighted", [True, False])

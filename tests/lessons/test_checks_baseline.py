@@ -8,25 +8,6 @@ from verdicts import refused
 
 from fedlab_helpers.lessons.checks import baseline as checks
 
-EVERY = [(checks.reviews_needed, 1), (checks.temperature, 1), (checks.paired, 1)]
-EVERY += [(checks.reading_length, 2)]
-
-
-@pytest.mark.parametrize(("check", "arguments"), EVERY)
-def test_the_stub_is_not_yet(check, arguments):
-    for stub in (None, ...):
-        verdict = check(*[stub] * arguments)
-        assert not verdict.passed
-        assert not verdict.started
-
-
-def test_a_stub_that_raises_is_not_yet():
-    def stub(*_):
-        raise NotImplementedError
-
-    for check in (checks.temperature, checks.paired):
-        assert not check(stub).started
-
 
 def test_reviews_needed():
     assert checks.reviews_needed(0.84 * 0.16 / 0.002**2).passed

@@ -1,16 +1,10 @@
 """Checks of notebook 09: right answers pass, likely mistakes get their own hint."""
 
 import torch
-from verdicts import not_yet, refused
+from verdicts import refused
 
 from fedlab_helpers.lessons.checks import compression as checks
 from fedlab_helpers.recipe import Recipe, Result
-
-
-def test_nothing_is_judged_before_it_is_begun():
-    functions = (checks.stochastic_round, checks.pack_nibbles, checks.one_turn)
-    not_yet(checks.breaks_even, *functions, functions=functions)
-    assert not checks.frugal(None, None).started
 
 
 def test_breaks_even():

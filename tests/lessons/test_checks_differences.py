@@ -3,19 +3,11 @@
 import math
 
 import torch
-from verdicts import not_yet, refused
+from verdicts import refused
 
 from fedlab_helpers.core import state
 from fedlab_helpers.core.history import History, RoundRecord
 from fedlab_helpers.lessons.checks import differences as checks
-
-
-def test_the_stub_is_not_yet():
-    not_yet(
-        checks.one_sided_bits,
-        checks.steadier_plan,
-        functions=(checks.update_cosine, checks.seen_by, checks.where_it_ends),
-    )
 
 
 def test_one_sided_bits():

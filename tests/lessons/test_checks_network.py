@@ -3,21 +3,10 @@
 import math
 
 import torch
-from verdicts import not_yet, refused
+from verdicts import refused
 
 from fedlab_helpers.core.history import RoundRecord
 from fedlab_helpers.lessons.checks import network as checks
-
-
-def test_nothing_is_judged_before_it_is_begun():
-    functions = (
-        checks.round_seconds,
-        checks.mean_of_answers,
-        checks.checked,
-        checks.first_answers,
-        checks.in_the_mean,
-    )
-    not_yet(*functions, checks.forgotten, functions=functions)
 
 
 def seconds(down, up, links, bits=8, over=max):

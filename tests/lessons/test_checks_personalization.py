@@ -2,15 +2,10 @@
 
 import pytest
 import torch
-from verdicts import not_yet, refused
+from verdicts import refused
 
 from fedlab_helpers.lessons.checks import personalization as checks
 from fedlab_helpers.recipe import Result
-
-
-def test_nothing_is_judged_before_it_is_begun():
-    functions = (checks.pulled, checks.ifca, checks.gains)
-    not_yet(checks.break_even, checks.pays, *functions, functions=functions)
 
 
 def test_break_even():

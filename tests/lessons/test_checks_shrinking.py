@@ -5,19 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from verdicts import not_yet, refused
+from verdicts import refused
 
 from fedlab_helpers.lessons.checks import shrinking as checks
 from fedlab_helpers.shrinking import to_integers
 from fedlab_helpers.shrinking.onnx_model import helper, onnx, to_onnx
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.task import load_task
-
-
-def test_nothing_is_judged_before_it_is_begun():
-    functions = (checks.weight_bytes, checks.keep_gru_units, checks.straight_through)
-    not_yet(*functions, checks.student_loss, functions=(*functions, checks.student_loss))
-    assert not checks.pocket_model(None, None).started
 
 
 def size(words, width, hidden, scales=True, wide=True, both=True):

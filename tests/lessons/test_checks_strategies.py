@@ -3,7 +3,7 @@
 import math
 
 import torch
-from verdicts import not_yet, refused
+from verdicts import refused
 
 from fedlab_helpers import strategies
 from fedlab_helpers.core.messages import Update
@@ -11,14 +11,6 @@ from fedlab_helpers.lessons.checks import strategies as checks
 from fedlab_helpers.lessons.runs import Run
 from fedlab_helpers.recipe import Recipe, Result
 from fedlab_helpers.strategies import robust
-
-
-def test_the_stub_is_not_yet():
-    not_yet(
-        checks.overrun,
-        checks.stands_attack,
-        functions=(checks.fednova, checks.trimmed_mean, checks.paired),
-    )
 
 
 def test_overrun():

@@ -28,13 +28,13 @@ def test_sizes_and_shares_are_those_of_the_table():
     assert [label.get_text() for label in domains.get_yticklabels()] == ["book", "hotel"]
     assert "67%" in [written.get_text() for written in labels.texts]
     assert bar.get_ylabel() == "share of the client's reviews"
-
-
-def test_the_title_names_the_divergences():
-    table = partition.describe(PARTS, LABELS, DOMAINS)
-    mean = [table[f"{kind} divergence"].mean() for kind in ("label", "domain")]
-    title = partition_map(table).axes[0].get_title()
-    assert title == f"labels differ by {mean[0]:.2f} bits; domains by {mean[1]:.2f} bits"
+    bits = [table[f"{kind} divergence"].mean() for kind in ("label", "domain")]
+    said = f"labels differ by {bits[0]:.2f} bits; domains by {bits[1]:.2f} bits"
+    assert sizes.get_title() == said
+    odd = partition.describe(PARTS, LABELS, ["run" if d == "book" else "{x}" for d in DOMAINS])
+    _, labels, domains, _ = partition_map(odd, ("差评", "好评")).axes
+    assert [label.get_text() for label in labels.get_yticklabels()] == ["差评", "好评"]
+    assert {label.get_text() for label in domains.get_yticklabels()} == {"run", "{x}"}
 
 
 @pytest.mark.parametrize(("clients", "figures"), [(2, 4), (60, 0)])
@@ -88,10 +88,3 @@ def test_slopes_go_from_shared_to_own_in_panes_by_group():
     assert [axes.get_title() for axes in panes] == ["hotel", "book"]
     drawn = [[line.get_ydata().tolist() for line in axes.lines] for axes in panes]
     assert drawn == [[[0.8, 0.9], [0.6, 0.6]], [[0.7, 0.6]]]
-
-
-def test_classes_and_domains_are_called_as_the_data_call_them():
-    table = partition.describe(PARTS, LABELS, ["run" if d == "book" else "{x}" for d in DOMAINS])
-    _, labels, domains, _ = partition_map(table, ("差评", "好评")).axes
-    assert [label.get_text() for label in labels.get_yticklabels()] == ["差评", "好评"]
-    assert {label.get_text() for label in domains.get_yticklabels()} == {"run", "{x}"}

@@ -1,14 +1,13 @@
 """The compression lab without a browser: its picture, its controls, its buttons."""
 
-import threading
 from dataclasses import replace
 
 import pytest
 
 from fedlab_helpers.lessons import plots
-from fedlab_helpers.lessons.panels import CompressionLab, lab
+from fedlab_helpers.lessons.panels import CompressionLab
 from fedlab_helpers.lessons.panels.compression_lab import AMOUNTS
-from fedlab_helpers.lessons.runs import Run, race
+from fedlab_helpers.lessons.runs import Run
 from fedlab_helpers.lessons.words import ENGLISH
 from fedlab_helpers.recipe import KEEPS, WRITES, Result
 
@@ -20,15 +19,7 @@ SHORT = replace(USUAL, rounds=2)
 def panel(small_task):
     made = CompressionLab(small_task)
     made.rounds.value = 2
-    yield made
-    made.close()
-    made.wait(60)
-    assert not made._busy
-
-
-def run(panel):
-    panel.run.click()
-    panel.wait(60)
+    return made
 
 
 def test_every_kind_has_a_word_and_the_usual_amount_is_offered():
@@ -63,14 +54,10 @@ def test_no_accuracy_is_outside_of_the_picture():
 # The panel
 
 
-def test_the_panel_opens_with_an_empty_picture(small_task):
-    panel = CompressionLab(small_task)
+def test_the_panel_opens_as_usual_and_each_kind_brings_its_amounts(panel):
     assert panel.image.value[:4] == b"\x89PNG"
-    assert panel.recipe == USUAL
+    assert panel.recipe == SHORT
     assert "Choose what is sent" in panel.status.value
-
-
-def test_each_kind_brings_its_amounts(panel):
     for keep in KEEPS:
         panel.keep.value = keep
         assert panel.recipe == replace(SHORT, keep=keep)
@@ -93,59 +80,3 @@ def test_momentum_is_offered_where_it_means_something(panel):
     assert panel.feedback.disabled
     panel.write.value, panel.keep.value = "float32", "sketch"
     assert panel.feedback.disabled
-
-
-def test_a_run_is_drawn_said_and_kept(panel):
-    before = panel.image.value
-    run(panel)
-    assert panel.image.value != before
-    assert "times fewer than dense" in panel.status.value
-    assert [each.recipe for each in panel.comparison.runs] == [SHORT]
-    assert "every value" in panel.table.value
-    assert not panel.run.disabled
-    panel.keep.value = "topk"
-    run(panel)
-    assert len(panel.comparison.runs) == 2
-    assert "the largest values (1%)" in panel.table.value
-
-
-def test_a_run_made_before_is_shown_at_once(panel, monkeypatch):
-    run(panel)
-    monkeypatch.setattr(lab, "race", None)
-    panel.run.click()
-    assert "shown at once: every value" in panel.status.value
-
-
-def test_a_stopped_run_is_shown_as_far_as_it_came_and_can_be_made_again(panel, monkeypatch):
-    began = threading.Event()
-
-    def slow(recipes, task, stop, *more):
-        for recipe, news in race(recipes, task, stop, *more):
-            yield recipe, news
-            if getattr(news, "round", 0):
-                began.set()
-                assert stop.wait(60)
-
-    monkeypatch.setattr(lab, "race", slow)
-    panel.run.click()
-    assert began.wait(60)
-    panel.run.click()
-    assert "still running" in panel.status.value
-    panel.stop.click()
-    panel.wait(60)
-    assert "stopped" in panel.status.value
-    assert panel.comparison.of(SHORT).last.round == 1
-    monkeypatch.setattr(lab, "race", race)
-    run(panel)
-    assert panel.comparison.of(SHORT).last.round == 2
-
-
-def test_a_run_that_breaks_is_told(panel, monkeypatch):
-    def broken(*arguments):
-        raise RuntimeError("no wire")
-        yield
-
-    monkeypatch.setattr(lab, "race", broken)
-    run(panel)
-    assert "RuntimeError: no wire" in panel.status.value
-    assert not panel.run.disabled

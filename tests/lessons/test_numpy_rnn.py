@@ -1,16 +1,17 @@
 """BPTT by hand against PyTorch's autograd, against differences, and against small sums."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedlab_helpers.lessons import numpy_rnn
 
 sizes = st.integers(1, 6)
+few = settings(max_examples=40)
 shapes = {"steps": st.integers(1, 12), "inputs": sizes, "hidden": sizes, "outputs": sizes,
           "seed": st.integers(0, 2**32 - 1)}  # fmt: skip
 NAMES = [field.name for field in fields(numpy_rnn.Parameters)]
@@ -52,24 +53,6 @@ def test_gradients_agree_with_autograd(steps, inputs, hidden, outputs, seed, tru
         assert np.abs(getattr(gradient, name) - theirs).max() < 1e-10, name
 
 
-@given(**shapes)
-def test_gradients_agree_with_central_differences(steps, inputs, hidden, outputs, seed):
-    weights, x, y = example(steps, inputs, hidden, outputs, seed)
-    gradient, _ = numpy_rnn.backward(weights, numpy_rnn.forward(weights, x), y)
-    rng, step = np.random.default_rng(seed), 1e-5
-    for name in NAMES:
-        place = tuple(rng.integers(n) for n in getattr(weights, name).shape)
-        moved = []
-        for sign in (1, -1):
-            tensor = getattr(weights, name).copy()
-            tensor[place] += sign * step
-            moved.append(
-                numpy_rnn.loss(numpy_rnn.forward(replace(weights, **{name: tensor}), x), y)
-            )
-        difference = (moved[0] - moved[1]) / (2 * step)
-        assert getattr(gradient, name)[place] == pytest.approx(difference, abs=1e-6), name
-
-
 def test_two_steps_of_one_number_by_hand():
     weights = numpy_rnn.Parameters(
         W_x=np.array([[1.0]]), W_h=np.array([[0.5]]), b=np.array([0.0]),
@@ -97,25 +80,12 @@ def test_the_gradient_of_a_state_flows_back_through_every_later_step():
     assert full[3] == pytest.approx(cut[3] + through)
 
 
-@given(**shapes)
-def test_a_truncation_as_long_as_the_sequence_changes_nothing(steps, inputs, hidden, outputs, seed):
-    weights, x, y = example(steps, inputs, hidden, outputs, seed)
-    trace = numpy_rnn.forward(weights, x)
-    full, _ = numpy_rnn.backward(weights, trace, y)
-    same, _ = numpy_rnn.backward(weights, trace, y, truncate=steps)
-    for name in NAMES:
-        assert np.array_equal(getattr(full, name), getattr(same, name))
-
-
 def test_a_sequence_in_two_halves_is_the_sequence():
     weights, x, _ = example(steps=6, inputs=2, hidden=3, outputs=2, seed=2)
     whole = numpy_rnn.forward(weights, x)
     half = numpy_rnn.forward(weights, x[3:], start=whole.hidden[3])
     assert np.array_equal(half.outputs, whole.outputs[3:])
-
-
-def test_probabilities_do_not_overflow():
-    assert numpy_rnn.probabilities(np.array([[1e4, 0.0]])).tolist() == [[1.0, 0.0]]
+    assert numpy_rnn.probabilities(np.array([[1e4, 0.0]])).tolist() == [[1.0, 0.0]]  # no overflow
 
 
 @pytest.mark.parametrize("radius", [0.0, 0.5, 1.0, 1.7])
@@ -128,17 +98,17 @@ def test_spectral_radius(radius):
 def test_bad_input_is_named():
     weights, x, y = example(steps=3, inputs=2, hidden=3, outputs=2, seed=0)
     trace = numpy_rnn.forward(weights, x)
-    with pytest.raises(ValueError, match=r"inputs: shape \(3, 1\), expected \(T, 2\)"):
+    with pytest.raises(ValueError, match=r"inputs: got \(3, 1\), expected the shape \(T, 2\)"):
         numpy_rnn.forward(weights, x[:, :1])
-    with pytest.raises(ValueError, match=r"inputs: shape \(0, 2\)"):
+    with pytest.raises(ValueError, match=r"inputs: got \(0, 2\)"):
         numpy_rnn.forward(weights, x[:0])
-    with pytest.raises(ValueError, match=r"targets: shape \(2,\), expected \(3,\)"):
+    with pytest.raises(ValueError, match=r"targets: got \(2,\), expected the shape \(3,\)"):
         numpy_rnn.backward(weights, trace, y[:2])
     with pytest.raises(ValueError, match="truncate: got 0"):
         numpy_rnn.backward(weights, trace, y, truncate=0)
     with pytest.raises(ValueError, match="radius: got -1"):
         numpy_rnn.with_spectral_radius(np.eye(2), -1)
-    with pytest.raises(ValueError, match="all eigenvalues are 0"):
+    with pytest.raises(ValueError, match="expected an eigenvalue"):
         numpy_rnn.with_spectral_radius(np.zeros((2, 2)), 1)
 
 
@@ -167,12 +137,3 @@ def test_the_map_is_the_geometric_mean_of_its_draws():
     both = numpy_rnn.gradient_map(radii, 6, np.random.default_rng(5), hidden=4, draws=2)
     assert both == pytest.approx(np.sqrt(one * two))
     assert both[:, 0] == pytest.approx([1, 1])
-
-
-def test_reading_shortens_gradients():
-    radii = np.array([1.0])
-    lengths = [
-        numpy_rnn.gradient_map(radii, 30, np.random.default_rng(0), scale=scale)[0, -1]
-        for scale in (0.0, 0.3, 1.0)
-    ]
-    assert lengths == sorted(lengths, reverse=True)

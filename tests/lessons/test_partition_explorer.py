@@ -1,8 +1,5 @@
 """The partition explorer: each control redraws, and what cannot be dealt is said in words."""
 
-import time
-from statistics import median
-
 import pytest
 
 from fedlab_helpers.core.compute import numpy_rng
@@ -18,16 +15,13 @@ def explorer():
     return PartitionExplorer(task())
 
 
-def test_it_opens_with_a_figure_and_a_sentence(explorer):
-    assert bytes(explorer.image.value[:4]) == b"\x89PNG"
-    assert explorer.readout.value.startswith("20 clients of ")
-
-
 @pytest.mark.parametrize(
     ("control", "other"), [("kind", "by_domain"), ("alpha", 0.1), ("clients", 9), ("seed", 3)]
 )
 def test_each_control_draws_anew(explorer, control, other):
     before = bytes(explorer.image.value), explorer.readout.value
+    assert before[0][:4] == b"\x89PNG"
+    assert before[1].startswith("20 clients of ")
     getattr(explorer, control).value = other
     assert bytes(explorer.image.value) != before[0]
     assert explorer.readout.value != before[1]
@@ -59,12 +53,3 @@ def test_alpha_rests_where_it_says_nothing(explorer):
         explorer.alpha.value = 0.05 if explorer.alpha.value != 0.05 else 5.0
         same = (explorer.readout.value, bytes(explorer.image.value)) == before
         assert same == explorer.alpha.disabled == (not DEALS[kind].uses_alpha)
-
-
-def test_a_picture_takes_less_than_a_third_of_a_second(explorer):
-    taken = []
-    for alpha in (0.05, 0.1, 0.2, 0.5, 1.0):
-        began = time.process_time()
-        explorer.alpha.value = alpha
-        taken.append(time.process_time() - began)
-    assert median(taken) < 0.3

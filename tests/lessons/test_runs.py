@@ -10,7 +10,7 @@ import pytest
 from fedlab_helpers.core import rounds
 from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.core.training import evaluate
-from fedlab_helpers.lessons import plots
+from fedlab_helpers.lessons import plots, runs
 from fedlab_helpers.lessons.runs import (
     Comparison,
     End,
@@ -57,19 +57,16 @@ def test_a_title_says_what_was_chosen():
 
 
 def by_hand(recipe, task, transforms=()):
-    clients = task.clients(
-        task.deal(recipe.partition, recipe.clients, numpy_rng(recipe.seed, "partition"))
-    )
+    clients = task.clients(task.deal("iid", recipe.clients, numpy_rng(recipe.seed, "partition")))
     model = SentimentLSTM(len(task.vocab), pooling="mean", dropout=0.3, seed=recipe.seed)
     first = evaluate(model, task.validation)
     options = {"test": task.validation, "transforms": transforms}
     history = rounds.run(model, clients, recipe.new_strategy(), recipe.plan(), **options)
-    total = np.cumsum([r.bytes_up + r.bytes_down for r in history]).tolist()
-    rest = [
-        (r.round, r.metrics["accuracy"], r.metrics["loss"], b)
-        for r, b in zip(history, total, strict=True)
-    ]
-    return [(0, first.accuracy, first.loss, 0), *rest]
+    told, total = [(0, first.accuracy, first.loss, 0)], 0
+    for record in history:
+        total += record.bytes_up + record.bytes_down
+        told.append((record.round, record.metrics["accuracy"], record.metrics["loss"], total))
+    return told
 
 
 def told(news, recipe):
@@ -174,24 +171,17 @@ def test_only_settings_that_differ_are_told():
     assert differences(recipes[:1]) == [""]
 
 
-def test_finished_runs_come_back_and_stopped_ones_begin_anew(small_task):
+def test_finished_runs_come_back_dropped_or_not_and_stopped_ones_begin_anew(small_task):
     comparison = filled(small_task, (FEDAVG, (0.5, 0.8), "finished"), (FEDPROX, (0.5,), "stopped"))
     before = comparison.runs
+    comparison.drop(1)
+    assert comparison.runs == before[1:]
     assert comparison.begin([FEDAVG, FEDPROX]) == [FEDPROX]
     assert comparison.runs[0] == before[0]
     assert (comparison.runs[1].results, comparison.runs[1].state) == ((), "running")
     assert comparison.runs[1].number == before[1].number
     comparison.abandon()
     assert comparison.runs[1].state == "stopped"
-
-
-def test_a_dropped_run_comes_back_from_the_cache_under_its_number(small_task):
-    comparison = filled(small_task, (FEDAVG, (0.5, 0.8), "finished"), (FEDPROX, (0.5,), "stopped"))
-    shown = comparison.runs[0]
-    comparison.drop(1)
-    assert [run.number for run in comparison.runs] == [2]
-    assert comparison.begin([FEDAVG]) == []
-    assert comparison.runs[0] == shown
 
 
 def test_the_file_holds_every_round_with_all_settings(tmp_path, small_task):
@@ -208,47 +198,39 @@ def test_the_file_holds_every_round_with_all_settings(tmp_path, small_task):
 
 def test_a_file_of_somebody_else_stays_and_ones_own_is_replaced(tmp_path, small_task):
     comparison = filled(small_task, (FEDAVG, (0.5, 0.8), "finished"))
-    theirs = tmp_path / "runs.csv"
-    theirs.write_text("my reviews")
-    second = tmp_path / "runs_2.csv"
-    assert comparison.to_csv(theirs) == second
-    assert theirs.read_text() == "my reviews"
-    assert comparison.to_csv(tmp_path / "new.csv") == tmp_path / "new.csv"
-    assert comparison.to_csv(tmp_path / "new.csv") == tmp_path / "new.csv"
-    (tmp_path / "new.csv").write_text("changed by hand")
-    assert comparison.to_csv(tmp_path / "new.csv") == tmp_path / "new_2.csv"
-    assert (tmp_path / "new.csv").read_text() == "changed by hand"
+    theirs, second = tmp_path / "runs.csv", tmp_path / "runs_2.csv"
+    for mine in (second, second):
+        theirs.write_text("my reviews")
+        assert comparison.to_csv(theirs) == mine
+        assert theirs.read_text() == "my reviews"
+    second.write_text("changed by hand")
+    assert comparison.to_csv(second) == tmp_path / "runs_2_2.csv"
+    assert second.read_text() == "changed by hand"
     other = filled(small_task, (FEDAVG, (0.5, 0.9), "finished"))  # of another panel
-    assert other.to_csv(second) == tmp_path / "runs_2_2.csv"
+    assert other.to_csv(second) == tmp_path / "runs_2_3.csv"
     second.unlink()
     assert comparison.to_csv(second) == second
     with pytest.raises(IsADirectoryError):
         comparison.to_csv(tmp_path)
 
 
-def test_anchors_are_means_over_seeds(tmp_path, small_task):
-    path = tmp_path / "baselines.csv"
-    rows = [
-        "model,seed,validation_accuracy",
-        "majority,0,0.5",
-        "lstm,0,0.8",
-        "lstm,1,0.9",
-        "gru,0,1",
-    ]
-    path.write_text("\n".join(rows) + "\n")
-    mine = fingerprint(small_task)
-    found = anchors(small_task, path, mine)
+def test_anchors_are_means_over_seeds(tmp_path, small_task, monkeypatch):
+    monkeypatch.setattr(runs, "_MEASURED", fingerprint(small_task))
+    monkeypatch.setattr(runs.tables, "RESULTS", tmp_path)
+    assert anchors(small_task) == {}
+    rows = ["majority,0,0.5", "lstm,0,0.8", "lstm,1,0.9", "gru,0,1"]
+    table = "\n".join(["model,seed,validation_accuracy", *rows])
+    (tmp_path / "baselines.csv").write_text(table)
+    found = anchors(small_task)
     assert found == {"centralised": pytest.approx(0.85), "majority class": 0.5}
-    assert anchors(small_task, tmp_path / "none.csv", mine) == {}
 
 
 def test_anchors_are_shown_beside_the_examples_they_were_measured_on_alone(small_task):
     assert anchors(built_in()).keys() == {"centralised", "majority class"}
     assert anchors(small_task) == {}
-    fewer = replace(built_in(), validation_reviews=built_in().validation_reviews[1:])
-    assert anchors(fewer) == {}
-    other_words = replace(built_in(), vocab=Vocabulary(built_in().vocab.words[3:]))
-    assert anchors(other_words) == {}
+    fewer = {"validation_reviews": built_in().validation_reviews[1:]}
+    for other in (fewer, {"vocab": Vocabulary(built_in().vocab.words[3:])}):
+        assert anchors(replace(built_in(), **other)) == {}
 
 
 def test_runs_of_another_task_are_not_shown(small_task):

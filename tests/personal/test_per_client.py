@@ -37,9 +37,9 @@ def test_a_client_like_the_test_reviews_sees_their_accuracy(data):
 
 def test_what_cannot_be_judged_is_refused_by_name():
     train = np.array(["hotel 0", "laptop 1"])
-    with pytest.raises(ValueError, match=r"client 1: held: no test example of \['laptop 1'\]"):
+    with pytest.raises(ValueError, match="held: got 'laptop 1', expected kinds of which there are"):
         own_accuracy(CORRECT, TEST, [np.array([0]), np.array([1])], train)
-    with pytest.raises(ValueError, match="client 0: held: no example"):
+    with pytest.raises(ValueError, match="held: got 0, expected at least one example"):
         own_accuracy(CORRECT, TEST, [np.array([], dtype=int)], train)
 
 

@@ -45,10 +45,6 @@ QUICK = LocalConfig(epochs=3, batch_size=8, lr=0.02)
 # Pruning
 
 
-def test_nothing_goes_at_share_zero(small_model):
-    assert all(bool(mask.all()) for mask in smallest_masks(small_model(), 0.0).values())
-
-
 def test_of_each_matrix_the_smallest_go():
     model = SentimentLSTM(3, 2, 2, seed=0)
     with torch.no_grad():
@@ -115,13 +111,6 @@ def test_the_size_of_a_unit_counts_all_that_goes_in_and_comes_out():
     assert unit_sizes(model).tolist() == pytest.approx([(4 + 84**2) ** 0.5, 85.0])
 
 
-def test_masks_of_what_is_not_there_are_refused(small_model):
-    """Those of a model inside another would be passed over."""
-    masks = smallest_masks(small_model(), 0.5)
-    with pytest.raises(ValueError, match=r"masks: got \['embedding.weight'"):
-        apply_masks(Rounded(small_model(), 4), masks)
-
-
 def odd_models():
     two_layers, both_ways, relu = (SentimentLSTM(50, 6, 5, seed=0) for _ in range(3))
     two_layers.recurrent = torch.nn.LSTM(6, 5, num_layers=2, batch_first=True)
@@ -174,14 +163,15 @@ def test_bits_are_two_to_eight():
         with pytest.raises(ValueError, match=f"bits: got {bits}, expected 2 to 8"):
             to_integers(torch.ones(2, 2), bits)
     for odd in (float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="matrix: got values that are not finite"):
+        with pytest.raises(ValueError, match="matrix: got 'others', expected finite values"):
             to_integers(torch.tensor([[odd]]), 8)
 
 
 @each_cell
-def test_a_rounded_model_is_the_model_with_rounded_matrices(small_model, reviews, cell):
-    model, data = small_model(cell=cell), reviews(20)
-    by_hand = small_model(cell=cell)
+def test_a_rounded_model_is_that_with_rounded_matrices_and_gradients_pass(
+    small_model, reviews, cell
+):
+    model, by_hand, data = small_model(cell=cell), small_model(cell=cell), reviews(20)
     with torch.no_grad():
         for parameter in by_hand.parameters():
             if parameter.dim() == 2:
@@ -190,6 +180,10 @@ def test_a_rounded_model_is_the_model_with_rounded_matrices(small_model, reviews
     got = predict(Rounded(model, 3), data)
     assert not torch.allclose(got, predict(model, data))
     torch.testing.assert_close(got, predict(by_hand, data))
+    for one in (Rounded(model, 3), by_hand):
+        one(data.tokens, data.lengths).sum().backward()
+    for straight, rounded in zip(model.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(straight.grad, rounded.grad)
 
 
 def test_training_that_knows_of_rounding_suffers_it_better(small_model, reviews):
@@ -202,21 +196,6 @@ def test_training_that_knows_of_rounding_suffers_it_better(small_model, reviews)
         train(Rounded(learner, bits) if bits else learner, data, QUICK)
         losses.append(evaluate(Rounded(learner, 2), data).loss)
     assert losses[0] < losses[1]
-
-
-def test_the_gradient_passes_the_rounding(small_model, reviews):
-    model, data = small_model(), reviews(5)
-    Rounded(model, 2)(data.tokens, data.lengths).sum().backward()
-    straight = {n: p.grad.clone() for n, p in model.named_parameters()}
-    rounded = small_model()
-    with torch.no_grad():
-        for parameter in rounded.parameters():
-            if parameter.dim() == 2:
-                whole, scale = to_integers(parameter, 2)
-                parameter.copy_(whole * scale)
-    rounded(data.tokens, data.lengths).sum().backward()
-    for name, parameter in rounded.named_parameters():
-        torch.testing.assert_close(straight[name], parameter.grad)
 
 
 # Factors
@@ -243,38 +222,26 @@ def test_a_narrow_table_does_what_the_best_wide_one_would(small_model, reviews, 
     assert not narrow.embedding.weight[0].any()  # padding stays zero
 
 
-def test_at_full_rank_nothing_changes(small_model, reviews):
+def test_at_full_rank_nothing_changes_below_it_the_rank_is_that_asked_for(small_model, reviews):
     model, data = small_model(), reviews(20)
     for made in (narrow_embedding(model, 6), factor_recurrent(model, 5)[0]):
         torch.testing.assert_close(predict(made, data), predict(model, data), rtol=1e-4, atol=1e-5)
-
-
-def test_the_recurrent_matrix_gets_its_rank(small_model):
     made, numbers = factor_recurrent(small_model(), 2)
     assert int(torch.linalg.matrix_rank(made.recurrent.weight_hh_l0, rtol=1e-5)) == 2
     assert numbers == 2 * (20 + 5)
-
-
-@pytest.mark.parametrize("rank", [0, 7])
-def test_a_rank_that_is_none_is_named(small_model, rank):
-    with pytest.raises(ValueError, match=rf"rank: got {rank}, expected 1 to 6"):
-        narrow_embedding(small_model(), rank)
+    for rank in (0, 7):
+        with pytest.raises(ValueError, match=rf"rank: got {rank}, expected 1 to 6"):
+            narrow_embedding(small_model(), rank)
 
 
 # Words
 
 
-def test_rare_words_become_unknown(reviews):
-    data = reviews(20)
-    small = trim_reviews(data, 10)
-    assert int(small.tokens.max()) < 10
-    common = data.tokens < 10
-    assert torch.equal(small.tokens[common], data.tokens[common])
-    assert (small.tokens[~common] == 1).all()
-
-
 def test_a_trimmed_model_reads_trimmed_reviews_as_the_whole_one_does(small_model, reviews):
-    model, data = small_model(), trim_reviews(reviews(20), 10)
+    model, whole = small_model(), reviews(20)
+    data = trim_reviews(whole, 10)
+    common = whole.tokens < 10
+    assert torch.equal(data.tokens, whole.tokens * common + ~common)  # rare words are unknown
     small = trim_model(model, 10)
     assert small.embedding.num_embeddings == 10
     torch.testing.assert_close(predict(small, data), predict(model, data))
@@ -288,8 +255,12 @@ def test_sizes_and_shares_that_make_no_sense_are_named(small_model, reviews):
         hash_reviews(reviews(3), Vocabulary(["one"]), 2)
     with pytest.raises(ValueError, match=r"share: got 1\.5"):
         drop_words(reviews(3), 1.5, torch.Generator())
-    with pytest.raises(ValueError, match="temperature: got 0"):
-        cooled(0)
+    for refusing in (cooled, lambda temperature: softened(torch.ones(1, 2), temperature)):
+        with pytest.raises(ValueError, match="temperature: got 0"):
+            refusing(0)
+    # Those of a model inside another would be passed over.
+    with pytest.raises(ValueError, match=r"masks: got \['embedding.weight'"):
+        apply_masks(Rounded(small_model(), 4), smallest_masks(small_model(), 0.5))
 
 
 def test_hashed_words_share_rows_by_their_text(reviews):
@@ -315,14 +286,6 @@ def test_dropped_words_are_unknown_and_padding_stays(reviews):
 # Distillation
 
 
-def test_the_higher_the_temperature_the_more_even():
-    logits = torch.tensor([[2.0, 0.0]])
-    assert softened(logits, 1.0)[0, 0] == pytest.approx(0.8808, abs=1e-4)
-    assert softened(logits, 2.0)[0, 0] == pytest.approx(0.7311, abs=1e-4)
-    with pytest.raises(ValueError, match="temperature: got 0"):
-        softened(logits, 0)
-
-
 def test_the_target_mixes_teacher_and_label(reviews):
     data, logits = reviews(2), torch.tensor([[2.0, 0.0], [0.0, 2.0]])
     data = data.with_targets(torch.tensor([1, 1]))
@@ -345,16 +308,6 @@ def test_one_mixed_target_is_the_sum_of_two_losses(small_model, reviews):
     torch.testing.assert_close(mixed, two)
 
 
-def test_hard_labels_as_probabilities_train_the_same(small_model, reviews):
-    data = reviews(30)
-    one, other = small_model(), small_model()
-    train(one, data, QUICK)
-    sharp = data.with_targets(torch.nn.functional.one_hot(data.labels, 2).float())
-    train(other, sharp, QUICK)
-    for name, tensor in one.state_dict().items():
-        torch.testing.assert_close(other.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
-
-
 def test_a_student_without_a_label_learns_from_its_teacher(small_model, reviews):
     teacher, data, exam = small_model(), reviews(200), reviews(100, seed=9)
     train(teacher, data, LocalConfig(epochs=10, lr=0.02))
@@ -365,14 +318,6 @@ def test_a_student_without_a_label_learns_from_its_teacher(small_model, reviews)
     assert evaluate(student, exam).accuracy > 0.8
     assert agreement(student, predict(teacher, exam), exam) > 0.85
     assert agreement(teacher, predict(teacher, exam), exam) == 1.0
-
-
-def test_the_loss_at_a_temperature_is_scaled_back(small_model, reviews):
-    """The gradient of a small logit difference does not depend on the temperature."""
-    hooks = cooled(3.0)
-    assert isinstance(hooks, Hooks)
-    assert hooks.logits(torch.tensor([3.0])).item() == 1.0
-    assert hooks.loss(None, torch.tensor(2.0)).item() == 18.0
 
 
 # Federated distillation
@@ -401,16 +346,22 @@ def test_models_of_all_kinds_learn_from_each_other(small_model, reviews):
     assert together > apart + 0.03
 
 
-def test_what_is_exchanged_are_answers(small_model, clients, reviews):
-    public = reviews(50, seed=5)
-    record = next(iter(distillation_rounds(players(small_model), clients, public, PLAN)))
+def test_what_is_exchanged_are_answers_of_those_who_are_asked(small_model, clients, reviews, bits):
+    public, models = reviews(50, seed=5), players(small_model)
+    before = [bits(model.state_dict()) for model in models]
+    record = next(distillation_rounds(models, clients, public, PLAN))
+    moved = [c for c, model in enumerate(models) if bits(model.state_dict()) != before[c]]
+    assert moved == sorted(record.cohort)
     assert len(record.cohort) == 3
     assert record.consensus.shape == (50, 2)
     assert record.bytes_up == record.bytes_down == 3 * (50 * 2 * 2 + 28)
-    whole = next(
-        iter(distillation_rounds(players(small_model), clients, public, PLAN, codec=Compressed()))
-    )
+    whole = next(distillation_rounds(models, clients, public, PLAN, codec=Compressed()))
     assert whole.bytes_up > 1.8 * record.bytes_up
+    small = [SentimentLSTM(10, 4, 3, seed=seed) for seed in range(4)]
+    views = [lambda data: trim_reviews(data, 10)] * 4
+    assert len([*distillation_rounds(small, clients, public, PLAN, views=views)]) == 3
+    with pytest.raises(ValueError, match=r"models, clients, views: got \[3, 4, 4\]"):
+        next(distillation_rounds(models[:3], clients, public, PLAN))
 
 
 def test_labels_of_public_reviews_are_not_looked_at(small_model, clients, reviews, bits):
@@ -461,26 +412,6 @@ class Dropping(torch.nn.Module):
         return self.drop(self.bag(tokens))
 
 
-def test_a_client_that_is_not_asked_does_not_move(small_model, clients, reviews, bits):
-    models = players(small_model)
-    before = [bits(model.state_dict()) for model in models]
-    record = next(iter(distillation_rounds(models, clients, reviews(50, seed=5), PLAN)))
-    moved = {c for c, model in enumerate(models) if bits(model.state_dict()) != before[c]}
-    assert moved == set(record.cohort)
-
-
-def test_each_model_may_read_with_its_own_vocabulary(small_model, clients, reviews):
-    small = [SentimentLSTM(10, 4, 3, seed=seed) for seed in range(4)]
-    views = [lambda data: trim_reviews(data, 10)] * 4
-    records = list(distillation_rounds(small, clients, reviews(50, seed=5), PLAN, views=views))
-    assert len(records) == 3
-
-
-def test_one_model_for_each_client(small_model, clients, reviews):
-    with pytest.raises(ValueError, match=r"models, clients, views: got \[3, 4, 3\]"):
-        next(distillation_rounds(players(small_model)[:3], clients, reviews(5), PLAN))
-
-
 # What is frozen
 
 
@@ -516,3 +447,10 @@ def test_training_for_few_bits_or_with_masks_leaves_frozen_what_was(small_model,
         model.embedding.weight, before["embedding.weight"] * masks["embedding.weight"]
     )
     assert [n for n, p in model.named_parameters() if not p.requires_grad] == ["embedding.weight"]
+
+
+def test_a_column_of_numbers_is_no_answer_to_classes():
+    """The softmax of one column makes every answer 1."""
+    for function in (lambda x: softened(x, 2.0), lambda x: mix(x, x, 0.5)):
+        with pytest.raises(ValueError, match=r"got \(4, 1\), expected (logits )?\(N, C\) of at"):
+            function(torch.rand(4, 1))

@@ -1,6 +1,5 @@
 """Checks of notebook 04: federated averaging."""
 
-import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 
 from fedlab_helpers.core import state
 from fedlab_helpers.core.history import History
-from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, wrong
+from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, near, right, slip, wrong
 
 BUDGET_BYTES, TARGET_ACCURACY = 80_000_000, 0.70
 
@@ -16,29 +15,23 @@ BUDGET_BYTES, TARGET_ACCURACY = 80_000_000, 0.70
 @exercise("compute the accuracy that the server finds from what the three clients report")
 def pooled_accuracy(answer: float) -> Verdict:
     """Judge the accuracy behind the reports 270 of 300, 20 of 40 and 3 of 10."""
-    correct, asked = (270, 20, 3), (300, 40, 10)
-    shares = [c / n for c, n in zip(correct, asked, strict=True)]
-    if math.isclose(answer, sum(correct) / sum(asked), abs_tol=5e-4):
+    if near(answer, 293 / 350, 6e-4):
         return right("293 of 350. Sums lose nothing: this is the accuracy of the pooled reviews.")
-    if math.isclose(answer, 100 * sum(correct) / sum(asked), abs_tol=0.05):
-        return wrong("the right idea, as a percentage; give it as a share between 0 and 1.")
-    if math.isclose(answer, sum(shares) / len(shares), abs_tol=5e-4):
-        return wrong(
-            "this is the mean of the three accuracies: a client with 10 reviews counts in it as "
-            "much as one with 300. What does the server add up?"
-        )
-    return wrong(f"got {answer}; add up what was right, and what was asked, before you divide.")
+    slips = {
+        "the right idea, as a percentage; give it as a share between 0 and 1.": 29300 / 350,
+        "this is the mean of the three accuracies: a client with 10 reviews counts in it as much "
+        "as one with 300. What does the server add up?": (0.9 + 0.5 + 0.3) / 3,
+    }
+    general = f"got {answer}; add up what was right, and what was asked, before you divide."
+    return wrong(slip(answer, slips, 1e-3) or general)
 
 
 @exercise("write `rowwise_mean`: each row divided by the weight of the clients that touched it")
-def rowwise_mean(
-    function: Callable[[list[Tensor], list[Tensor], list[float], int], Tensor],
-) -> Verdict:
+def rowwise_mean(function: Callable[..., Tensor]) -> Verdict:
     """Judge a function of (changes, rows, weights, n_rows) that returns (n_rows, E)."""
     rows = [torch.tensor([0, 1]), torch.tensor([1, 3])]
     changes = [torch.tensor([[2.0, 4.0], [3.0, 6.0]]), torch.tensor([[7.0, 2.0], [5.0, 1.0]])]
-    weights = [10.0, 30.0]
-    got = function([c.clone() for c in changes], [r.clone() for r in rows], list(weights), 5)
+    got = function([c.clone() for c in changes], [r.clone() for r in rows], [10.0, 30.0], 5)
     expected = torch.tensor([[2.0, 4.0], [6.0, 3.0], [0.0, 0.0], [5.0, 1.0], [0.0, 0.0]])
     if not isinstance(got, Tensor) or got.shape != expected.shape:
         return wrong(f"expected a tensor of shape (5, 2), got {getattr(got, 'shape', got)!r}.")
@@ -47,10 +40,8 @@ def rowwise_mean(
     if torch.allclose(got, expected, atol=1e-5):
         return right("a word that one client knows moves as far as that client moved it.")
     diluted = expected * torch.tensor([[0.25], [1.0], [1.0], [0.75], [1.0]])
-    if torch.allclose(got, diluted, atol=1e-5):
-        return wrong(
-            "row 0 is divided by everybody's weight: that is plain FedAvg. Who touched row 0?"
-        )
+    if near(got, diluted):
+        return wrong("row 0 is divided by everybody's weight: plain FedAvg. Who touched row 0?")
     if torch.allclose(got[1], torch.tensor([5.0, 4.0]), atol=1e-5):
         return wrong("row 1 was touched by both clients, and they do not weigh the same.")
     unlike = int((got - expected).abs().sum(1).argmax())
@@ -61,9 +52,7 @@ def rowwise_mean(
 def rows_in(function: Callable[[Tensor], Iterable[int]]) -> Verdict:
     """Judge a function that returns the rows of a (V, E) change that are not all zeros."""
     change = torch.zeros(6, 3)
-    change[1] = torch.tensor([0.5, -0.5, 0.0])
-    change[2] = torch.tensor([0.0, 0.0, -1e-7])
-    change[4] = torch.tensor([0.1, 0.2, 0.3])
+    change[[1, 2, 4]] = torch.tensor([[0.5, -0.5, 0.0], [0.0, 0.0, -1e-7], [0.1, 0.2, 0.3]])
     answer = function(change)
     got = answer.tolist() if isinstance(answer, Tensor) else list(answer)
     if len(got) == len(change) and set(got) <= {0, 1} and got != [1]:
@@ -129,7 +118,7 @@ def mended_round(function: Callable[[nn.Module, list[Tensor], Callable], None]) 
         raise NotImplementedError
     if nearest == "fedavg":
         return right("a copy to keep, a copy to start from, and a weight for each review.")
-    return wrong(_SLIPS[nearest])
+    return wrong(_SLIPS[nearest.removesuffix(", plain")])
 
 
 _SLIPS = {
@@ -141,7 +130,6 @@ _SLIPS = {
     "last": "the model ends with the weights of the last client alone: does your list hold "
     "several states, or one several times? And did you load the mean?",
 }
-_SLIPS["chained, plain"] = _SLIPS["chained"]
 
 
 def _line() -> nn.Linear:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, wrong
+from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, near, right, slip, wrong
 
 ACCURACY, TARGET_ERROR = 0.84, 0.002
 CUT = 64  # words that `load_task` keeps
@@ -19,16 +19,16 @@ CUT = 64  # words that `load_task` keeps
 def reviews_needed(answer: float) -> Verdict:
     """Judge the number of reviews at which sqrt(p (1 - p) / n) is 0.002, for p = 0.84."""
     variance = ACCURACY * (1 - ACCURACY)
-    needed = variance / TARGET_ERROR**2
-    if math.isclose(answer, needed, rel_tol=0.01):
+    if near(answer, variance / TARGET_ERROR**2, 0.01):
         return right("some 33,600: a third of the error costs about ten times the reviews.")
-    if math.isclose(answer, variance / (100 * TARGET_ERROR) ** 2, rel_tol=0.05):
-        return wrong("0.2 points are a share of 0.002; you divided by the square of 0.2.")
-    if math.isclose(answer, 3473 * math.sqrt(variance / 3473) / TARGET_ERROR, rel_tol=0.06):
-        return wrong("as if the error fell in step with the reviews. What does the root do to n?")
-    if math.isclose(answer, ACCURACY / TARGET_ERROR**2, rel_tol=0.01):
-        return wrong("the factor 1 - p is missing.")
-    return wrong(f"got {answer:,.0f}; solve error = sqrt(p (1 - p) / n) for n.")
+    in_step = math.sqrt(variance * 3473) / TARGET_ERROR
+    slips = {
+        "0.2 points are a share of 0.002; you divided by the square of 0.2.": variance / 0.2**2,
+        "as if the error fell in step with the reviews. What does the root do to n?": in_step,
+        "the factor 1 - p is missing.": ACCURACY / TARGET_ERROR**2,
+    }
+    general = f"got {answer:,.0f}; solve error = sqrt(p (1 - p) / n) for n."
+    return wrong(slip(answer, slips, 0.06) or general)
 
 
 @exercise("write `best_temperature`: the T at which the validation loss of logits / T is smallest")

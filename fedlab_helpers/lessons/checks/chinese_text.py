@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, wrong
+from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, slip, wrong
 from fedlab_helpers.tasks.reviews.words import Vocabulary
 
 _SENTENCE = [6, 1, 1, 3, 0, 0]  # 房间 不 干净 。 and two columns of padding
@@ -45,13 +45,10 @@ def padded_ids(answer: Sequence[int]) -> Verdict:
 @exercise("write masked_mean, which so far returns nothing.")
 def masked_mean(function: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
     """Mark a function of (B, T, H) outputs and (B,) lengths that returns (B, H) means of words."""
-    outputs = torch.tensor(
-        [
-            [[2.0, 1.0], [4.0, 3.0], [6.0, -9.0], [8.0, 8.0]],
-            [[1.0, -1.0], [3.0, 5.0], [100.0, 50.0], [-70.0, 20.0]],
-            [[5.0, 0.0], [100.0, 40.0], [30.0, 70.0], [10.0, 90.0]],
-        ]
-    )
+    four = [[2.0, 1.0], [4.0, 3.0], [6.0, -9.0], [8.0, 8.0]]
+    two = [[1.0, -1.0], [3.0, 5.0], [100.0, 50.0], [-70.0, 20.0]]
+    one = [[5.0, 0.0], [100.0, 40.0], [30.0, 70.0], [10.0, 90.0]]
+    outputs = torch.tensor([four, two, one])
     lengths = torch.tensor([4, 2, 1])
     expected = torch.tensor([[5.0, 0.75], [2.0, 2.0], [5.0, 0.0]])
     got = function(outputs.clone(), lengths.clone())
@@ -74,18 +71,16 @@ def _mean_hint(got: Tensor, expected: Tensor, outputs: Tensor, lengths: Tensor) 
     inside = torch.arange(outputs.shape[1]) < lengths[:, None]
     total = (outputs * inside.unsqueeze(-1)).sum(1)
     last = outputs[torch.arange(len(lengths)), lengths - 1]
-    for guess, hint in (
-        (outputs.mean(1), "the padding is in this mean. Multiply by a mask before you sum."),
-        (total, "this is the sum over the words; divide by how many there are."),
-        (total / outputs.shape[1], "you divided by the number of columns, not of words."),
-        (last, "this is the output at the last word; the mean takes all words in."),
-        (
-            outputs.sum(1) / lengths[:, None],
-            "you divide by the words, but the padding is still in the sum.",
-        ),
-    ):
-        if torch.allclose(got, guess):
-            return hint
+    slips = {
+        "the padding is in this mean. Multiply by a mask before you sum.": outputs.mean(1),
+        "this is the sum over the words; divide by how many there are.": total,
+        "you divided by the number of columns, not of words.": total / outputs.shape[1],
+        "this is the output at the last word; the mean takes all words in.": last,
+        "you divide by the words, but the padding is still in the sum.": outputs.sum(1)
+        / lengths[:, None],
+    }
+    if hint := slip(got, slips):
+        return hint
     unlike = int((got - expected).abs().nan_to_num(1.0).sum(1).argmax())
     return (
         f"the review of length {int(lengths[unlike])} gives {got[unlike].tolist()}. Its outputs "
@@ -95,12 +90,8 @@ def _mean_hint(got: Tensor, expected: Tensor, outputs: Tensor, lengths: Tensor) 
 
 @exercise("build the vocabulary of what cautious clients send, and put it into careful.")
 def withheld(vocab: Vocabulary, counts: Sequence[Counter[str]]) -> Verdict:
-    """Mark the vocabulary from counts of which each client withheld the words it used once.
-
-    Args:
-        vocab: the reader's.
-        counts: what each client counted, nothing withheld.
-    """
+    """Mark the vocabulary from counts of which each client withheld the words it used once;
+    `counts` is what each counted, nothing withheld."""
     if not isinstance(vocab, Vocabulary):
         return wrong(f"expected a Vocabulary, got a {type(vocab).__name__}.")
     sent = [_at_least(client, 2) for client in counts]
@@ -145,9 +136,8 @@ def leaks(verdicts: Sequence[bool]) -> Verdict:
         return wrong(f"{len(verdicts)} verdicts came, expected {len(_LEAKS)}.")
     if any(verdict is None for verdict in verdicts):
         raise NotImplementedError
-    for number, (verdict, (leak, thought)) in enumerate(
-        zip(verdicts, _LEAKS, strict=True), start=1
-    ):
+    for number, verdict in enumerate(verdicts, start=1):
+        leak, thought = _LEAKS[number - 1]
         if not isinstance(verdict, bool):
             return wrong(f"number {number}: {verdict!r}; write True or False.")
         if verdict != leak:

@@ -1,12 +1,11 @@
 """Checks of notebook 09: sending less."""
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, wrong
+from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, near, right, slip, wrong
 from fedlab_helpers.recipe import Recipe, Result
 
 FACTOR, ACCURACY, ROUNDS = 300, 0.78, 10  # of the open exercise
@@ -15,18 +14,19 @@ FACTOR, ACCURACY, ROUNDS = 300, 0.78, 10  # of the open exercise
 @exercise("say from which share on 8-bit values with 32-bit positions are larger than all values")
 def breaks_even(answer: float) -> Verdict:
     """Judge the share at which pairs of value and position cost as much as all values."""
-    if isinstance(answer, float) and math.isclose(answer, 0.2, abs_tol=0.005):
+    if isinstance(answer, float) and near(answer, 0.2, 0.025):
         return right(
             "a pair takes 1 + 4 bytes, a value 1. The better values are compressed, the more their "
             "positions weigh: with 1-bit values and 32-bit positions it is one in 33."
         )
     if not isinstance(answer, int | float) or not 0 <= answer <= 1:
         return wrong(f"a share is a number between 0 and 1, such as 0.4; got {answer!r}.")
-    if math.isclose(answer, 0.25, abs_tol=0.005):
-        return wrong("the value itself is sent beside its position.")
-    if math.isclose(answer, 1 / 3, abs_tol=0.005):
-        return wrong("that was for 64-bit positions and 32-bit values.")
-    return wrong(f"got {answer}; how many bytes is a pair, and how many is a value alone?")
+    slips = {
+        "the value itself is sent beside its position.": 0.25,
+        "that was for 64-bit positions and 32-bit values.": 1 / 3,
+    }
+    general = f"got {answer}; how many bytes is a pair, and how many is a value alone?"
+    return wrong(slip(answer, slips, 0.02) or general)
 
 
 @exercise("write `stochastic_round`: to one of two neighbouring integers, right on average")

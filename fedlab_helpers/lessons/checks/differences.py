@@ -1,13 +1,13 @@
 """Checks of notebook 06: when clients differ."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
 from fedlab_helpers.core.history import History
 from fedlab_helpers.core.state import State, flatten, subtract
-from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, wrong
+from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, near, right, slip, wrong
 
 MOST_ROUNDS, STEADY = 10, 0.65
 
@@ -16,21 +16,19 @@ MOST_ROUNDS, STEADY = 10, 0.65
 def one_sided_bits(answer: float) -> Verdict:
     """Judge the Jensen-Shannon divergence of (0, 1) from (1/2, 1/2), in bits."""
     bits = 1.5 - 0.75 * math.log2(3)
-    if math.isclose(answer, bits, abs_tol=0.006):
+    if near(answer, bits, 0.02):
         return right(
             f"{bits:.3f}. A whole bit needs a pile without any praise: here half of the whole is "
             "praise, too, and a drawn praise tells little."
         )
-    if math.isclose(answer, 1.0, abs_tol=1e-6):
-        return wrong(
-            "one bit is for piles that share no label; this is log2(1 / 0.5), the Kullback-"
-            "Leibler divergence. Which m do both halves compare with?"
-        )
-    if math.isclose(answer, bits * math.log(2), abs_tol=0.006):
-        return wrong("the right number in nats; bits need the logarithm to base 2.")
-    if math.isclose(answer, 2 * bits, abs_tol=0.006):
-        return wrong("the two halves are added, but each counts one half.")
-    return wrong(f"got {answer}; m is (1/4, 3/4). A share of 0 adds 0 to its sum.")
+    slips = {
+        "one bit is for piles that share no label; this is log2(1 / 0.5), the Kullback-Leibler "
+        "divergence. Which m do both halves compare with?": 1.0,
+        "the right number in nats; bits need the logarithm to base 2.": bits * math.log(2),
+        "the two halves are added, but each counts one half.": 2 * bits,
+    }
+    general = f"got {answer}; m is (1/4, 3/4). A share of 0 adds 0 to its sum."
+    return wrong(slip(answer, slips, 0.02) or general)
 
 
 @exercise("write `update_cosine`: the cosine between the updates of two clients")
@@ -40,10 +38,9 @@ def update_cosine(function: Callable[[State, State, State], float]) -> Verdict:
     moves = torch.tensor([1.0, 2.0, 2.0]), torch.tensor([2.0, -2.0, 1.0])
     ends = [{"a": start["a"] + m[:2], "b": start["b"] + m[2:].view(1, 1)} for m in moves]
     got = float(function(start, *ends))
-    expected = 0.0
-    if math.isclose(got, expected, abs_tol=1e-5):
+    if near(got, 0.0):
         other = {"a": start["a"] - moves[0][:2], "b": start["b"] - moves[0][2:].view(1, 1)}
-        if math.isclose(float(function(start, ends[0], other)), -1.0, abs_tol=1e-5):
+        if near(function(start, ends[0], other), -1.0):
             return right("a right angle; and a client that goes the opposite way has cosine -1.")
         return wrong("two updates of opposite direction should have a cosine of -1.")
     whole = float(torch.cosine_similarity(flatten(ends[0]), flatten(ends[1]), dim=0))
@@ -63,23 +60,21 @@ def seen_by(function: Callable[[dict[str, float], dict[str, int]], float]) -> Ve
     got = function(dict(accuracy), {"hotel 0": 30, "hotel 1": 10})
     if got is None:
         return wrong("the function returned None; does it end with `return`?")
-    if math.isclose(got, 0.6, abs_tol=1e-6):
-        if math.isclose(function(dict(accuracy), {"book 1": 7}), 1.0, abs_tol=1e-6):
+    if near(got, 0.6):
+        if near(function(dict(accuracy), {"book 1": 7}), 1.0):
             return right("0.75 · 0.5 + 0.25 · 0.9: each kind counts as often as the client has it.")
         return wrong("a client with seven reviews of one kind sees the accuracy of that kind.")
-    if math.isclose(got, 0.7, abs_tol=1e-6):
-        return wrong("this is the plain mean over its kinds; the client holds 30 of one, 10 of two")
-    if math.isclose(got, 0.8, abs_tol=1e-6):
-        return wrong("this is the mean over all kinds, also one that the client does not hold.")
-    if math.isclose(got, 24.0, abs_tol=1e-6):
-        return wrong("24 is how many it can expect to be right; of how many?")
-    return wrong(f"got {got}; for 30 reviews at 0.5 and 10 at 0.9, how many of the 40 are right?")
+    slips = {
+        "this is the plain mean over its kinds; the client holds 30 of one, 10 of two": 0.7,
+        "this is the mean over all kinds, also one that the client does not hold.": 0.8,
+        "24 is how many it can expect to be right; of how many?": 24.0,
+    }
+    general = f"got {got}; for 30 reviews at 0.5 and 10 at 0.9, how many of the 40 are right?"
+    return wrong(slip(got, slips) or general)
 
 
 @exercise("write `where_it_ends`: the place where FedAvg stands still on the number line")
-def where_it_ends(
-    function: Callable[[Sequence[float], Sequence[float], float, int], float],
-) -> Verdict:
+def where_it_ends(function: Callable[..., float]) -> Verdict:
     """Judge a function of (strictness, wishes, rate, local steps) that returns a place."""
     strictness, wishes, lr = [1.0, 9.0, 4.0], [0.0, 1.0, -2.0], 0.05
     for steps in (1, 3, 40):
@@ -91,11 +86,12 @@ def where_it_ends(
             continue
         best = sum(a * c for a, c in zip(strictness, wishes, strict=True)) / sum(strictness)
         told = f"with {steps} local steps, got {got:.4f}, expected {expected:.4f}"
-        if math.isclose(got, best, abs_tol=1e-4):
-            return wrong(f"{told}: yours is the optimum of the mean loss, whatever the steps.")
-        if math.isclose(got, sum(wishes) / 3, abs_tol=1e-4):
-            return wrong(f"{told}: yours is the mean of the wishes; that takes endless steps.")
-        return wrong(f"{told}. After E steps, which share of its way has each client gone?")
+        slips = {
+            "yours is the optimum of the mean loss, whatever the steps.": best,
+            "yours is the mean of the wishes; that takes endless steps.": sum(wishes) / 3,
+        }
+        general = "after E steps, which share of its way has each client gone?"
+        return wrong(f"{told}: {slip(got, slips, 1e-3) or general}")
     return right("each wish weighs as much as the share of the way its client goes in E steps.")
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fedlab_helpers.core.compute import intra_op_threads, torch_rng
 from fedlab_helpers.core.training import LocalConfig, evaluate, train
-from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, wrong
+from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, near, right, slip, wrong
 from fedlab_helpers.studies import long_memory
 
 FAR, TARGET_ACCURACY = 80, 0.9
@@ -40,23 +40,19 @@ def one_step_back(function: Callable[[np.ndarray, np.ndarray, np.ndarray], np.nd
         raise NotImplementedError
     if np.shape(found) != h.shape:
         return wrong(f"it returned shape {np.shape(found)}, expected {h.shape}.")
-    slope = 1 - h**2
-    slips = {
-        "where is the slope of tanh? It is 1 - h**2, and h is there.": W_h.T @ d_h,
-        "forward, W_h maps h_{t-1} to the sum; backward it has to be transposed.": W_h
-        @ (slope * d_h),
-        "tanh comes after W_h on the way forward, so its slope comes first on the way back.": slope
-        * (W_h.T @ d_h),
-        "mind the brackets: the slope belongs to d_h, before the matrix.": W_h.T @ slope * d_h,
-        "h is the state already, tanh of the sum: its slope is 1 - h**2.": W_h.T
-        @ ((1 - np.tanh(h) ** 2) * d_h),
-    }
-    if np.allclose(found, W_h.T @ (slope * d_h)):
+    slope, twice, back = 1 - h**2, 1 - np.tanh(h) ** 2, W_h.T
+    if near(found, back @ (slope * d_h)):
         return right("this one line, repeated, is what makes gradients vanish or explode.")
-    for hint, value in slips.items():
-        if np.allclose(found, value):
-            return wrong(hint)
-    return wrong("a different vector came out. First through tanh, then through W_h.")
+    late = slope * (back @ d_h)
+    slips = {
+        "where is the slope of tanh? It is 1 - h**2, and h is there.": back @ d_h,
+        "forward, W_h maps h_{t-1} to the sum; backward it is transposed.": W_h @ (slope * d_h),
+        "tanh comes after W_h on the way forward, so its slope comes first on the way back.": late,
+        "mind the brackets: the slope belongs to d_h, before the matrix.": back @ slope * d_h,
+        "h is the state already, tanh of the sum: its slope is 1 - h**2.": back @ (twice * d_h),
+    }
+    general = "a different vector came out. First through tanh, then through W_h."
+    return wrong(slip(found, slips) or general)
 
 
 @exercise("write `clip`: all gradients scaled together")
@@ -100,12 +96,11 @@ def gru_step(function: Callable[[Tensor, Tensor, nn.GRUCell], Tensor]) -> Verdic
             raise NotImplementedError
         if found.shape != expected.shape:
             return wrong(f"it returned shape {tuple(found.shape)}, expected (4,).")
-        if torch.allclose(found, expected, atol=1e-6):
+        if near(found, expected):
             return right("two gates, no separate memory, and PyTorch's own numbers.")
-        for hint, value in _gru_slips(x, h, cell).items():
-            if torch.allclose(found, value, atol=1e-6):
-                return wrong(hint)
-    return wrong(f"the largest difference from PyTorch's is {(found - expected).abs().max():.2g}.")
+        hint = slip(found, _gru_slips(x, h, cell))
+    away = (found - expected).abs().max()
+    return wrong(hint or f"the largest difference from PyTorch's is {away:.2g}.")
 
 
 def _gru_slips(x: Tensor, h: Tensor, cell: nn.GRUCell) -> dict[str, Tensor]:
@@ -113,21 +108,18 @@ def _gru_slips(x: Tensor, h: Tensor, cell: nn.GRUCell) -> dict[str, Tensor]:
     read = (cell.weight_ih @ x + cell.bias_ih).chunk(3)
     old = (cell.weight_hh @ h + cell.bias_hh).chunk(3)
     r, z = torch.sigmoid(read[0] + old[0]), torch.sigmoid(read[1] + old[1])
-    new = torch.tanh(read[2] + r * old[2])
     W, b = cell.weight_hh.chunk(3)[2], cell.bias_hh.chunk(3)[2]
-    early = torch.tanh(read[2] + W @ (r * h) + b)
+
+    def state(old_n: Tensor, stays: Tensor = z) -> Tensor:
+        return (1 - stays) * torch.tanh(read[2] + old_n) + stays * h
+
+    early = state(W @ (r * h) + b)
     return {
-        "z is how much of the *old* state stays.": z * new + (1 - z) * h,
-        "the reset gate is missing.": (1 - z) * torch.tanh(read[2] + old[2]) + z * h,
-        "PyTorch applies r after the matrix, to the product (the GRU's paper before).": (1 - z)
-        * early
-        + z * h,
-        "d_n, the bias on the old state, lies inside r * (…).": (1 - z)
-        * torch.tanh(read[2] + r * (W @ h) + b)
-        + z * h,
-        "r and z are exchanged: in PyTorch's weights r comes first.": (1 - r)
-        * torch.tanh(read[2] + z * old[2])
-        + r * h,
+        "z is how much of the *old* state stays.": state(r * old[2], 1 - z),
+        "the reset gate is missing.": state(old[2]),
+        "PyTorch applies r after the matrix, to the product (the GRU's paper before).": early,
+        "d_n, the bias on the old state, lies inside r * (…).": state(r * (W @ h) + b),
+        "r and z are exchanged: in PyTorch's weights r comes first.": state(z * old[2], r),
     }
 
 

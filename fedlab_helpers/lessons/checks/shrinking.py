@@ -129,9 +129,7 @@ def student_loss(function: Callable[[Tensor, Tensor, Tensor, float, float], Tens
             return wrong(hint)
     soft = cross_entropy(student / T, (teacher.detach() / T).softmax(1))
     if torch.isclose(got, T**2 * alpha * soft + (1 - alpha) * cross_entropy(student, labels)):
-        return wrong(
-            "that is Hinton's, with the labels at T = 1; in the formula here both are at T."
-        )
+        return wrong("that is Hinton's, with labels at T = 1; in the formula here both are at T.")
     if not torch.isclose(got, true):
         return wrong(f"got {float(got.detach()):.4f}, expected {float(true.detach()):.4f}.")
     got.backward()

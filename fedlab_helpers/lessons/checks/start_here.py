@@ -100,13 +100,8 @@ def half_cohort(mine: Sequence[RoundRecord], full: Sequence[RoundRecord]) -> Ver
 
 @exercise("find a review that the model gets wrong, and put it into my_review.")
 def misjudged(text: str, label: int, positive: float) -> Verdict:
-    """Mark a review of the reader's own that the model misjudges.
-
-    Args:
-        text: in Chinese.
-        label: the reader's judgement, 1 positive or 0 negative.
-        positive: the model's probability that it is positive.
-    """
+    """Mark a Chinese review of the reader's own that the model misjudges: the label, 1 or 0, is by
+    the reader, and `positive` is the model's probability of 1."""
     if not any("\u4e00" <= character <= "\u9fff" for character in text):
         return wrong("there is no Chinese character in it, so every word is unknown to the model.")
     if label not in (0, 1):

@@ -1,24 +1,20 @@
 """What a check says."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
+import torch
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of one check.
+    """The outcome of one check."""
 
-    Args:
-        passed: whether the answer is right.
-        message: what is right about it, or a hint that does not give the answer away.
-        started: False while the exercise is still the stub.
-    """
-
-    passed: bool
-    message: str
-    started: bool = True
+    passed: bool  # whether the answer is right
+    message: str  # what is right about it, or a hint that does not give the answer away
+    started: bool = True  # False while the exercise is still the stub
 
     def __repr__(self) -> str:
         mark = "✔" if self.passed else "✘ Look again:" if self.started else "… Not yet:"
@@ -39,6 +35,17 @@ def right(message: str) -> Verdict:
 def wrong(hint: str) -> Verdict:
     """Return the verdict for a wrong answer; the hint says what was seen, and where to look."""
     return Verdict(False, hint)
+
+
+def near(got: Any, value: Any, rel: float = 1e-5) -> bool:
+    """Return whether numbers, arrays or tensors are alike but for a share `rel`, and rounding."""
+    got, value = (torch.as_tensor(each).detach().double() for each in (got, value))
+    return got.shape == value.shape and torch.allclose(got, value, rtol=rel, atol=1e-5)
+
+
+def slip(got: Any, slips: Mapping[str, Any], rel: float = 1e-5) -> str | None:
+    """Return the first of these hints whose value, where a slip leads, is `near`; None: none."""
+    return next((hint for hint, value in slips.items() if near(got, value, rel)), None)
 
 
 def exercise(task: str) -> Callable:

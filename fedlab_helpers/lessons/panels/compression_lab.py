@@ -28,9 +28,6 @@ class CompressionLab(Lab):
 
     `comparison` holds the runs; one that was made before is shown at once. What is not chosen here
     is as in `usual`.
-
-    Args:
-        task: clients train on its training part; models are evaluated on its validation part.
     """
 
     usual = Recipe("rowwise", partition="iid", rounds=10, keep="everything", squeeze=_SQUEEZE)
@@ -47,12 +44,9 @@ class CompressionLab(Lab):
         self._draw()
 
     def _make_controls(self) -> None:
-        """Make the controls of the settings."""
         usual = self.usual
-        self.keep, self.write = (
-            choice("keep", KEEPS, usual.keep),
-            choice("write", WRITES, usual.write),
-        )
+        self.keep = choice("keep", KEEPS, usual.keep)
+        self.write = choice("write", WRITES, usual.write)
         self.partition = choice("partition", PARTITIONS, usual.partition)
         self._own = ipywidgets.VBox()  # the slider of how much
         self.squeeze = box("squeeze", bool(usual.squeeze))
@@ -66,7 +60,6 @@ class CompressionLab(Lab):
 
     @property
     def recipe(self) -> Recipe:
-        """The settings as the controls have them now."""
         names = ("keep", "write", "feedback", "partition", "rounds", "seed")
         return replace(
             self.usual,
@@ -80,12 +73,8 @@ class CompressionLab(Lab):
         """Offer what there may be of the chosen kind."""
         kind = self.keep.value
         offered = [(runs.amount(kind, value), value) for value in AMOUNTS.get(kind, ())]
-        self.amount = steps(
-            "amount",
-            offered or [(say("amount_all"), 1.0)],
-            KEEPS[kind] or 1.0,
-            disabled=not offered,
-        )
+        options = offered or [(say("amount_all"), 1.0)]
+        self.amount = steps("amount", options, KEEPS[kind] or 1.0, disabled=not offered)
         self._own.children = (self.amount,)
         self._follow()
 
@@ -96,9 +85,6 @@ class CompressionLab(Lab):
 
     def _picture(self):
         return plots.codecs(self.comparison.runs)
-
-    def _called(self, run: runs.Run) -> str:
-        return runs.title(run.recipe)
 
     def _state(self, run: runs.Run) -> str:
         told = {"round": run.last.round, "factor": run.last.factor} if run.last else {}
@@ -114,7 +100,6 @@ class CompressionLab(Lab):
         return say("compression_done", name=self._called(run), **told)
 
     def _frame(self) -> pd.DataFrame:
-        """Return what each run has come to."""
         return pd.DataFrame(
             {
                 "name": self._called(run),

@@ -7,6 +7,7 @@ import numpy as np
 
 from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.lessons import numpy_rnn, plots
+from fedlab_helpers.lessons.panels.parts import LOOK, Explorer, named, slider, steps
 from fedlab_helpers.lessons.words import say
 
 RADII = np.linspace(0.25, 2.5, 46)
@@ -19,41 +20,22 @@ def _lengths(scale: float) -> np.ndarray:
     return numpy_rnn.gradient_map(RADII, LONGEST, numpy_rng(0, "map"), scale=scale)
 
 
-class GradientPanel(ipywidgets.VBox):
+class GradientPanel(Explorer):
     """How far back a gradient reaches, for a spectral radius, a distance and a size of the inputs.
 
     Its controls are `radius`, `steps` and `scale`; `length` is the value that they point at.
     """
 
     def __init__(self):
-        wide = {
-            "style": {"description_width": "11em"},
-            "layout": ipywidgets.Layout(width="34em"),
-        }
-        self.radius = ipywidgets.SelectionSlider(
-            options=[(f"{radius:.2f}", radius) for radius in RADII.tolist()],
-            value=RADII.tolist()[15],
-            description=say("spectral_radius"),
-            **wide,
-        )
-        self.steps = ipywidgets.IntSlider(20, 0, LONGEST, description=say("steps_back"), **wide)
-        self.scale = ipywidgets.ToggleButtons(
-            options=[f"{scale:g}" for scale in SCALES],
-            value="1",
-            description=say("inputs_scale"),
-            style={"description_width": "11em", "button_width": "4em"},
-            layout=wide["layout"],
-        )
-        self.image = ipywidgets.Image(format="png", width=540, height=320)
-        self.readout = ipywidgets.Label()
-        controls = {"fl-radius": self.radius, "fl-steps": self.steps, "fl-scale": self.scale}
-        for name, control in controls.items():
-            control.add_class(name)
-            control.observe(self._draw, "value")
-        self.readout.add_class("fl-readout")
-        hint = ipywidgets.Label(say("re_run"))
-        super().__init__([*controls.values(), self.image, self.readout, hint])
-        self._draw()
+        radii = RADII.tolist()
+        shown = [(f"{radius:.2f}", radius) for radius in radii]
+        self.radius = steps("radius", shown, radii[15], say("spectral_radius"))
+        self.steps = slider("steps", 20, 0, LONGEST, said=say("steps_back"))
+        look = LOOK | {"style": LOOK["style"] | {"button_width": "4em"}}
+        scales = {"options": [f"{scale:g}" for scale in SCALES], "value": "1"}
+        scale = ipywidgets.ToggleButtons(description=say("inputs_scale"), **scales, **look)
+        self.scale = named("scale", scale)
+        super().__init__([self.radius, self.steps, self.scale], width=540, height=320)
 
     @property
     def length(self) -> float:
@@ -65,10 +47,5 @@ class GradientPanel(ipywidgets.VBox):
         scale = float(self.scale.value)
         mark = self.steps.value, self.radius.value
         self.image.value = plots.gradient_map(_lengths(scale), RADII, mark)._repr_png_()
-        self.readout.value = say(
-            "gradient_readout",
-            steps=self.steps.value,
-            radius=self.radius.value,
-            scale=scale,
-            length=self.length,
-        )
+        told = {"steps": mark[0], "radius": mark[1], "scale": scale, "length": self.length}
+        self.readout.value = say("gradient_readout", **told)

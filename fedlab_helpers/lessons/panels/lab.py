@@ -4,7 +4,7 @@ One thread runs, another draws, and the kernel stays free for the Stop button.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from html import escape
 
@@ -13,7 +13,7 @@ import pandas as pd
 
 from fedlab_helpers.lessons.panels.parts import button, named, table_html
 from fedlab_helpers.lessons.plots.runs import SIZE, Picture
-from fedlab_helpers.lessons.runs import Comparison, Run, problem, race
+from fedlab_helpers.lessons.runs import Comparison, Run, problem, race, title
 from fedlab_helpers.lessons.words import say
 from fedlab_helpers.personal.federation import Federation
 from fedlab_helpers.recipe import Recipe
@@ -26,9 +26,15 @@ class Lab(ipywidgets.VBox):
     """A panel in which runs are made and compared; `comparison` holds them.
 
     One race goes on at a time: begun in one panel, it ends that of another. A lab says in `recipe`
-    what its controls say together, in `_picture` and `_frame` what is drawn, in `_state` and
-    `_came_to` what is said of a run.
+    what its controls say together, in `_picture` and `_frame` what is shown of the runs as they
+    stand now, in `_state` where a run stands that goes on, in `_came_to` what it came to. Clients
+    train on the task's training part; its validation part is what they are judged by.
     """
+
+    recipe: Recipe
+    _picture: Callable[[], Picture]
+    _frame: Callable[[], pd.DataFrame]
+    _state: Callable[[Run], str]
 
     _stop = threading.Event()  # of a panel that could not be made, which python closes, too
     _latest: "tuple[threading.Thread, threading.Event] | None" = None  # of all panels
@@ -45,33 +51,16 @@ class Lab(ipywidgets.VBox):
         self._busy = False  # the thread goes on for a moment after its work is over
         self._thread: threading.Thread | None = None
         self.run = button("run", self._begin, tooltip=say("run_help"), button_style="primary")
-        self.stop = button("stop", self._halt, disabled=True)
+        self.stop = button("stop", lambda _: self._stop.set(), disabled=True)
         self.status = named("status", ipywidgets.HTML(say("ready")))
         width, height = (round(100 * inches) for inches in SIZE)
         self.image = named("image", ipywidgets.Image(format="png", width=width, height=height))
         self.table = named("table", ipywidgets.HTML())
         self.hint = ipywidgets.Label(say("re_run"))
 
-    @property
-    def recipe(self) -> Recipe:
-        """The settings as the controls have them now."""
-        raise NotImplementedError
-
-    def _picture(self) -> Picture:
-        """Return the figure of the runs as they stand now."""
-        raise NotImplementedError
-
-    def _frame(self) -> pd.DataFrame:
-        """Return the table of the runs as they stand now."""
-        raise NotImplementedError
-
-    def _state(self, run: Run) -> str:
-        """Return where a run stands that goes on."""
-        raise NotImplementedError
-
     def _called(self, run: Run) -> str:
         """Return the name by which the panel speaks of a run."""
-        return run.name
+        return title(run.recipe)
 
     def _came_to(self, run: Run) -> str:
         """Return what a run came to."""
@@ -111,9 +100,6 @@ class Lab(ipywidgets.VBox):
         Lab._latest = self._thread, self._stop
         self._thread.start()
 
-    def _halt(self, button: ipywidgets.Button) -> None:
-        self._stop.set()
-
     def _racing(self) -> list[Run]:
         return [run for run in self.comparison.runs if run.recipe in self._racers]
 
@@ -137,8 +123,8 @@ class Lab(ipywidgets.VBox):
             self._tabulate()
 
     def _race(self) -> None:
-        racing = list(self._trained), self.task, self._stop, self._tick, self._federations
-        for recipe, news in race(*racing):
+        told = self._stop, self._tick, self._federations
+        for recipe, news in race(list(self._trained), self.task, *told):
             self._trained[recipe] = []
             self.comparison.take(recipe, news)
             self._news.set()

@@ -1,21 +1,16 @@
 """The partition explorer: who holds what, redrawn as a control moves."""
 
-import ipywidgets
-
 from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.lessons import plots
-from fedlab_helpers.lessons.panels.parts import choice, powers, slider
+from fedlab_helpers.lessons.panels.parts import Explorer, choice, powers, slider
 from fedlab_helpers.lessons.words import say
 from fedlab_helpers.tasks import partition
 from fedlab_helpers.tasks.reviews.task import DEALS, Task
 
 
 def dealt(task: Task, kind: str, clients: int, alpha: float, seed: int) -> tuple[object, str]:
-    """Return the picture of a partition, and a sentence on it.
-
-    Raises:
-        ValueError: it cannot be dealt.
-    """
+    """Return the picture of a partition, and a sentence on it. Raises ValueError if it cannot be
+    dealt."""
     parts = task.deal(kind, clients, numpy_rng(seed, "partition"), alpha)
     table = partition.describe(parts, task.train.labels, task.domains)
     onesided = table.filter(regex="^label [^d]").max(axis=1) >= 0.95
@@ -24,14 +19,11 @@ def dealt(task: Task, kind: str, clients: int, alpha: float, seed: int) -> tuple
     return plots.partition_map(table, getattr(task, "classes", None)), sentence
 
 
-class PartitionExplorer(ipywidgets.VBox):
+class PartitionExplorer(Explorer):
     """How a task's training reviews are dealt to clients.
 
     Its controls are `kind`, `alpha`, `clients` and `seed`; what cannot be dealt is said in
     `readout`, and the picture stays as it was.
-
-    Args:
-        task: whose training reviews are dealt.
     """
 
     def __init__(self, task: Task):
@@ -40,15 +32,7 @@ class PartitionExplorer(ipywidgets.VBox):
         self.alpha = powers("explorer_alpha", 0.5, 0.01, 100.0)
         self.clients = slider("explorer_clients", 20, 2, 100)
         self.seed = slider("explorer_seed", 0, 0, 9)
-        self.image = ipywidgets.Image(format="png", width=640)
-        self.readout = ipywidgets.Label()
-        self.readout.add_class("fl-readout")
-        controls = [self.kind, self.alpha, self.clients, self.seed]
-        for control in controls:
-            control.observe(self._draw, "value")
-        hint = ipywidgets.Label(say("re_run"))
-        super().__init__([*controls, self.image, self.readout, hint])
-        self._draw()
+        super().__init__([self.kind, self.alpha, self.clients, self.seed], width=640)
 
     def _draw(self, change: object = None) -> None:
         self.alpha.disabled = not DEALS[self.kind.value].uses_alpha

@@ -9,19 +9,13 @@ import pandas as pd
 from fedlab_helpers.lessons.words import say
 
 LOOK = {"style": {"description_width": "12em"}, "layout": ipywidgets.Layout(width="31em")}
+_SHARES = ("final_accuracy", "best_accuracy", "mean_shared", "mean_own", "worst_own")
 _FORMATS = {
-    "final_accuracy": "{:.1%}",
-    "best_accuracy": "{:.1%}",
-    "rounds_to_target": "{:.0f}",
-    "megabytes_to_target": "{:.0f}",
+    **dict.fromkeys(_SHARES, "{:.1%}"),
+    **dict.fromkeys(("rounds_to_target", "megabytes_to_target", "factor"), "{:.0f}"),
     "seconds": "{:.1f}",
-    "mean_shared": "{:.1%}",
-    "mean_own": "{:.1%}",
     "gain": "{:+.1f}",
-    "worst_own": "{:.1%}",
-    "kilobytes_up": "{:.3g}",
-    "factor": "{:.0f}",
-}
+}  # of columns; other numbers have three digits
 
 
 def named(name: str, control: ipywidgets.DOMWidget) -> ipywidgets.DOMWidget:
@@ -40,10 +34,8 @@ def button(
 
 def choice(name: str, values: Iterable[str], value: str) -> ipywidgets.Dropdown:
     """Return a menu of values, each called as `words` has it."""
-    options = [(say(key), key) for key in values]
-    return named(
-        name, ipywidgets.Dropdown(options=options, value=value, description=say(name), **LOOK)
-    )
+    options = {"options": [(say(key), key) for key in values], "value": value}
+    return named(name, ipywidgets.Dropdown(**options, description=say(name), **LOOK))
 
 
 def box(name: str, value: bool) -> ipywidgets.Checkbox:
@@ -51,9 +43,11 @@ def box(name: str, value: bool) -> ipywidgets.Checkbox:
     return named(name, ipywidgets.Checkbox(value, description=say(name), **LOOK))
 
 
-def slider(name: str, default: float, low: float, high: float, form: str = ".2f"):
+def slider(
+    name: str, default: float, low: float, high: float, form: str = ".2f", said: str = ""
+) -> ipywidgets.IntSlider | ipywidgets.FloatSlider:
     """Return a slider over whole numbers, if `default` is one, or over numbers."""
-    options = {"min": low, "max": high, "description": say(name), **LOOK}
+    options = {"min": low, "max": high, "description": said or say(name), **LOOK}
     if isinstance(default, int):
         return named(name, ipywidgets.IntSlider(default, **options))
     step = min(0.05 if high <= 1 else 0.1, (high - low) / 20)
@@ -76,10 +70,22 @@ def steps(
     name: str, options: list[tuple[str, float]], value: float, said: str = "", **more: object
 ) -> ipywidgets.SelectionSlider:
     """Return a slider over these values, each with what is shown for it, described by `said`."""
-    made = ipywidgets.SelectionSlider(
-        options=options, value=value, description=said or say(name), **LOOK, **more
-    )
-    return named(name, made)
+    more |= {"options": options, "value": value, "description": said or say(name)}
+    return named(name, ipywidgets.SelectionSlider(**more, **LOOK))
+
+
+class Explorer(ipywidgets.VBox):
+    """Controls over a figure and a sentence, `readout`, drawn anew whenever a control moves."""
+
+    def __init__(self, controls: list[ipywidgets.Widget], **size: int):
+        self.image = ipywidgets.Image(format="png", **size)
+        self.readout = named("readout", ipywidgets.Label())
+        for control in controls:
+            control.observe(self._draw, "value")
+        super().__init__([*controls, self.image, self.readout, ipywidgets.Label(say("re_run"))])
+        self._draw()
+
+    _draw: Callable[..., None]
 
 
 def table_html(table: pd.DataFrame) -> str:

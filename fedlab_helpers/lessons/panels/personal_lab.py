@@ -32,9 +32,6 @@ class PersonalLab(Lab):
 
     `comparison` holds the runs; one that was made before is shown at once. The federation of a
     deal is trained once, whatever method follows. What is not chosen here is as in `usual`.
-
-    Args:
-        task: clients train on its training part; bars are of its validation part.
     """
 
     usual = Recipe(method="tune", partition="strictness", rounds=12)
@@ -50,7 +47,6 @@ class PersonalLab(Lab):
         self._draw()
 
     def _make_controls(self) -> None:
-        """Make the controls of the settings."""
         usual = self.usual
         self.method = choice("method", METHODS, usual.method)
         self._own = ipywidgets.VBox()  # the slider of the method's number
@@ -62,35 +58,26 @@ class PersonalLab(Lab):
 
     @property
     def recipe(self) -> Recipe:
-        """The settings as the controls have them now."""
         names = ("method", "number", "partition", "rounds", "seed")
         return replace(self.usual, **{name: getattr(self, name).value for name in names})
 
     def _swap_numbers(self, change: object = None) -> None:
         """Offer the values of the chosen method's number, beginning where it is worth trying."""
         called, tries = runs.NUMBER_OF.get(self.method.value), METHODS[self.method.value].tries
-        self.number = steps(
-            "number",
-            [(f"{v:g}", v) for v in NUMBERS[called]] if called else [("–", 0.0)],
-            tries[len(tries) // 2] if called else 0.0,
-            say(called or "no_number"),
-            disabled=not called,
-        )
+        options = [(f"{v:g}", v) for v in NUMBERS[called]] if called else [("–", 0.0)]
+        start, said = tries[len(tries) // 2] if called else 0.0, say(called or "no_number")
+        self.number = steps("number", options, start, said, disabled=not called)
         self._own.children = (self.number,)
 
-    def _shown(self) -> runs.Run | None:
-        """Return the run that was asked for last."""
-        return next(iter(self._racing()), None)
-
     def _picture(self):
-        run = self._shown()
+        run = next(iter(self._racing()), None)  # that was asked for last
         if not run or not run.last:
             return plots.client_bars()
         last, told = run.last, self._came_to if run.state == "finished" else self._state
         return plots.client_bars(last.shared, last.own, last.groups, told(run))
 
     def _called(self, run: runs.Run) -> str:
-        return f"{runs.title(run.recipe)}, {say(run.recipe.partition)}"
+        return f"{super()._called(run)}, {say(run.recipe.partition)}"
 
     def _state(self, run: runs.Run) -> str:
         name, last = self._called(run), run.last
@@ -108,7 +95,6 @@ class PersonalLab(Lab):
         return say("personal_done", name=self._called(run), **told)
 
     def _frame(self) -> pd.DataFrame:
-        """Return the runs that came to their end."""
         return pd.DataFrame(
             {
                 "name": runs.title(run.recipe),

@@ -11,6 +11,11 @@ from fedlab_helpers.strategies.attacks import STRENGTHS
 from fedlab_helpers.strategies.registry import Parameter
 from fedlab_helpers.tasks.reviews.task import DEALS
 
+_SETTINGS = (  # in the order in which they stand: two columns
+    "strategy", "server_rate", "optimizer", "lr", "epochs", "rounds",
+    "partition", "alpha", "clients", "cohort", "attackers", "attack", "seed",
+)  # fmt: skip
+
 
 class SettingsForm(ipywidgets.HBox):
     """Two columns of controls, each named like its setting; `recipe` is what they say together."""
@@ -33,37 +38,22 @@ class SettingsForm(ipywidgets.HBox):
         self.attack = choice("attack", STRENGTHS, "sign")
         self._own = ipywidgets.VBox()
         self._changed = lambda: None
-        left = [self.strategy, self._own, self.server_rate, self.optimizer, self.lr, self.epochs]
-        right = [self.partition, self.alpha, self.clients, self.cohort, self.attackers, self.attack]
-        columns = [[*left, self.rounds], [*right, self.seed]]
-        super().__init__([ipywidgets.VBox(column) for column in columns])
+        controls = [getattr(self, name) for name in _SETTINGS]
+        left, right = [controls[0], self._own, *controls[1:6]], controls[6:]
+        super().__init__([ipywidgets.VBox(left), ipywidgets.VBox(right)])
         self._swap_parameters()
         self.strategy.observe(self._swap_parameters, "value")
         self.optimizer.observe(self._reset_rate, "value")
-        for control in (*left, *right, self.rounds, self.seed):
-            if control is not self._own:
-                control.observe(self._follow, "value")
+        for control in controls:
+            control.observe(self._follow, "value")
         self._follow()
 
     @property
     def recipe(self) -> Recipe:
         """The settings as the controls have them now."""
-        return Recipe(
-            self.strategy.value,
-            {name: _short(control.value) for name, control in self.parameters.items()},
-            self.server_rate.value,
-            self.optimizer.value,
-            self.lr.value,
-            self.epochs.value,
-            self.partition.value,
-            self.alpha.value,
-            self.clients.value,
-            self.cohort.value,
-            _short(self.attackers.value),
-            self.attack.value,
-            self.rounds.value,
-            self.seed.value,
-        )
+        own = {name: _short(control.value) for name, control in self.parameters.items()}
+        rest = {name: _short(getattr(self, name).value) for name in _SETTINGS}
+        return Recipe(parameters=own, **rest)
 
     def on_change(self, act: Callable[[], None]) -> None:
         """Call `act` now, and after each change."""
@@ -105,6 +95,6 @@ def _own_slider(parameter: Parameter) -> ipywidgets.Widget:
     return made
 
 
-def _short(value: float) -> float:
+def _short(value: float | str) -> float | str:
     """Return what a slider shows: 0.15 rather than 0.15000000000000002; a count as it is."""
-    return value if isinstance(value, int) else float(f"{value:.6g}")
+    return float(f"{value:.6g}") if isinstance(value, float) else value

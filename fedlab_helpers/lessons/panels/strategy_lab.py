@@ -6,19 +6,10 @@ from pathlib import Path
 import ipywidgets
 import pandas as pd
 
-from fedlab_helpers.lessons import plots
+from fedlab_helpers.lessons import plots, runs
 from fedlab_helpers.lessons.panels.lab import Lab
 from fedlab_helpers.lessons.panels.parts import button, named
 from fedlab_helpers.lessons.panels.settings_form import SettingsForm
-from fedlab_helpers.lessons.runs import (
-    Comparison,
-    Run,
-    advice,
-    anchors,
-    differences,
-    problem,
-    title,
-)
 from fedlab_helpers.lessons.words import say
 from fedlab_helpers.recipe import Recipe
 from fedlab_helpers.tasks.reviews.task import Task
@@ -27,20 +18,13 @@ from fedlab_helpers.tasks.reviews.task import Task
 class StrategyLab(Lab):
     """Choose a strategy and its surroundings, press Run, and watch; every run stays to compare.
 
-    The controls of the settings are in `form`; `comparison` holds the runs. One race goes on at a
-    time: a race begun in one panel stops that of another.
-
-    Args:
-        task: clients train on its training part; models are evaluated on its validation part.
-        comparison: runs on this task that are to be shown from the beginning.
-
-    Raises:
-        ValueError: the comparison's runs were made on another task.
+    The controls of the settings are in `form`; `comparison` holds the runs, and may bring some that
+    were made on this task. Raises ValueError if they were made on another.
     """
 
-    def __init__(self, task: Task, comparison: Comparison | None = None):
+    def __init__(self, task: Task, comparison: runs.Comparison | None = None):
         self._prepare(task, comparison)
-        self._levels = anchors(task)
+        self._levels = runs.anchors(task)
         self._make_controls()
         self.form = SettingsForm()
         start = ipywidgets.HBox([self.line_up, self.run, self.stop])
@@ -52,32 +36,30 @@ class StrategyLab(Lab):
         self._draw()
 
     def _make_controls(self) -> None:
-        """Make the buttons and what is below them."""
-        style = {"style": {"description_width": "8em"}}
+        style = {"style": {"description_width": "8em"}, "description": say("target")}
         self.line_up = button("line_up", self._toggle, tooltip=say("line_up_help"))
         self.drop = button("drop", self._drop, disabled=True)
         self.save = button("save", self._save)
         if self.comparison.objective.measure == "accuracy":
             share = {"min": 0.5, "max": 0.95, "step": 0.01, "readout_format": ".0%"}
-            self.target = ipywidgets.FloatSlider(0.75, description=say("target"), **share, **style)
+            self.target = ipywidgets.FloatSlider(0.75, **share, **style)
         else:
-            self.target = ipywidgets.FloatText(1.0, description=say("target"), **style)
+            self.target = ipywidgets.FloatText(1.0, **style)
         self.target.observe(self._tabulate, "value")
-        self.runs = ipywidgets.Dropdown(description=say("runs"), **style)
-        self.file = ipywidgets.Text("strategy_lab.csv", description=say("file"), **style)
+        self.runs = ipywidgets.Dropdown(**style | {"description": say("runs")})
+        self.file = ipywidgets.Text("strategy_lab.csv", **style | {"description": say("file")})
         self.note = ipywidgets.HTML()
         for name in ("target", "runs", "file", "note"):
             named(name, getattr(self, name))
 
     @property
     def recipe(self) -> Recipe:
-        """The settings as the controls have them now."""
         return self.form.recipe
 
     def _explain(self) -> None:
         """Say what is wrong with the settings as they are now, or good to know."""
-        wrong = problem(self.recipe, self.task)
-        self.note.value = escape(wrong or advice(self.recipe) or "")
+        wrong = runs.problem(self.recipe, self.task)
+        self.note.value = escape(wrong or runs.advice(self.recipe) or "")
         self.line_up.disabled = bool(wrong)
 
     def _toggle(self, button: ipywidgets.Button) -> None:
@@ -85,28 +67,27 @@ class StrategyLab(Lab):
         recipe = self.recipe
         if recipe in self.lined_up:
             self.lined_up.remove(recipe)
-        elif not problem(recipe, self.task):
+        elif not runs.problem(recipe, self.task):
             self.lined_up.append(recipe)
-        names = [
-            f"{title(recipe)} ({differs})" if differs else title(recipe)
-            for recipe, differs in zip(self.lined_up, differences(self.lined_up), strict=True)
-        ]
+        told = zip(self.lined_up, runs.differences(self.lined_up), strict=True)
+        names = [runs.title(each) + (f" ({differs})" if differs else "") for each, differs in told]
         self._say("lined_up" if names else "ready", names="; ".join(names))
 
-    def _state(self, run: Run) -> str:
-        return say(
-            "racer",
-            name=run.name,
-            round=min(len(run.results), run.recipe.rounds),
-            rounds=run.recipe.rounds,
-            trained=len(self._trained.get(run.recipe, ())),
-            cohort=run.recipe.cohort,
-        )
+    def _called(self, run: runs.Run) -> str:
+        return run.name
+
+    def _ticks(self, run: runs.Run) -> int:
+        """Return how many clients have trained since the last result."""
+        return len(self._trained.get(run.recipe, ()))
+
+    def _state(self, run: runs.Run) -> str:
+        recipe, told = run.recipe, {"name": run.name, "trained": self._ticks(run)}
+        told |= {"round": min(len(run.results), recipe.rounds), "rounds": recipe.rounds}
+        return say("racer", cohort=recipe.cohort, **told)
 
     def _picture(self):
-        runs = self.comparison.runs
-        ticks = {run.number: len(self._trained.get(run.recipe, ())) for run in runs}
-        return plots.race(runs, self._levels, ticks)
+        shown = self.comparison.runs
+        return plots.race(shown, self._levels, {run.number: self._ticks(run) for run in shown})
 
     def _frame(self) -> pd.DataFrame:
         return self.comparison.table(self.target.value)
@@ -138,5 +119,4 @@ class StrategyLab(Lab):
             return self._say("error", why=error)
         asked = Path(self.file.value)
         told = {"count": len(self.comparison.runs), "file": asked.with_name(written.name)}
-        beside = written.name != asked.name
-        self._say("saved_beside" if beside else "saved", asked=asked, **told)
+        self._say("saved" if written.name == asked.name else "saved_beside", asked=asked, **told)

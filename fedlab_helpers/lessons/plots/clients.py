@@ -1,7 +1,6 @@
 """Figures of clients: who holds what, how unlike it makes updates, who gains and who pays."""
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from fedlab_helpers.lessons.plots.runs import COLOURS, SIZE, Picture, bare, figure
+from fedlab_helpers.lessons.plots.runs import COLOURS, SIZE, Picture, bare, figure, panes
 from fedlab_helpers.lessons.words import say
 
 BETTER, WORSE = COLOURS[0], COLOURS[1]
@@ -33,10 +32,8 @@ def partition_map(table: pd.DataFrame, classes: Sequence[str] | None = None) -> 
         classes: names of the labels; None: negative and positive.
     """
     kinds = [kind for kind in ("label", "domain") if f"{kind} divergence" in table]
-    rows = {
-        kind: [c for c in table if c.startswith(f"{kind} ") and c != f"{kind} divergence"]
-        for kind in kinds
-    }
+    own = table.columns.drop([f"{kind} divergence" for kind in kinds])
+    rows = {kind: [column for column in own if column.startswith(f"{kind} ")] for kind in kinds}
     heights = [1.2, *(0.45 * len(names) for names in rows.values())]
     # Margins by hand: an automatic layout draws everything twice, and a slider waits for this.
     height = 1.1 + sum(heights)
@@ -69,21 +66,16 @@ def _shares(axes: Axes, shares: pd.DataFrame, names: list[str]):
     if values.shape[1] <= 12:  # room for figures
         for (row, column), share in np.ndenumerate(values):
             colour = "white" if share > 0.5 else "black"
-            axes.text(
-                column, row, f"{share:.0%}", ha="center", va="center", color=colour, fontsize=8
-            )
+            style = {"ha": "center", "va": "center", "color": colour, "fontsize": 8}
+            axes.text(column, row, f"{share:.0%}", **style)
     return mesh
 
 
 def cosine_maps(
     matrices: Mapping[str, np.ndarray], titles: Mapping[str, str] | None = None
 ) -> Picture:
-    """Return a heat map of the cosines between clients' updates for each kind of deal.
-
-    Args:
-        matrices: kind -> (K, K), from `divergence.cosines`; the diagonal is left white.
-        titles: what is written over a map, by kind; else the kind's own name.
-    """
+    """Return a heat map of the cosines between clients' updates, (K, K), for each kind of deal; the
+    diagonal is left white. `titles` are written over maps, by kind, in place of the kind's name."""
     picture = Picture(figsize=(2.6 * len(matrices) + 0.6, 2.8), layout="constrained")
     axes = picture.subplots(1, len(matrices), squeeze=False)[0]
     for place, (kind, matrix) in zip(axes, matrices.items(), strict=True):
@@ -100,11 +92,8 @@ def cosine_maps(
 
 
 def client_dots(series: Mapping[str, np.ndarray]) -> Picture:
-    """Return each client's accuracy, sorted, one line of dots for each run.
-
-    Args:
-        series: name -> accuracies, (K,), from `per_client.own_accuracy`.
-    """
+    """Return each client's accuracy, sorted, one line of dots for each run, from name ->
+    accuracies, (K,), of `per_client.own_accuracy`."""
     picture, axes = figure()
     for (name, own), colour, marker in zip(series.items(), COLOURS, "osD^vP*", strict=False):
         axes.plot(np.sort(own), marker, color=colour, markersize=5, label=name)
@@ -120,13 +109,12 @@ def client_bars(
     groups: Sequence[str] = (),
     title: str = "",
 ) -> Picture:
-    """Return a bar for each client that has a model of its own, and a mark for the shared one's.
+    """Return a bar for each client's accuracy with its own model, and a mark for the shared one's.
 
     Args:
-        shared: each client's accuracy with the model that all share, (K,); none: nothing has been
-            trained.
+        shared: with the model that all share, (K,); none: nothing has been trained.
         own: with its own, of the first clients.
-        groups: the domain or convention of each client, (K,); those of a group stand together.
+        groups: the domain or convention of each, (K,); those of a group stand together.
         title: what is shown.
     """
     picture = Picture(figsize=SIZE)
@@ -162,44 +150,28 @@ def _look(worse: bool) -> dict[str, object]:
     return {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "alpha": 0.75}
 
 
-def _middles(groups: Sequence[str]) -> tuple[list[float], list[str]]:
+def _middles(groups: list[str]) -> tuple[list[float], list[str]]:
     """Return where the names of runs of equal groups go, and these names."""
-    middles, names, start = [], [], 0
-    for name, members in groupby(groups):
-        size = len(list(members))
-        middles.append(start + (size - 1) / 2)
-        names.append(name)
-        start += size
-    return middles, names
+    names = list(dict.fromkeys(groups))
+    return [groups.index(name) + (groups.count(name) - 1) / 2 for name in names], names
 
 
 def slopes(
     shared: Sequence[float], own: Sequence[float], groups: Sequence[str], title: str
 ) -> Picture:
-    """Return a line for each client, from its accuracy with the shared model to its own model's.
-
-    Args:
-        shared: of each client, (K,).
-        own: of each client, (K,).
-        groups: its domain or convention, (K,); one pane each.
-        title: of the picture.
-    """
+    """Return a line for each client, from its accuracy with the shared model, (K,), to its own
+    model's, (K,): one pane for each group, (K,), which is a domain or a convention."""
     names = list(dict.fromkeys(groups))
-    picture = Picture(figsize=(1.7 * len(names) + 0.8, 3.2), layout="constrained")
+    picture, row = panes(len(names), 1.7 * len(names) + 0.8, 3.2)
     picture.suptitle(title, fontsize=10)
-    panes = np.atleast_1d(picture.subplots(1, len(names), sharey=True))
-    for axes, name in zip(panes, names, strict=True):
-        bare(axes)
+    for axes, name in zip(row, names, strict=True):
         for before, after, group in zip(shared, own, groups, strict=True):
             if group == name:
-                better = after >= before
-                axes.plot(
-                    [0, 1], [before, after], "-o" if better else "--s",
-                    color=BETTER if better else WORSE, markersize=4, linewidth=1.3,
-                )  # fmt: skip
+                style, colour = ("-o", BETTER) if after >= before else ("--s", WORSE)
+                axes.plot([0, 1], [before, after], style, color=colour, ms=4, lw=1.3)
         axes.set_title(name, fontsize=9)
         axes.set_xticks([0, 1], [say("mean_shared"), say("mean_own")], fontsize=8)
         axes.set_xlim(-0.25, 1.25)
         axes.tick_params(axis="y", labelsize=8)
-    panes[0].set_ylabel(say("own_accuracy"), fontsize=8)
+    row[0].set_ylabel(say("own_accuracy"), fontsize=8)
     return picture

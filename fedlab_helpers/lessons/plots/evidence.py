@@ -6,29 +6,24 @@ from statistics import mean
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import FuncFormatter
+from sklearn.metrics import confusion_matrix
 
 from fedlab_helpers.lessons.plots.clients import BETTER, WORSE, class_names
 from fedlab_helpers.lessons.plots.runs import (
     COLOURS,
-    LINES,
+    PLAIN,
     Picture,
-    bare,
     factor_axis,
     figure,
     look,
+    panes,
 )
 from fedlab_helpers.lessons.words import say
 
 
 def bars(values: Mapping[str, float], label: str, errors: Sequence[float] | None = None) -> Picture:
-    """Return horizontal bars, the first on top, with their values written at the ends.
-
-    Args:
-        values: a value for each name.
-        label: of the value axis.
-        errors: half-width of each bar's error line, in the unit of the values.
-    """
+    """Return a horizontal bar for each name, the first on top, with its value written at the end;
+    `errors` are half-widths of their error lines, in the unit of the values."""
     picture, axes = figure(5, 0.8 + 0.4 * len(values))
     drawn = axes.barh(list(values), list(values.values()), xerr=errors, color=COLOURS[0])
     axes.bar_label(drawn, fmt="%.3g", padding=3)
@@ -39,7 +34,7 @@ def bars(values: Mapping[str, float], label: str, errors: Sequence[float] | None
 
 
 def histogram(values: Sequence[float], label: str, mark: float | None = None) -> Picture:
-    """Return how often values occur, on an axis called `label`, with a line at `mark`."""
+    """Return how often values occur, with a line at `mark`."""
     picture, axes = figure()
     axes.hist(values, bins=40, color=COLOURS[0])
     if mark is not None:
@@ -51,16 +46,10 @@ def histogram(values: Sequence[float], label: str, mark: float | None = None) ->
 def confusion(
     labels: Sequence[int], predictions: Sequence[int], names: Sequence[str] | None = None
 ) -> Picture:
-    """Return the counts of each label (rows) and predicted class (columns).
-
-    Args:
-        labels: of each example, (N,).
-        predictions: the predicted classes, (N,).
-        names: of the classes; None: negative and positive.
-    """
-    classes = sorted({*np.asarray(labels).tolist(), *np.asarray(predictions).tolist()})
-    pairs = list(zip(np.asarray(labels).tolist(), np.asarray(predictions).tolist(), strict=True))
-    counts = np.array([[pairs.count((a, p)) for p in classes] for a in classes])
+    """Return the counts of each label, (N,), in rows, and predicted class, (N,), in columns.
+    `names` are those of the classes; None: negative and positive."""
+    classes = np.unique(np.concatenate([labels, predictions])).tolist()
+    counts = confusion_matrix(labels, predictions, labels=classes)
     picture, axes = figure(3.8, 3)
     axes.imshow(counts, cmap="Blues", vmin=0)
     for (row, column), count in np.ndenumerate(counts):
@@ -74,20 +63,16 @@ def confusion(
 
 
 def calibration(confidence: Sequence[float], correct: Sequence[bool], bins: int = 10) -> Picture:
-    """Return the share of right answers against the probability the model gave them.
-
-    Args:
-        confidence: probability of the predicted class, (N,), from 1/C to 1.
-        correct: whether that class was right, (N,).
-        bins: of equal numbers of reviews.
-    """
+    """Return the share of right answers against the probability, (N,), that the model gave to the
+    class it predicted; `correct` says whether that was right, (N,); bins are of equal numbers."""
     picture, axes = figure(4, 3)
-    order = np.array_split(np.argsort(confidence), bins)
-    mean = [np.mean(np.asarray(confidence)[b]) for b in order if len(b)]
-    right = [np.mean(np.asarray(correct)[b]) for b in order if len(b)]
-    low = min(*mean, *right)
+    order = [some for some in np.array_split(np.argsort(confidence), bins) if len(some)]
+    sure, right = (
+        [np.mean(np.asarray(values)[some]) for some in order] for values in (confidence, correct)
+    )
+    low = min(*sure, *right)
     axes.plot([low, 1], [low, 1], ":", color="#777777", label=say("perfectly_calibrated"))
-    axes.plot(mean, right, "o-", color=COLOURS[0], label=say("model"))
+    axes.plot(sure, right, "o-", color=COLOURS[0], label=say("model"))
     axes.set(xlabel=say("confidence"), ylabel=say("share_correct"))
     axes.legend(frameon=False, fontsize="small")
     return picture
@@ -106,14 +91,8 @@ def gradient_map(
     picture, axes = figure(5.4, 3.2)
     steps, logs = np.arange(lengths.shape[1]), np.log10(lengths)
     mesh = axes.pcolormesh(steps, radii, logs, cmap="PuOr_r", vmin=-8, vmax=8, shading="nearest")
-    lines = axes.contour(  # at step 0 every length is 1
-        steps[1:],
-        radii,
-        logs[:, 1:],
-        levels=[-3, 0, 3],
-        colors="black",
-        linestyles=[":", "-", "--"],
-    )
+    style = {"levels": [-3, 0, 3], "colors": "black", "linestyles": [":", "-", "--"]}
+    lines = axes.contour(steps[1:], radii, logs[:, 1:], **style)  # at step 0 every length is 1
     axes.clabel(lines, fmt=lambda level: f"{10**level:g}", fontsize=8)
     if mark:
         axes.plot(*mark, "o", color="white", markeredgecolor="black", markersize=8)
@@ -163,24 +142,18 @@ def frontier(
 
 
 def energy(parts: Mapping[str, np.ndarray], x: str) -> Picture:
-    """Return how much of the squared length the largest parts hold together, in percent.
-
-    Args:
-        parts: a name -> squares, largest first.
-        x: "values_kept" (percent of all) or "singular_place" (from 1).
-    """
+    """Return how much of the squared length the largest parts hold together, in percent, from
+    name -> squares, largest first, over "values_kept" (percent of all) or "singular_place"."""
     picture, axes = figure()
-    for (name, squares), colour, line in zip(parts.items(), COLOURS, cycle(LINES), strict=False):
-        share = 100 * np.cumsum(squares) / np.sum(squares)
+    for place, (name, squares) in enumerate(parts.items()):
+        share, style = 100 * np.cumsum(squares) / np.sum(squares), look(place) | {"marker": ""}
         places = np.arange(1, len(share) + 1)
-        axes.plot(
-            100 * places / len(share) if x == "values_kept" else places, share, line,
-            color=colour, label=name,
-        )  # fmt: skip
+        kept = 100 * places / len(share) if x == "values_kept" else places
+        axes.plot(kept, share, **style, label=name)
     if x == "values_kept":
         axes.set_xscale("log")
         axes.set_xlim(0.1, 110)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_major_formatter(PLAIN)
     axes.set(xlabel=say(x), ylabel=say("share_of_square"), ylim=(0, 103))
     axes.legend(frameon=False, fontsize="small")
     return picture
@@ -188,11 +161,7 @@ def energy(parts: Mapping[str, np.ndarray], x: str) -> Picture:
 
 def size_speed(table: pd.DataFrame) -> Picture:
     """Return a bubble for each model: how large its file is, how many points it loses, and, by its
-    area, how long it takes for one review.
-
-    Args:
-        table: index: names; columns "kilobytes", "lost" (points), "microseconds".
-    """
+    area, how long it takes for one review; columns "kilobytes", "lost", "microseconds"."""
     picture, axes = figure(7.0, 3.6)
     rows = table.sort_values("microseconds").iloc[::-1]  # the largest first: none is hidden
     sides = dict(zip(table.sort_values("kilobytes").index, cycle((1, -1)), strict=False))
@@ -208,7 +177,7 @@ def size_speed(table: pd.DataFrame) -> Picture:
             ha="center", va="center", fontsize=7,
         )  # fmt: skip
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(PLAIN)
     axes.margins(x=0.25, y=0.25)
     axes.axhline(0, color="#777777", linewidth=0.8)
     axes.invert_yaxis()  # what loses less stands higher
@@ -225,17 +194,14 @@ def seed_dots(
     """Return one row for each name: a dot for each seed, and a bar at their mean.
 
     Args:
-        panels: title of each panel -> name -> a value for each seed. All panels have the rows of
-            the first, the first on top; a name that a panel lacks has no dots there.
+        panels: title of each panel -> name -> a value for each seed. All have the rows of the
+            first, the first on top; a name that one lacks has no dots there.
         label: of the value axis.
         level: a vertical line to compare with.
     """
     names = list(next(iter(panels.values())))
-    picture = Picture(figsize=(2.2 + 3.1 * len(panels), 0.9 + 0.24 * len(names)))
-    picture.set_layout_engine("constrained")
-    axes = picture.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    picture, axes = panes(len(panels), 2.2 + 3.1 * len(panels), 0.9 + 0.24 * len(names))
     for place, (title, values) in zip(axes, panels.items(), strict=True):
-        bare(place)
         for row, name in enumerate(names):
             if dots := list(values.get(name, ())):
                 place.plot(dots, [row] * len(dots), "o", color=COLOURS[0], markersize=4, alpha=0.7)
@@ -252,20 +218,13 @@ def seed_dots(
 
 
 def gains(deals: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
-    """Return one pane for each deal: a row for each method, a dot for each seed, a bar at the mean.
-
-    Args:
-        deals: deal -> method -> gain over the shared model in points, one a seed; every deal has
-            the same methods, in the same order.
-    """
+    """Return one pane for each deal: a row for each method, a dot for each seed, a bar at the mean
+    of deal -> method -> gains over the shared model, in points; all deals have the same methods."""
     methods = list(next(iter(deals.values())))
-    picture = Picture(
-        figsize=(2.3 + 1.55 * len(deals), 0.23 * len(methods) + 0.9), layout="constrained"
-    )
-    panes = np.atleast_1d(picture.subplots(1, len(deals), sharey=True))
+    picture, row_of = panes(len(deals), 2.3 + 1.55 * len(deals), 0.23 * len(methods) + 0.9)
     rows = np.arange(len(methods))[::-1]
-    for axes, (deal, measured) in zip(panes, deals.items(), strict=True):
-        bare(axes).axvline(0, color="#777777", linewidth=1)
+    for axes, (deal, measured) in zip(row_of, deals.items(), strict=True):
+        axes.axvline(0, color="#777777", linewidth=1)
         for row, method in zip(rows, methods, strict=True):
             values = measured[method]
             middle = mean(values)
@@ -274,29 +233,20 @@ def gains(deals: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
         axes.set_title(say(deal), fontsize=8)
         axes.tick_params(labelsize=7.5)
         axes.grid(axis="x", alpha=0.3)
-    panes[0].set_yticks(rows, [say(method) for method in methods], fontsize=8)
+    row_of[0].set_yticks(rows, [say(method) for method in methods], fontsize=8)
     picture.supxlabel(say("gain_points"), fontsize=8)
     return picture
 
 
 def cold_start(scores: Mapping[str, Mapping[int, float]]) -> Picture:
-    """Return a line for each method: newcomers' mean accuracy by how many reviews they label.
-
-    Args:
-        scores: method -> number of labelled reviews -> accuracy.
-    """
+    """Return a line for each method: newcomers' mean accuracy by how many reviews they label, from
+    method -> number of labelled reviews -> accuracy."""
     picture, axes = figure(6.4, 3.2)
     labelled = sorted({count for line in scores.values() for count in line})
     for place, (method, line) in enumerate(scores.items()):
-        axes.plot(
-            range(len(labelled)),
-            [line[count] for count in labelled],
-            **look(place),
-            markersize=4,
-            label=say(method),
-        )
+        values, style = [line[count] for count in labelled], look(place) | {"markersize": 4}
+        axes.plot(range(len(labelled)), values, **style, label=say(method))
     axes.set_xticks(range(len(labelled)), labelled)
-    axes.set_xlabel(say("labelled_reviews"))
-    axes.set_ylabel(say("newcomers_accuracy"))
+    axes.set(xlabel=say("labelled_reviews"), ylabel=say("newcomers_accuracy"))
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return picture

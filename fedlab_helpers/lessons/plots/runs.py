@@ -12,7 +12,7 @@ from math import nan
 from pathlib import Path
 
 import pandas as pd
-from matplotlib import font_manager
+from matplotlib import font_manager, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -27,6 +27,7 @@ LINES = ("-", "--", "-.", ":")
 MARKERS = "os^Dvx"
 SIZE = 8.6, 3.4  # inches, of a panel's figure; always the same, so that a panel does not jump
 HIGHEST_LOSS = 1.5  # a run that breaks down leaves the picture, and the others stay readable
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # 1000, not 10³
 _CHINESE_FONTS = (
     "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Micro Hei",
     "WenQuanYi Zen Hei",
@@ -47,6 +48,13 @@ def figure(width: float = 5, height: float = 3) -> tuple[Picture, Axes]:
     """Return an empty figure of this size, in inches, and its axes."""
     picture = Picture(figsize=(width, height), layout="constrained")
     return picture, bare(picture.add_subplot())
+
+
+def panes(count: int, width: float, height: float) -> tuple[Picture, Sequence[Axes]]:
+    """Return an empty figure of this size with panes beside each other, and these."""
+    picture = Picture(figsize=(width, height), layout="constrained")
+    row = picture.subplots(1, count, sharey=True, squeeze=False)[0]
+    return picture, [bare(axes) for axes in row]
 
 
 def bare(axes: Axes) -> Axes:
@@ -76,11 +84,9 @@ def curves(
         levels: horizontal lines to compare with, such as a centralised accuracy.
     """
     picture, axes = figure()
-    for (name, history), colour, line in zip(
-        series.items(), cycle(COLOURS), cycle(LINES), strict=False
-    ):
-        points = _frame(history)[[x, y]].dropna()
-        axes.plot(points[x], points[y], line, color=colour, marker="o", markersize=3, label=name)
+    for place, (name, history) in enumerate(series.items()):
+        points, style = _frame(history)[[x, y]].dropna(), look(place) | {"marker": "o"}
+        axes.plot(points[x], points[y], **style, markersize=3, label=name)
     for (name, level), line in zip((levels or {}).items(), cycle(LINES[::-1]), strict=False):
         axes.axhline(level, color="#777777", linestyle=line, linewidth=1, label=name)
     if x in ("round", "holders"):  # nothing is at half a round
@@ -101,13 +107,8 @@ def _frame(history: History | Sequence[RoundRecord] | pd.DataFrame) -> pd.DataFr
 
 
 class LiveCurve:
-    """One curve, redrawn in place as records come, which stays in the saved notebook.
-
-    Args:
-        rounds: how many rounds are to come, for the width of the axis.
-        y: which metric is drawn.
-        levels: horizontal lines to compare with.
-    """
+    """One curve, redrawn in place as records come, which stays in the saved notebook; its axis
+    has room for all `rounds`, and `y` and `levels` are as in `curves`."""
 
     def __init__(self, rounds: int, y: str = "accuracy", levels: Mapping[str, float] | None = None):
         self.rounds, self.y, self.levels = rounds, y, levels
@@ -141,16 +142,14 @@ def race(
     """Return three curves for each run: measure, loss, and megabytes sent, after each round.
 
     Args:
-        runs: a run keeps its colour, line and marker as others come and go.
+        runs: each keeps its colour, line and marker as others come and go.
         levels: values of the measure to compare with, as horizontal lines.
-        ticks: number of a run -> clients that have trained in the present round; each is a small
-            mark at the foot of the first axes.
+        ticks: number of a run -> clients that have trained in the present round: marks at the foot.
     """
     picture = Picture(figsize=SIZE)
     picture.subplots_adjust(left=0.05, right=0.99, top=0.92, bottom=0.37, wspace=0.19)
     panes = picture.subplots(1, 3)
-    measure = next((next(iter(run.last.measures)) for run in runs if run.last), "accuracy")
-    for axes, what in zip(panes, (measure, "loss", "total_megabytes"), strict=True):
+    for axes, what in zip(panes, (_measure(runs), "loss", "total_megabytes"), strict=True):
         bare(axes).xaxis.get_major_locator().set_params(integer=True)
         axes.set_title(_validation(what), fontsize=9)
         axes.set_xlabel(say("round"), fontsize=9)
@@ -175,6 +174,10 @@ def race(
     return picture
 
 
+def _measure(runs: Sequence[Run]) -> str:
+    return next((next(iter(run.last.measures)) for run in runs if run.last), "accuracy")
+
+
 def _validation(what: str) -> str:
     known = f"race_{what}"
     return say(known) if known in ENGLISH else say("on_validation", what=what)
@@ -194,8 +197,7 @@ def codecs(runs: Sequence[Run]) -> Picture:
     marked."""
     picture = Picture(figsize=SIZE)
     picture.subplots_adjust(left=0.08, right=0.5, top=0.97, bottom=0.14)
-    axes = bare(picture.add_subplot())
-    measure = next((next(iter(run.last.measures)) for run in runs if run.last), "accuracy")
+    axes, measure = bare(picture.add_subplot()), _measure(runs)
     for run in runs:
         trained = [result for result in run.results if result.round]
         factors, scores = [r.factor for r in trained], [r.score for r in trained]
@@ -221,7 +223,7 @@ def factor_axis(axes: Axes, label: str = "factor") -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(_FACTORS))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(PLAIN)
     axes.set_xlabel(say(label), fontsize=9)
 
 
@@ -244,6 +246,4 @@ def chinese_font() -> str:
 
 def use_chinese_font() -> None:
     """Let every figure drawn from now on show Chinese characters beside Latin ones."""
-    import matplotlib
-
-    matplotlib.rcParams["font.family"] = ["DejaVu Sans", chinese_font()]
+    rcParams["font.family"] = ["DejaVu Sans", chinese_font()]

@@ -4,7 +4,7 @@ from fedlab_helpers.personal.federation import Method
 from fedlab_helpers.personal.methods import afterwards
 from fedlab_helpers.personal.methods.afterwards import Afterwards
 from fedlab_helpers.personal.methods.clustered import Clustered
-from fedlab_helpers.personal.methods.shared import Another, Mixed, Shared
+from fedlab_helpers.personal.methods.shared import Mixed, Shared
 from fedlab_helpers.personal.methods.together import Together
 from fedlab_helpers.strategies import fedavg
 from fedlab_helpers.strategies.personal import APFL, Ditto, FedRep
@@ -19,8 +19,8 @@ _IFCA = Clustered()
 METHODS: dict[str, Method] = {
     "shared": Shared(),
     "leaning": Shared(corrected=True),
-    "two_epochs": Afterwards("", (), epochs=0, base=afterwards.two_epochs),
-    "twice": Mixed(Another()),
+    "two_epochs": Afterwards("", (), epochs=0, base=lambda run, _: run.train_together(epochs=2)),
+    "twice": Mixed(Shared(another=True)),
     "alone": _ALONE,
     "alone_mixed": Mixed(_ALONE),
     "tune_fixed": Afterwards("epochs", (1, 3, 5), stopped=False),

@@ -1,6 +1,6 @@
 """Training of each client's own that follows on what all have trained together."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -9,39 +9,27 @@ from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.strategy import Add
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.personal.federation import Answer, Federation, Snapshot
-from fedlab_helpers.personal.fine_tuning import Tuned, fine_tune
+from fedlab_helpers.personal.federation import Answer, Federation, Method, Snapshot, Step
+from fedlab_helpers.personal.fine_tuning import Tuned, fine_tune, within
 from fedlab_helpers.strategies.personal import PerFedAvg
-
-Steps = Iterable[tuple[int, State, int, int]]  # round, global weights, bytes up, bytes both ways
 
 
 @dataclass(frozen=True)
-class Afterwards:
-    """Training of each client's own, after what all have trained together.
+class Afterwards(Method):
+    """Training of each client's own after what all have trained together: from the best and the
+    last of the common weights."""
 
-    Args:
-        number: what the one number is: "lr", "epochs" or "lam", or "" for one of the base.
-        tries: values of it.
-        blocks: that are trained; none named: all.
-        epochs: at most, or exactly if not `stopped`.
-        stopped: whether a client keeps the epoch that is best on its own validation reviews.
-        lr: learning rate of Adam.
-        lam: weight of the pull to the start.
-        base: (federation, number) -> what all train together; None: the shared run.
-    """
-
-    number: str
+    number: str  # what the one number is: "lr", "epochs" or "lam", or "" for one of the base
     tries: tuple[float, ...]
-    blocks: tuple[str, ...] = ()
-    epochs: int = 5
-    stopped: bool = True
-    lr: float = 2e-3
-    lam: float = 0.0
-    base: Callable[[Federation, float], Steps] | None = None
+    blocks: tuple[str, ...] = ()  # that are trained; none named: all
+    epochs: int = 5  # at most, or exactly if not `stopped`
+    stopped: bool = True  # whether a client keeps the epoch that is best on its validation reviews
+    lr: float = 2e-3  # of Adam
+    lam: float = 0.0  # weight of the pull to the start
+    # (federation, number) -> what all train together; None: the shared run
+    base: Callable[[Federation, float], Iterator[Step]] | None = None
 
     def snapshots(self, federation: Federation, number: float) -> Iterator[Snapshot]:
-        """Yield what own training makes of the best and of the last common weights."""
         if self.base:
             steps = list(self.base(federation, number))[-1:]
         else:
@@ -64,11 +52,9 @@ class _Tuner:
         """Return the client's own model."""
         self.federation.require_going_on()
         if client not in self.tuned:
-            member = self.federation.members[client]
+            member, who = self.federation.members[client], ("personal", client)
             held_out = member.validation if self.how.stopped else None
-            self.tuned[client] = self._tune(
-                member.train, self.how.epochs, held_out, ("personal", client)
-            )
+            self.tuned[client] = self._tune(member.train, self.how.epochs, held_out, who)
         return self.federation.answer_of(self.tuned[client].weights)
 
     def newcomer(self, data: Examples | None) -> Answer:
@@ -81,37 +67,23 @@ class _Tuner:
         return self.federation.answer_of(self._tune(data, epochs, None, ("newcomer",)).weights)
 
     def _tune(self, data: Examples, epochs: int, validation: Examples | None, who: tuple) -> Tuned:
-        how, blocks = self.how, self.how.blocks
-        return fine_tune(
-            self.model,
-            self.start,
-            data,
-            LocalConfig(lr=how.lr),
-            epochs,
-            validation=validation,
-            trains=lambda name: not blocks or name.split(".")[0] in blocks,
-            lam=how.lam,
-            seed=child_seed(self.federation.plan.seed, *who),
-            stop=self.federation.stop,
-        )
+        how, run = self.how, self.federation
+        options = {"trains": within(*how.blocks), "lam": how.lam, "stop": run.stop}
+        options |= {"validation": validation, "seed": child_seed(run.plan.seed, *who)}
+        return fine_tune(self.model, self.start, data, LocalConfig(lr=how.lr), epochs, **options)
 
 
-def untrained(federation: Federation, number: float) -> Steps:
+def untrained(federation: Federation, number: float) -> Iterator[Step]:
     """Yield the weights before any training: nothing is sent."""
     yield federation.plan.rounds, of_model(federation.new_model()), 0, 0
 
 
-def two_epochs(federation: Federation, number: float) -> Steps:
-    """Yield the shared weights of a run with two local epochs a round."""
-    return federation.train_together(epochs=2)
-
-
-def per_fedavg(federation: Federation, alpha: float) -> Steps:
+def per_fedavg(federation: Federation, alpha: float) -> Iterator[Step]:
     """Yield the weights that Per-FedAvg trains with this rate of its trial steps."""
     return federation.train_together(PerFedAvg(federation.strategy.combine, alpha=alpha), epochs=2)
 
 
-def reptile(federation: Federation, rate: float) -> Steps:
+def reptile(federation: Federation, rate: float) -> Iterator[Step]:
     """Yield the weights of Reptile: FedAvg with two local epochs and this server rate.
 
     Nichol et al. 2018, arXiv:1803.02999; that FedAvg is Reptile: Jiang et al. 2019,

@@ -2,32 +2,34 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.state import State, of_model
-from fedlab_helpers.personal.federation import Answer, Federation, Snapshot
+from fedlab_helpers.core.training import predict
+from fedlab_helpers.personal.federation import Answer, Federation, Method, Snapshot
 from fedlab_helpers.strategies.clusters import best_model, ifca_rounds, unlike_starts
 
 WARM_UP = 0.35  # share of the rounds before the models part
 
 
 @dataclass(frozen=True)
-class Clustered:
-    """IFCA with as many models as the number says, after some rounds with one."""
+class Clustered(Method):
+    """IFCA with as many models as the number says, after some rounds with one; seen whenever they
+    are due, once there are several."""
 
     tries: tuple[float, ...] = (2, 3, 4, 6)
 
     def snapshots(self, federation: Federation, number: float) -> Iterator[Snapshot]:
-        """Yield the models whenever they are due, once there are several."""
         clients, plan, stop = federation.clients, federation.plan, federation.stop
         early = max(1, round(WARM_UP * plan.rounds))
         warm = replace(federation, plan=replace(plan, rounds=early), every=early)
         ((_, weights, up, total),) = warm.train_together()
-        (model,) = _models(federation, [weights])
+        model = federation.model_of(weights)
         starts, record = unlike_starts(model, clients, plan, int(number), stop)
         up, total = up + record.bytes_up, total + record.bytes_up + record.bytes_down
-        models, seed = _models(federation, starts), child_seed(plan.seed, "clusters")
+        models, seed = [*map(federation.model_of, starts)], child_seed(plan.seed, "clusters")
         plan = replace(plan, rounds=plan.rounds - early - 1, seed=seed)
         for record in ifca_rounds(models, clients, federation.strategy, plan, stop=stop):
             up, total = up + record.bytes_up, total + record.bytes_up + record.bytes_down
@@ -36,16 +38,9 @@ class Clustered:
         federation.require_going_on()
 
 
-def _models(federation: Federation, states: list[State]) -> list:
-    models = [federation.new_model() for _ in states]
-    for model, weights in zip(models, states, strict=True):
-        model.load_state_dict(weights)
-    return models
-
-
 def _snapshot(federation: Federation, states: list[State], at: int, *sent: int) -> Snapshot:
-    models = _models(federation, states)
-    answers = [federation.answer_of(weights) for weights in states]
+    models = [federation.model_of(weights) for weights in states]
+    answers = [partial(predict, model) for model in models]
     picks = tuple(best_model(models, data) for data in federation.clients)
     largest = max(range(len(models)), key=picks.count)
 

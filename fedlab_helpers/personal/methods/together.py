@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import ClientState
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.strategy import Combine, Strategy
-from fedlab_helpers.personal.federation import Answer, Federation, Snapshot
-from fedlab_helpers.personal.fine_tuning import fine_tune, own_weights
+from fedlab_helpers.personal.federation import Answer, Federation, Method, Snapshot
+from fedlab_helpers.personal.fine_tuning import fine_tune, own_weights, within
 from fedlab_helpers.strategies.personal import APFL, keep_private, train_mixture
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
@@ -17,64 +18,44 @@ NEWCOMERS_EPOCHS = 5  # over what a newcomer keeps private
 
 
 @dataclass(frozen=True)
-class Together:
-    """A federated run in which clients keep something of their own.
+class Together(Method):
+    """A federated run in which clients keep something of their own; seen whenever it is due."""
 
-    Args:
-        make: (combine, number) -> strategy.
-        private: blocks of the model that are not sent.
-        tries: values of the number.
-        kind: of the model.
-        epochs: local epochs a round.
-    """
-
+    # (combine, number) -> strategy
     make: Callable[[Combine, float], Strategy] = lambda combine, number: Strategy(combine)
-    private: tuple[str, ...] = ()
+    private: tuple[str, ...] = ()  # blocks of the model that are not sent
     tries: tuple[float, ...] = ()
     kind: type[SentimentLSTM] = SentimentLSTM
-    epochs: int = 1
+    epochs: int = 1  # local ones a round
 
-    def snapshots(self, federation: Federation, number: float = 0.0) -> Iterator[Snapshot]:
-        """Yield each client's own model whenever it is due."""
+    def snapshots(self, federation: Federation, number: float) -> Iterator[Snapshot]:
         model, states = federation.new_model(self.kind), {}
         strategy = self.make(federation.strategy.combine, number)
         options = {"shared": keep_private(*self.private), "client_states": states}
-        for so_far in federation.rounds(model, strategy, self.epochs, **options):
-            yield self._snapshot(federation, strategy, of_model(model), dict(states), *so_far)
+        for at, *sent in federation.rounds(model, strategy, self.epochs, **options):
+            weights = of_model(model)
+            own = partial(self._own, federation, weights, dict(states))
+            newcomer = partial(self._newcomer, federation, weights, strategy)
+            yield Snapshot(at, own, newcomer, *sent)
 
-    def _snapshot(
-        self,
-        federation: Federation,
-        strategy: Strategy,
-        weights: State,
-        kept: dict[int, ClientState],
-        *so_far: int,
-    ) -> Snapshot:
-        def own(client: int) -> Answer:
-            data = federation.members[client].train
-            return federation.answer_of(own_weights(weights, kept.get(client, {}), data), self.kind)
+    def _own(
+        self, federation: Federation, weights: State, kept: dict[int, ClientState], client: int
+    ) -> Answer:
+        data = federation.members[client].train
+        return federation.answer_of(own_weights(weights, kept.get(client, {}), data), self.kind)
 
-        def newcomer(data: Examples | None) -> Answer:
-            trained = weights if data is None else self._tuned(federation, strategy, weights, data)
-            return federation.answer_of(trained, self.kind)
-
-        at, *sent = so_far
-        return Snapshot(at, own, newcomer, *sent)
-
-    def _tuned(
-        self, federation: Federation, strategy: Strategy, weights: State, data: Examples
-    ) -> State:
-        """Return a newcomer's weights: what is its own begins as it did with all others."""
-        plan, model = federation.plan, federation.new_model(self.kind)
-        local, seed = plan.local, child_seed(plan.seed, "newcomer")
-        if isinstance(strategy, APFL):
-            model.load_state_dict(weights)
+    def _newcomer(
+        self, federation: Federation, weights: State, strategy: Strategy, data: Examples | None
+    ) -> Answer:
+        """Return a newcomer's model: what is its own begins as it did with all others."""
+        model, local = federation.model_of(weights, self.kind), federation.plan.local
+        seed = child_seed(federation.plan.seed, "newcomer")
+        if data is not None and isinstance(strategy, APFL):
             local = replace(local, epochs=NEWCOMERS_EPOCHS)
             mixture = train_mixture(model, weights, strategy.alpha, data, local, seed)
-            return weights | {name: t.detach() for name, t in mixture.mixed().items()}
-        options = {
-            "trains": lambda name: not self.private or name.split(".")[0] in self.private,
-            "lam": getattr(strategy, "lam", 0.0),
-            "seed": seed,
-        }
-        return fine_tune(model, weights, data, local, NEWCOMERS_EPOCHS, **options).weights
+            weights = weights | {name: t.detach() for name, t in mixture.mixed().items()}
+        elif data is not None:
+            options = {"trains": within(*self.private), "seed": seed}
+            options["lam"] = getattr(strategy, "lam", 0.0)
+            weights = fine_tune(model, weights, data, local, NEWCOMERS_EPOCHS, **options).weights
+        return federation.answer_of(weights, self.kind)

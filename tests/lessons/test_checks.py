@@ -1,0 +1,39 @@
+"""What holds of every check: a blank is not yet, and whatever an answer raises is told."""
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+from fedlab_helpers.lessons import checks
+
+MODULES = [module.name for module in pkgutil.iter_modules(checks.__path__)]
+CHECKS = [
+    pytest.param(check, id=f"{name}.{check.__name__}")
+    for name in MODULES
+    for check in vars(importlib.import_module(f"{checks.__name__}.{name}")).values()
+    if hasattr(check, "__wrapped__") and check.__module__.startswith(checks.__name__)
+]
+
+
+def test_every_notebook_has_its_checks():
+    assert {*checks.__all__, "verdict"} == set(MODULES)
+    assert len(CHECKS) > 45
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_blank_or_a_stub_is_not_yet_and_an_exception_is_a_hint(check):
+    parameters = list(inspect.signature(check).parameters)
+
+    def stub(*_):
+        raise NotImplementedError
+
+    blanks = [None, ..., *([stub] if parameters[0] == "function" else [])]
+    for blank in blanks:
+        verdict = check(blank, *[0] * (len(parameters) - 1))
+        assert (verdict.started, verdict.passed) == (False, False)
+    if parameters[0] == "function":
+        verdict = check(lambda *_: 1 / 0)
+        assert verdict.started
+        assert "ZeroDivisionError" in verdict.message
