@@ -9,13 +9,12 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
 from math import inf
 from statistics import mean
 from typing import Any
 
-from fedlab_helpers import compression as comp
-from fedlab_helpers.core import wire
+from fedlab_helpers.compression import dense_size
+from fedlab_helpers.compression import registry as codecs
 from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.core.messages import Codec
 from fedlab_helpers.core.plan import Plan
@@ -38,27 +37,10 @@ LOCAL = {
     "adam": LocalConfig(lr=2e-2),
     "sgd": LocalConfig(lr=1.0, optimizer="sgd", max_grad_norm=None),
 }
-LOSSLESS = {"touched_rows": wire.touched_rows, "dense": wire.dense}
-# What else may be sent of a change -> the usual amount of it; None: there is no choice.
-KEEPS = {"everything": None, "topk": 0.01, "randomk": 0.01, "lowrank": 1, "sketch": 0.05}
-WRITES = {
-    "float32": comp.Float32(),
-    "float16": comp.Float16(),
-    "bfloat16": comp.Float16(brain=True),
-    **{f"bits{bits}": comp.Quantized(bits) for bits in (8, 4, 2)},
-    "ternary": comp.Ternary(),
-    "signs": comp.Sign(),
-}
-CODEC_PARTS = ("keep", "amount", "write", "squeeze", "feedback", "momentum")
 _WITH_METHOD = {  # all that the federation of a personal method offers
     "strategy": ["rowwise"], "server_rate": [None, 1.0], "attackers": [0], "keep": ["touched_rows"],
     "cell": ["lstm"], "pooling": ["mean"], "embedding": [64], "hidden": [64], "dropout": [0.3],
 }  # fmt: skip
-
-
-def feeds_back(keep: str, write: str | None) -> bool:
-    """Return whether error feedback makes sense: not where more may be lost than there was."""
-    return keep in KEEPS and keep != "sketch" and write != "ternary"
 
 
 def make_strategy(
@@ -69,44 +51,6 @@ def make_strategy(
     given = {} if server_rate is None else {"server_rate": server_rate}
     rate = {"lr": client_rate} if STRATEGIES[name].knows_client_rate else {}
     return STRATEGIES[name].build(**rate, **parameters, **given)
-
-
-def make_codec(
-    keep: str = "touched_rows",
-    amount: float | None = None,
-    write: str | None = None,
-    squeeze: int | None = None,
-    feedback: bool = False,
-    momentum: float = 0.0,
-) -> Codec:
-    """Return the codec of these parts.
-
-    Args:
-        keep: what is sent of a change: "touched_rows" or "dense", nothing lost, or a name in
-            `KEEPS`.
-        amount: share of the values, or rank.
-        write: how each value is written, a name in `WRITES`; None: float32.
-        squeeze: level of Zstandard over the packed bytes, 1 to 22; None: not squeezed.
-        feedback: clients keep what was lost; values are then rounded to the nearest, not at random.
-        momentum: of DGC, 0.9; with the largest values and feedback only.
-
-    Raises:
-        ValueError: a number is out of range.
-    """
-    if keep in LOSSLESS:
-        return LOSSLESS[keep]()
-    make: dict[str, Callable] = {
-        "everything": lambda _: comp.Everything(),
-        "topk": comp.TopK,
-        "randomk": partial(comp.RandomK, scaled=not feedback),
-        "lowrank": comp.LowRank,
-        "sketch": comp.CountSketch,
-    }
-    values = WRITES[write or "float32"]
-    if feedback and isinstance(values, comp.Quantized):
-        values = replace(values, stochastic=False)  # with feedback, nearest loses least
-    codec = comp.Compressed(make[keep](amount), values, squeeze)
-    return comp.WithFeedback(codec, momentum) if feedback else codec
 
 
 @dataclass(frozen=True)
@@ -181,8 +125,8 @@ class Recipe:
         attackers, attack: share of the clients that are hostile, and what they do, a name in
             `attacks.STRENGTHS` (None: "sign").
         seed: decides the first weights, the partition, the cohorts and the attackers.
-        keep, amount, write, squeeze, feedback, momentum: as in `make_codec`; amount None: as in
-            `KEEPS`.
+        keep, amount, write, squeeze, feedback, momentum: as in `codecs.make_codec`;
+            amount None: the usual one.
         method, number: a personal method, a name in `methods.METHODS` (None: one model for all),
             and the number it is tuned by (None: the middle of those worth trying).
         cell, pooling, embedding, hidden, dropout: of the model: "lstm", "gru" or "rnn"; "mean" or
@@ -240,7 +184,7 @@ class Recipe:
             "alpha": _or(self.alpha, 0.3 if self.method else 0.5) if dirichlet else None,
             "attack": (self.attack or "sign") if self.attackers else None,
             "number": _or(self.number, tries[len(tries) // 2]) if tries else None,
-            **_codec_parts(self),
+            **codecs.settled({name: getattr(self, name) for name in codecs.PARTS}),
         }
         for name, value in settled.items():
             object.__setattr__(self, name, value)
@@ -282,7 +226,7 @@ class Recipe:
 
     def new_codec(self) -> Codec:
         """Return the codec. Raises ValueError: a number is out of range."""
-        return make_codec(**{name: getattr(self, name) for name in CODEC_PARTS})
+        return codecs.make_codec(**{name: getattr(self, name) for name in codecs.PARTS})
 
     def model_options(self, classes: int = 2) -> dict[str, Any]:
         """Return the arguments of `SentimentLSTM` beside the number of words."""
@@ -368,7 +312,7 @@ class Recipe:
         if on_client:
             transforms = (*transforms, _Ticking(on_client))
         model, names = self.new_model(task), (task.validation.objective.measure, "loss")
-        untrained, dense = evaluate(model, task.validation), comp.dense_size(model)
+        untrained, dense = evaluate(model, task.validation), dense_size(model)
         result = Result(0, {name: untrained[name] for name in names})
         yield result
         options = {"test": task.validation, "transforms": transforms, "stop": stop}
@@ -425,8 +369,8 @@ def _require_accepted(recipe: Recipe) -> None:
         "optimizer": LOCAL,
         "partition": members.PARTITIONS if recipe.method else DEALS,
         "attack": [None, *attacks.STRENGTHS],
-        "keep": LOSSLESS | KEEPS,
-        "write": [None, *WRITES],
+        "keep": codecs.LOSSLESS | codecs.KEEPS,
+        "write": [None, *codecs.WRITES],
         "cell": CELLS,
         "pooling": POOLINGS,
     }
@@ -437,20 +381,6 @@ def _require_accepted(recipe: Recipe) -> None:
     for name, values in accepted.items():
         value = getattr(recipe, name)
         require(value in values, name, value, f"one of {sorted(values, key=str)}{which}")
-
-
-def _codec_parts(recipe: Recipe) -> dict[str, Any]:
-    """Return the parts of the codec, each None, False or 0 where it does not apply."""
-    if recipe.keep in LOSSLESS:
-        return dict.fromkeys(("amount", "write", "squeeze")) | {"feedback": False, "momentum": 0.0}
-    usual, write = KEEPS[recipe.keep], recipe.write or "float32"
-    feedback = bool(recipe.feedback) and feeds_back(recipe.keep, write)
-    return {
-        "amount": usual and _or(recipe.amount, usual),
-        "write": write,
-        "feedback": feedback,
-        "momentum": recipe.momentum if feedback and recipe.keep == "topk" else 0.0,
-    }
 
 
 @dataclass(frozen=True)

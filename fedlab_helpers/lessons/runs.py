@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from fedlab_helpers.compression.registry import LOSSLESS, PARTS
 from fedlab_helpers.core.history import NoUpdateLeft
 from fedlab_helpers.lessons.words import say
 from fedlab_helpers.personal.federation import Federation
-from fedlab_helpers.recipe import CODEC_PARTS, LOSSLESS, STRATEGIES, Recipe, Result
+from fedlab_helpers.recipe import STRATEGIES, Recipe, Result
 from fedlab_helpers.studies import results as tables
 from fedlab_helpers.tasks.reviews.task import Task
 
@@ -31,7 +32,7 @@ NUMBER_OF = {  # the number by which a personal method is tuned
     "ifca": "models",
     "ifca_mixed": "models",
 }
-_IN_TITLE = {"strategy", "parameters", "method", "number", *CODEC_PARTS}
+_IN_TITLE = {"strategy", "parameters", "method", "number", *PARTS}
 # Of the task that the tables in data/results were measured on.
 _MEASURED = "de07b5542aa0d58aa15006635274e1f37432649f99e0faeaa2dd39206f025cf2"
 

@@ -8,10 +8,11 @@ import numpy as np
 
 from fedlab_helpers import compression as comp
 from fedlab_helpers.compression.downlink import Changes
+from fedlab_helpers.compression.registry import make_codec
 from fedlab_helpers.core.messages import Codec
 from fedlab_helpers.core.rounds import rounds
 from fedlab_helpers.core.training import evaluate
-from fedlab_helpers.recipe import Recipe, make_codec
+from fedlab_helpers.recipe import Recipe
 from fedlab_helpers.studies import study
 from fedlab_helpers.studies.study import Row, Settings, Study, grid, task
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM

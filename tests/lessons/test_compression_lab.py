@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from fedlab_helpers.compression.registry import KEEPS, WRITES
 from fedlab_helpers.lessons import plots
 from fedlab_helpers.lessons.panels import CompressionLab
 from fedlab_helpers.lessons.panels.compression_lab import AMOUNTS
 from fedlab_helpers.lessons.runs import Run
 from fedlab_helpers.lessons.words import ENGLISH
-from fedlab_helpers.recipe import KEEPS, WRITES, Result
+from fedlab_helpers.recipe import Result
 
 USUAL = CompressionLab.usual
 SHORT = replace(USUAL, rounds=2)
@@ -24,8 +25,8 @@ def panel(small_task):
 
 def test_every_kind_has_a_word_and_the_usual_amount_is_offered():
     assert {*KEEPS, *WRITES} <= ENGLISH.keys()
-    assert {keep for keep, usual in KEEPS.items() if usual is not None} == AMOUNTS.keys()
-    assert all(KEEPS[keep] in amounts for keep, amounts in AMOUNTS.items())
+    assert {keep for keep, kept in KEEPS.items() if kept.usual is not None} == AMOUNTS.keys()
+    assert all(KEEPS[keep].usual in amounts for keep, amounts in AMOUNTS.items())
 
 
 def test_a_run_keeps_its_look_as_others_come():

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from fedlab_helpers import compression as comp
+from fedlab_helpers.compression.registry import KEEPS, WRITES
 from fedlab_helpers.core import wire
 from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.state import of_model
 from fedlab_helpers.personal.methods import METHODS
-from fedlab_helpers.recipe import KEEPS, LOCAL, STRATEGIES, WRITES, Recipe, make_strategy
+from fedlab_helpers.recipe import LOCAL, STRATEGIES, Recipe, make_strategy
 from fedlab_helpers.strategies import fedadam, fedavg, fedprox
 from fedlab_helpers.strategies.attacks import STRENGTHS, Hostile, attacked
 from fedlab_helpers.tasks.reviews.task import DEALS

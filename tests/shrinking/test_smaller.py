@@ -13,6 +13,7 @@ from fedlab_helpers.core.model import use_own_randomness
 from fedlab_helpers.core.rounds import Plan
 from fedlab_helpers.core.state import of_model
 from fedlab_helpers.core.training import Hooks, LocalConfig, evaluate, predict, train
+from fedlab_helpers.personal.fine_tuning import mix
 from fedlab_helpers.shrinking import (
     Rounded,
     agreement,

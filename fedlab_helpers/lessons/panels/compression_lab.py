@@ -5,11 +5,12 @@ from dataclasses import replace
 import ipywidgets
 import pandas as pd
 
+from fedlab_helpers.compression.registry import KEEPS, WRITES, feeds_back
 from fedlab_helpers.lessons import plots, runs
 from fedlab_helpers.lessons.panels.lab import Lab
 from fedlab_helpers.lessons.panels.parts import box, choice, slider, steps
 from fedlab_helpers.lessons.words import say
-from fedlab_helpers.recipe import KEEPS, WRITES, Recipe, feeds_back
+from fedlab_helpers.recipe import Recipe
 from fedlab_helpers.tasks.reviews.task import Task
 
 _SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -74,7 +75,7 @@ class CompressionLab(Lab):
         kind = self.keep.value
         offered = [(runs.amount(kind, value), value) for value in AMOUNTS.get(kind, ())]
         options = offered or [(say("amount_all"), 1.0)]
-        self.amount = steps("amount", options, KEEPS[kind] or 1.0, disabled=not offered)
+        self.amount = steps("amount", options, KEEPS[kind].usual or 1.0, disabled=not offered)
         self._own.children = (self.amount,)
         self._follow()
 
