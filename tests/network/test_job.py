@@ -42,7 +42,10 @@ def test_every_strategy_can_be_asked_for_by_its_name_alone():
         ({"codec": "best"}, "codec: got 'best', expected one of"),
         ({"codec": {"keep": "topk", "amount": 3.0}}, "got 3.0"),
         ({"strategy": "fedprox", "options": {"nu": 1}}, r"nu.*fedprox has \['mu'"),
-        ({"strategy": "rowwise", "codec": "dense"}, "rowwise averages row by row"),
+        (
+            {"strategy": "rowwise", "codec": "dense"},
+            "codec: got 'dense', expected 'touched_rows', as rowwise",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused_before_it_travels(values, message):
