@@ -1,11 +1,12 @@
 """From server to clients: changes add up, who missed some is caught up, and every byte counts."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import Listening
 
 from fedlab_helpers import strategies
 from fedlab_helpers.compression import (
@@ -78,7 +79,7 @@ def test_without_changes_the_weights_are_sent_whole_to_each(bits):
 
 
 @each_codec
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(cohorts=st.lists(st.sets(st.integers(0, 3), min_size=1), min_size=1, max_size=8))
 def test_whoever_is_asked_holds_the_same_weights_bit_for_bit(bits, codec, cohorts):
     """Each client applies what it missed, as a real one would, and is where the server thinks."""
@@ -194,16 +195,11 @@ def test_another_downlink_is_another_run(small_model, clients, tmp_path):
 
 
 @each_codec
-@pytest.mark.parametrize("name", ["scaffold", "fedadam", "median"])
+@pytest.mark.parametrize("make", [strategies.scaffold, strategies.fedadam, strategies.median])
 def test_what_a_strategy_sends_beside_the_weights_goes_the_same_way(
-    small_model, clients, name, codec
+    small_model, clients, make, codec
 ):
-    strategy = {
-        "scaffold": strategies.scaffold(),
-        "fedadam": strategies.fedadam(),
-        "median": strategies.median(),
-    }[name]
-    history = trained(small_model(), clients, Changes(codec), strategy)
+    history = trained(small_model(), clients, Changes(codec), make())
     assert not any(record.left_out for record in history)
 
 
@@ -226,17 +222,6 @@ def test_the_model_after_a_round_is_what_clients_then_train_from(small_model, cl
     for _ in rounds(model, clients, strategy, plan, downlink=SIGN):
         after.append(bits({n: t for n, t in model.state_dict().items() if "recurrent" in n}))
     assert seen[2::2] == after[:-1]  # two clients a round
-
-
-@dataclass(frozen=True)
-class Listening(Compressed):
-    """Writes down which generator each payload was drawn from."""
-
-    seeds: list[int] = field(default_factory=list)
-
-    def encode(self, state, rng=None):
-        self.seeds.append(rng.initial_seed())
-        return super().encode(state, rng)
 
 
 def test_each_round_draws_anew(small_model, clients):
