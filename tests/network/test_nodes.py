@@ -66,7 +66,7 @@ def run_job(job, files, folder, app=client_app.app, timeout=5.0, change=lambda g
     nodes = [{"client": client, "reviews": str(path)} for client, path in enumerate(files)]
     grid = LocalGrid(app, nodes, config)
     change(grid)
-    context = Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config=config)
+    context = Context(1, 0, {}, RecordDict(), config)
     server_app.main(grid, context)
     return list(runs.records(folder))
 
@@ -79,6 +79,20 @@ def simulated(job, files, transforms=()):
     return of_model(model), history
 
 
+def require_agreement(job, files, folder, bits, **options):
+    """Require that a network ends as the simulation does, to the bit."""
+    records, weights = run_job(job, files, folder, **options), runs.weights(folder)
+    expected, history = simulated(job, files)
+    assert bits(weights) == bits(expected) != bits(of_model(job.new_model()))
+    for record, other in zip(records, history, strict=True):
+        assert replace(record, seconds=other.seconds) == other
+    model = job.new_model()
+    model.load_state_dict(weights)
+    for client, path in enumerate(files):
+        own = evaluate(model, Node.owning(job, client, path).reviews)
+        assert runs.metrics(folder)[client] == pytest.approx(dict(own))
+
+
 @pytest.mark.parametrize(
     ("strategy", "codec"),
     [("fedavg", "dense"), ("fedprox", "dense"), ("scaffold", "dense"), ("rowwise", "touched_rows"),
@@ -89,18 +103,7 @@ def test_a_network_ends_in_the_weights_of_the_simulation(
 ):
     options = {"mu": 0.1} if strategy == "fedprox" else {}
     job = replace(job, strategy=strategy, options=options, codec=codec)
-    records, weights = run_job(job, files, tmp_path), runs.weights(tmp_path)
-    expected, history = simulated(job, files)
-    assert bits(weights) == bits(expected)
-    assert bits(weights) != bits(of_model(job.new_model()))
-    for record, other in zip(records, history, strict=True):
-        assert replace(record, seconds=other.seconds) == other
-    metrics = runs.metrics(tmp_path)
-    model = job.new_model()
-    model.load_state_dict(weights)
-    for client, path in enumerate(files):
-        own = evaluate(model, Node.owning(job, client, path).reviews)
-        assert metrics[client] == pytest.approx(dict(own))
+    require_agreement(job, files, tmp_path, bits)
 
 
 def test_updates_pass_the_same_transforms(job, files, tmp_path, bits, monkeypatch):
@@ -178,25 +181,6 @@ def nothing(message, context):
     return None
 
 
-def test_a_damaged_payload_costs_only_its_sender(everyone, files, tmp_path):
-    def damage(message, context):
-        answer = client_app.app(message, context)
-        body = answer.content["reply"]
-        body["payload"] = body["payload"][:-40] + bytes(40)
-        return answer
-
-    job = replace(everyone, codec="ternary")
-    records = run_job(job, files, tmp_path, app=instead("train", {1}, damage))
-    assert left_out(records) == [[1], [1]]
-    assert "WireError" in records[0].left_out[1]
-
-
-def test_who_does_not_answer_in_time_is_left_out(everyone, files, tmp_path):
-    silent = instead("train", {0}, nothing)
-    records = run_job(everyone, files, tmp_path, app=silent, timeout=0.3)
-    assert [record.left_out for record in records] == [{0: "no answer in time"}] * 2
-
-
 def test_who_goes_is_missed_and_who_comes_back_is_asked_again(job, files, tmp_path):
     job = replace(job, plan=replace(job.plan, rounds=3, clients_per_round=None))
 
@@ -260,35 +244,44 @@ def test_a_node_that_lost_what_its_client_keeps_says_so(job, files, tmp_path, st
 
 
 def test_the_exercise_about_it_knows_these_words():
-    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+    context = Context(1, 1, {}, RecordDict(), {})
     with pytest.raises(ValueError, match=checks.LOST):
         client_app.kept(context, 1)
 
 
-def answering(client, kind, **records):
-    """Return an app that, for one client and kind of message, answers something else."""
-    return instead(kind, {client}, lambda asked, _: Message(RecordDict(records), reply_to=asked))
+def saying(**records):
+    """Return what answers with these records, whatever is asked."""
+    return lambda message, _: Message(RecordDict(records), reply_to=message)
+
+
+def damaging(message, context):
+    answer = client_app.app(message, context)
+    body = answer.content["reply"]
+    body["payload"] = body["payload"][:-40] + bytes(40)
+    return answer
 
 
 BODY = {"payload": b"", "failure": "", "keeps": False}
+ANSWERS = {
+    "nothing": (nothing, "no answer in time"),
+    "a damaged payload": (damaging, "WireError"),
+    "no record": (saying(), "KeyError"),
+    "another record": (saying(reply=MetricRecord({"payload": 7})), "KeyError"),
+    "an empty record": (saying(reply=ConfigRecord({})), "KeyError"),
+    "a payload of no bytes": (saying(reply=ConfigRecord(BODY | {"payload": 7})), "TypeError"),
+    "a reason of bytes": (saying(reply=ConfigRecord(BODY | {"failure": b"x"})), "TypeError"),
+    "it keeps 1": (saying(reply=ConfigRecord(BODY | {"keeps": 1})), "TypeError"),
+    "a long reason": (saying(reply=ConfigRecord(BODY | {"failure": "x" * 10_000})), "xxx"),
+}
 
 
-@pytest.mark.parametrize(
-    "records",
-    [
-        {},
-        {"reply": MetricRecord({"payload": 7})},
-        {"reply": ConfigRecord({})},
-        {"reply": ConfigRecord(BODY | {"payload": 7})},
-        {"reply": ConfigRecord(BODY | {"failure": b"x"})},
-        {"reply": ConfigRecord(BODY | {"keeps": 1})},
-        {"reply": ConfigRecord(BODY | {"failure": "x" * 10_000})},
-    ],
-)
-def test_nonsense_for_an_answer_costs_only_its_sender(everyone, files, tmp_path, records):
-    played = run_job(everyone, files, tmp_path, app=answering(2, "train", **records))
-    assert left_out(played) == [[2], [2]]
-    assert len(played[0].left_out[2]) <= 500
+@pytest.mark.parametrize(("answer", "why"), ANSWERS.values(), ids=ANSWERS)
+def test_a_wrong_answer_costs_only_its_sender(everyone, files, tmp_path, answer, why):
+    job, app = replace(everyone, codec="ternary"), instead("train", {2}, answer)
+    records = run_job(job, files, tmp_path, app=app, timeout=0.3)
+    assert left_out(records) == [[2], [2]]
+    assert why in records[0].left_out[2]
+    assert len(records[0].left_out[2]) <= 500
 
 
 @pytest.mark.parametrize(
@@ -296,7 +289,7 @@ def test_nonsense_for_an_answer_costs_only_its_sender(everyone, files, tmp_path,
     [{}, {"metrics": ConfigRecord({"loss": b"x"})}, {"metrics": MetricRecord({"loss": 1.0})}],
 )
 def test_nonsense_for_metrics_loses_only_these(everyone, files, tmp_path, records):
-    run_job(everyone, files, tmp_path, app=answering(2, "evaluate", **records))
+    run_job(everyone, files, tmp_path, app=instead("evaluate", {2}, saying(**records)))
     assert set(runs.metrics(tmp_path)) == {0, 1}
 
 
@@ -306,8 +299,9 @@ def test_nonsense_for_metrics_loses_only_these(everyone, files, tmp_path, record
     + [{"node": ConfigRecord({"client": c})} for c in (3, -1, "2")],
 )
 def test_who_claims_to_be_no_client_is_not_asked(everyone, files, tmp_path, records):
+    app = instead("query", {2}, saying(**records))
     with pytest.raises(TimeoutError, match=r"clients \[0, 1\] came, expected 3"):
-        run_job(everyone, files, tmp_path, app=answering(2, "query", **records), timeout=0.3)
+        run_job(everyone, files, tmp_path, app=app, timeout=0.3)
 
 
 def test_a_node_with_a_key_is_the_client_that_it_was_registered_for(everyone, files, tmp_path):
@@ -320,9 +314,7 @@ def test_a_node_with_a_key_is_the_client_that_it_was_registered_for(everyone, fi
 
 def test_a_newcomer_that_says_nothing_is_waited_for_once(everyone, files, tmp_path):
     def change(grid):
-        grid.contexts[4] = Context(
-            run_id=1, node_id=4, node_config={"client": 9}, state=RecordDict(), run_config={}
-        )
+        grid.contexts[4] = Context(1, 4, {"client": 9}, RecordDict(), {})
 
     began = time.monotonic()
     mute = instead("query", {9}, nothing)
@@ -343,11 +335,9 @@ def test_messages_that_the_server_does_not_take_cost_their_nodes(
 
         def refusing(messages):
             ids = dict(zip(messages, push(messages), strict=True))
-            lost = [
-                m for m in ids if m.metadata.dst_node_id == 2 and m.metadata.message_type == "train"
-            ]
-            kept = [None if message in lost else number for message, number in ids.items()]
-            return [number for number in kept if number or not dropped]
+            about = {number: message.metadata for message, number in ids.items()}
+            lost = {n for n, m in about.items() if (m.dst_node_id, m.message_type) == (2, "train")}
+            return [None if n in lost else n for n in about if not (dropped and n in lost)]
 
         grid.push_messages = refusing
 
@@ -411,20 +401,13 @@ def test_why_a_run_failed_is_told(job, files, tmp_path):
         list(runs.records(tmp_path))
 
 
-def test_nodes_that_do_not_come_are_waited_for_no_longer_than_asked(job, files, tmp_path):
-    with pytest.raises(TimeoutError, match=r"clients \[0, 1\] came, expected 3"):
-        run_job(job, files, tmp_path, timeout=0.3, change=lambda grid: grid.contexts.pop(3))
-
-
-def test_a_virtual_client_is_the_one_of_its_number(everyone, files, tmp_path):
+def test_a_virtual_client_is_the_one_of_its_number(everyone, files, tmp_path, bits):
     def change(grid):
         for number, context in grid.contexts.items():
             context.node_config = {"partition-id": number - 1, "num-partitions": 3}
             context.run_config["simulated"] = json.dumps(list(map(str, files)))
 
-    records = run_job(everyone, files, tmp_path, change=change)
-    _, history = simulated(everyone, files)
-    assert [record.client_losses for record in records] == [r.client_losses for r in history]
+    require_agreement(everyone, files, tmp_path, bits, change=change)
 
 
 # Jobs and runs
@@ -612,9 +595,5 @@ def test_a_task_of_ones_own_ends_in_the_weights_of_the_simulation(tmp_path, bits
     plan = Plan(3, None if strategy == "krum" else 2, LocalConfig(batch_size=4, lr=0.02), seed=5)
     job = Job((), plan, strategy=strategy, codec=codec, task="own_task:LEVEL")
     (tmp_path / "out").mkdir()
-    records, weights = run_job(job, paths, tmp_path / "out"), runs.weights(tmp_path / "out")
-    expected, history = simulated(job, paths)
-    assert bits(weights) == bits(expected)
-    assert bits(weights) != bits(of_model(job.new_model()))
-    assert [record.client_losses for record in records] == [r.client_losses for r in history]
+    require_agreement(job, paths, tmp_path / "out", bits)
     assert {*runs.metrics(tmp_path / "out")[0]} == {"loss", "rmse", "mae", "examples"}
