@@ -83,6 +83,7 @@ def a_state(seed=0):
 def test_small_numbers_take_one_byte_and_larger_ones_more():
     assert bits.varints([0, 1, 127, 128, 300]) == bytes([0, 1, 127, 128, 1, 172, 2])
     assert bits.gaps(np.array([0, 1, 5])) == bytes([0, 0, 3])  # neighbours have a gap of zero
+    assert bits.pack(np.array([1, 2, 3, 0, 1]), 2) == bytes([0b00111001, 0b01])
 
 
 @given(st.lists(st.integers(0, 2**35 - 1)))
@@ -105,10 +106,6 @@ def test_codes_come_back(width, data):
     packed = bits.pack(np.array(codes, dtype=np.uint8), width)
     assert len(packed) == -(-len(codes) * width // 8)
     assert bits.unpack(packed, width, len(codes)).tolist() == codes
-
-
-def test_codes_are_packed_from_the_low_bits():
-    assert bits.pack(np.array([1, 2, 3, 0, 1]), 2) == bytes([0b00111001, 0b01])
 
 
 @given(st.lists(st.integers(0, 2)))
@@ -177,10 +174,11 @@ def floats(draw):
 
 @settings(max_examples=60)
 @given(floats(), st.sampled_from(sorted(CODECS)))
-def test_any_finite_values_come_back_finite_and_in_shape(state, name):
+def test_any_finite_values_come_back_finite_and_in_shape(bits, state, name):
     came = arrived(CODECS[name], state)
     assert {n: t.shape for n, t in came.items()} == {n: t.shape for n, t in state.items()}
     assert all(bool(torch.isfinite(tensor).all()) for tensor in came.values())
+    assert bits(arrived(Compressed(), state)) == bits(dict(sorted(state.items())))
 
 
 ODD = {  # dtype -> numbers that it can hold
@@ -244,17 +242,6 @@ def test_odd_tensors_are_refused_by_name_or_come_back(bits, state, name):
             assert torch.equal(came[n], tensor.float().to(tensor.dtype))
 
 
-def test_buffers_are_sent_exactly_and_changes_and_extras_are_not():
-    """A running variance whose small values were lost would let a model divide by nothing."""
-    values = torch.tensor([1e-3, 5.0, -0.7])
-    sent = {f"{part}.w": values for part in ("delta", "extra", "buffers")}
-    for codec in (Compressed(TopK(0.1)), Compressed(write=comp.Sign())):
-        came = arrived(codec, sent)
-        assert torch.equal(came["buffers.w"], values)
-        assert not torch.equal(came["delta.w"], values)
-        assert not torch.equal(came["extra.w"], values)
-
-
 @each_codec
 def test_torchs_global_defaults_change_nothing(bits, codec):
     sent = codec.encode(a_state(), rng())
@@ -268,12 +255,6 @@ def test_torchs_global_defaults_change_nothing(bits, codec):
     finally:
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
-
-
-@given(floats())
-def test_float32_of_everything_is_exact(bits, state):
-    codec = Compressed()
-    assert bits(arrived(codec, state)) == bits(dict(sorted(state.items())))
 
 
 def test_half_precision_is_scaled_so_that_nothing_becomes_infinite_or_nothing():
@@ -290,13 +271,6 @@ def test_the_largest_float_does_not_round_up_to_infinity():
         assert torch.isfinite(written(form, values)).all()
 
 
-def test_float64_and_half_tensors_come_back_in_their_own_dtype():
-    sent = {"d": torch.tensor([0.5]).double(), "h": torch.tensor([65504.0]).half()}
-    came = arrived(Compressed(), sent)
-    assert (came["d"].dtype, came["d"].tolist()) == (torch.float64, [0.5])
-    assert (came["h"].dtype, came["h"].tolist()) == (torch.float16, [65504.0])
-
-
 # What is kept.
 
 
@@ -305,24 +279,9 @@ def test_topk_by_hand():
     whole = arrived(Compressed(TopK(0.5)), sent)
     assert whole["a"].tolist() == [[0, -4], [3, 0]]
     assert whole["b"].tolist() == [-5, 0]
-    each = Compressed(TopK(0.5, per="tensor"))
-    assert each.decode(each.encode(sent))["b"].tolist() == [-5, 0]
-    one = Compressed(TopK(0.01))
-    assert one.decode(one.encode(sent))["a"].tolist() == [[0, 0], [0, 0]]
-
-
-def test_rows_in_which_nothing_is_kept_are_named_all_the_same():
-    """A mean row by row divides by all whose reviews have the word, not by who sent most."""
-    sent = {
-        "delta.t": torch.tensor([[1.0, 0.0], [9.0, 0.0], [2.0, 8.0]]),
-        "rows.t": torch.tensor([4, 6, 7], dtype=torch.int32),
-    }
-    came = arrived(Compressed(TopK(0.3)), sent)
-    assert came["rows.t"].tolist() == [4, 6, 7]
-    assert came["delta.t"].tolist() == [[0, 0], [9, 0], [0, 8]]
-
-
-def test_what_a_strategy_sends_beside_the_change_does_not_compete_with_it():
+    assert arrived(Compressed(TopK(0.5, per="tensor")), sent)["b"].tolist() == [-5, 0]
+    assert arrived(Compressed(TopK(0.01)), sent)["a"].tolist() == [[0, 0], [0, 0]]
+    # What a strategy sends beside the change does not compete with it.
     sent = {"delta.w": torch.tensor([1.0, 2.0]), "extra.w": torch.tensor([80.0, 90.0])}
     came = arrived(Compressed(TopK(0.5)), sent)
     assert (came["delta.w"].tolist(), came["extra.w"].tolist()) == ([0, 2], [0, 90])
@@ -439,12 +398,6 @@ def test_an_unbiased_codec_is_right_on_average(codec):
     assert (off <= 5 * standard_error + 1e-6).all()
     # The bound is tight enough to see a factor that is wrong by a tenth.
     assert float(5 * standard_error[0]) < 0.1
-
-
-def test_what_is_biased_would_not_pass_for_unbiased():
-    codec = Compressed(write=comp.Ternary(clip=0.5))
-    came = [arrived(codec, {"a": VALUES}, s)["a"] for s in range(200)]
-    assert float((torch.stack(came).mean(0) - VALUES).abs().max()) > 0.3
 
 
 N = 60
@@ -669,19 +622,16 @@ def test_more_values_than_a_reader_takes_are_refused_whatever_is_sent_of_them(ke
         codec.decode(claimed([1 << 11, 1 << 12], body=bytes(99), head=head_of(codec)))
 
 
-def test_a_bomb_is_not_expanded():
+def test_a_bomb_is_not_expanded_nor_what_hides_its_size():
     compressor = zstandard.ZstdCompressor(level=1).compressobj(size=1 << 30)
     chunks = [compressor.compress(bytes(1 << 20)) for _ in range(1 << 10)]
     bomb = b"".join(chunks) + compressor.flush()
     assert len(bomb) < 1e5  # it holds a billion zeros
-    with pytest.raises(WireError, match="1073741824 bytes are claimed after expansion"):
-        Compressed(squeeze=1).decode(sealed(bomb, head_of(Compressed(squeeze=1))))
-
-
-def test_a_frame_that_hides_its_size_is_refused():
     hidden = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(1000))
-    with pytest.raises(WireError, match="are claimed after expansion"):
-        Compressed(squeeze=1).decode(sealed(hidden, head_of(Compressed(squeeze=1))))
+    codec = Compressed(squeeze=1)
+    for frame, size in ((bomb, "1073741824"), (hidden, r"\d+")):
+        with pytest.raises(WireError, match=f"{size} bytes are claimed after expansion"):
+            codec.decode(sealed(frame, head_of(codec)))
 
 
 @pytest.mark.parametrize("codec", [*CODECS.values()][::7], ids=[*CODECS][::7])

@@ -1,7 +1,7 @@
 """Error feedback: what is lost is kept and sent later, whoever sits out, and survives a resume."""
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -208,19 +208,15 @@ def test_who_sits_out_keeps_what_it_has(small_model, clients, bits):
     assert sat_out
 
 
-def test_turns_are_counted_by_client(small_model, clients):
-    history, states = trained(small_model(), clients, STC)
-    asked = list(itertools.chain.from_iterable(record.cohort for record in history))
-    turns = {client: int(kept["feedback"]["turns"][0]) for client, kept in states.items()}
-    assert turns == {client: asked.count(client) for client in set(asked)}
-
-
 def test_what_is_kept_survives_a_resume(small_model, clients, bits, tmp_path):
     whole, stopped = small_model(), small_model()
     history, states = trained(whole, clients, STC)
     trained(stopped, clients, STC, plan=replace(PLAN, rounds=2), checkpoint=tmp_path)
     resumed = small_model()
     later, kept = trained(resumed, clients, STC, checkpoint=tmp_path)
+    asked = list(itertools.chain.from_iterable(record.cohort for record in later))
+    for client, owned in kept.items():
+        assert int(owned["feedback"]["turns"][0]) == asked.count(client)
     assert bits(resumed.state_dict()) == bits(whole.state_dict())
     assert bits(kept) == bits(states)
     assert [r.bytes_up for r in later] == [r.bytes_up for r in history]
@@ -243,31 +239,6 @@ def test_clients_and_rounds_draw_independently(small_model, clients):
         trained(small_model(), clients, each, plan=replace(PLAN, workers=1))
     assert len(set(codec.seeds)) == len(codec.seeds) == 4 * 2
     assert codec.seeds == again.seeds
-
-
-@dataclass(frozen=True)
-class Damaging(WithFeedback):
-    """Flips a bit of what one client sends, on its way."""
-
-    client: int = 0
-
-    def pack(self, update, kept, like, rng=None):
-        payload, kept = super().pack(update, kept, like, rng)
-        if update.client == self.client:
-            payload = payload[:-1] + bytes([payload[-1] ^ 1])
-        return payload, kept
-
-
-def test_a_flipped_bit_costs_a_client_its_round_and_not_the_run(small_model, clients):
-    codec = Damaging(Compressed(TopK(0.1)), client=2)
-    history, states = trained(
-        small_model(), clients, codec, plan=replace(PLAN, rounds=2, clients_per_round=None)
-    )
-    for record in history:
-        assert record.left_out.keys() == {2}
-        assert "checksum does not match" in record.left_out[2]
-        assert record.client_losses.keys() == {0, 1, 3}
-    assert states.keys() == {0, 1, 3}  # it lost nothing that it remembers
 
 
 def test_whole_weights_are_not_sent_in_part(small_model, clients):
