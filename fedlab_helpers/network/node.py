@@ -50,12 +50,12 @@ class Node:
             sent: what `pack` returned at the server.
             kept: what this client kept from earlier rounds.
         """
-        # The clients of the simulation, of which only this one has reviews here.
-        data = [()] * self.client + [self.reviews]
-        plan = replace(self.job.plan, workers=1, dropout_rate=0.0, pace=None)
-        parts = (self.job.new_strategy(), plan, self.job.new_codec(), self.transforms)
         try:
             asked = Request(number, self.client, self._received(sent))
+            # The clients of the simulation, of which only this one has reviews here.
+            data = [()] * self.client + [self.reviews]
+            plan = replace(self.job.plan, workers=1, dropout_rate=0.0, pace=None)
+            parts = (self.job.new_strategy(), plan, self.job.new_codec(), self.transforms)
             clients = Clients(self.job.new_model(), data, *parts)
             (reply,) = clients.answers([asked], {self.client: kept})
         except Exception as error:

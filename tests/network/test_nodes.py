@@ -110,10 +110,8 @@ def test_updates_pass_the_same_transforms(job, files, tmp_path, bits, monkeypatc
     def shaken(update, kept, rng):
         """More in each round: what a transform keeps stays at the node."""
         times = kept.get("times", torch.zeros(1)) + 1
-        delta = {
-            name: tensor + times * 1e-3 * torch.randn(tensor.shape, generator=rng)
-            for name, tensor in update.delta.items()
-        }
+        noise = {n: torch.randn(t.shape, generator=rng) for n, t in update.delta.items()}
+        delta = {n: t + times * 1e-3 * noise[n] for n, t in update.delta.items()}
         return replace(update, delta=delta), {"times": times}
 
     job, own = replace(job, codec="dense"), client_app.node_of
