@@ -106,11 +106,12 @@ def require_contraction(codec: Codec) -> None:
     Lossless codecs, and a reader's own, are not looked at.
     """
     require(not hasattr(codec, "pack"), "codec", codec, "one without feedback of its own")
-    expected = (
-        "RandomK(scaled=False), Quantized(stochastic=False), or another that `contracts`: this one "
-        "may lose more than there was, and error feedback would blow that up"
-    )
-    require(getattr(codec, "contracts", True), "codec", codec, expected)
+    if not getattr(codec, "contracts", True):
+        raise ValueError(
+            f"codec: got {codec!r}, which may lose more than there was, and error feedback would "
+            "blow that up; expected RandomK(scaled=False), Quantized(stochastic=False), or another "
+            "codec that `contracts`"
+        )
 
 
 def _clipped(update: Update, max_norm: float | None) -> Update:
