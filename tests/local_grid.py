@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 
 from flwr.app import Context, Error, Message, RecordDict
-from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 
-class LocalGrid(Grid):
+class LocalGrid:
     """Nodes 1, 2, … with an app each; `contexts` may be changed between rounds.
 
     Args:
@@ -22,33 +21,15 @@ class LocalGrid(Grid):
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
         self.app, self.replies, self.names = app, {}, {}
         self.contexts = {
-            number: Context(
-                run_id=1,
-                node_id=number,
-                node_config=config,
-                state=RecordDict(),
-                run_config=run_config,
-            )
+            number: Context(1, number, config, RecordDict(), run_config)
             for number, config in enumerate(configs, start=1)
         }
 
-    def set_run(self, run):
-        raise NotImplementedError
-
-    @property
-    def run(self):
-        raise NotImplementedError
-
-    def create_message(self, content, message_type, dst_node_id, group_id, ttl=None):
-        raise NotImplementedError
-
-    def get_node_ids(self):
-        return list(self.contexts)
-
     def get_nodes(self):
-        nodes = [(n, self.names.get(n, ""), f"{n:03}") for n in self.contexts]
-        fields = ("node_id", "name", "last_activated_at")
-        return [SimpleNamespace(**dict(zip(fields, node, strict=True))) for node in nodes]
+        return [
+            SimpleNamespace(node_id=n, name=self.names.get(n, ""), last_activated_at=f"{n:03}")
+            for n in self.contexts
+        ]
 
     def push_messages(self, messages):
         ids = []
@@ -67,6 +48,3 @@ class LocalGrid(Grid):
     def pull_messages(self, message_ids):
         there = [number for number in message_ids if number in self.replies]
         return [self.replies.pop(number) for number in there]
-
-    def send_and_receive(self, messages, *, timeout=None):
-        raise NotImplementedError

@@ -130,16 +130,12 @@ def test_a_notebook_and_its_solution_belong_together():
 # The notebooks of the series.
 
 
-@pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook(path, check):
-    assert check(json.loads(path.read_text(encoding="utf-8"))) == []
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_links_of_a_notebook(path):
+def test_notebook(path):
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    assert broken_links(prose(notebook), path.parent) == []
+    found = {check.__name__: check(notebook) for check in CHECKS}
+    found["links"] = broken_links(prose(notebook), path.parent)
+    assert not {name: faults for name, faults in found.items() if faults}
 
 
 @pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -9,24 +9,25 @@ from test_house import ROOMS
 from fedlab_helpers.strategies import STRATEGIES
 
 README = (ROOT / "README.md").read_text("utf-8")
-
-
+WORDS = " ".join(README.split())
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+RESULTS = ROOT / "data" / "results"
+
+
+def table(name: str) -> pd.DataFrame:
+    return pd.read_csv(RESULTS / f"{name}.csv")
 
 
 def test_the_examples_run(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     reviews, series, own = BLOCKS
+    assert sum(bool(line.strip()) for line in series.splitlines()) <= 15
     for block in (reviews, series):
         exec(block, {})
         assert capsys.readouterr().out.count("\n") == 7  # two header lines and five rounds
     exec(own, {"__name__": "somebodys_own"})
     assert "Momentum(lr=1.0, beta=0.5)" in capsys.readouterr().out
     del STRATEGIES["heavy"]
-
-
-def test_a_series_of_ones_own_takes_fifteen_lines():
-    assert sum(bool(line.strip()) for line in BLOCKS[1].splitlines()) <= 15
 
 
 def test_readme_names_the_rooms():
@@ -36,19 +37,17 @@ def test_readme_names_the_rooms():
 
 
 def test_the_figures_of_speed_and_memory_are_those_of_the_tables():
-    results = ROOT / "data" / "results"
-    speed = pd.read_csv(results / "round_speed.csv")
+    speed = table("round_speed")
     ratios = (speed["federated_s"] / speed["plain_s"]).groupby(speed["case"]).median()
-    memory = pd.read_csv(results / "round_memory.csv").groupby("clients")["peak_growth_mib"]
-    words = " ".join(README.split())
+    memory = table("round_memory").groupby("clients")["peak_growth_mib"]
     few, many = (f"{memory.median()[n]:.0f} MiB" for n in (50, 1000))
-    assert f"{ratios['20 x 320']:.2f} times as long" in words
-    assert f"{ratios['500 x 28']:.2f} times for 500 clients" in words
-    assert f"by {few} over the rounds with 50 clients, and by {many}" in words
+    assert f"{ratios['20 x 320']:.2f} times as long" in WORDS
+    assert f"{ratios['500 x 28']:.2f} times for 500 clients" in WORDS
+    assert f"by {few} over the rounds with 50 clients, and by {many}" in WORDS
 
 
 def test_the_figures_of_the_engines_are_those_of_the_table():
-    runs = pd.read_csv(ROOT / "data" / "results" / "engines.csv").groupby(["engine", "clients"])
+    runs = table("engines").groupby(["engine", "clients"])
     seconds = runs["seconds_a_round"].agg(["median", "min", "max"])
     engines = ("here", "here_dense", "flower_nodes", "flower_own", "pfl_own")
     rows = [line for line in README.splitlines() if line.count(" MiB |") == 2]
@@ -60,49 +59,38 @@ def test_the_figures_of_the_engines_are_those_of_the_table():
 
 
 def test_the_figures_of_compression_are_those_of_the_tables():
-    results = ROOT / "data" / "results"
-    table = pd.read_csv(results / "compression.csv")
+    every = table("compression")
     keys = ["partition", "downlink", "codec", "seed"]
-    late = table[table["round"] > 15].assign(lost=lambda t: (t["lost"] - t["gained"]) / 34.73)
+    late = every[every["round"] > 15].assign(lost=lambda t: (t["lost"] - t["gained"]) / 34.73)
     lost = late.groupby(keys)["lost"].mean().groupby(keys[:3]).agg(["mean", "std"])
-    last = table[table["round"] == 20].set_index(keys)
+    last = every[every["round"] == 20].set_index(keys)
     up = (last["dense_bytes_up"] / last["bytes_up"]).groupby(keys[:3]).mean()
     both = 2 * last["dense_bytes_up"] / (last["bytes_up"] + last["bytes_down"])
     both = both.groupby(keys[:3]).mean()
-    words = " ".join(README.split())
-    for partition, codec in (
-        ("iid", "ternary, zstd"),
-        ("iid", "top 10% sign, EF"),
-        ("by_domain", "top 10% sign, EF"),
-        ("iid", "rank 2 in 4 bits, EF"),
-        ("by_domain", "rank 2 in 4 bits, EF"),
-        ("iid", "rank 1 in 4 bits, EF"),
-    ):
-        run = (partition, "whole", codec)
-        points = f"{lost.loc[run, 'mean']:.2f} ± {lost.loc[run, 'std']:.2f}"
-        assert f"{up[run]:.0f} times for {points}" in words, run
+    told = {("iid", "whole", codec): up for codec in ("ternary, zstd", "rank 1 in 4 bits, EF")}
     for partition in ("iid", "by_domain"):
-        assert f"by {up[partition, 'whole', 'touched rows']:.2f}" in words
+        assert f"by {up[partition, 'whole', 'touched rows']:.2f}" in WORDS
+        for codec in ("top 10% sign, EF", "rank 2 in 4 bits, EF"):
+            told[partition, "whole", codec] = up
     for downlink in ("top 10% sign of changes, known start", "changes of rank 2"):
-        run = ("iid", downlink, "top 10% sign, EF, momentum")
+        told["iid", downlink, "top 10% sign, EF, momentum"] = both
+    for run, factor in told.items():
         points = f"{lost.loc[run, 'mean']:.2f} ± {lost.loc[run, 'std']:.2f}"
-        assert f"{both[run]:.0f} times for {points}" in words, run
-    time = pd.read_csv(results / "codec_time.csv")
+        assert f"{factor[run]:.0f} times for {points}" in WORDS, run
+    time = table("codec_time")
     shares = (time["codec_seconds"] / time["seconds"]).groupby(time["codec"]).median()
-    assert f"take {shares['top 10% sign, EF, momentum']:.0%} of a round" in words
-    assert f"and {shares['rank 1, EF']:.0%} for low rank" in words
+    assert f"take {shares['top 10% sign, EF, momentum']:.0%} of a round" in WORDS
+    assert f"and {shares['rank 1, EF']:.0%} for low rank" in WORDS
 
 
 def test_the_figures_of_small_models_are_those_of_the_tables():
-    results = ROOT / "data" / "results"
-    table = pd.read_csv(results / "shrinking_again.csv")
-    table["points"] = (table["lost"] - table["gained"]) / 34.73
-    recipes = table.groupby("recipe")
+    every = table("shrinking_again")
+    every["points"] = (every["lost"] - every["gained"]) / 34.73
+    recipes = every.groupby("recipe")
     points, sizes = recipes["points"].agg(["mean", "std"]), recipes["bytes"].mean()
-    speed = pd.read_csv(results / "model_speed.csv").set_index("model")
+    speed = table("model_speed").set_index("model")
     whole = speed.loc["whole, PyTorch"]
-    words = " ".join(README.split())
-    assert f"{100 * recipes['accuracy'].mean()['whole, PyTorch']:.1f}%, 3.1 MB" in words
+    assert f"{100 * recipes['accuracy'].mean()['whole, PyTorch']:.1f}%, 3.1 MB" in WORDS
 
     def lost(recipe):
         half = 2.776 * points.loc[recipe, "std"] / 5**0.5  # Student's t, 95%, five seeds
@@ -117,23 +105,23 @@ def test_the_figures_of_small_models_are_those_of_the_tables():
         smaller = sizes["whole, PyTorch"] / sizes[recipe]
         faster = whole["one_review_s"] / speed.loc[recipe, "one_review_s"]
         told = f"{smaller:.0f} times smaller, {faster:.1f} times as fast, {lost(recipe)} points"
-        assert told in words, told
+        assert told in WORDS, told
     recipe = "4000 words, trained on"
     smaller = sizes["whole, PyTorch"] / sizes[recipe]
-    assert f"{smaller:.1f} times smaller, {lost(recipe)} points" in words
+    assert f"{smaller:.1f} times smaller, {lost(recipe)} points" in WORDS
     faster = whole["one_review_s"] / speed.loc["whole", "one_review_s"]
-    assert f"{faster:.1f} times as fast in ONNX Runtime" in words
-    last = pd.read_csv(results / "federated_distillation.csv").query("round == 8")
+    assert f"{faster:.1f} times as fast in ONNX Runtime" in WORDS
+    last = table("federated_distillation").query("round == 8")
     last = last.groupby(["partition", "way"])[["accuracy", "total_bytes"]].mean()
     alone, exchange, averaged = (
         f"{100 * last.loc[('iid', way), 'accuracy']:.1f}%"
         for way in ("alone", "exchange", "averaged")
     )
-    assert f"{alone} alone, {exchange} with" in words
+    assert f"{alone} alone, {exchange} with" in WORDS
     more = last["total_bytes"]["iid", "averaged"] / last["total_bytes"]["iid", "exchange"]
-    assert f"{averaged}, for {more:.0f} times the bytes" in words
+    assert f"{averaged}, for {more:.0f} times the bytes" in WORDS
 
 
 def test_every_table_is_named_with_where_it_is_read():
-    for path in (ROOT / "data" / "results").glob("*.csv"):
+    for path in RESULTS.glob("*.csv"):
         assert f"`{path.stem}`" in README or f"{path.stem}.csv" in README, path.stem

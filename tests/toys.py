@@ -1,7 +1,10 @@
 """A tiny task that a tiny model learns in seconds."""
 
+from dataclasses import dataclass, field
+
 import torch
 
+from fedlab_helpers.compression import Compressed
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
@@ -23,3 +26,14 @@ def make_reviews(n: int, seed: int = 0, longest: int = 8) -> EncodedReviews:
 def make_model(**options) -> SentimentLSTM:
     """Return a small model, the same at each call."""
     return SentimentLSTM(VOCABULARY, 6, 5, **{"seed": 0, **options})
+
+
+@dataclass(frozen=True)
+class Listening(Compressed):
+    """Sends everything, and writes down which generator each payload was drawn from."""
+
+    seeds: list[int] = field(default_factory=list)
+
+    def encode(self, state, rng=None):
+        self.seeds.append(rng.initial_seed())
+        return super().encode(state, rng)

@@ -100,15 +100,7 @@ class Reader:
 
     def varint(self) -> int:
         """Return the next integer."""
-        value = 0
-        for place in range(_LONGEST):
-            (byte,) = self.take(1)
-            value |= (byte & 127) << (7 * place)
-            if byte < 128:
-                if place and not byte:
-                    break
-                return value
-        raise WireError(f"an integer has more than {_LONGEST} bytes, or more than it needs")
+        return int(self.varints(1)[0])
 
     def varints(self, count: int) -> np.ndarray:
         """Return the next `count` integers, (count,) int64."""

@@ -32,7 +32,8 @@ from fedlab_helpers.compression.bits import Reader, gaps, varints
 from fedlab_helpers.compression.keep import Everything, Keep, Shape
 from fedlab_helpers.compression.values import Float32, Format
 from fedlab_helpers.core import wire
-from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.messages import Codec, Update
+from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.wire import WireError
 
@@ -48,7 +49,7 @@ DTYPES = (
 
 
 @dataclass(frozen=True)
-class Compressed:
+class Compressed(Codec):
     """A codec that loses something, or packs what was lost already.
 
     Args:
@@ -65,9 +66,9 @@ class Compressed:
     keeps_rows = True
 
     def __post_init__(self):
-        if not (self.squeeze is None or 1 <= self.squeeze <= zstandard.MAX_COMPRESSION_LEVEL):
-            most = zstandard.MAX_COMPRESSION_LEVEL
-            raise ValueError(f"squeeze: got {self.squeeze!r}, expected 1 to {most}, or None")
+        most = zstandard.MAX_COMPRESSION_LEVEL
+        fine = self.squeeze is None or 1 <= self.squeeze <= most
+        require(fine, "squeeze", self.squeeze, f"1 to {most}, or None")
 
     @property
     def changes_only(self) -> bool:
@@ -84,18 +85,14 @@ class Compressed:
         return zlib.crc32(f"{self.keep.kind} {self.write!r}".encode())
 
     def encode(self, state: State, rng: torch.Generator | None = None) -> bytes:
-        """Return the payload.
-
-        Args:
-            state: on the CPU. Floating-point values are compressed as float32.
-            rng: of what is drawn at random; None: torch's global one.
+        """Return the payload; `rng` None: what is random is drawn from torch's global generator.
 
         Raises:
             ValueError: a value is not finite, or beyond float32; a dtype cannot be sent; or there
                 is more than `decode` would take.
         """
         state = {name: state[name].detach() for name in sorted(state)}
-        floats = {name: _as_float32(name, t) for name, t in state.items() if loses(name, t)}
+        floats = {n: _as_float32(n, t) for n, t in state.items() if loses(n, t.dtype, t.shape)}
         exact = [tensor for name, tensor in state.items() if name not in floats]
         self._require_size({name: tuple(tensor.shape) for name, tensor in state.items()})
         head, vectors = self.keep.split(floats, rng)
@@ -116,14 +113,12 @@ class Compressed:
             )
 
     def decode(self, payload: bytes) -> State:
-        """Return the tensors, sorted by name. Raises WireError for anything but a payload that
-        a codec of this kind has written."""
         reader = Reader(self._body(payload))
         table = list(self._read_table(reader))
         whole = {
             name: _read_exactly(reader, shape, dtype)
             for name, shape, dtype in table
-            if not _loses(name, dtype, shape)
+            if not loses(name, dtype, shape)
         }
         floats = [(name, shape, dtype) for name, shape, dtype in table if name not in whole]
         shapes = [shape for _, shape, _ in floats]
@@ -190,12 +185,8 @@ def _table(tensors: State) -> Iterator[bytes]:
         yield varints([len(name.encode())]) + name.encode() + varints(sizes)
 
 
-def loses(name: str, tensor: Tensor) -> bool:
-    """Return whether a codec compresses a tensor of this name, or sends it exactly."""
-    return _loses(name, tensor.dtype, tuple(tensor.shape))
-
-
-def _loses(name: str, dtype: torch.dtype, shape: Shape) -> bool:
+def loses(name: str, dtype: torch.dtype, shape: Shape) -> bool:
+    """Return whether a codec compresses such a tensor, or sends it exactly."""
     return dtype.is_floating_point and prod(shape) > 1 and not name.startswith("buffers.")
 
 

@@ -65,7 +65,6 @@ class ChangesDownlink(wire.Downlink):
     seen: Mapping[int, int] = field(default_factory=dict)
 
     def deliver(self, cohort: Iterable[int]) -> "tuple[Received, ChangesDownlink, int]":
-        """Return what clients hold once they are up to date, the link, and the bytes it took."""
         most = _size(self.held, self.beside)
         costs = {client: self._cost(client, most) for client in cohort}
         seen = {**self.seen, **dict.fromkeys(costs, self.version)}
@@ -81,13 +80,6 @@ class ChangesDownlink(wire.Downlink):
         return sum(len(self.payloads[each]) for each in missed)  # all are less than `most`
 
     def advance(self, params: State, extra: State, rng: torch.Generator) -> "ChangesDownlink":
-        """Return the link after a round.
-
-        Args:
-            params: the server's new weights.
-            extra: what goes beside them now.
-            rng: of a codec that draws at random.
-        """
         payload = self._pack(subtract(params, self.held), subtract(extra, self.beside), rng)
         update = wire.unpack(payload, self.changes.codec, 0)
         update.require_fit(self.held, self.beside)
@@ -107,20 +99,16 @@ class ChangesDownlink(wire.Downlink):
         return wire.pack(update, self.changes.codec, change, rng)
 
     def to_state(self) -> State:
-        """Return what a checkpoint needs beside the server's weights."""
         state = {_HELD + name: tensor for name, tensor in self.held.items()}
         state |= {_BESIDE + name: tensor for name, tensor in self.beside.items()}
         for number, payload in self.payloads.items():
             state[f"{_PAYLOAD}{number}"] = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
-        state[_SEEN] = torch.tensor(
-            sorted(self.seen.items()), dtype=torch.int64, device="cpu"
-        ).reshape(-1, 2)
-        return state
+        seen = torch.tensor(sorted(self.seen.items()), dtype=torch.int64, device="cpu")
+        return state | {_SEEN: seen.reshape(-1, 2)}
 
     def restored(
         self, state: State, params: State, extra: State, version: int
     ) -> "ChangesDownlink":
-        """Return the link after so many rounds: from what `to_state` returned then."""
         # In the order of the weights, which a checkpoint does not keep.
         held = {name: state[_HELD + name] for name in params}
         beside = {name: state[_BESIDE + name] for name in extra}
@@ -129,10 +117,8 @@ class ChangesDownlink(wire.Downlink):
             for name, tensor in state.items()
             if name.startswith(_PAYLOAD)
         }
-        seen = dict(state[_SEEN].tolist())
-        return replace(
-            self, held=held, beside=beside, version=version, payloads=payloads, seen=seen
-        )
+        parts = {"held": held, "beside": beside, "payloads": payloads}
+        return replace(self, **parts, version=version, seen=dict(state[_SEEN].tolist()))
 
 
 def _size(params: State, extra: State) -> int:
@@ -141,10 +127,7 @@ def _size(params: State, extra: State) -> int:
 
 def _worth_keeping(payloads: Mapping[int, bytes], most: int) -> dict[int, bytes]:
     """Return the newest payloads: as many as are together less than `most`."""
-    kept, total = {}, 0
-    for number in sorted(payloads, reverse=True):
-        total += len(payloads[number])
-        if total >= most:
-            break
-        kept[number] = payloads[number]
-    return dict(sorted(kept.items()))
+    kept = dict(sorted(payloads.items()))
+    while kept and sum(map(len, kept.values())) >= most:
+        del kept[min(kept)]
+    return kept

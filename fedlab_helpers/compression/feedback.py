@@ -8,13 +8,14 @@ from fedlab_helpers.compression.codec import Compressed, loses
 from fedlab_helpers.compression.keep import TopK
 from fedlab_helpers.core import wire
 from fedlab_helpers.core.messages import Codec, Update
+from fedlab_helpers.core.require import require, require_positive, require_share
 from fedlab_helpers.core.state import State, norm
 
 _TURNS = "turns"
 
 
 @dataclass(frozen=True)
-class WithFeedback:
+class WithFeedback(Codec):
     """A codec whose clients remember what was not sent, and add it to what they send next.
 
     Seide et al. 2014, doi:10.21437/Interspeech.2014-274; Karimireddy et al. 2019,
@@ -43,48 +44,35 @@ class WithFeedback:
 
     def __post_init__(self):
         require_contraction(self.codec)
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum: got {self.momentum!r}, expected a number in [0, 1)")
-        if not (self.max_norm is None or self.max_norm > 0):
-            raise ValueError(f"max_norm: got {self.max_norm!r}, expected it above 0, or None")
-        if (self.momentum or self.warmup) and not isinstance(self.codec.keep, TopK):
-            raise ValueError(
-                f"codec: keeps {self.codec.keep!r}, expected TopK where there is momentum or "
-                "warm-up"
-            )
+        require_share(momentum=self.momentum)
+        if self.max_norm is not None:
+            require_positive(max_norm=self.max_norm)
+        fine = isinstance(self.codec.keep, TopK) or not (self.momentum or self.warmup)
+        require(fine, "codec", self.codec, "TopK where there is momentum or warm-up")
         for share in self.warmup:
             TopK(share)  # raises where it is none
 
     @property
     def keeps_rows(self) -> bool:
-        """As the codec does."""
         return self.codec.keeps_rows
 
     def encode(self, state: State, rng: torch.Generator | None = None) -> bytes:
-        """Return the payload of the codec: without a client there is nothing to remember."""
         return self.codec.encode(state, rng)
 
     def decode(self, payload: bytes) -> State:
-        """Return the tensors; what was remembered is among them."""
         return self.codec.decode(payload)
 
     def pack(
         self, update: Update, kept: State, like: State, rng: torch.Generator | None = None
     ) -> tuple[bytes, State]:
-        """Return the bytes a client sends, and what it keeps for its next turn.
-
-        Args:
-            update: as its training left it.
-            kept: what this returned in the client's last accepted turn, else {}.
-            like: the weights the client received.
-            rng: of a codec that draws at random.
-        """
+        """Return the bytes a client sends, and what it keeps for its next turn; as `wire.send`."""
         turns = int(kept[_TURNS][0]) if kept else 0
         tensors = wire.to_tensors(_clipped(update, self.max_norm), self.codec, like)
         rows = {name: tensor for name, tensor in tensors.items() if name.startswith("rows.")}
         if kept:
             _require_same_rows(rows, kept)
-        steps = {n: t for n, t in tensors.items() if n.startswith("delta.") and loses(n, t)}
+        steps = {n: t for n, t in tensors.items() if n.startswith("delta.")}
+        steps = {n: t for n, t in steps.items() if loses(n, t.dtype, t.shape)}
         if self.momentum:
             steps = _add(steps, kept, "momentum", self.momentum)
         wanted = _add(steps, kept, "residual")
@@ -117,8 +105,7 @@ def require_contraction(codec: Codec) -> None:
 
     Lossless codecs, and a reader's own, are not looked at.
     """
-    if hasattr(codec, "pack"):
-        raise ValueError(f"codec: got {codec!r}, expected one without feedback of its own")
+    require(not hasattr(codec, "pack"), "codec", codec, "one without feedback of its own")
     if not getattr(codec, "contracts", True):
         raise ValueError(
             f"codec: got {codec!r}, which may lose more than there was, and error feedback would "

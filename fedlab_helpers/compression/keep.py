@@ -16,6 +16,7 @@ from torch import Tensor
 from fedlab_helpers.compression import bits
 from fedlab_helpers.compression.bits import Reader
 from fedlab_helpers.compression.values import narrow
+from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.wire import WireError
 
@@ -201,7 +202,5 @@ def draw_seed(rng: torch.Generator | None) -> int:
 
 def require_share(share: float, per: str = "model") -> None:
     """Raise ValueError unless the share is in (0, 1], and of a scope that there is."""
-    if not 0 < share <= 1:
-        raise ValueError(f"share: got {share!r}, expected a number in (0, 1]")
-    if per not in SCOPES:
-        raise ValueError(f"per: got {per!r}, expected one of {list(SCOPES)}")
+    require(0 < share <= 1, "share", share, "a number in (0, 1]")
+    require(per in SCOPES, "per", per, f"one of {list(SCOPES)}")

@@ -10,15 +10,9 @@ from torch import Tensor
 
 from fedlab_helpers.compression import bits
 from fedlab_helpers.compression.bits import Reader
-from fedlab_helpers.compression.keep import (
-    Keep,
-    ReadValues,
-    Shape,
-    Split,
-    draw_seed,
-    require_share,
-)
+from fedlab_helpers.compression.keep import Keep, ReadValues, Shape, Split, draw_seed, require_share
 from fedlab_helpers.compression.values import narrow
+from fedlab_helpers.core.require import require_count
 from fedlab_helpers.core.state import State
 
 
@@ -40,10 +34,7 @@ class LowRank(Keep):
     iterations: int = 2
 
     def __post_init__(self):
-        for name in ("rank", "iterations"):
-            value = getattr(self, name)
-            if not (isinstance(value, int) and value >= 1):
-                raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")
+        require_count(rank=self.rank, iterations=self.iterations)
 
     def split(self, tensors: State, rng: torch.Generator | None = None) -> Split:
         """Return no head, and P and Q of each matrix, or a tensor whole."""

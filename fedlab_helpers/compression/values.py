@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedlab_helpers.compression import bits
 from fedlab_helpers.compression.bits import Reader
+from fedlab_helpers.core.require import require, require_count
 
 _LARGEST = torch.finfo(torch.float32).max
 
@@ -101,10 +102,8 @@ class Quantized:
     stochastic: bool = True
 
     def __post_init__(self):
-        if self.bits not in (8, 4, 2):
-            raise ValueError(f"bits: got {self.bits!r}, expected 8, 4 or 2")
-        if not (isinstance(self.bucket, int) and self.bucket >= 1):
-            raise ValueError(f"bucket: got {self.bucket!r}, expected an integer of at least 1")
+        require(self.bits in (8, 4, 2), "bits", self.bits, "8, 4 or 2")
+        require_count(bucket=self.bucket)
 
     @property
     def contracts(self) -> bool:

@@ -1,10 +1,6 @@
-"""A network on this machine: python -m fedlab_helpers.network up --nodes 3
-
-In another terminal: python -m fedlab_helpers.network run
-"""
+"""A network on this machine: `python -m fedlab_helpers network up`; in another terminal, `run`."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +9,9 @@ from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.network import runs
-from fedlab_helpers.network.files import write_reviews
 from fedlab_helpers.network.job import CODECS, Job
 from fedlab_helpers.network.machines import Network
+from fedlab_helpers.network.node import write_reviews
 from fedlab_helpers.strategies import STRATEGIES
 from fedlab_helpers.tasks.reviews.task import DEALS, load_task
 
@@ -25,18 +21,13 @@ def up(chosen: argparse.Namespace) -> None:
     task = load_task()
     parts = task.deal(chosen.partition, chosen.nodes, numpy_rng(0, "partition"))
     owned = ([task.train_reviews[place] for place in part] for part in parts)
-    files = write_reviews(chosen.folder / "own", owned, task.classes)
-    for end in ("SIGINT", "SIGTERM", "SIGHUP"):  # a shell's background jobs ignore the first
-        number = getattr(signal, end, None)
-        nohup = end == "SIGHUP" and number and signal.getsignal(number) is signal.SIG_IGN
-        if number and not nohup:
-            signal.signal(number, signal.default_int_handler)
+    own = chosen.folder / "own" / f"{chosen.partition}-{chosen.nodes}"
+    files = write_reviews(own, owned, task.classes)
     try:
         with Network(chosen.folder, files, secure=chosen.secure, port=chosen.port) as network:
             kind = "TLS, nodes with keys" if chosen.secure else "not secured"
             print(f"SuperLink on {network.host}:{chosen.port} ({kind}), {chosen.nodes} nodes")
-            print(f"logs: {network.logs}")
-            print("Ctrl-C ends all of them.", flush=True)
+            print(f"logs: {network.logs}\nCtrl-C ends all of them.", flush=True)
             network.wait()
     except KeyboardInterrupt:
         print("ended", flush=True)
@@ -62,11 +53,7 @@ def run(chosen: argparse.Namespace) -> None:
 def parameter(text: str) -> tuple[str, float]:
     """Return the name and the number of "name=number"."""
     name, _, number = text.partition("=")
-    try:
-        return name, float(number)
-    except ValueError as error:
-        message = f"got {text!r}, expected a name and a number, such as mu=0.01"
-        raise argparse.ArgumentTypeError(message) from error
+    return name, float(number)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,23 +69,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start.add_argument("--partition", choices=sorted(DEALS), default="iid")
     start.add_argument("--secure", action="store_true", help="TLS, and nodes with keys")
     start.add_argument("--port", type=int, default=8000)
-    submit = commands.add_parser(
-        "run", help="hand a job to a network that is up, and print its rounds"
-    )
+    submit = commands.add_parser("run", help="hand a job to it, and print the rounds as they come")
     submit.set_defaults(command=run)
     submit.add_argument("--rounds", type=int, default=3)
     submit.add_argument("--strategy", choices=sorted(STRATEGIES), default="fedavg")
-    submit.add_argument(
-        "--parameter", type=parameter, action="append", default=[], metavar="NAME=NUMBER",
-        help="of the strategy, such as mu=0.01; again for each",
-    )  # fmt: skip
+    more = "of the strategy, such as mu=0.01; again for each"
+    option = {"type": parameter, "action": "append", "default": [], "metavar": "NAME=NUMBER"}
+    submit.add_argument("--parameter", **option, help=more)
     submit.add_argument("--codec", choices=sorted(CODECS), default="touched_rows")
     submit.add_argument("--lr", type=float, default=5e-3)
     submit.add_argument("--timeout", type=float, default=60.0, help="seconds for an answer")
     chosen = parser.parse_args(arguments)
     try:
         chosen.command(chosen)
-    except (RuntimeError, ValueError, ModuleNotFoundError) as error:
+    except (RuntimeError, ValueError, FileExistsError, ModuleNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

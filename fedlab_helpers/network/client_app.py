@@ -15,29 +15,23 @@ from fedlab_helpers.network.node import Node
 KEPT, PENDING = "kept", "pending"  # records of a context: of the last rounds that a client trained
 _ROUND = "round"
 app = ClientApp()
+job_of = functools.lru_cache(maxsize=1)(Job.from_json)  # a process may stand for many clients
 
 
 def client_of(context: Context) -> int:
-    """Return which client this node is, as its own configuration says; a simulated node has a
-    number."""
-    own = context.node_config
+    """Return which client this node is, as its own configuration says."""
+    own = context.node_config  # or that of a simulation, whose nodes have a number
     return int(own["client"] if "client" in own else own["partition-id"])
 
 
 def node_of(context: Context) -> Node:
-    """Return this machine's node. Its own configuration says where its reviews lie; those of
-    simulated nodes lie on one machine, as the run's says. The job is the run's."""
+    """Return this machine's node. Its own configuration says where its reviews lie; the run's says
+    it of simulated nodes, whose reviews all lie on one machine."""
     torch.set_num_threads(1)
     config, client = context.run_config, client_of(context)
     simulated = json.loads(config["simulated"])
     own = simulated[client] if simulated else context.node_config["reviews"]
     return Node.owning(job_of(config["job"]), client, own)
-
-
-@functools.lru_cache(maxsize=1)
-def job_of(text: str) -> Job:
-    """Return the job in a text; a process that stands for many clients reads it once."""
-    return Job.from_json(text)
 
 
 @app.query()

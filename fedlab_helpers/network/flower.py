@@ -24,14 +24,11 @@ class NetworkError(RuntimeError):
     """A process of the network did not start, or ended by itself; the message quotes its log."""
 
 
-_EXTRAS = {"flwr": ("a network", "network"), "ray": ("Flower's simulation engine", "simulation")}
-
-
 def require(package: str) -> None:
     """Raise ModuleNotFoundError, saying what to do, where "flwr" or "ray" is not installed."""
     if importlib.util.find_spec(package) is None:
-        what, extra = _EXTRAS[package]
-        raise ModuleNotFoundError(f"{what} needs {package}: pip install 'fedlab-helpers[{extra}]'")
+        extra = {"flwr": "network", "ray": "simulation"}[package]
+        raise ModuleNotFoundError(f"needs {package}: pip install 'fedlab-helpers[{extra}]'")
 
 
 def toml(value: str | float) -> str:
@@ -41,18 +38,15 @@ def toml(value: str | float) -> str:
 
 def environment(folder: Path) -> dict[str, str]:
     """Return the environment of a network's programs; what they keep lies in its folder."""
+    mine = {name: value for name, value in os.environ.items() if name not in _COLORS}
     # Flower starts its own programs by their names.
     path = f"{PROGRAMS}{os.pathsep}{os.environ.get('PATH', '')}"
-    mine = {name: value for name, value in os.environ.items() if name not in _COLORS}
     return mine | _QUIET | {"PATH": path, "FLWR_HOME": str(folder)}
 
 
-def flower(folder: Path, *arguments: str) -> str:
-    """Run Flower's own command for the network of a folder; return what it prints.
-
-    Raises:
-        NetworkError: it failed.
-    """
+def call(folder: Path, *arguments: str) -> str:
+    """Run Flower's own command for the network of a folder; return what it prints. Raises
+    NetworkError where it fails."""
     require("flwr")
     command = [str(PROGRAMS / "flwr"), *arguments, "--format", "json"]
     done = subprocess.run(

@@ -1,6 +1,5 @@
 """What server and nodes of a run agree on: words, classes, model, strategy, plan; it is JSON."""
 
-import hashlib
 import importlib
 import json
 from collections.abc import Mapping
@@ -14,17 +13,12 @@ from torch import nn
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import Codec
 from fedlab_helpers.core.plan import Plan
-from fedlab_helpers.core.state import State, of_model
+from fedlab_helpers.core.require import require
+from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.recipe import (
-    CODEC_PARTS,
-    LOSSLESS,
-    STRATEGIES,
-    Recipe,
-    make_codec,
-    make_strategy,
-)
+from fedlab_helpers.recipe import CODEC_PARTS, LOSSLESS, Recipe, make_codec, make_strategy
+from fedlab_helpers.strategies import STRATEGIES
 from fedlab_helpers.tasks.reviews.corpus import load_reviews
 from fedlab_helpers.tasks.reviews.encoded import encode_reviews
 from fedlab_helpers.tasks.reviews.labels import BUILT_IN, require_names
@@ -56,9 +50,6 @@ class Job:
         classes: what labels 0, 1, … are called; nodes whose files call them otherwise are refused.
         task: "reviews", or "module:name" of somebody's own, which server and nodes import: its
             `new_model()` makes the model, `examples(path)` what a node's file holds.
-
-    Raises:
-        ValueError: a name is not known, or a parameter is out of range.
     """
 
     words: tuple[str, ...]
@@ -72,53 +63,39 @@ class Job:
     task: str = "reviews"
 
     def __post_init__(self):
-        names = {"strategy": STRATEGIES}
-        if isinstance(self.codec, str):
-            names["codec"] = CODECS
-        for name, known in names.items():
-            if (value := getattr(self, name)) not in known:
-                raise ValueError(f"{name}: got {value!r}, expected one of {sorted(known)}")
+        codec = self.codec if isinstance(self.codec, str) else "dense"
+        require(codec in CODECS, "codec", codec, f"one of {sorted(CODECS)}")
+        known = self.strategy in STRATEGIES
+        require(known, "strategy", self.strategy, f"one of {sorted(STRATEGIES)}")
         classes = require_names(self.classes, "classes")
-        if odd := [n for place, n in enumerate(classes) if n.isdigit() and n != str(place)]:
-            raise ValueError(f"classes: got {classes}, but nodes may write {odd[0]!r} for a number")
-        self.new_codec()
-        if self.new_strategy().combine.per_row and self.codec != "touched_rows":
-            raise ValueError(
-                f"codec: got {self.codec!r}, but {self.strategy} averages row by row: expected "
-                "'touched_rows'"
-            )
+        odd = [n for place, n in enumerate(classes) if n.isdigit() and n != str(place)]
+        require(not odd, "classes", classes, f"none of {odd}: nodes may write numbers for names")
+        strategy, _ = self.new_strategy(), self.new_codec()
+        fine = self.codec == "touched_rows" or not strategy.combine.per_row
+        expected = f"'touched_rows', as {self.strategy} averages row by row"
+        require(fine, "codec", self.codec, expected)
 
     @classmethod
     def of(cls, recipe: Recipe, task: Task) -> "Job":
-        """Return the job that trains as a recipe does, for the words and classes of a task.
-
-        Raises:
-            ValueError: the recipe has a personal method or attackers, which a network has not.
-        """
+        """Return the job that trains as a recipe does, for the words and classes of a task. Raises
+        ValueError: it has a personal method or attackers, which a network has not."""
         for name in ("method", "attackers"):
-            if value := getattr(recipe, name):
-                raise ValueError(f"{name}: got {value!r}, expected none in a network")
+            value = getattr(recipe, name)
+            require(not value, name, value, "none in a network")
         codec = {name: getattr(recipe, name) for name in CODEC_PARTS}
-        return cls(
-            task.vocab.words[2:],
-            recipe.plan(),
-            recipe.strategy,
-            {**dict(recipe.parameters), "server_rate": recipe.server_rate},
-            recipe.keep if recipe.keep in LOSSLESS else codec,
-            recipe.model_options(len(task.classes)),
-            task.train.tokens.shape[1],
-            task.classes,
-        )
+        own = {
+            "options": {**dict(recipe.parameters), "server_rate": recipe.server_rate},
+            "codec": recipe.keep if recipe.keep in LOSSLESS else codec,
+            "model": recipe.model_options(len(task.classes)),
+            "max_len": task.train.tokens.shape[1],
+        }
+        words = task.vocab.words[2:]
+        return cls(words, recipe.plan(), recipe.strategy, classes=task.classes, **own)
 
     @cached_property
     def vocab(self) -> Vocabulary:
         """The vocabulary."""
         return Vocabulary(self.words, classes=self.classes, max_len=self.max_len)
-
-    @cached_property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of the model's weights."""
-        return {name: tuple(t.shape) for name, t in of_model(self.new_model()).items()}
 
     @cached_property
     def own_task(self) -> Any | None:
@@ -129,10 +106,8 @@ class Job:
         try:
             return getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(
-                f"task: got {self.task!r}, expected 'reviews' or 'module:name' of what this "
-                f"machine can import: {error}"
-            ) from error
+            expected = "'reviews', or 'module:name' of what this machine can import"
+            raise ValueError(f"task: got {self.task!r}, expected {expected}: {error}") from error
 
     def new_model(self) -> nn.Module:
         """Return the model with its first weights, the same wherever it is made."""
@@ -140,13 +115,8 @@ class Job:
         return own.new_model() if own else SentimentLSTM(len(self.vocab), **self.model)
 
     def examples(self, path: str | Path) -> Examples:
-        """Return what a node's file holds.
-
-        All of its rows are trained on, be they of one class only: it is a part of what the run
-        learns from. A label is the name of one of the job's classes, or its number.
-
-        Raises:
-            ValueError: the file cannot be read as meant, or calls the classes otherwise.
+        """Return what a node's file holds, all of it, be it of one class only. Raises ValueError:
+        it cannot be read as meant, or its labels are neither the job's classes nor their numbers.
         """
         if own := self.own_task:
             return own.examples(path)
@@ -165,23 +135,13 @@ class Job:
 
     def require_fit(self, weights: State) -> None:
         """Raise ValueError, with the name of the tensor, unless weights are those of the model."""
-        if weights.keys() != self.shapes.keys():
-            odd = sorted(weights.keys() ^ self.shapes.keys())
-            raise ValueError(f"weights: {odd} are in what came or in the model, but not in both")
-        for name, own in self.shapes.items():
-            if (came := tuple(weights[name].shape)) != own:
-                words = f"; this run's vocabulary has {len(self.vocab)} words"
-                raise ValueError(
-                    f"weights: {name} is {came}, expected {own}"
-                    + (words if name == SentimentLSTM.token_parameter else "")
-                )
-
-    def identity(self) -> dict[str, Any]:
-        """Return what must be equal for a checkpoint to be of this job, beside its plan."""
-        words = hashlib.sha256("\n".join(self.words).encode()).hexdigest()
-        own = {name: getattr(self, name) for name in ("codec", "max_len", "task")}
-        own["classes"] = list(self.classes)
-        return {**own, "words": words, "options": dict(self.options), "model": dict(self.model)}
+        model = self.new_model().state_dict()
+        for name in model | weights:
+            came, own = (tuple(s[name].shape) if name in s else None for s in (weights, model))
+            words = f"; this run's vocabulary has {len(self.vocab)} words"
+            more = words if name == SentimentLSTM.token_parameter else ""
+            if came != own:
+                raise ValueError(f"weights: {name} is {came}, expected {own}{more}")
 
     def to_json(self) -> str:
         """Return the job as text."""
@@ -191,11 +151,7 @@ class Job:
 
     @classmethod
     def from_json(cls, written: str) -> "Job":
-        """Return the job that `to_json` wrote.
-
-        Raises:
-            ValueError: the text is not that of a job.
-        """
+        """Return the job that `to_json` wrote. Raises ValueError for any other text."""
         try:
             values = json.loads(written)
             plan = values.pop("plan")

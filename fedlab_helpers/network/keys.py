@@ -11,10 +11,12 @@ from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+AUTHORITY = "fedlab_helpers authority"
 VALID_DAYS = 30
+Key = ec.EllipticCurvePrivateKey
 
 
-def make_certificates(folder: Path, host: str = "127.0.0.1") -> None:
+def make_certificates(folder: Path, host: str = "127.0.0.1", again: bool = False) -> None:
     """Write ca.crt, which nodes trust, and server.pem and server.key, which the SuperLink shows.
 
     The authority's own key is not written: nobody can make another certificate of it.
@@ -22,32 +24,25 @@ def make_certificates(folder: Path, host: str = "127.0.0.1") -> None:
     Args:
         folder: made if it is not there.
         host: the IP address at which the SuperLink listens; "localhost" is valid, too.
+        again: files of these names are replaced; else they raise FileExistsError.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     authority, server = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    issuer = _name("fedlab_helpers authority")
-    ca = _certificate(issuer, authority, issuer, authority, is_authority=True)
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(host))]
-    own = _certificate(
-        _name("SuperLink"),
-        server,
-        issuer,
-        authority,
-        x509.SubjectAlternativeName(names),
-        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
-    )
-    _write(folder / "ca.crt", ca.public_bytes(form.Encoding.PEM))
-    _write(folder / "server.pem", own.public_bytes(form.Encoding.PEM))
-    _write(folder / "server.key", _private(server, form.PrivateFormat.PKCS8))
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+    ca = _certificate(AUTHORITY, authority, authority)
+    own = _certificate("SuperLink", server, authority, x509.SubjectAlternativeName(names), usage)
+    _write(folder / "ca.crt", ca.public_bytes(form.Encoding.PEM), again)
+    _write(folder / "server.pem", own.public_bytes(form.Encoding.PEM), again)
+    _write(folder / "server.key", _private(server, form.PrivateFormat.PKCS8), again)
 
 
-def make_key(path: Path) -> None:
-    """Write a SuperNode's private key to a path, and its public key beside it, ending in .pub."""
+def make_key(path: Path, again: bool = False) -> None:
+    """Write a SuperNode's private key to a path, and its public key beside it, ending in .pub;
+    what is there is replaced where `again` says so, else it raises FileExistsError."""
     key = ec.generate_private_key(ec.SECP384R1())
     public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, _private(key, form.PrivateFormat.OpenSSH))
-    _write(path.with_name(path.name + ".pub"), public + b"\n")
+    _write(path, _private(key, form.PrivateFormat.OpenSSH), again)
+    _write(path.with_name(path.name + ".pub"), public + b"\n", again)
 
 
 def _name(text: str) -> x509.Name:
@@ -55,22 +50,18 @@ def _name(text: str) -> x509.Name:
 
 
 def _certificate(
-    subject: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
-    issuer: x509.Name,
-    signer: ec.EllipticCurvePrivateKey,
-    *more: x509.ExtensionType,
-    is_authority: bool = False,
+    subject: str, key: Key, authority: Key, *more: x509.ExtensionType
 ) -> x509.Certificate:
-    """Return a certificate for a key, signed by another."""
+    """Return a certificate for a key, signed by the authority's, which may be the same."""
+    is_authority = key is authority
     now = datetime.datetime.now(datetime.UTC)
     # For: signatures, commitment, three ways to encipher or agree, certificates, their revocation.
     usage = x509.KeyUsage(not is_authority, *4 * [False], *2 * [is_authority], False, False)
-    public, signers = key.public_key(), signer.public_key()
+    public, signers = key.public_key(), authority.public_key()
     builder = (
         x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
+        .subject_name(_name(subject))
+        .issuer_name(_name(AUTHORITY))
         .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=5))
@@ -82,16 +73,18 @@ def _certificate(
     )
     for extension in more:
         builder = builder.add_extension(extension, False)
-    return builder.sign(signer, hashes.SHA256())
+    return builder.sign(authority, hashes.SHA256())
 
 
-def _private(key: ec.EllipticCurvePrivateKey, kind: form.PrivateFormat) -> bytes:
+def _private(key: Key, kind: form.PrivateFormat) -> bytes:
     return key.private_bytes(form.Encoding.PEM, kind, form.NoEncryption())
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, again: bool) -> None:
     """Write a new file that, on POSIX, only its owner can read."""
-    path.unlink(missing_ok=True)  # with whatever rights it had
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if again:
+        path.unlink(missing_ok=True)  # with whatever rights it had
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)

@@ -1,28 +1,19 @@
 """A SuperLink and SuperNodes as processes on this machine: started, killed, and all ended."""
 
-import atexit
-import contextlib
 import ipaddress
 import json
 import socket
-import ssl
 import subprocess
-import urllib.request
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedlab_helpers.network.flower import (
-    LINK,
-    NODES,
-    PROGRAMS,
-    NetworkError,
-    environment,
-    flower,
-    require,
-    toml,
-)
+from fedlab_helpers.core.require import require
+from fedlab_helpers.network import flower
+from fedlab_helpers.network.flower import LINK, NODES, NetworkError
 from fedlab_helpers.network.processes import MARK, end_all, end_marked, family, guard, until
+
+_SECTION = f"[superlink.{LINK}]"
 
 
 class Network:
@@ -32,7 +23,7 @@ class Network:
     Telemetry is off.
 
     Args:
-        folder: of logs, keys, configuration and results.
+        folder: of logs, keys, configuration and results; a network's own.
         files: CSV files, columns "text" and "label": what each node owns.
         secure: TLS, and only nodes with a registered key are let in.
         simulated: no SuperNodes, but as many virtual clients in Flower's simulation engine, which
@@ -41,9 +32,6 @@ class Network:
         port: of the SuperLink; the nodes take the next ones.
         exposed: `host` may be another than a loopback address. Whoever reaches the port can hand
             in a run, that is, code, also where nodes have keys: have a firewall, or a tunnel.
-
-    Raises:
-        ValueError: the host is reached from elsewhere, or a path holds a double quote.
     """
 
     def __init__(
@@ -57,27 +45,23 @@ class Network:
         port: int = 8000,
         exposed: bool = False,
     ):
-        if not (exposed or ipaddress.ip_address(host).is_loopback):
-            raise ValueError(
-                f"host: got {host}; whoever reaches the port can run code here: expected a "
-                "loopback address such as 127.0.0.1, or exposed=True"
-            )
-        if odd := [str(file) for file in files if '"' in str(file)]:
-            raise ValueError(f"files: got {odd}; Flower takes no double quote in a path")
+        expected = "a loopback address, or exposed=True: whoever reaches the port can run code here"
+        require(exposed or ipaddress.ip_address(host).is_loopback, "host", host, expected)
+        odd = [str(file) for file in files if '"' in str(file)]
+        require(not odd, "files", odd, "no double quote in a path, which Flower does not take")
         self.folder, self.files = Path(folder).resolve(), [Path(file).resolve() for file in files]
         self.secure, self.simulated, self.host, self.port = secure, simulated, host, port
+        self.logs, self.keys = self.folder / "logs", self.folder / "keys"
         self.processes: dict[str, subprocess.Popen] = {}
         self._token = uuid.uuid4().hex  # by which its processes are known
         self._guard: subprocess.Popen | None = None
-        self._entered = False
 
     def __enter__(self) -> "Network":
-        require("flwr")
-        self._prepare()
-        atexit.register(self.stop)
-        self._entered = True
+        flower.require("flwr")
+        self._require_free()
+        self._guard = guard(self._token, self.folder / NODES)
         try:
-            self._guard = guard(self._token, self.folder / NODES)
+            self._write()
             self._start_link()
             for client in range(0 if self.simulated else len(self.files)):
                 self.start_node(client)
@@ -89,47 +73,29 @@ class Network:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    @property
-    def logs(self) -> Path:
-        """Where each process writes what it has to say."""
-        return self.folder / "logs"
-
     def start_node(
-        self,
-        client: int,
-        key: Path | None = None,
-        *,
-        insecure: bool = False,
-        name: str | None = None,
-        port: int | None = None,
+        self, client: int, key: Path | None = None, name: str | None = None, port: int | None = None
     ) -> subprocess.Popen:
-        """Start the SuperNode of a client, for the first time or again.
+        """Start the SuperNode of a client, anew where it has ended; else raise NetworkError.
 
         Args:
             client: which file it owns.
             key: its private key; None: a new one is made and registered, for the SuperLink turns
                 away a key whose last owner it does not know to be dead.
-            insecure: without certificate and key, whatever the network asks for.
             name: of the process and its log; None: "node" and the client's number.
             port: its own; None: the SuperLink's, plus one and the client's number.
-
-        Raises:
-            NetworkError: it runs already.
         """
         name = name or f"node{client}"
         if name in self.processes and self.processes[name].poll() is None:
             raise NetworkError(f"{name} runs already")
-        if self.secure and not (insecure or key):
-            self._register(client)
         own = f'client={client} reviews="{self.files[client]}"'
         way = ["--insecure", "--max-retries", "3"]
-        if self.secure and not insecure:
-            way = ["--root-certificates", str(self.folder / "keys" / "ca.crt")]
-            way += ["--auth-supernode-private-key", str(key or self._key(client))]
+        if self.secure:
+            way = ["--root-certificates", str(self.keys / "ca.crt")]
+            way += ["--auth-supernode-private-key", str(key or self._registered_key(client))]
         there = ["--superlink", f"{self.host}:{self.port}"]
         here = ["--host", "127.0.0.1", "--port", str(port or self.port + 1 + client)]
-        command = ["flower-supernode", *way, *there, "--node-config", own, *here]
-        return self._spawn(name, command)
+        return self._spawn(name, ["flower-supernode", *way, *there, "--node-config", own, *here])
 
     def kill(self, client: int) -> None:
         """Kill a client's SuperNode and what it started, at once."""
@@ -159,87 +125,80 @@ class Network:
             end_marked(self._token)
             self.processes.clear()
             if self._guard:
+                (self.folder / NODES).unlink(missing_ok=True)
                 self._guard.communicate()  # closes its input
                 self._guard = None
-            if self._entered:
-                self._entered = False
-                (self.folder / NODES).unlink(missing_ok=True)
-            atexit.unregister(self.stop)
 
-    def _prepare(self) -> None:
-        if (self.folder / NODES).exists():
-            raise NetworkError(
-                f"{self.folder / NODES} is there: a network runs in this folder; if it does not, "
-                "remove the file"
-            )
-        nodes = [] if self.simulated else self.files
-        for port, host in enumerate([self.host, *("127.0.0.1" for _ in nodes)], self.port):
-            with socket.socket() as probe:
-                if probe.connect_ex((host, port)) == 0:
-                    raise NetworkError(f"port {port} is in use; expected {self.port} and more free")
+    def _require_free(self) -> None:
+        """Raise NetworkError unless its folder and ports are nobody else's."""
+        folder, config = self.folder, self.folder / "config.toml"
+        if (folder / NODES).exists():
+            raise NetworkError(f"{folder}: a network runs there; if none does, remove {NODES}")
+        ours = _SECTION in config.read_text("utf-8") if config.exists() else not self.keys.exists()
+        if not ours:
+            raise NetworkError(f"{folder}: holds keys or a config.toml that no network wrote")
+        nodes = 0 if self.simulated else len(self.files)
+        for port, host in enumerate([self.host, *["127.0.0.1"] * nodes], self.port):
+            if _listens(host, port):
+                raise NetworkError(f"port {port} is in use; expected {self.port} and more free")
+
+    def _write(self) -> None:
+        """Write keys, Flower's configuration, and what `runs.submit` must know."""
         self.logs.mkdir(parents=True, exist_ok=True)
         way = "insecure = true"
         if self.secure:
             from fedlab_helpers.network.keys import make_certificates
 
-            make_certificates(self.folder / "keys", self.host)
-            way = f"root-certificates = {toml(str(self.folder / 'keys' / 'ca.crt'))}"
-        (self.folder / "config.toml").write_text(
-            f'[superlink.{LINK}]\naddress = "{self.host}:{self.port}"\n{way}\n', "utf-8"
-        )
-        files = list(map(str, self.files)) if self.simulated else []
-        text = json.dumps({"nodes": len(self.files), "simulated": files})
-        (self.folder / NODES).write_text(text, "utf-8")
+            make_certificates(self.keys, self.host, again=True)
+            way = f"root-certificates = {flower.toml(str(self.keys / 'ca.crt'))}"
+        config = f'{_SECTION}\naddress = "{self.host}:{self.port}"\n{way}\n'
+        (self.folder / "config.toml").write_text(config, "utf-8")
+        files = list(map(str, self.files))
+        nodes = {"nodes": len(files), "simulated": files if self.simulated else []}
+        (self.folder / NODES).write_text(json.dumps(nodes), "utf-8")
 
     def _start_link(self) -> None:
-        keys, way = self.folder / "keys", ["--insecure"]
+        way = ["--insecure"]
         if self.secure:
-            way = ["--ssl-ca-certfile", str(keys / "ca.crt"), "--ssl-certfile"]
-            way += [str(keys / "server.pem"), "--ssl-keyfile", str(keys / "server.key")]
-            way += ["--enable-supernode-auth"]
+            shown = {"ca-certfile": "ca.crt", "certfile": "server.pem", "keyfile": "server.key"}
+            way = ["--enable-supernode-auth"]
+            for option, name in shown.items():
+                way += [f"--ssl-{option}", str(self.keys / name)]
         if self.simulated:
-            require("ray")
+            flower.require("ray")
             way += ["--simulation"]
         where = ["--host", self.host, "--port", str(self.port)]
         own = "--disable-runtime-dependency-installation"
         process = self._spawn("superlink", ["flower-superlink", *way, *where, own])
-        context = ssl.create_default_context(cafile=keys / "ca.crt") if self.secure else None
-        url = f"http{'s' if self.secure else ''}://{self.host}:{self.port}/health"
-        opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-        )
 
-        def answers() -> bool:
-            with contextlib.suppress(OSError):
-                opener.open(url, timeout=1).close()
-                return True
-            return process.poll() is not None
+        def settled() -> bool:
+            return process.poll() is not None or _listens(self.host, self.port)
 
-        if not until(answers, 60) or process.poll() is not None:
+        if not until(settled, 60) or process.poll() is not None:
             raise NetworkError(f"the SuperLink did not start on port {self.port}: {self._tail()}")
 
     def _spawn(self, name: str, command: list[str]) -> subprocess.Popen:
         with (self.logs / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [str(PROGRAMS / command[0]), *command[1:]],
-                env=environment(self.folder) | {MARK: self._token},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+                [str(flower.PROGRAMS / command[0]), *command[1:]],
+                env=flower.environment(self.folder) | {MARK: self._token},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
         return self.processes[name]
 
-    def _register(self, client: int) -> None:
-        """Make a key for a client, and tell the SuperLink that its owner may come in."""
+    def _registered_key(self, client: int) -> Path:
+        """Return a new key for a client; the SuperLink is told that its owner may come in."""
         from fedlab_helpers.network.keys import make_key
 
-        make_key(self._key(client))
-        public = f"{self._key(client)}.pub"
-        flower(self.folder, "supernode", "register", public, LINK, "--name", f"client{client}")
-
-    def _key(self, client: int) -> Path:
-        return self.folder / "keys" / f"client{client}"
+        key = self.keys / f"client{client}"
+        make_key(key, again=True)
+        flower.call(self.folder, "supernode", "register", f"{key}.pub", LINK, "--name", key.name)
+        return key
 
     def _tail(self) -> str:
         return (self.logs / "superlink.log").read_text("utf-8", "replace")[-1500:]
+
+
+def _listens(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0

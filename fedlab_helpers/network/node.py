@@ -1,6 +1,8 @@
 """What one machine does: train, and evaluate, on the reviews that it owns."""
 
-from collections.abc import Mapping, Sequence
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import ClientState, Received, Reply, Request, Transform, reason
 from fedlab_helpers.core.training import evaluate
 from fedlab_helpers.network.job import Job
+from fedlab_helpers.tasks.reviews.corpus import Review
 
 PARTS = ("weights", "extra", "buffers")
 
@@ -17,15 +20,6 @@ PARTS = ("weights", "extra", "buffers")
 def pack(received: Received) -> dict[str, bytes]:
     """Return what a server sends, as bytes: weights, what the strategy sends beside, buffers."""
     return dict(zip(PARTS, wire.encode_parts(received), strict=True))
-
-
-def unpack(sent: Mapping[str, bytes]) -> Received:
-    """Return what came from the server.
-
-    Raises:
-        WireError: the bytes are damaged.
-    """
-    return wire.decode_parts(sent[name] for name in PARTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +40,7 @@ class Node:
 
     @classmethod
     def owning(cls, job: Job, client: int, path: str | Path) -> "Node":
-        """Return the node that owns a file, for reviews a CSV with columns "text" and "label".
-
-        Raises:
-            ValueError: the file cannot be read as meant, or calls the classes otherwise.
-        """
+        """Return the node that owns a file, which is read as `Job.examples` says."""
         return cls(job, client, job.examples(path))
 
     def train(self, number: int, sent: Mapping[str, bytes], kept: ClientState) -> Reply:
@@ -61,26 +51,50 @@ class Node:
             kept: what this client kept from earlier rounds.
         """
         try:
-            received = unpack(sent)
-            self.job.require_fit(received.weights | received.buffers)
-            asked = Request(number, self.client, received)
-            (reply,) = self._clients().answers([asked], {self.client: kept})
+            asked = Request(number, self.client, self._received(sent))
+            # The clients of the simulation, of which only this one has reviews here.
+            data = [()] * self.client + [self.reviews]
+            plan = replace(self.job.plan, workers=1, dropout_rate=0.0, pace=None)
+            parts = (self.job.new_strategy(), plan, self.job.new_codec(), self.transforms)
+            clients = Clients(self.job.new_model(), data, *parts)
+            (reply,) = clients.answers([asked], {self.client: kept})
         except Exception as error:
             return Reply(self.client, failure=reason(error))
         return reply
 
     def evaluate(self, sent: Mapping[str, bytes]) -> dict[str, float]:
         """Return the metrics of the weights on the node's examples."""
-        model = self.job.new_model()
-        received = unpack(sent)
-        weights = received.weights | received.buffers
-        self.job.require_fit(weights)
-        model.load_state_dict(weights)
+        model, received = self.job.new_model(), self._received(sent)
+        model.load_state_dict(received.weights | received.buffers)
         return dict(evaluate(model, self.reviews))
 
-    def _clients(self) -> Clients:
-        """Return the clients of the simulation, of which only this one has reviews here."""
-        data = [()] * self.client + [self.reviews]
-        plan = replace(self.job.plan, workers=1, dropout_rate=0.0, pace=None)
-        parts = (self.job.new_strategy(), plan, self.job.new_codec(), self.transforms)
-        return Clients(self.job.new_model(), data, *parts)
+    def _received(self, sent: Mapping[str, bytes]) -> Received:
+        """Return what came. Raises ValueError: the bytes are damaged, or of another model."""
+        received = wire.decode_parts(sent[name] for name in PARTS)
+        self.job.require_fit(received.weights | received.buffers)
+        return received
+
+
+def write_reviews(
+    folder: Path, owned: Iterable[Sequence[Review]], classes: Sequence[str] | None = None
+) -> list[Path]:
+    """Write the reviews of each node to a CSV file, columns "text" and "label": reviews0.csv, …
+
+    Args:
+        folder: made if it is not there. Raises FileExistsError: a file is, and holds another text.
+        owned: the reviews of each node.
+        classes: what they are called, by number, as in the job; None: their numbers are written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for client, reviews in enumerate(owned):
+        names = ((r.text, r.label if classes is None else classes[r.label]) for r in reviews)
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([("text", "label"), *names])
+        content = text.getvalue().encode("utf-8", "ignore")
+        files.append(folder / f"reviews{client}.csv")
+        if not files[-1].exists():
+            files[-1].write_bytes(content)
+        elif files[-1].read_bytes() != content:
+            raise FileExistsError(f"{files[-1]}: holds something else, expected a new folder")
+    return files

@@ -1,6 +1,7 @@
 """The clients of a run as machines: asked over Flower's grid, and believed in nothing."""
 
 import contextlib
+import json
 from collections.abc import Collection, Generator, Iterable, Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedlab_helpers.core import state
-from fedlab_helpers.core.messages import ClientState, Codec, Received, Reply, reason
+from fedlab_helpers.core.messages import Codec, Received, Reply, Workers, reason
 from fedlab_helpers.network.flower import NetworkError
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.network.node import pack
@@ -21,8 +22,8 @@ METRICS = {"loss", "examples"}  # and what the task measures
 Answer = Message | Exception  # the latter: why it could not be sent, or read
 
 
-class Nodes:
-    """The workers of `rounds_with`.
+class Nodes(Workers):
+    """The workers of `rounds_with`: machines.
 
     Which client a node is, says the name under which its key was registered; where nodes have no
     keys, it says so itself. Of two nodes for one client the newer is asked: a machine that starts
@@ -48,53 +49,33 @@ class Nodes:
     repeatable = True  # as far as the server can know: transforms are a node's own affair
 
     def shared(self, name: str) -> bool:
-        """Every parameter is."""
         return True
 
     def sparse_parameter(self) -> str | None:
-        """None: whole weights are sent down."""
-        return None
+        return None  # whole weights are sent down
 
     def identity(self) -> dict[str, Any]:
-        """Return what must be equal for a checkpoint to be of a run with these clients."""
-        return {**self.job.identity(), "nodes": self.size}
+        job = json.loads(self.job.to_json())
+        del job["plan"]  # of which more rounds are welcome
+        return {**job, "nodes": self.size}
 
     def wait(self) -> None:
-        """Wait until all clients are there.
-
-        Raises:
-            TimeoutError: they are not, after the timeout.
-        """
-        there: dict[int, int] = {}
-
-        def all_there() -> bool:
-            nonlocal there
-            there = self._online()
-            return len(there) == self.size
-
-        if not until(all_there, self.timeout, PAUSE):
-            raise TimeoutError(f"nodes: clients {sorted(there)} came, expected {self.size}")
+        """Wait until all clients are there. Raises TimeoutError: after so long, they are not."""
+        if not until(lambda: len(self._online()) == self.size, self.timeout, PAUSE):
+            came = sorted({*self._client_of.values()})
+            raise TimeoutError(f"nodes: clients {came} came, expected {self.size} at one time")
 
     def replies(
-        self,
-        number: int,
-        cohort: Iterable[int],
-        received: Received,
-        states: dict[int, ClientState],
+        self, number: int, cohort: Iterable[int], received: Received, states: object
     ) -> Generator[Reply, None, None]:
-        """Yield the reply of each client of round `number`, in cohort order, once all are there.
-
-        What clients keep is kept by their nodes, which are told of which round it is to be:
-        `states` is not looked at.
-        """
+        """Yield the replies once all are there. `states` is not looked at: what clients keep is
+        kept by their nodes, which are told of which round it is to be."""
         nodes, cohort, sent = self._online(), list(cohort), pack(received)
-        requests = {
-            nodes[client]: ConfigRecord(
-                {"round": number, "client": client, "latest": self._latest.get(client, 0), **sent}
-            )
-            for client in cohort
-            if client in nodes
-        }
+        requests = {}
+        for client in cohort:
+            if client in nodes:
+                own = {"round": number, "client": client, "latest": self._latest.get(client, 0)}
+                requests[nodes[client]] = ConfigRecord(own | sent)
         answers = self._ask(requests, MessageType.TRAIN, self.timeout)
         self._keeping = set()
         for client in cohort:
@@ -104,7 +85,7 @@ class Nodes:
                 yield Reply(client, failure="no node is there")
 
     def accepted(self, number: int, clients: Iterable[int]) -> None:
-        """Take note of whose updates of a round are in the mean: what they keep of it counts."""
+        # What they keep of this round counts.
         self._latest |= dict.fromkeys(self._keeping & {*clients}, number)
 
     def evaluate(self, weights: state.State) -> dict[int, dict[str, float]]:
@@ -113,12 +94,10 @@ class Nodes:
         requests = dict.fromkeys(nodes.values(), ConfigRecord(pack(Received(weights))))
         answers = self._ask(requests, MessageType.EVALUATE, self.timeout)
         for client, node in sorted(nodes.items()):
-            try:
+            with contextlib.suppress(Exception):  # whatever a node may send, or fail to
                 metrics = dict(answers[node].content["metrics"])
                 if len(metrics) < 10 and metrics.keys() > METRICS:
                     found[client] = {name: float(value) for name, value in metrics.items()}
-            except Exception:  # whatever a node may send, or fail to
-                continue
         return found
 
     def _reply(self, client: int, answer: Answer | None) -> Reply:
@@ -150,7 +129,7 @@ class Nodes:
         nameless = {node for node, name in new.items() if not name}
         sent = self._push(dict.fromkeys(nameless, ConfigRecord()), MessageType.QUERY)
         self._unheard |= sent
-        self._met -= nameless - {*sent.values()}
+        self._met -= nameless - {*sent.values()}  # whom no message was sent is met anew
         # Each is given a moment; who takes longer is heard later.
         until(lambda: nameless.isdisjoint(self._hear()), min(self.timeout, INTRODUCTION), PAUSE)
         there = [node.node_id for node in nodes if node.node_id in self._client_of]
@@ -195,11 +174,8 @@ class Nodes:
         return {number: sent[number].dst_node_id for number in sent if number in taken}
 
     def _pull(self, left: dict[str, int]) -> dict[int, Answer]:
-        """Return what came, by node; its messages leave `left`.
-
-        One at a time, for an answer that cannot be read would take others with it.
-        """
-        answers = {}
+        """Return what came, by node; its messages leave `left`."""
+        answers = {}  # one at a time, for one that cannot be read would take others with it
         for number in list(left):
             try:
                 found = [*self.grid.pull_messages([number])]

@@ -51,11 +51,8 @@ def until(holds: Callable[[], bool], seconds: float, pause: float = 0.1) -> bool
 
 
 def wait_for(words: str, log: Path, times: int = 1, timeout: float = 60.0) -> str:
-    """Wait until a process has written some words so many times; return all that it wrote.
-
-    Raises:
-        TimeoutError: it has not, after so many seconds.
-    """
+    """Wait until a process has written some words so many times; return all that it wrote. Raises
+    TimeoutError: it has not, after so many seconds."""
 
     def said() -> str:
         return log.read_text("utf-8", "replace") if log.exists() else ""
@@ -75,17 +72,11 @@ def end_marked(token: str, variable: str = MARK) -> None:
 
 def guard(token: str, file: Path) -> subprocess.Popen:
     """Start a process that, once this one is gone, however it went, ends all with this mark and
-    removes a file. To be let go, it wants its standard input closed.
-
-    Raises:
-        RuntimeError: it did not start.
-    """
+    removes a file. To be let go, it wants its standard input closed."""
     process = subprocess.Popen(
         [sys.executable, "-P", __file__, token, str(file), str(os.getpid())],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
     if process.stdout.readline() != READY:
         process.communicate()
         raise RuntimeError("the process that would end the network's others did not start")

@@ -12,7 +12,8 @@ from fedlab_helpers.core import wire
 from fedlab_helpers.core.compute import worker_count as cpus
 from fedlab_helpers.core.history import RoundRecord
 from fedlab_helpers.core.state import State
-from fedlab_helpers.network.flower import LINK, NODES, NetworkError, flower, toml
+from fedlab_helpers.network import flower
+from fedlab_helpers.network.flower import LINK, NODES, NetworkError
 from fedlab_helpers.network.job import Job
 
 RECORDS, WEIGHTS, METRICS = "records.json", "weights.safetensors", "metrics.json"
@@ -39,33 +40,28 @@ clientapp = "{client}"
 
 def project(server: str, client: str, config: Mapping[str, str | float]) -> str:
     """Return the pyproject.toml of an app: where its two sides are, and a run's configuration."""
-    lines = [f"{name} = {toml(value)}" for name, value in config.items()]
+    lines = [f"{name} = {flower.toml(value)}" for name, value in config.items()]
     return _APP.format(server=server, client=client) + "\n".join(lines) + "\n"
 
 
 def write_app(
     folder: Path, job: Job, results: Path, nodes: int, timeout: float, simulated: Sequence[str] = ()
 ) -> None:
-    """Write where the apps are, and the run's configuration.
+    """Write where the apps are, and the run's configuration, into a new folder.
 
     Args:
-        folder: made if it is not there.
+        folder: made here. Raises FileExistsError where it is there already.
         job: what server and nodes agree on; it travels in the configuration.
         results: where the server writes.
         nodes: how many clients there are.
         timeout: seconds in which a node must answer.
-        simulated: where the reviews of each client lie, if the nodes are simulated; real ones know
-            for themselves.
+        simulated: the files of simulated nodes; real ones know their own.
     """
     package = folder / "fedlab_app"
-    package.mkdir(parents=True, exist_ok=True)
-    config = {
-        "job": job.to_json(),
-        "folder": str(results),
-        "nodes": nodes,
-        "timeout": float(timeout),
-        "simulated": json.dumps(list(simulated)),
-    }
+    folder.mkdir(parents=True)
+    package.mkdir()
+    config = {"job": job.to_json(), "folder": str(results), "nodes": nodes}
+    config |= {"timeout": float(timeout), "simulated": json.dumps(list(simulated))}
     text = project("fedlab_app.server:app", "fedlab_app.client:app", config)
     (folder / "pyproject.toml").write_text(text, "utf-8")
     (package / "__init__.py").touch()
@@ -78,24 +74,21 @@ def submit(folder: str | Path, job: Job, timeout: float = 60.0) -> Path:
     """Hand a job to the network of a folder; return the folder in which its results will lie.
 
     Args:
-        folder: of a `machines.Network`.
+        folder: of a `machines.Network`. Raises NetworkError: there is none, or it says no.
         job: the run.
         timeout: seconds in which a node must answer; who does not is left out of the round.
-
-    Raises:
-        NetworkError: there is no network, or it does not take the job.
     """
     folder = Path(folder).resolve()
     if not (folder / NODES).exists():
         raise NetworkError(f"{folder}: no network was started there")
     network = json.loads((folder / NODES).read_text("utf-8"))
     nodes, simulated = network["nodes"], network["simulated"]
-    number = next(n for n in itertools.count(1) if not (folder / f"results{n}").exists())
-    app, results = (folder / f"{name}{number}" for name in ("app", "results"))
+    pairs = ((folder / f"app{n}", folder / f"results{n}") for n in itertools.count(1))
+    app, results = next(pair for pair in pairs if not any(path.exists() for path in pair))
     results.mkdir()
     write_app(app, job, results, nodes, timeout, simulated)
     more = engine(nodes) if simulated else []
-    answer = json.loads(flower(folder, "run", str(app), LINK, *more))
+    answer = json.loads(flower.call(folder, "run", str(app), LINK, *more))
     (results / RUN).write_text(answer["run-id"], "utf-8")
     return results
 
@@ -107,13 +100,10 @@ def engine(clients: int) -> list[str]:
 
 
 def status(results: Path) -> dict[str, Any]:
-    """Return what Flower knows of a submitted job: "status", "network-traffic" and more.
-
-    Raises:
-        NetworkError: the network is not there any more.
-    """
+    """Return what Flower knows of a submitted job: "status", "network-traffic" and more. Raises
+    NetworkError: the network is not there any more."""
     run = (results / RUN).read_text("utf-8")
-    every = json.loads(flower(results.parent, "ls", LINK))["runs"]
+    every = json.loads(flower.call(results.parent, "ls", LINK))["runs"]
     return next(each for each in every if each["run-id"] == run)
 
 
@@ -122,35 +112,27 @@ def records(results: Path, timeout: float = 300.0) -> Iterator[RoundRecord]:
 
     Args:
         results: what `submit` returned.
-        timeout: seconds until the run must have ended.
-
-    Raises:
-        NetworkError: it failed, or has not ended in time.
+        timeout: seconds until it must have ended. Raises NetworkError: it has not, or has failed.
     """
-    seen, news, end = 0, time.monotonic(), time.monotonic() + timeout
+    seen, over, news, end = 0, "", time.monotonic(), time.monotonic() + timeout
     while True:
         finished = (results / METRICS).exists()
         with contextlib.suppress(FileNotFoundError):
-            all_of_them = json.loads((results / RECORDS).read_text("utf-8"))
-            if len(all_of_them) > seen:
-                yield from map(RoundRecord.from_json, all_of_them[seen:])
-                seen, news = len(all_of_them), time.monotonic()
+            new = json.loads((results / RECORDS).read_text("utf-8"))[seen:]
+            yield from map(RoundRecord.from_json, new)
+            if new:
+                seen, news = seen + len(new), time.monotonic()
         if finished:
             return
         if (results / FAILURE).exists():
             raise NetworkError((results / FAILURE).read_text("utf-8"))
-        if time.monotonic() > end:
-            raise NetworkError(f"{results}: {seen} rounds, and no end after {timeout:.0f} s")
+        if over or time.monotonic() > end:
+            why = f"Flower says {over!r}" if over else f"no end after {timeout:.0f} s"
+            raise NetworkError(f"{results}: {seen} rounds, and {why}")
         if time.monotonic() > news + PATIENCE:
             state, news = status(results)["status"], time.monotonic()
-            if state.startswith("finished") and not _told(results):
-                raise NetworkError(f"{results}: {seen} rounds, and Flower says {state!r}")
+            over = state if state.startswith("finished") else ""  # it may just have written why
         time.sleep(0.1)
-
-
-def _told(results: Path) -> bool:
-    """Return whether the server has written how the run ended, well or not."""
-    return (results / METRICS).exists() or (results / FAILURE).exists()
 
 
 def weights(results: Path) -> State:

@@ -1,4 +1,4 @@
-"""Flower's ServerApp: the round loop of `federated`, with nodes for clients."""
+"""Flower's ServerApp: the loop of `core.rounds`, with nodes for clients."""
 
 import json
 from pathlib import Path

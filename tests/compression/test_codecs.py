@@ -14,45 +14,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fedlab_helpers.compression import (
-    Compressed,
-    CountSketch,
-    Everything,
-    Float16,
-    Float32,
-    LowRank,
-    Quantized,
-    RandomK,
-    Sign,
-    Ternary,
-    TopK,
-    bits,
-    sketch,
-)
+from fedlab_helpers import compression as comp
+from fedlab_helpers.compression import Compressed, LowRank, Quantized, RandomK, TopK, bits
 from fedlab_helpers.compression.bits import Reader
-from fedlab_helpers.core import wire
-from fedlab_helpers.core.messages import Update
+from fedlab_helpers.compression.structured import sketch
+from fedlab_helpers.core.wire import WireError
 
 KEEPS = {
-    "all": Everything(),
+    "all": comp.Everything(),
     "topk": TopK(0.3),
     "topk a tensor": TopK(0.3, per="tensor"),
     "random": RandomK(0.4),
     "random a tensor": RandomK(0.4, per="tensor", scaled=False),
     "low rank": LowRank(1),
-    "sketch": CountSketch(0.5),
+    "sketch": comp.CountSketch(0.5),
 }
 FORMATS = {
-    "float32": Float32(),
-    "float16": Float16(),
-    "bfloat16": Float16(brain=True),
+    "float32": comp.Float32(),
+    "float16": comp.Float16(),
+    "bfloat16": comp.Float16(brain=True),
     "8 bits": Quantized(8),
     "4 bits": Quantized(4, bucket=3),
     "2 bits": Quantized(2),
     "nearest": Quantized(4, stochastic=False),
-    "ternary": Ternary(),
-    "clipped": Ternary(clip=2.5),
-    "sign": Sign(),
+    "ternary": comp.Ternary(),
+    "clipped": comp.Ternary(clip=2.5),
+    "sign": comp.Sign(),
 }
 CODECS = {
     f"{keep}, {form}{', squeezed' * bool(squeeze)}": Compressed(KEEPS[keep], FORMATS[form], squeeze)
@@ -66,6 +53,16 @@ each_keep = pytest.mark.parametrize("keep", KEEPS.values(), ids=KEEPS)
 
 def rng(seed=0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def arrived(codec, state, seed=0):
+    """Return what comes out of the bytes of a state."""
+    return codec.decode(codec.encode(state, rng(seed)))
+
+
+def written(form, values, seed=0):
+    """Return what comes out of the bytes of values."""
+    return form.unpack(Reader(form.pack(values, rng(seed))), len(values))
 
 
 def a_state(seed=0):
@@ -85,6 +82,8 @@ def a_state(seed=0):
 
 def test_small_numbers_take_one_byte_and_larger_ones_more():
     assert bits.varints([0, 1, 127, 128, 300]) == bytes([0, 1, 127, 128, 1, 172, 2])
+    assert bits.gaps(np.array([0, 1, 5])) == bytes([0, 0, 3])  # neighbours have a gap of zero
+    assert bits.pack(np.array([1, 2, 3, 0, 1]), 2) == bytes([0b00111001, 0b01])
 
 
 @given(st.lists(st.integers(0, 2**35 - 1)))
@@ -101,20 +100,12 @@ def test_positions_come_back_as_their_gaps(positions):
     assert len(packed) <= 2 * len(positions)
 
 
-def test_neighbours_have_a_gap_of_zero():
-    assert bits.gaps(np.array([0, 1, 5])) == bytes([0, 0, 3])
-
-
 @given(st.sampled_from([1, 2, 4, 8]), st.data())
 def test_codes_come_back(width, data):
     codes = data.draw(st.lists(st.integers(0, 2**width - 1)))
     packed = bits.pack(np.array(codes, dtype=np.uint8), width)
     assert len(packed) == -(-len(codes) * width // 8)
     assert bits.unpack(packed, width, len(codes)).tolist() == codes
-
-
-def test_codes_are_packed_from_the_low_bits():
-    assert bits.pack(np.array([1, 2, 3, 0, 1]), 2) == bytes([0b00111001, 0b01])
 
 
 @given(st.lists(st.integers(0, 2)))
@@ -128,19 +119,16 @@ def test_trits_come_back_five_to_a_byte(codes):
     ("data", "ask", "message"),
     [
         (b"\1\2", lambda r: r.take(3), "3 bytes are expected where 2 are left"),
-        (b"\x80", lambda r: r.varint(), "1 bytes are expected where 0 are left"),
-        (b"\x80", lambda r: r.varints(1), "1 integers are expected, 0 came"),
-        (b"\x80\0", lambda r: r.varints(1), "more than it needs"),
+        (b"\x80", lambda r: r.varint(), "1 integers are expected, 0 came"),
         (b"\x80\0\1", lambda r: r.varint(), "more than it needs"),
         (b"\1", lambda r: r.varints(10**12), "1000000000000 integers are expected where 1 bytes"),
-        (b"\x80" * 5 + b"\1", lambda r: r.varint(), "an integer has more than 5 bytes"),
-        (b"\x80" * 5 + b"\1", lambda r: r.varints(1), "expected, 0 came"),
+        (b"\x80" * 5 + b"\1\1", lambda r: r.varints(2), "an integer has more than 5 bytes"),
         (b"\1\1", lambda r: r.positions(2, 3), "position 3 is claimed among 3"),
         (b"\0" * 9, lambda r: r.positions(9, 3), "9 positions are claimed among 3"),
     ],
 )
 def test_a_reader_never_reads_what_is_not_there(data, ask, message):
-    with pytest.raises(wire.WireError, match=message):
+    with pytest.raises(WireError, match=message):
         ask(Reader(data))
 
 
@@ -148,32 +136,27 @@ def test_a_reader_never_reads_what_is_not_there(data, ask, message):
 
 
 @each_codec
-def test_names_shapes_and_dtypes_come_back(codec):
+def test_the_same_generator_gives_the_same_bytes_of_the_same_tensors(codec):
     sent = a_state()
-    came = codec.decode(codec.encode(sent, rng()))
+    first, again, other = (codec.encode(sent, rng(seed)) for seed in (1, 1, 2))
+    assert first == again
+    draws = isinstance(codec.keep, RandomK | LowRank | comp.CountSketch) or (
+        isinstance(codec.write, comp.Ternary) or getattr(codec.write, "stochastic", False)
+    )
+    assert (first != other) == draws
+    came = codec.decode(first)
     assert list(came) == sorted(sent)
     for name, tensor in sent.items():
-        assert came[name].dtype == tensor.dtype
-        assert came[name].shape == tensor.shape
+        assert (came[name].dtype, came[name].shape) == (tensor.dtype, tensor.shape)
         if not tensor.is_floating_point() or tensor.numel() < 2:
             assert torch.equal(came[name], tensor)
 
 
 @each_codec
 def test_zeros_come_back_as_zeros(codec):
-    came = codec.decode(codec.encode({"a": torch.zeros(6, 6), "b": torch.zeros(3)}, rng()))
+    came = arrived(codec, {"a": torch.zeros(6, 6), "b": torch.zeros(3)})
     assert came["a"].tolist() == torch.zeros(6, 6).tolist()
     assert came["b"].tolist() == [0, 0, 0]
-
-
-@each_codec
-def test_the_same_generator_gives_the_same_bytes(codec):
-    first, again, other = (codec.encode(a_state(), rng(seed)) for seed in (1, 1, 2))
-    assert first == again
-    draws = isinstance(codec.keep, RandomK | LowRank | CountSketch) or (
-        isinstance(codec.write, Ternary) or getattr(codec.write, "stochastic", False)
-    )
-    assert (first != other) == draws
 
 
 @st.composite
@@ -189,12 +172,13 @@ def floats(draw):
     return state
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(floats(), st.sampled_from(sorted(CODECS)))
-def test_any_finite_values_come_back_finite_and_in_shape(state, name):
-    came = CODECS[name].decode(CODECS[name].encode(state, rng()))
+def test_any_finite_values_come_back_finite_and_in_shape(bits, state, name):
+    came = arrived(CODECS[name], state)
     assert {n: t.shape for n, t in came.items()} == {n: t.shape for n, t in state.items()}
     assert all(bool(torch.isfinite(tensor).all()) for tensor in came.values())
+    assert bits(arrived(Compressed(), state)) == bits(dict(sorted(state.items())))
 
 
 ODD = {  # dtype -> numbers that it can hold
@@ -228,7 +212,7 @@ def odd_tensors(draw):
     return draw(st.sampled_from(views))(tensor)
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(
     st.dictionaries(
         st.sampled_from(["delta.w", "delta.v", "extra.w", "buffers.mean", "rows.w", "report"]),
@@ -247,7 +231,7 @@ def test_odd_tensors_are_refused_by_name_or_come_back(bits, state, name):
         with pytest.raises(ValueError, match=rf"'({'|'.join(odd)})' has a value that is NaN"):
             codec.encode(state, rng())
         return
-    came = codec.decode(codec.encode(state, rng()))
+    came = arrived(codec, state)
     assert came.keys() == state.keys()
     for n, tensor in state.items():
         assert (came[n].dtype, came[n].shape) == (tensor.dtype, tensor.shape)
@@ -256,17 +240,6 @@ def test_odd_tensors_are_refused_by_name_or_come_back(bits, state, name):
             assert bits(came[n]) == bits(own)
         elif codec == Compressed():
             assert torch.equal(came[n], tensor.float().to(tensor.dtype))
-
-
-def test_buffers_are_sent_exactly_and_changes_and_extras_are_not():
-    """A running variance whose small values were lost would let a model divide by nothing."""
-    values = torch.tensor([1e-3, 5.0, -0.7])
-    sent = {f"{part}.w": values for part in ("delta", "extra", "buffers")}
-    for codec in (Compressed(TopK(0.1)), Compressed(write=Sign())):
-        came = codec.decode(codec.encode(sent))
-        assert torch.equal(came["buffers.w"], values)
-        assert not torch.equal(came["delta.w"], values)
-        assert not torch.equal(came["extra.w"], values)
 
 
 @each_codec
@@ -284,43 +257,18 @@ def test_torchs_global_defaults_change_nothing(bits, codec):
         torch.set_default_device(None)
 
 
-@given(floats())
-def test_float32_of_everything_is_exact(bits, state):
-    codec = Compressed()
-    assert bits(codec.decode(codec.encode(state))) == bits(dict(sorted(state.items())))
-
-
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e300])
-def test_what_float32_cannot_hold_is_refused_by_name(value):
-    with pytest.raises(ValueError, match=r"'w' has a value that is NaN, infinite or beyond"):
-        Compressed().encode({"w": torch.tensor([1.0, value], dtype=torch.float64)})
-
-
 def test_half_precision_is_scaled_so_that_nothing_becomes_infinite_or_nothing():
-    for size in (1e38, 70_000.0, 1e-8, 1e-38):
-        values = torch.tensor([size, -size / 3, size / 1000])
-        for form, digits in ((Float16(), 2**-11), (Float16(brain=True), 2**-8)):
-            came = form.unpack(Reader(form.pack(values)), 3)
-            assert ((came - values).abs() <= digits * values.abs()).all()
-
-
-def test_half_precision_keeps_values_half_a_billion_times_smaller_than_the_largest():
-    values = torch.tensor([3.0, 3.0 * 2**-29])
-    came = Float16().unpack(Reader(Float16().pack(values)), 2)
-    assert ((came - values).abs() <= 2**-11 * values).all()
+    for form, digits in ((comp.Float16(), 2**-11), (comp.Float16(brain=True), 2**-8)):
+        for size in (1e38, 70_000.0, 1e-8, 1e-38):
+            values = torch.tensor([size, -size / 3, size / 1000, size * 2**-29])
+            came = written(form, values)
+            assert ((came - values).abs() <= digits * values.abs() + 1e-45).all()
 
 
 def test_the_largest_float_does_not_round_up_to_infinity():
     values = torch.tensor([torch.finfo(torch.float32).max])
     for form in FORMATS.values():
-        assert torch.isfinite(form.unpack(Reader(form.pack(values, rng())), 1)).all()
-
-
-def test_float64_and_half_tensors_come_back_in_their_own_dtype():
-    sent = {"d": torch.tensor([0.5]).double(), "h": torch.tensor([65504.0]).half()}
-    came = Compressed().decode(Compressed().encode(sent))
-    assert (came["d"].dtype, came["d"].tolist()) == (torch.float64, [0.5])
-    assert (came["h"].dtype, came["h"].tolist()) == (torch.float16, [65504.0])
+        assert torch.isfinite(written(form, values)).all()
 
 
 # What is kept.
@@ -328,29 +276,14 @@ def test_float64_and_half_tensors_come_back_in_their_own_dtype():
 
 def test_topk_by_hand():
     sent = {"a": torch.tensor([[0.1, -4.0], [3.0, 0.0]]), "b": torch.tensor([-5.0, 0.2])}
-    whole = Compressed(TopK(0.5)).decode(Compressed(TopK(0.5)).encode(sent))
+    whole = arrived(Compressed(TopK(0.5)), sent)
     assert whole["a"].tolist() == [[0, -4], [3, 0]]
     assert whole["b"].tolist() == [-5, 0]
-    each = Compressed(TopK(0.5, per="tensor"))
-    assert each.decode(each.encode(sent))["b"].tolist() == [-5, 0]
-    one = Compressed(TopK(0.01))
-    assert one.decode(one.encode(sent))["a"].tolist() == [[0, 0], [0, 0]]
-
-
-def test_rows_in_which_nothing_is_kept_are_named_all_the_same():
-    """A mean row by row divides by all whose reviews have the word, not by who sent most."""
-    sent = {
-        "delta.t": torch.tensor([[1.0, 0.0], [9.0, 0.0], [2.0, 8.0]]),
-        "rows.t": torch.tensor([4, 6, 7], dtype=torch.int32),
-    }
-    came = Compressed(TopK(0.3)).decode(Compressed(TopK(0.3)).encode(sent))
-    assert came["rows.t"].tolist() == [4, 6, 7]
-    assert came["delta.t"].tolist() == [[0, 0], [9, 0], [0, 8]]
-
-
-def test_what_a_strategy_sends_beside_the_change_does_not_compete_with_it():
+    assert arrived(Compressed(TopK(0.5, per="tensor")), sent)["b"].tolist() == [-5, 0]
+    assert arrived(Compressed(TopK(0.01)), sent)["a"].tolist() == [[0, 0], [0, 0]]
+    # What a strategy sends beside the change does not compete with it.
     sent = {"delta.w": torch.tensor([1.0, 2.0]), "extra.w": torch.tensor([80.0, 90.0])}
-    came = Compressed(TopK(0.5)).decode(Compressed(TopK(0.5)).encode(sent))
+    came = arrived(Compressed(TopK(0.5)), sent)
     assert (came["delta.w"].tolist(), came["extra.w"].tolist()) == ([0, 2], [0, 90])
 
 
@@ -364,7 +297,7 @@ def test_random_bits_are_those_of_the_reference():
 def test_random_positions_are_drawn_again_from_their_seed():
     codec = Compressed(RandomK(0.5, scaled=False))
     sent = {"a": torch.arange(1.0, 101), "b": torch.arange(101.0, 201)}
-    came = codec.decode(codec.encode(sent, rng()))
+    came = arrived(codec, sent)
     assert sum(int((t != 0).sum()) for t in came.values()) == 100
     assert all(bool(((came[n] == 0) | (came[n] == sent[n])).all()) for n in sent)
     assert len(codec.encode(sent, rng())) < 4 * 100 + 60  # no position is sent
@@ -385,7 +318,7 @@ def test_low_rank_comes_near_the_best_there_is():
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
     best = float((matrix - u[:, :4] * s[:4] @ v[:4]).norm())
     codec = Compressed(LowRank(4, iterations=4))
-    came = codec.decode(codec.encode({"m": matrix}, rng()))["m"]
+    came = arrived(codec, {"m": matrix})["m"]
     assert best <= float((matrix - came).norm()) < 1.1 * best
 
 
@@ -398,8 +331,8 @@ def test_the_sketch_of_a_sum_is_the_sum_of_sketches():
 def test_a_sketch_finds_what_is_much_larger_than_the_rest():
     values = 0.01 * torch.randn(2000, generator=rng())
     values[[3, 500, 1999]] = torch.tensor([5.0, -7.0, 6.0])
-    codec = Compressed(CountSketch(0.2))
-    came = codec.decode(codec.encode({"v": values}, rng()))["v"]
+    codec = Compressed(comp.CountSketch(0.2))
+    came = arrived(codec, {"v": values})["v"]
     assert set(came.abs().topk(3).indices.tolist()) == {3, 500, 1999}
     torch.testing.assert_close(came[[3, 500, 1999]], values[[3, 500, 1999]], rtol=0.05, atol=0)
 
@@ -411,24 +344,24 @@ def test_bits_of_a_value_are_what_they_are_said_to_be():
     def cost(form, n=4096):
         return 8 * (len(form.pack(torch.randn(n, generator=rng()), rng()))) / n
 
-    assert cost(Float32()) == 32
-    assert cost(Float16()) == pytest.approx(16, abs=0.01)
+    assert cost(comp.Float32()) == 32
+    assert cost(comp.Float16()) == pytest.approx(16, abs=0.01)
     assert cost(Quantized(8)) == 8 + 32 / 512
     assert cost(Quantized(4)) == 4 + 32 / 512
     assert cost(Quantized(2)) == 2 + 32 / 512
-    assert cost(Ternary()) == pytest.approx(1.6, abs=0.02)
-    assert cost(Sign()) == pytest.approx(1, abs=0.01)
+    assert cost(comp.Ternary()) == pytest.approx(1.6, abs=0.02)
+    assert cost(comp.Sign()) == pytest.approx(1, abs=0.01)
 
 
 def test_sign_by_hand():
     values = torch.tensor([3.0, -1.0, 0.0, -4.0])
-    assert Sign().unpack(Reader(Sign().pack(values)), 4).tolist() == [2, -2, 2, -2]
+    assert written(comp.Sign(), values).tolist() == [2, -2, 2, -2]
 
 
 def test_quantized_by_hand():
     form = Quantized(4, bucket=2, stochastic=False)
     values = torch.tensor([7.0, 2.4, -0.7, 0.34, 0.0])
-    came = form.unpack(Reader(form.pack(values)), 5)
+    came = written(form, values)
     assert came.tolist() == pytest.approx([7, 2, -0.7, 0.3, 0])
 
 
@@ -437,7 +370,7 @@ UNBIASED = {
     "8 bits": Compressed(write=Quantized(8)),
     "4 bits": Compressed(write=Quantized(4, bucket=4)),
     "2 bits": Compressed(write=Quantized(2)),
-    "ternary": Compressed(write=Ternary()),
+    "ternary": Compressed(write=comp.Ternary()),
     "random": Compressed(RandomK(0.3)),
     "random a tensor": Compressed(RandomK(0.3, per="tensor")),
     "random in 2 bits": Compressed(RandomK(0.5), Quantized(2)),
@@ -467,22 +400,16 @@ def test_an_unbiased_codec_is_right_on_average(codec):
     assert float(5 * standard_error[0]) < 0.1
 
 
-def test_what_is_biased_would_not_pass_for_unbiased():
-    codec = Compressed(write=Ternary(clip=0.5))
-    came = [codec.decode(codec.encode({"a": VALUES}, rng(s)))["a"] for s in range(200)]
-    assert float((torch.stack(came).mean(0) - VALUES).abs().max()) > 0.3
-
-
 N = 60
 CONTRACTIONS = {  # codec -> how much of the square is lost at most
     "topk": (Compressed(TopK(0.25)), 1 - 0.25),
     "topk a tensor": (Compressed(TopK(0.25, per="tensor")), 1 - 0.25),
     "low rank": (Compressed(LowRank(1)), 1 - 1e-6),
-    "sign": (Compressed(write=Sign()), 1 - 1 / N),
-    "topk and sign": (Compressed(TopK(0.25), Sign()), 1 - 1 / N),
+    "sign": (Compressed(write=comp.Sign()), 1 - 1 / N),
+    "topk and sign": (Compressed(TopK(0.25), comp.Sign()), 1 - 1 / N),
     "nearest of 4 bits": (Compressed(write=Quantized(4, stochastic=False)), 1 - 1 / N),
     "nearest of 2 bits": (Compressed(write=Quantized(2, stochastic=False)), 1 - 1 / N),
-    "float16": (Compressed(write=Float16()), 2**-20),
+    "float16": (Compressed(write=comp.Float16()), 2**-20),
 }
 
 
@@ -492,28 +419,27 @@ CONTRACTIONS = {  # codec -> how much of the square is lost at most
 def test_a_biased_codec_is_a_contraction(codec, bound, seed, power):
     assert codec.contracts
     values = torch.randn(10, 6, generator=rng(seed)) ** power
-    came = codec.decode(codec.encode({"a": values}, rng(seed)))["a"]
+    came = arrived(codec, {"a": values}, seed)["a"]
     lost = float((came - values).double().square().sum())
     assert lost <= bound * float(values.double().square().sum()) * (1 + 1e-5)
 
 
 def test_codecs_that_may_lose_more_than_there_was_say_so():
-    loud = [CountSketch(0.5), RandomK(0.1)]
+    loud = [comp.CountSketch(0.5), RandomK(0.1)]
     assert not any(Compressed(keep).contracts for keep in loud)
-    assert not any(Compressed(write=form).contracts for form in (Quantized(2), Ternary()))
+    assert not any(Compressed(write=form).contracts for form in (Quantized(2), comp.Ternary()))
     values = {"a": torch.randn(500, generator=rng())}
-    for codec in (*map(Compressed, loud), Compressed(write=Ternary())):
-        came = codec.decode(codec.encode(values, rng()))["a"]
+    for codec in (*map(Compressed, loud), Compressed(write=comp.Ternary())):
+        came = arrived(codec, values)["a"]
         assert (came - values["a"]).norm() > values["a"].norm()
 
 
-@settings(max_examples=20)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 10**6))
 def test_random_values_lose_what_is_not_drawn(seed):
     values, codec = torch.randn(20, generator=rng(seed)), Compressed(RandomK(0.25, scaled=False))
     lost = [
-        float((codec.decode(codec.encode({"a": values}, rng(s)))["a"] - values).square().sum())
-        for s in range(100)
+        float((arrived(codec, {"a": values}, s)["a"] - values).square().sum()) for s in range(100)
     ]
     total = float(values.square().sum())
     assert max(lost) <= total
@@ -524,7 +450,7 @@ def test_random_values_lose_what_is_not_drawn(seed):
 @given(seed=st.integers(0, 10**6), width=st.sampled_from([8, 4, 2]))
 def test_the_error_of_a_quantized_value_is_at_most_a_step(seed, width):
     form, values = Quantized(width, bucket=16), torch.randn(40, generator=rng(seed))
-    came = form.unpack(Reader(form.pack(values, rng(seed))), 40)
+    came = written(form, values, seed)
     scale = torch.tensor([float(v.abs().max()) for v in values.split(16)])
     step = (scale / form.steps).repeat_interleave(16)[:40]
     assert ((came - values).abs() <= step * (1 + 1e-6)).all()
@@ -555,33 +481,6 @@ def test_squeezing_is_zstandard_over_the_same_bytes():
     assert inner == plain.encode(state)[13:]
 
 
-def update_of(rows: int, width: int = 64) -> Update:
-    delta = {
-        "e": torch.randn(rows, width, generator=rng()),
-        "b": torch.randn(256, generator=rng(1)),
-    }
-    touched = {"e": torch.arange(rows) * 3}
-    return Update(0, delta, touched, 30, 4, (0.7,))
-
-
-def test_an_update_costs_what_theory_says():
-    update = update_of(400)
-    values = 400 * 64 + 256
-    like = {"e": torch.zeros(1200, 64), "b": torch.zeros(256)}
-    cost = {
-        name: len(wire.pack(update, Compressed(keep, form), like, rng()))
-        for name, keep, form in (
-            ("sign", Everything(), Sign()),
-            ("8 bits", Everything(), Quantized(8)),
-            ("topk", TopK(0.01), Float32()),
-        )
-    }
-    assert cost["sign"] == pytest.approx(values / 8 + 400, abs=120)
-    assert cost["8 bits"] == pytest.approx(values * (1 + 4 / 512) + 400, abs=120)
-    # Four bytes of value, one or two of position.
-    assert 5 * values / 100 < cost["topk"] < 6 * values / 100 + 400 + 120
-
-
 # What is refused.
 
 
@@ -591,7 +490,7 @@ def test_an_update_costs_what_theory_says():
         (lambda: TopK(0.0), r"share: got 0.0, expected a number in \(0, 1\]"),
         (lambda: TopK(0.1, per="row"), r"per: got 'row', expected one of \['model', 'tensor'\]"),
         (lambda: RandomK(1.5), "share: got 1.5"),
-        (lambda: CountSketch(-1), "share: got -1"),
+        (lambda: comp.CountSketch(-1), "share: got -1"),
         (lambda: LowRank(0), "rank: got 0, expected an integer of at least 1"),
         (lambda: LowRank(1, iterations=0), "iterations: got 0"),
         (lambda: Quantized(3), "bits: got 3, expected 8, 4 or 2"),
@@ -617,11 +516,11 @@ def test_settings_that_a_reader_must_know_are_checked():
         (RandomK(0.2), RandomK(0.2, per="tensor")),
         (RandomK(0.2), RandomK(0.3)),
         (LowRank(1), LowRank(2)),
-        (CountSketch(0.2), CountSketch(0.3)),
+        (comp.CountSketch(0.2), comp.CountSketch(0.3)),
     ):
-        with pytest.raises(wire.WireError, match="written by another codec"):
+        with pytest.raises(WireError, match="written by another codec"):
             Compressed(other).decode(Compressed(one).encode(state))
-    with pytest.raises(wire.WireError, match="written by another codec"):
+    with pytest.raises(WireError, match="written by another codec"):
         Compressed(write=Quantized(4)).decode(Compressed(write=Quantized(4, 64)).encode(state))
     # How many values are sent may differ: a client's warm-up sends more.
     Compressed(TopK(0.1)).decode(Compressed(TopK(0.5)).encode(state))
@@ -654,7 +553,7 @@ HOSTILE = {
     "too short": b"FLC1\0\0\0",
     "another magic": b"FLW1" + sealed(b"\0")[4:],
     "another codec": Compressed(TopK(0.5)).encode({"a": torch.ones(4)}),
-    "another format": Compressed(write=Sign()).encode({"a": torch.ones(4)}),
+    "another format": Compressed(write=comp.Sign()).encode({"a": torch.ones(4)}),
     "squeezed unasked": Compressed(squeeze=3).encode({"a": torch.ones(4)}),
     "a number longer than it needs": sealed(b"\x80\0"),
     "no table": sealed(b""),
@@ -678,7 +577,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_bytes_are_refused_quickly(name):
     began = time.thread_time()
-    with pytest.raises(wire.WireError):
+    with pytest.raises(WireError):
         Compressed().decode(HOSTILE[name])
     assert time.thread_time() - began < 0.5
 
@@ -688,23 +587,22 @@ import resource, sys, zlib
 import zstandard
 from fedlab_helpers import compression as comp
 from fedlab_helpers.compression import bits
-from fedlab_helpers.core import wire
+from fedlab_helpers.core.wire import WireError
 table = bytes([1, 1]) + b"a" + bits.varints([0, 2, 1 << 18, 4])
 ones = [bits.varints([1 << 26]), bits.varints([1 << 20])]
-bodies = [bytes(1 << 19), *(one * (1 << 18) for one in ones)]
-keeps = comp.TopK(0.1), comp.CountSketch(0.05)
-codecs = [comp.Compressed(keep, comp.Sign(), 3) for keep in keeps]
-for codec in codecs:
+top, sketch = (comp.Compressed(k, comp.Sign(), 3) for k in (comp.TopK(0.1), comp.CountSketch(0.05)))
+for codec in (top, sketch):
     codec.encode({"a": __import__("torch").ones(40)})
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for codec in codecs:
+nothing = bytes(1 << 19)
+for codec, bodies in ((top, [nothing, *(one * (1 << 18) for one in ones)]), (sketch, [nothing])):
     for body in bodies:
         squeezed = codec.encode({})[8:13] + zstandard.ZstdCompressor(3).compress(table + body)
         payload = b"FLC1" + zlib.crc32(squeezed).to_bytes(4, "little") + squeezed
         assert len(payload) < 5000, len(payload)
         try:
             codec.decode(payload)
-        except wire.WireError:
+        except WireError:
             pass
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
@@ -719,36 +617,33 @@ def test_a_small_payload_that_claims_much_needs_little_memory():
 
 @each_keep
 def test_more_values_than_a_reader_takes_are_refused_whatever_is_sent_of_them(keep):
-    codec = Compressed(keep, Sign())
-    with pytest.raises(wire.WireError, match="more than 4194304 values are claimed, by 'a'"):
+    codec = Compressed(keep, comp.Sign())
+    with pytest.raises(WireError, match="more than 4194304 values are claimed, by 'a'"):
         codec.decode(claimed([1 << 11, 1 << 12], body=bytes(99), head=head_of(codec)))
 
 
-def test_a_bomb_is_not_expanded():
+def test_a_bomb_is_not_expanded_nor_what_hides_its_size():
     compressor = zstandard.ZstdCompressor(level=1).compressobj(size=1 << 30)
     chunks = [compressor.compress(bytes(1 << 20)) for _ in range(1 << 10)]
     bomb = b"".join(chunks) + compressor.flush()
     assert len(bomb) < 1e5  # it holds a billion zeros
-    with pytest.raises(wire.WireError, match="1073741824 bytes are claimed after expansion"):
-        Compressed(squeeze=1).decode(sealed(bomb, head_of(Compressed(squeeze=1))))
-
-
-def test_a_frame_that_hides_its_size_is_refused():
     hidden = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(1000))
-    with pytest.raises(wire.WireError, match="are claimed after expansion"):
-        Compressed(squeeze=1).decode(sealed(hidden, head_of(Compressed(squeeze=1))))
+    codec = Compressed(squeeze=1)
+    for frame, size in ((bomb, "1073741824"), (hidden, r"\d+")):
+        with pytest.raises(WireError, match=f"{size} bytes are claimed after expansion"):
+            codec.decode(sealed(frame, head_of(codec)))
 
 
 @pytest.mark.parametrize("codec", [*CODECS.values()][::7], ids=[*CODECS][::7])
 def test_every_truncation_and_flipped_bit_is_noticed(codec):
     whole = codec.encode({"delta.t": torch.randn(4, 3, generator=rng())}, rng())
     for end in range(len(whole)):
-        with pytest.raises(wire.WireError):
+        with pytest.raises(WireError):
             codec.decode(whole[:end])
     for position in range(len(whole) * 8):
         damaged = bytearray(whole)
         damaged[position // 8] ^= 1 << position % 8
-        with pytest.raises(wire.WireError):
+        with pytest.raises(WireError):
             codec.decode(bytes(damaged))
 
 
@@ -761,7 +656,7 @@ def test_bits_flipped_under_a_right_checksum_do_no_harm(name, data):
         body[data.draw(st.integers(0, len(body) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     try:
         came = codec.decode(b"FLC1" + zlib.crc32(bytes(body)).to_bytes(4, "little") + bytes(body))
-    except wire.WireError:
+    except WireError:
         return
     assert sum(t.numel() for t in came.values()) <= codec.max_values
 
@@ -772,6 +667,6 @@ def test_random_bytes_are_refused(name, noise):
     for hostile in (noise, sealed(noise, head_of(codec))):
         try:
             codec.decode(hostile)
-        except wire.WireError:
+        except WireError:
             continue
         assert noise[:1] == b"\0"  # no tensor at all is a payload, too

@@ -1,11 +1,12 @@
 """From server to clients: changes add up, who missed some is caught up, and every byte counts."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import Listening
 
 from fedlab_helpers import strategies
 from fedlab_helpers.compression import (
@@ -13,11 +14,9 @@ from fedlab_helpers.compression import (
     Float16,
     LowRank,
     Quantized,
-    RandomK,
     Sign,
     Ternary,
     TopK,
-    WithFeedback,
 )
 from fedlab_helpers.compression.downlink import Changes
 from fedlab_helpers.core import rows, state, wire
@@ -78,19 +77,22 @@ def test_without_changes_the_weights_are_sent_whole_to_each(bits):
 
 
 @each_codec
-@settings(max_examples=30)
-@given(cohorts=st.lists(st.sets(st.integers(0, 3), min_size=1), min_size=1, max_size=8))
-def test_whoever_is_asked_holds_the_same_weights_bit_for_bit(bits, codec, cohorts):
-    """Each client applies what it missed, as a real one would, and is where the server thinks."""
+@settings(max_examples=12)
+@given(
+    cohorts=st.lists(st.sets(st.integers(0, 3), min_size=1), min_size=1, max_size=8),
+    known=st.booleans(),
+)
+def test_whoever_is_asked_holds_the_same_weights_bit_for_bit(bits, codec, cohorts, known):
+    """Each client applies what it missed, as a real one would, and is where the server thinks; it
+    gets the weights whole where it has none, or they are less. Every byte is counted."""
     params = weights(0)
-    link, own = begun(codec), dict.fromkeys(range(4), (0, params))
+    link, own = begun(codec, known), dict.fromkeys(range(4), (0, params) if known else None)
     for number, cohort in enumerate(cohorts, 1):
         received, after, size = link.deliver(cohort)
-        spent = 0
+        spent, most = 0, wire.Downlink(link.held, {}).deliver((0,))[2]
         for client in cohort:
-            version, held = own[client]
+            version, held = own[client] or (-1, None)  # no payload has brought the first weights
             payloads = [link.payloads.get(v) for v in range(version + 1, link.version + 1)]
-            most = wire.Downlink(link.held, {}).deliver((0,))[2]
             if None in payloads or sum(map(len, payloads)) > most:
                 held, spent = link.held, spent + most
             else:
@@ -100,23 +102,6 @@ def test_whoever_is_asked_holds_the_same_weights_bit_for_bit(bits, codec, cohort
         assert size == spent
         params = moved(params, number)
         link = after.advance(params, {}, torch.Generator().manual_seed(number))
-
-
-def test_a_first_contact_costs_the_weights_whole():
-    params = weights(0)
-    _, link, first = begun(CODECS["float16"], known_start=False).deliver((0, 1))
-    assert first == 2 * size_whole(params)
-    link = link.advance(moved(params, 1), {}, NOTHING)
-    _, link, second = link.deliver((0, 2))
-    assert second == len(link.payloads[1]) + size_whole(params)
-    link = link.advance(moved(params, 2), {}, NOTHING)
-    _, link, third = link.deliver((0, 1))
-    # Client 1 sat out a round: it gets two changes.
-    assert third == 2 * len(link.payloads[2]) + len(link.payloads[1])
-
-
-def test_with_a_known_start_nothing_is_sent_before_something_changed():
-    assert begun(CODECS["float16"]).deliver((0, 1))[2] == 0
 
 
 def test_rows_that_did_not_change_are_not_sent():
@@ -149,13 +134,9 @@ def test_only_payloads_worth_sending_are_kept():
     assert link.deliver((5,))[2] == size_whole(params)  # it missed more than is kept
 
 
-@pytest.mark.parametrize(
-    "codec",
-    [Compressed(RandomK(0.1)), Compressed(write=Ternary()), WithFeedback(Compressed(TopK(0.1)))],
-)
-def test_codecs_that_would_run_away_are_refused(codec):
-    with pytest.raises(ValueError, match="codec: got"):
-        Changes(codec)
+def test_a_codec_that_would_run_away_is_refused():
+    with pytest.raises(ValueError, match=r"codec: got .*Ternary"):
+        Changes(Compressed(write=Ternary()))
 
 
 # In whole runs.
@@ -194,16 +175,11 @@ def test_another_downlink_is_another_run(small_model, clients, tmp_path):
 
 
 @each_codec
-@pytest.mark.parametrize("name", ["scaffold", "fedadam", "median"])
+@pytest.mark.parametrize("make", [strategies.scaffold, strategies.fedadam, strategies.median])
 def test_what_a_strategy_sends_beside_the_weights_goes_the_same_way(
-    small_model, clients, name, codec
+    small_model, clients, make, codec
 ):
-    strategy = {
-        "scaffold": strategies.scaffold(),
-        "fedadam": strategies.fedadam(),
-        "median": strategies.median(),
-    }[name]
-    history = trained(small_model(), clients, Changes(codec), strategy)
+    history = trained(small_model(), clients, Changes(codec), make())
     assert not any(record.left_out for record in history)
 
 
@@ -226,17 +202,6 @@ def test_the_model_after_a_round_is_what_clients_then_train_from(small_model, cl
     for _ in rounds(model, clients, strategy, plan, downlink=SIGN):
         after.append(bits({n: t for n, t in model.state_dict().items() if "recurrent" in n}))
     assert seen[2::2] == after[:-1]  # two clients a round
-
-
-@dataclass(frozen=True)
-class Listening(Compressed):
-    """Writes down which generator each payload was drawn from."""
-
-    seeds: list[int] = field(default_factory=list)
-
-    def encode(self, state, rng=None):
-        self.seeds.append(rng.initial_seed())
-        return super().encode(state, rng)
 
 
 def test_each_round_draws_anew(small_model, clients):

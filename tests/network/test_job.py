@@ -42,7 +42,10 @@ def test_every_strategy_can_be_asked_for_by_its_name_alone():
         ({"codec": "best"}, "codec: got 'best', expected one of"),
         ({"codec": {"keep": "topk", "amount": 3.0}}, "got 3.0"),
         ({"strategy": "fedprox", "options": {"nu": 1}}, r"nu.*fedprox has \['mu'"),
-        ({"strategy": "rowwise", "codec": "dense"}, "rowwise averages row by row"),
+        (
+            {"strategy": "rowwise", "codec": "dense"},
+            "'touched_rows', as rowwise averages",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused_before_it_travels(values, message):
@@ -55,3 +58,16 @@ def test_what_a_network_has_not_is_refused(small_task):
     for recipe, name in ((own, "method"), (Recipe(attackers=0.2), "attackers")):
         with pytest.raises(ValueError, match=f"{name}: got .* in a network"):
             Job.of(recipe, small_task)
+
+
+def test_no_other_text_is_a_job():
+    good = Job(WORDS, Plan(2)).to_json()
+    for text in ("", "[]", "{}", '{"plan": {}}', good.replace("epochs", "eras")):
+        with pytest.raises(ValueError, match="job: not the JSON of one"):
+            Job.from_json(text)
+
+
+@pytest.mark.parametrize("task", ["nowhere:LEVEL", "own_task:NOTHING", "own_task", ""])
+def test_a_task_that_cannot_be_imported_is_named(task):
+    with pytest.raises(ValueError, match="task: got"):
+        Job((), Plan(1), task=task).new_model()

@@ -50,8 +50,10 @@ def test_a_secured_network_ends_in_the_weights_of_the_simulation(job, files, tmp
     make_key(stranger)
     with Network(tmp_path / "net", files, secure=True, port=18310) as network:
         network.start_node(0, stranger, name="unknown", port=18319)
-        network.start_node(0, insecure=True, name="plain", port=18318)
-        blind = [*network.processes["node0"].args[:-1], "18317"]
+        way = network.processes["node0"].args
+        plain = [way[0], "--insecure", "--max-retries", "3", *way[way.index("--superlink") : -1]]
+        network._spawn("plain", [*plain, "18318"])
+        blind = [*way[:-1], "18317"]
         where = blind.index("--root-certificates")
         del blind[where : where + 2]  # it cannot tell who the server is
         network._spawn("blind", blind)

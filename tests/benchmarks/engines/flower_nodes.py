@@ -3,9 +3,9 @@
 from workload import arguments, workload
 
 from fedlab_helpers.network import runs
-from fedlab_helpers.network.files import write_reviews
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.network.machines import Network
+from fedlab_helpers.network.node import write_reviews
 
 
 def main() -> None:

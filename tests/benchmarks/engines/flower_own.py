@@ -13,7 +13,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from workload import CASES, Workload, arguments, workload
 
-from fedlab_helpers.network.flower import LINK, flower
+from fedlab_helpers.network import flower
 from fedlab_helpers.network.machines import Network
 from fedlab_helpers.network.runs import engine, project
 
@@ -72,12 +72,12 @@ def main() -> None:
     config = {"case": case, "rounds": rounds, "out": str(out)}
     (package.parent / "pyproject.toml").write_text(project(*sides, config), "utf-8")
     with Network(folder, [], simulated=True, port=18500) as network:
-        flower(network.folder, "run", str(package.parent), LINK, *engine(clients))
+        flower.call(network.folder, "run", str(package.parent), flower.LINK, *engine(clients))
         ended = False
         while not out.exists():
             assert not ended, (network.logs / "superlink.log").read_text()[-3000:]
             time.sleep(5)
-            (run,) = json.loads(flower(network.folder, "ls", LINK))["runs"]
+            (run,) = json.loads(flower.call(network.folder, "ls", flower.LINK))["runs"]
             ended = run["status"].startswith("finished")
 
 
