@@ -12,9 +12,8 @@ and the body is a table of the tensors, sorted by name, then what is sent exactl
 of the `Keep` and the values. The table has, as varints: the number of tensors, and for each the
 length of its name, the name in UTF-8, the place of its dtype in `DTYPES`, the number of its
 dimensions, and these. Tensors of floating point with more than one value are compressed. All
-others are sent exactly, a strategy's single numbers among them, and so are a model's buffers
-("buffers.…": a variance that lost its small values would divide by nothing): one byte says how,
-then ascending integers as the steps between them, or the plain bytes.
+others are sent exactly, a strategy's single numbers among them: one byte says how, then ascending
+integers as the steps between them, or the plain bytes.
 """
 
 import struct
@@ -92,7 +91,7 @@ class Compressed(Codec):
                 is more than `decode` would take.
         """
         state = {name: state[name].detach() for name in sorted(state)}
-        floats = {n: _as_float32(n, t) for n, t in state.items() if loses(n, t.dtype, t.shape)}
+        floats = {n: _as_float32(n, t) for n, t in state.items() if loses(t.dtype, t.shape)}
         exact = [tensor for name, tensor in state.items() if name not in floats]
         self._require_size({name: tuple(tensor.shape) for name, tensor in state.items()})
         head, vectors = self.keep.split(floats, rng)
@@ -118,7 +117,7 @@ class Compressed(Codec):
         whole = {
             name: _read_exactly(reader, shape, dtype)
             for name, shape, dtype in table
-            if not loses(name, dtype, shape)
+            if not loses(dtype, shape)
         }
         floats = [(name, shape, dtype) for name, shape, dtype in table if name not in whole]
         shapes = [shape for _, shape, _ in floats]
@@ -185,9 +184,9 @@ def _table(tensors: State) -> Iterator[bytes]:
         yield varints([len(name.encode())]) + name.encode() + varints(sizes)
 
 
-def loses(name: str, dtype: torch.dtype, shape: Shape) -> bool:
+def loses(dtype: torch.dtype, shape: Shape) -> bool:
     """Return whether a codec compresses such a tensor, or sends it exactly."""
-    return dtype.is_floating_point and prod(shape) > 1 and not name.startswith("buffers.")
+    return dtype.is_floating_point and prod(shape) > 1
 
 
 def _as_float32(name: str, tensor: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ class WithFeedback(Codec):
         if kept:
             _require_same_rows(rows, kept)
         steps = {n: t for n, t in tensors.items() if n.startswith("delta.")}
-        steps = {n: t for n, t in steps.items() if loses(n, t.dtype, t.shape)}
+        steps = {n: t for n, t in steps.items() if loses(t.dtype, t.shape)}
         if self.momentum:
             steps = _add(steps, kept, "momentum", self.momentum)
         wanted = _add(steps, kept, "residual")

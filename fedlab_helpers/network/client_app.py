@@ -54,7 +54,7 @@ def train(message: Message, context: Context) -> Message:
     if reply.failure is None:
         stays = {owner: wire.dense().encode(part) for owner, part in reply.kept.items() if part}
         context.state[PENDING] = ConfigRecord({_ROUND: asked["round"], **stays})
-    keeps = any(reply.kept.values())
+    keeps = bool(reply.kept)  # or did before
     body = {"payload": reply.payload, "failure": reply.failure or "", "keeps": keeps}
     return Message(RecordDict({"reply": ConfigRecord(body)}), reply_to=message)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from fedlab_helpers.compression.registry import LOSSLESS, PARTS, make_codec
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import Codec
 from fedlab_helpers.core.plan import Plan
@@ -17,7 +18,7 @@ from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.recipe import CODEC_PARTS, LOSSLESS, Recipe, make_codec, make_strategy
+from fedlab_helpers.recipe import Recipe, make_strategy
 from fedlab_helpers.strategies import STRATEGIES
 from fedlab_helpers.tasks.reviews.corpus import load_reviews
 from fedlab_helpers.tasks.reviews.encoded import encode_reviews
@@ -82,7 +83,7 @@ class Job:
         for name in ("method", "attackers"):
             value = getattr(recipe, name)
             require(not value, name, value, "none in a network")
-        codec = {name: getattr(recipe, name) for name in CODEC_PARTS}
+        codec = {name: getattr(recipe, name) for name in PARTS}
         own = {
             "options": {**dict(recipe.parameters), "server_rate": recipe.server_rate},
             "codec": recipe.keep if recipe.keep in LOSSLESS else codec,

@@ -106,14 +106,17 @@ def test_a_network_ends_in_the_weights_of_the_simulation(
     require_agreement(job, files, tmp_path, bits)
 
 
-def test_updates_pass_the_same_transforms(job, files, tmp_path, bits, monkeypatch):
+@pytest.mark.parametrize("once", [False, True])
+def test_updates_pass_the_same_transforms(job, files, tmp_path, bits, monkeypatch, once):
+    """What one keeps stays at the node; where it no longer keeps it, it is gone there, too."""
+
     def shaken(update, kept, rng):
-        """More in each round: what a transform keeps stays at the node."""
         times = kept.get("times", torch.zeros(1)) + 1
         noise = {n: torch.randn(t.shape, generator=rng) for n, t in update.delta.items()}
         delta = {n: t + times * 1e-3 * noise[n] for n, t in update.delta.items()}
-        return replace(update, delta=delta), {"times": times}
+        return replace(update, delta=delta), {} if once and kept else {"times": times}
 
+    job = replace(job, plan=replace(job.plan, rounds=4, clients_per_round=None))
     job, own = replace(job, codec="dense"), client_app.node_of
     monkeypatch.setattr(
         client_app, "node_of", lambda context: replace(own(context), transforms=(shaken,))
