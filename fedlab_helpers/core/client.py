@@ -50,7 +50,7 @@ class Clients(messages.Workers):
 
     def __post_init__(self):
         self.codec = self.codec or wire.touched_rows()
-        self.data = [data.only_asked() if data.asked else data for data in self.data]
+        self.data = [d.only_asked() if d and d.asked else d for d in self.data]
         places = self.client_devices or [next(self.model.parameters()).device]
         self.devices = compute.place(len(self.data), places)
         self.model = use_own_randomness(copy.deepcopy(self.model).cpu())
