@@ -245,19 +245,17 @@ def test_whole_weights_are_not_sent_in_part(small_model, clients):
     whole = strategies.fedavg(sends="weights")
     for codec in (Compressed(TopK(1.0)), WithFeedback(Compressed())):
         assert codec.changes_only
-        with pytest.raises(ValueError, match=r"codec: .* sends a part of a change"):
+        with pytest.raises(ValueError, match=r"codec: .* expected one that keeps everything"):
             trained(small_model(), clients, codec, whole)
     trained(small_model(), clients, Compressed(write=comp.Float16()), whole)
 
 
-def test_buffers_are_not_fed_back(monkeypatch):
+def test_buffers_are_not_fed_back():
     """They travel beside the change, exactly, each time as they are."""
-    beside = {"buffers.mean": torch.tensor([1.0, 2.0, 3.0])}
-    plain = wire.to_tensors
-    monkeypatch.setattr(wire, "to_tensors", lambda *update: plain(*update) | beside)
     codec = WithFeedback(Compressed(TopK(1 / 8)))
-    payload, kept = codec.pack(an_update([3.0, 2.0, 0.0, -1.0]), {}, LIKE)
-    assert codec.decode(payload)["buffers.mean"].tolist() == [1, 2, 3]
+    update = replace(an_update([3.0, 2.0, 0.0, -1.0]), buffers={"mean": torch.tensor([1.0, 2.0])})
+    payload, kept = codec.pack(update, {}, LIKE)
+    assert wire.unpack(payload, codec, 0).buffers["mean"].tolist() == [1, 2]
     assert not any("buffers" in name for name in kept)
 
 

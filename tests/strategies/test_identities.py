@@ -185,7 +185,7 @@ def test_neither_the_order_of_finishing_nor_workers_change_a_bit(
 
     many = [*clients, *(reviews(6 + i, seed=60 + i) for i in range(4))]
     ends = []
-    for workers in (1, 4, 7):
+    for workers in (1, 4):
         model, states = small_model(dropout=0.3), {}
         plan = Plan(2, 6, LocalConfig(1, 5, 0.05), seed=3, workers=workers, dropout_rate=0.2)
         history = run(
@@ -193,7 +193,6 @@ def test_neither_the_order_of_finishing_nor_workers_change_a_bit(
             many,
             strategy,
             plan,
-            test=reviews(20, 9),
             transforms=[sleep],
             shared=lambda name: name != "head.bias",
             client_states=states,
