@@ -43,6 +43,10 @@ class Examples:
     _batch: ClassVar[type[Batch]] = Batch
 
     def __post_init__(self):
+        self.checked()
+
+    def checked(self) -> "Examples":
+        """Return the examples. Raises ValueError if these tensors are none."""
         name, fine = type(self).__name__, not isinstance(self.inputs, Tensor)
         require(fine, f"{name}: inputs", "a tensor", "a tuple of them, such as (x,)")
         object.__setattr__(self, "inputs", tuple(self.inputs))
@@ -56,6 +60,7 @@ class Examples:
         self.objective.require(self.targets)
         if self.padded:
             self._require_lengths(name, shapes)
+        return self
 
     def _require_lengths(self, name: str, shapes: list[tuple[int, ...]]) -> None:
         lengths, steps = self.inputs[-1], self.objective.each_step
@@ -92,17 +97,17 @@ class Examples:
 
     def with_inputs(self, *inputs: Tensor) -> "Examples":
         """Return the same examples seen in another way. Raises ValueError as a new one does."""
-        return self._of(inputs, self.targets)
+        return self.of(inputs, self.targets).checked()
 
     def with_targets(self, targets: Tensor) -> "Examples":
         """Return the same examples with something else asked. Raises ValueError likewise."""
-        return self._of(self.inputs, targets)
+        return self.of(self.inputs, targets).checked()
 
-    def _of(self, inputs: Iterable[Tensor], targets: Tensor) -> "Examples":
+    def of(self, inputs: Iterable[Tensor], targets: Tensor) -> "Examples":
+        """Return examples of this kind with tensors that are known to fit: nothing is checked."""
         other = copy.copy(self)
         object.__setattr__(other, "inputs", tuple(inputs))
         object.__setattr__(other, "targets", targets)
-        other.__post_init__()
         return other
 
     def subset(self, indices: Sequence[int]) -> "Examples":
@@ -113,11 +118,11 @@ class Examples:
         fine = whole or not index.numel()
         require(fine, "indices", index.dtype, "the positions, as integers")
         index = index.long()
-        return self._of((tensor[index] for tensor in self.inputs), self.targets[index])
+        return self.of((tensor[index] for tensor in self.inputs), self.targets[index])
 
     def to(self, device: str | torch.device) -> "Examples":
         """Return the examples on `device`."""
-        return self._of((tensor.to(device) for tensor in self.inputs), self.targets.to(device))
+        return self.of((tensor.to(device) for tensor in self.inputs), self.targets.to(device))
 
     def by_length(self) -> Tensor:
         """Return the order in which there is least padding to compute, (N,) int64."""

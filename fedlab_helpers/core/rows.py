@@ -60,7 +60,7 @@ def select(data: Examples) -> tuple[Examples, Tensor]:
     that padding stays padding. Targets stay as they are."""
     tokens, *others = data.inputs
     touched = torch.cat([tokens.new_zeros(1), tokens.flatten()]).unique()
-    return data.with_inputs(torch.searchsorted(touched, tokens), *others), touched
+    return data.of((torch.searchsorted(touched, tokens), *others), data.targets), touched
 
 
 def load(model: nn.Module, state: State) -> None:

@@ -127,7 +127,6 @@ def train(
         Stopped: `stop` was set; the model keeps the steps it took.
         ValueError: there is nothing to learn from, or no step to take.
     """
-    _require_examples(data)
     fine = max_steps is None or is_count(max_steps)
     require(fine, "max_steps", max_steps, "an integer of at least 1, or None")
     hooks, device = hooks or Hooks(), _device(model)
@@ -155,6 +154,8 @@ def train(
                 steps, seen = steps + 1, seen + asked
         if seen:
             losses.append(float(total) / seen)
+    if not steps:
+        raise _nothing_asked(data)
     return TrainingReport(steps, tuple(losses))
 
 
@@ -173,10 +174,9 @@ def _raise_if_stopped(stop: Event | None) -> None:
         raise Stopped
 
 
-def _require_examples(data: Examples) -> None:
+def _nothing_asked(data: Examples) -> ValueError:
     came = f"{len(data)} examples of which nothing is asked" if len(data) else "no example"
-    if not data.asked:
-        raise ValueError(f"data: got {came}, expected at least one")
+    return ValueError(f"data: got {came}, expected at least one")
 
 
 def clip_gradients(model: nn.Module, max_norm: float) -> None:
@@ -237,7 +237,8 @@ def evaluate(
     Outputs are judged batch by batch and not kept; the model's train/eval mode stays. Raises
     ValueError if nothing is asked, and Stopped once `stop` is set.
     """
-    _require_examples(data)
+    if not data.asked:
+        raise _nothing_asked(data)
     with _evaluating(model):
         batches = data.subset(data.by_length()).to(_device(model)).batches(batch_size)
         judged = []

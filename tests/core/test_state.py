@@ -83,6 +83,9 @@ def test_norm_is_summed_in_float64():
 def test_all_finite_finds_one_bad_value(bad):
     assert state.all_finite({"x": torch.tensor([1.0, 3e38]), "n": torch.tensor([2**40])})
     assert not state.all_finite(A | {"z": torch.tensor([0.0, bad])})
+    for kind in (torch.float16, torch.bfloat16, torch.float64, torch.complex64):
+        assert state.all_finite({"x": torch.ones(2, dtype=kind), "none": torch.ones(0, dtype=kind)})
+        assert not state.all_finite({"x": torch.tensor([[1.0], [bad]]).to(kind)})
 
 
 @pytest.mark.parametrize("function", [state.add, state.subtract, state.require_same_shapes])
