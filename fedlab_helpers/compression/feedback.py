@@ -43,6 +43,7 @@ class WithFeedback(Codec):
     changes_only = True
 
     def __post_init__(self):
+        require(hasattr(self.codec, "keep"), "codec", self.codec, "a Compressed one")
         require_contraction(self.codec)
         require_share(momentum=self.momentum)
         if self.max_norm is not None:

@@ -71,6 +71,8 @@ def rounds(
     """
     for name, given, kind in (("strategy", strategy, Strategy), ("plan", plan, Plan)):
         require(isinstance(given, kind), name, given, f"a {kind.__name__}")
+    fine = codec is None or hasattr(codec, "decode")
+    require(fine, "codec", codec, "one that encodes and decodes, or None")
     workers = Clients(
         model, clients, strategy, plan, codec, transforms, shared, client_devices, stop
     )
@@ -96,14 +98,14 @@ def rounds_with(
         workers: answer requests; `Clients` in this process, or machines in a network.
     """
     require_cohort(strategy.combine, len(sample_cohort(plan, 1, workers.size)))
-    run = Run(workers, model, strategy, plan, test, downlink, client_states)
+    run = RoundLoop(workers, model, strategy, plan, test, downlink, client_states)
     if checkpoint is None:
         return run.records()
     return Checkpoint(checkpoint, run.identity()).follow(run, plan.rounds)
 
 
 @dataclass(eq=False)
-class Run:
+class RoundLoop:
     """What goes from round to round; arguments as in `rounds_with`."""
 
     workers: Workers

@@ -16,7 +16,6 @@ from fedlab_helpers.core.history import RoundRecord
 from fedlab_helpers.core.messages import Codec, Received, Request, Update
 from fedlab_helpers.core.plan import Plan, require_speeds
 from fedlab_helpers.core.require import is_count, require, require_count
-from fedlab_helpers.core.rounds import Run
 from fedlab_helpers.core.strategy import Strategy, require_cohort
 
 
@@ -126,7 +125,7 @@ def buffered_rounds(
 
 
 @dataclass(eq=False)
-class _Buffered(Run):
+class _Buffered(RoundLoop):
     """A run whose rounds are flushes; versions of the weights are kept while they are needed."""
 
     flushes: Sequence[Flush] = ()

@@ -16,7 +16,7 @@ from fedlab_helpers.core.history import NoUpdateLeft, RoundRecord
 from fedlab_helpers.core.messages import Codec, Update
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.require import require
-from fedlab_helpers.core.rounds import Run, run, sample_cohort
+from fedlab_helpers.core.rounds import RoundLoop, run, sample_cohort
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import Strategy, require_cohort
 from fedlab_helpers.core.training import Stopped, evaluate
@@ -54,7 +54,9 @@ def ifca_rounds(
     require(len(models) > 0, "models", models, "at least one")
     require_cohort(strategy.combine, 1)  # all that a model may get in a round
     workers = Clients(models[0], clients, strategy, plan, codec, stop=stop)
-    runs = [Run(workers, model, strategy, plan) for model in models]  # each with its own memory
+    runs = [
+        RoundLoop(workers, model, strategy, plan) for model in models
+    ]  # each with its own memory
     return _records(runs, workers, plan, {} if chosen is None else chosen)
 
 
@@ -65,7 +67,7 @@ def best_model(models: Sequence[nn.Module], data: Examples) -> int:
 
 
 def _records(
-    runs: Sequence[Run], workers: Clients, plan: Plan, chosen: dict[int, int]
+    runs: Sequence[RoundLoop], workers: Clients, plan: Plan, chosen: dict[int, int]
 ) -> Iterator[RoundRecord]:
     """Yield a record after each round."""
     models = [run.model for run in runs]

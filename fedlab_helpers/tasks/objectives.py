@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedlab_helpers.core.objective import CLASSES, NOT_ASKED, Classes, Objective, unfit
+from fedlab_helpers.core.require import require
 
 __all__ = [
     "CLASSES", "NEXT_TOKEN", "NOT_ASKED", "NUMBERS", "RISK",
@@ -35,10 +36,11 @@ class NextToken(Objective):
 
     def require(self, targets: Tensor) -> None:
         came = f"{tuple(targets.shape)} {targets.dtype}"
-        if targets.dim() != 2 or targets.dtype != torch.int64:
-            raise ValueError(f"next tokens: targets are {came}, expected (N, T) int64")
-        if bool(((targets < 0) & (targets != NOT_ASKED)).any()):
-            raise ValueError(f"next tokens: got {int(targets.min())}, expected ids from 0 on")
+        fine = targets.dim() == 2 and targets.dtype == torch.int64
+        require(fine, "NextToken: targets", came, "(N, T) int64")
+        known = targets[targets != NOT_ASKED]
+        least = int(known.min()) if len(known) else 0
+        require(least >= 0, "NextToken: targets", least, "ids from 0 on")
 
     def _flat(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if outputs.dim() != 3 or outputs.shape[:2] != targets.shape:
@@ -70,18 +72,18 @@ class _Floats(Objective):
     """Floating-point targets of the outputs' shape, NaN where none is asked."""
 
     def require(self, targets: Tensor) -> None:
-        if not targets.is_floating_point() or bool(targets.isinf().any()):
-            raise ValueError(
-                f"{self.measure}: targets are {tuple(targets.shape)} {targets.dtype}, expected "
-                "finite floating-point numbers, or NaN where none is asked"
-            )
+        fine = targets.is_floating_point() and not bool(targets.isinf().any())
+        came = f"{tuple(targets.shape)} {targets.dtype}"
+        expected = "finite floating-point numbers, or NaN where none is asked"
+        require(fine, f"{type(self).__name__}: targets", came, expected)
 
     def asked(self, targets: Tensor) -> int:
         return int((~targets.isnan()).sum())
 
     def _asked(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if outputs.shape != targets.shape:
-            raise unfit(outputs, targets, tuple(targets.shape))
+            each = "; each_step=True where a number is asked at each step of padded series"
+            raise unfit(outputs, targets, f"{tuple(targets.shape)}{each * (targets.dim() > 1)}")
         there = ~targets.isnan()
         return outputs[there], targets[there].to(outputs.dtype)
 
@@ -125,7 +127,8 @@ class Numbers(_Floats):
 
 @dataclass(frozen=True)
 class Risk(_Floats):
-    """The probability of one event: outputs are logits of the targets' shape; targets 0 or 1.
+    """The probability of one event: outputs are logits of the targets' shape; targets 0 or 1, or
+    probabilities to learn from; from 0.5 on they count as the event where they are measured.
 
     Args:
         each_step: whether there is one for each step of a padded sequence, targets (N, T).
@@ -137,8 +140,10 @@ class Risk(_Floats):
 
     def require(self, targets: Tensor) -> None:
         super().require(targets)
-        if bool(((targets < 0) | (targets > 1)).any()):
-            raise ValueError(f"risk: targets of up to {targets.nan_to_num().max()}, expected 0..1")
+        known = targets[~targets.isnan()]
+        fine = bool(((known >= 0) & (known <= 1)).all())
+        came = f"{known.min():g} to {known.max():g}" if len(known) else ""
+        require(fine, "Risk: targets", came, "0 or 1, or probabilities in between")
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(*self._asked(outputs, targets))

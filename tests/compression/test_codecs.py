@@ -215,7 +215,7 @@ def odd_tensors(draw):
 @settings(max_examples=100)
 @given(
     st.dictionaries(
-        st.sampled_from(["delta.w", "delta.v", "extra.w", "buffers.mean", "rows.w", "report"]),
+        st.sampled_from(["delta.w", "delta.v", "extra.w", "rows.w", "report"]),
         odd_tensors(),
     ),
     st.sampled_from(sorted(CODECS)),
@@ -223,9 +223,7 @@ def odd_tensors(draw):
 def test_odd_tensors_are_refused_by_name_or_come_back(bits, state, name):
     """0-d, empty, narrow, wide, integer, strided; and all but changes and extras bit for bit."""
     codec = CODECS[name]
-    lossy = {
-        n for n, t in state.items() if t.is_floating_point() and t.numel() > 1 and n[:3] != "buf"
-    }
+    lossy = {n for n, t in state.items() if t.is_floating_point() and t.numel() > 1}
     odd = {n for n in lossy if not torch.isfinite(state[n].float()).all()}
     if odd:
         with pytest.raises(ValueError, match=rf"'({'|'.join(odd)})' has a value that is NaN"):

@@ -230,7 +230,7 @@ def test_a_checkpoint_changes_nothing_in_the_run(play, tmp_path, bits):
 
 def test_a_finished_run_is_read_not_played_again(play, tmp_path, bits, monkeypatch):
     played = play(tmp_path)
-    monkeypatch.setattr(federated.Run, "advance", None)
+    monkeypatch.setattr(federated.RoundLoop, "advance", None)
     again = play(tmp_path)
     assert bits(again[0]) == bits(played[0])
     assert bits(again[1]) == bits(played[1])

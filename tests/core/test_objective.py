@@ -84,10 +84,10 @@ def test_risk_by_hand_and_it_is_no_mean_over_batches():
         (torch.tensor([0, 1, -1, 0, 1]), CLASSES, "got -1"),
         (torch.zeros(5, dtype=torch.int64), NUMBERS, "torch.int64"),
         (torch.full((5,), math.inf), NUMBERS, "finite"),
-        (torch.full((5,), 2.0), RISK, "0..1"),
+        (torch.tensor([-1.0, NAN, 0.0, 1.0, 1.0]), RISK, "got .-1 to 1., expected 0 or 1"),
         (torch.zeros(5, dtype=torch.int64), NEXT_TOKEN, r"\(5,\) torch.int64"),
         (torch.zeros(5, 4), NEXT_TOKEN, "torch.float32"),
-        (torch.full((5, 4), -2), NEXT_TOKEN, "got -2"),
+        (torch.tensor([[-100, -2, 1]] * 5), NEXT_TOKEN, "got -2"),
     ],
 )
 def test_targets_that_are_not_what_is_asked_are_refused(targets, objective, shapes):

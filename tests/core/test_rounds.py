@@ -223,6 +223,7 @@ def test_what_a_client_no_longer_keeps_is_gone(clients, small_model):
     [
         ({"strategy": fedavg}, "strategy: got <function fedavg .*, expected a Strategy"),
         ({"plan": 3}, "plan: got 3, expected a Plan"),
+        ({"codec": 0.1}, "codec: got 0.1, expected one that encodes and decodes"),
         ({"shared": lambda name: "head" not in name}, r"test: private: got \['head.bias', 'head."),
         (
             {"test": Examples((torch.rand(3, 2),), torch.rand(3), NUMBERS)},
