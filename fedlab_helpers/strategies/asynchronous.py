@@ -16,6 +16,7 @@ from fedlab_helpers.core.history import RoundRecord
 from fedlab_helpers.core.messages import Codec, Received, Request, Update
 from fedlab_helpers.core.plan import Plan, require_speeds
 from fedlab_helpers.core.require import is_count, require, require_count
+from fedlab_helpers.core.rounds import RoundLoop
 from fedlab_helpers.core.strategy import Strategy, require_cohort
 
 
