@@ -11,18 +11,21 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import active_children, get_context
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from fedlab_helpers.core.require import require_count
 from fedlab_helpers.studies import STUDIES, load
 from fedlab_helpers.studies.results import RESULTS, Row, read_own, versions, write
-from fedlab_helpers.studies.study import Settings, Study
 
-Keep = Callable[[Settings, list[Row]], None]
+if TYPE_CHECKING:  # nobody waits for torch to be told what there is
+    from fedlab_helpers.studies.study import Settings, Study
+
+Keep = Callable[[dict[str, Any], list[Row]], None]
 
 
-def run_study(study: Study, folder: Path = RESULTS, jobs: int = 1) -> Path:
+def run_study(study: "Study", folder: Path = RESULTS, jobs: int = 1) -> Path:
     """Measure the runs of a study that its table does not hold yet; return the table's path.
 
     Args:
@@ -39,7 +42,7 @@ def run_study(study: Study, folder: Path = RESULTS, jobs: int = 1) -> Path:
     done = {study.key(row) for row in _rows(study, path)}
     missing = [settings for settings in study.runs if study.key(settings) not in done]
 
-    def keep(settings: Settings, rows: list[Row]) -> None:
+    def keep(settings: "Settings", rows: list[Row]) -> None:
         try:
             _add(study, path, settings, rows)
         except KeyboardInterrupt:
@@ -56,11 +59,11 @@ def run_study(study: Study, folder: Path = RESULTS, jobs: int = 1) -> Path:
     return path
 
 
-def _rows(study: Study, path: Path) -> list[Row]:
+def _rows(study: "Study", path: Path) -> list[Row]:
     return read_own(path, study.name, list(study.runs[0]))
 
 
-def _add(study: Study, path: Path, settings: Settings, rows: list[Row]) -> None:
+def _add(study: "Study", path: Path, settings: "Settings", rows: list[Row]) -> None:
     """Write what a run measured to the table as it is by now, in the order of the study: side by
     side, runs finish in any order."""
     place = {study.key(run): number for number, run in enumerate(study.runs)}
@@ -71,7 +74,7 @@ def _add(study: Study, path: Path, settings: Settings, rows: list[Row]) -> None:
         write(path, table)
 
 
-def _side_by_side(study: Study, missing: Sequence[Settings], jobs: int, keep: Keep) -> None:
+def _side_by_side(study: "Study", missing: "Sequence[Settings]", jobs: int, keep: Keep) -> None:
     """Hand each run to `keep` as it finishes. On Ctrl-C, too, what has finished is kept; what has
     not is ended."""
     others = set(active_children())
