@@ -64,8 +64,8 @@ class Update:
         except NotImplementedError as error:  # torch cannot look into every dtype it has
             raise RefusedUpdate(f"a value's dtype cannot be checked: {error}") from error
         if odd or not all(map(math.isfinite, self.losses)):
-            where = f"of {', '.join(odd)}" if odd else f"of the losses {self.losses}"
-            raise RefusedUpdate(f"a value is NaN or infinite: {where}"[:500])
+            where = f"{odd[0]} and {len(odd) - 1} more" if odd else f"the losses {self.losses}"
+            raise RefusedUpdate(f"a value is NaN or infinite: in {where}"[:500])
         if self.examples < 1 or self.steps < 0 or not self.losses:
             told = f"{self.examples} examples, {self.steps} steps and {len(self.losses)} losses"
             raise RefusedUpdate(f"{told} are reported, expected at least 1, 0 and 1")

@@ -83,7 +83,7 @@ def test_refused_payloads_are_named_and_still_cost_their_bytes():
     assert books.left_out.keys() == {0, 1, 2, 3, 5}
     assert books.left_out[0] == "dropped out (simulated)"
     assert books.left_out[1].startswith("WireError: the checksum does not match")
-    assert books.left_out[2].startswith("RefusedUpdate: a value is NaN or infinite: of ")
+    assert books.left_out[2].startswith("RefusedUpdate: a value is NaN or infinite: in ")
     assert "'w' is (3,) torch.float32, expected (2,)" in books.left_out[3]
     assert "0 losses" in books.left_out[5]
     assert books.bytes_up == sum(len(r.payload) for r in replies)

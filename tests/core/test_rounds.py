@@ -147,7 +147,7 @@ def test_training_that_explodes_is_left_out(clients, small_model):
     (record,) = run(small_model(), clients, Explodes(Mean()), Plan(1, local=STEP))
     (left_out,) = record.left_out.items()
     assert left_out[0] == words.index(max(words))
-    assert left_out[1].startswith("RefusedUpdate: a value is NaN or infinite: of embedding.weight")
+    assert left_out[1].startswith("RefusedUpdate: a value is NaN or infinite: in embedding.weight")
 
 
 def test_kept_state_of_a_refused_client_stays_the_old(clients, small_model, bits):
