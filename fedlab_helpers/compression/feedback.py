@@ -43,8 +43,8 @@ class WithFeedback(Codec):
     changes_only = True
 
     def __post_init__(self):
-        require(hasattr(self.codec, "keep"), "codec", self.codec, "a Compressed one")
         require_contraction(self.codec)
+        require(hasattr(self.codec, "keep"), "codec", self.codec, "a Compressed one")
         require_share(momentum=self.momentum)
         if self.max_norm is not None:
             require_positive(max_norm=self.max_norm)

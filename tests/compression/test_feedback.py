@@ -157,6 +157,7 @@ def test_a_client_whose_reviews_changed_is_told():
         (lambda: WithFeedback(Compressed(write=comp.Ternary())), "may lose more than there was"),
         (lambda: WithFeedback(Compressed(write=Quantized(4))), "may lose more than there was"),
         (lambda: WithFeedback(WithFeedback(Compressed())), "without feedback of its own"),
+        (lambda: WithFeedback(0.1), "codec: got 0.1, expected a Compressed one"),
         (lambda: WithFeedback(Compressed(), momentum=1.0), "momentum: got 1.0"),
         (lambda: WithFeedback(Compressed(), max_norm=0.0), "max_norm: got 0.0"),
         (lambda: WithFeedback(Compressed(), momentum=0.5), "expected TopK where there is momentum"),
