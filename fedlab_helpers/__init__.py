@@ -1,8 +1,8 @@
 """Helpers for a course on federated learning of recurrent networks.
 
 What a run needs is here by name, each loaded when it is first used; the rooms behind these names
-are `core`, `tasks`, `compression`, `strategies`, `shrinking`, `personal`, `network`, `studies`
-and `lessons`. A room imports only from those before it.
+are `core`, `tasks`, `compression`, `privacy`, `strategies`, `shrinking`, `personal`, the module
+`recipe`, `network`, `studies` and `lessons`. A room imports only from those before it.
 """
 
 import lazy_loader

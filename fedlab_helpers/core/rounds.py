@@ -51,7 +51,8 @@ def rounds(
         clients: the examples of each client.
         strategy: what the server does with the updates.
         plan: rounds, cohort, local training, seed.
-        test: examples to evaluate the global model on; None: no metrics.
+        test: examples to evaluate the global model on, refused where parts of it are private;
+            None: no metrics.
         codec: how updates become bytes; None: `wire.touched_rows()`.
         downlink: how the weights' changes are sent to clients, `compression.Changes` say (its
             `begin` makes a `wire.Downlink`); None: the weights, whole.

@@ -132,11 +132,12 @@ def test_a_long_reason_is_cut():
 def test_nobody_left_is_an_error_that_names_every_reason():
     books = open_books()
     replies = [Reply(0, failure="ValueError: no data"), Reply(2, b"junk")]
+    replies.append(Reply(5, failure="ValueError: no data"))  # told once, for both
     with pytest.raises(NoUpdateLeft) as caught:
         list(books.accept(replies))
     message = str(caught.value)
     assert message.startswith("round 4: every client was left out: ")
-    assert "client 0: ValueError: no data" in message
+    assert "client 0, 5: ValueError: no data" in message
     assert "client 2: WireError: 4 bytes are no payload" in message
 
 

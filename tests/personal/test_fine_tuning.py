@@ -121,6 +121,8 @@ def test_corrected_priors_by_hand():
     moved = correct_priors(torch.zeros(1, 2), own, everybody)
     assert torch.allclose(moved, torch.tensor([[math.log(4 / 5), math.log(6 / 5)]]))
     assert torch.allclose(correct_priors(LOGITS[0], everybody, everybody), LOGITS[0])
+    with pytest.raises(ValueError, match=r"got \(4,\), expected .* classes are int64"):
+        correct_priors(torch.zeros(1, 2), own, everybody.float())  # no rows of probabilities
 
 
 def test_the_correction_is_bayes_rule():
