@@ -4,9 +4,12 @@ import importlib
 import inspect
 import pkgutil
 
+import numpy as np
 import pytest
+import torch
 
 from fedlab_helpers.lessons import checks
+from fedlab_helpers.lessons.checks.verdict import whole
 
 MODULES = [module.name for module in pkgutil.iter_modules(checks.__path__)]
 CHECKS = [
@@ -37,3 +40,10 @@ def test_a_blank_or_a_stub_is_not_yet_and_an_exception_is_a_hint(check):
         verdict = check(lambda *_: 1 / 0)
         assert verdict.started
         assert "ZeroDivisionError" in verdict.message
+
+
+def test_a_whole_number_may_come_from_anywhere():
+    for number in (110, 110.0, np.int64(110), np.float32(110), torch.tensor(110), np.array([110])):
+        assert whole(number) == 110
+    for other in (1.5, True, "110", None, float("nan"), float("inf"), [110], np.array([1, 2])):
+        assert whole(other) is None

@@ -43,6 +43,16 @@ def near(got: Any, value: Any, rel: float = 1e-5) -> bool:
     return got.shape == value.shape and torch.allclose(got, value, rtol=rel, atol=1e-5)
 
 
+def whole(got: Any) -> int | None:
+    """Return a whole number of Python, NumPy or PyTorch as an int; None if it is no such thing."""
+    try:
+        value = got.item() if hasattr(got, "item") else got
+        is_whole = not isinstance(value, (bool, str)) and value == int(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return None
+    return int(value) if is_whole else None
+
+
 def slip(got: Any, slips: Mapping[str, Any], rel: float = 1e-5) -> str | None:
     """Return the first of these hints whose value, where a slip leads, is `near`; None: none."""
     return next((hint for hint, value in slips.items() if near(got, value, rel)), None)
