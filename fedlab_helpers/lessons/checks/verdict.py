@@ -53,6 +53,16 @@ def whole(got: Any) -> int | None:
     return int(value) if is_whole else None
 
 
+def numbers(got: Any) -> torch.Tensor | None:
+    """Return a tensor, an array, a number or lists of them as float64; None if it is none."""
+    try:
+        if isinstance(got, list | tuple) and any(isinstance(each, torch.Tensor) for each in got):
+            got = torch.stack(list(got))
+        return torch.as_tensor(got).detach().cpu().double()
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
 def slip(got: Any, slips: Mapping[str, Any], rel: float = 1e-5) -> str | None:
     """Return the first of these hints whose value, where a slip leads, is `near`; None: none."""
     return next((hint for hint, value in slips.items() if near(got, value, rel)), None)
