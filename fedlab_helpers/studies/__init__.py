@@ -17,6 +17,7 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "aggregation_rates": "aggregation",
     "article_loop": "article_loop",
     "baselines": "baselines",
+    "baselines_rates": "baselines",
     "block_drift": "what_to_average",
     "compression": "compression",
     "federated_distillation": "federated_distillation",
