@@ -25,6 +25,7 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "local_work": "local_work",
     "local_work_rates": "local_work",
     "long_memory": "long_memory",
+    "open_gates": "open_gates",
     "personalization": "personalization",
     "personalization_rates": "personalization",
     "robustness": "robustness",

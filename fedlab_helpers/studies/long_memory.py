@@ -42,9 +42,14 @@ def reader(cell: str, seed: int) -> SentimentLSTM:
     """
     kind = "lstm" if cell == "lstm_open" else cell
     model = SentimentLSTM(2 + CLASSES + NOISE, 16, 32, CLASSES, cell=kind, seed=seed)
-    if cell == "lstm_open":
-        with torch.no_grad():  # gates i, f, g, o lie one after the other
-            model.recurrent.bias_ih_l0[32:64] += 2
+    return open_forget_gates(model, 2) if cell == "lstm_open" else model
+
+
+def open_forget_gates(model: SentimentLSTM, bias: float) -> SentimentLSTM:
+    """Return the model, an LSTM, with this added to the bias of its forget gates."""
+    size = model.recurrent.hidden_size
+    with torch.no_grad():  # gates i, f, g, o lie one after the other
+        model.recurrent.bias_ih_l0[size : 2 * size] += bias
     return model
 
 
