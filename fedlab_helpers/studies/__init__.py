@@ -28,6 +28,7 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "open_gates": "open_gates",
     "personalization": "personalization",
     "personalization_rates": "personalization",
+    "reach": "long_memory",
     "robustness": "robustness",
     "shrinking": "shrinking",
     "shrinking_again": "shrinking",
