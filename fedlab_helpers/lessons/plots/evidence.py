@@ -6,6 +6,7 @@ from statistics import mean
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import gaussian_filter
 from sklearn.metrics import confusion_matrix
 
 from fedlab_helpers.lessons.plots.clients import BETTER, WORSE, class_names
@@ -92,7 +93,8 @@ def gradient_map(
     steps, logs = np.arange(lengths.shape[1]), np.log10(lengths)
     mesh = axes.pcolormesh(steps, radii, logs, cmap="PuOr_r", vmin=-8, vmax=8, shading="nearest")
     style = {"levels": [-3, 0, 3], "colors": "black", "linestyles": [":", "-", "--"]}
-    lines = axes.contour(steps[1:], radii, logs[:, 1:], **style)  # at step 0 every length is 1
+    smooth = gaussian_filter(logs, (2, 4))[:, 5:]  # lines without the islands of single draws
+    lines = axes.contour(steps[5:], radii, smooth, **style)  # at step 0 every length is 1
     axes.clabel(lines, fmt=lambda level: f"{10**level:g}", fontsize=8)
     if mark:
         axes.plot(*mark, "o", color="white", markeredgecolor="black", markersize=8)
