@@ -74,17 +74,13 @@ def _scored(probabilities: np.ndarray, labels) -> Metrics:
     return Metrics(loss=loss, accuracy=accuracy, examples=len(labels))
 
 
-def _recurrent(cell: str, seed: int) -> tuple[Metrics, Metrics, int]:
-    model = SentimentLSTM(len(task().vocab), cell=cell, dropout=0.3, seed=seed)
-    return fit(model, seed, lr=5e-3 if cell != "rnn" else 1e-3)
-
-
-def fit(model: SentimentLSTM, seed: int, lr: float) -> tuple[Metrics, Metrics, int]:
-    """Train for six epochs and leave the model as it did best on the validation reviews; return its
-    metrics on the test and on the validation reviews, and that epoch."""
-    data, optimise = task(), LocalConfig(epochs=1, lr=lr)
+def _recurrent(cell: str, seed: int, epochs: int = 6) -> tuple[Metrics, Metrics, int]:
+    """Train for some epochs and keep the one that did best on the validation reviews."""
+    data = task()
+    model = SentimentLSTM(len(data.vocab), cell=cell, dropout=0.3, seed=seed)
     best, chosen, weights = Metrics(loss=float("inf"), accuracy=-1.0), 0, {}
-    for epoch in range(1, 7):
+    optimise = LocalConfig(epochs=1, lr=5e-3 if cell != "rnn" else 1e-3)
+    for epoch in range(1, epochs + 1):
         train(model, data.train, optimise, seed=child_seed(seed, "epoch", epoch))
         validation = evaluate(model, data.validation)
         if validation.accuracy > best.accuracy:
