@@ -122,15 +122,13 @@ def learned(monkeypatch):
     raised = []
 
     def from_bias(smallest):
-        checks._named.cache_clear()
         see = lambda model, *_, **__: raised.append(model.recurrent.bias_ih_l0.detach() - plain)  # noqa: E731
         told = lambda *_: SimpleNamespace(accuracy=1.0 if raised[-1][32] > smallest - 0.5 else 0.25)  # noqa: E731
         monkeypatch.setattr(checks, "train", see)
         monkeypatch.setattr(checks, "evaluate", told)
         return raised
 
-    yield from_bias
-    checks._named.cache_clear()
+    return from_bias
 
 
 def test_open_gates_wants_the_smallest(learned):

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 import torch
@@ -153,7 +152,6 @@ def open_gates(bias: int) -> Verdict:
     return right(f"{told}. With {number - 1} it is {before:.1%}: yours is the smallest.")
 
 
-@cache
 def _named(bias: int) -> float:
     """Return how well an LSTM whose forget gates start at this bias learns to name the first."""
     generator = torch_rng(0, "open_gates")
@@ -204,12 +202,11 @@ def own_cell(step: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
     return right(f"it stays bounded, and the first word gets {first / last:.2g} of the last one's.")
 
 
-@torch.no_grad()
 def _growth(step: Callable[[Tensor, Tensor], Tensor], one: Tensor, state: Tensor) -> str | None:
     """Say how a state grows that reads nothing but ones; None: it does not."""
     sizes = []
     for _ in range(2_000):
-        state = step(one, state.clone())
+        state = step(one, state.clone()).detach()
         sizes.append(float(state.abs().max()))
     early, late = max(sizes[:1_000]), max(sizes[1_000:])
     if math.isfinite(late) and late <= 1.8 * early:
