@@ -114,40 +114,22 @@ def test_gru_step():
     refused(checks.gru_step(lambda x, h, cell: x), "shape (3,)")
 
 
-@pytest.fixture
-def learned(monkeypatch):
-    """Let an LSTM learn from some bias on, and see which gates were opened; notebook 01's solution
-    trains it."""
-    plain = long_memory.reader("lstm", seed=0).recurrent.bias_ih_l0.detach()
-    raised = []
-
-    def from_bias(smallest):
-        see = lambda model, *_, **__: raised.append(model.recurrent.bias_ih_l0.detach() - plain)  # noqa: E731
-        told = lambda *_: SimpleNamespace(accuracy=1.0 if raised[-1][32] > smallest - 0.5 else 0.25)  # noqa: E731
-        monkeypatch.setattr(checks, "train", see)
-        monkeypatch.setattr(checks, "evaluate", told)
-        return raised
-
-    return from_bias
-
-
-def test_open_gates_wants_the_smallest(learned):
-    raised = learned(4)
-    for right in (4, 4.0, np.int64(4), torch.tensor(4)):
+def test_open_gates_wants_the_smallest_and_trains_with_it(monkeypatch):
+    """Notebook 01's solution trains; here it is looked at which gates were opened."""
+    plain, raised = long_memory.reader("lstm", seed=0).recurrent.bias_ih_l0.detach(), []
+    see = lambda model, *_, **__: raised.append(model.recurrent.bias_ih_l0.detach() - plain)  # noqa: E731
+    monkeypatch.setattr(checks, "train", see)
+    monkeypatch.setattr(checks, "evaluate", lambda *_: SimpleNamespace(accuracy=0.97))
+    for right in (5, 5.0, np.int64(5), np.float32(5), torch.tensor(5)):
         assert checks.open_gates(right).passed
-    assert raised[0].tolist() == pytest.approx([0] * 32 + [4] * 32 + [0] * 64, abs=1e-6)
-    assert "smallest" in checks.open_gates(4).message
-    for large in (5, 6, 8, 20, 1_000):
-        refused(checks.open_gates(large), f"{large - 1} does it too")
-    for small in (-1_000, -1, 0, 2, 3):
-        refused(checks.open_gates(small), "open the gates further")
+    assert raised[0].tolist() == pytest.approx([0] * 32 + [5] * 32 + [0] * 64, abs=1e-6)
+    assert "names 97%" in checks.open_gates(5).message
+    for large in (6, 8, 20, 1_000):
+        refused(checks.open_gates(large), "go down")
+    for small in (-1_000, -1, 0, 2, 3, 4):
+        refused(checks.open_gates(small), "open further")
     for other in (4.4, "4", True, [4]):
         refused(checks.open_gates(other), "a whole number")
-
-
-def test_gates_that_are_open_enough_and_yet_do_not_learn(learned):
-    learned(99)
-    refused(checks.open_gates(5), "did not learn")
 
 
 G = torch.Generator().manual_seed(0)
