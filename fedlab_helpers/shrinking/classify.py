@@ -16,7 +16,6 @@ for example: python -m fedlab_helpers classify model.onnx 房间很干净"""
 MAX_LEN = 64  # words that are read where a file does not say
 
 
-
 def seal(content: bytes) -> bytes:
     """Return what ends a file of this content: its SHA-256, in the form of an ONNX property."""
     entry = b"\x0a\x06sha256\x12\x40" + sha256(content).hexdigest().encode()

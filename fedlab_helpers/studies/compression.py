@@ -158,9 +158,7 @@ _SPARSE = (LOSSLESS, "top 1%", "top 1%, EF", "top 10% sign, EF", "sketch 20%")
 _SGD = {"partition": ["iid"], "downlink": ["whole"], "optimizer": ["sgd"]}
 COMPRESSION_SGD_RATES = Study(
     "compression_sgd_rates",
-    grid(
-        **_SGD, seed=[100], rounds=[12], codec=[LOSSLESS], lr=[0.1, 0.3, 1.0, 3.0, 10.0, 30.0]
-    ),
+    grid(**_SGD, seed=[100], rounds=[12], codec=[LOSSLESS], lr=[0.1, 0.3, 1.0, 3.0, 10.0, 30.0]),
     measure_rate,
 )
 SGD_RATE = 1.0
