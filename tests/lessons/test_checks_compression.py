@@ -57,23 +57,6 @@ def own_draws(values):
     return (values + draws).floor()
 
 
-def pack(codes, low_first=True):
-    codes = [*codes, 0] if len(codes) % 2 else [*codes]
-    pairs = zip(codes[::2], codes[1::2], strict=True)
-    return bytes(a | b << 4 if low_first else a << 4 | b for a, b in pairs)
-
-
-def test_pack_nibbles():
-    assert checks.pack_nibbles(pack).passed
-    refused(checks.pack_nibbles(lambda codes: pack(codes, low_first=False)), "low")
-    refused(checks.pack_nibbles(bytes), "half of each byte")
-    refused(checks.pack_nibbles(lambda codes: pack(codes[:4])), "three bytes")
-    refused(checks.pack_nibbles(lambda codes: bytes(3)), "21 0f 07")
-    refused(checks.pack_nibbles(lambda codes: pack(codes)[:-1] + b"\xf7"), "four zeros above")
-    refused(checks.pack_nibbles(lambda codes: pack(codes) or b"\0"), "no codes")
-    refused(checks.pack_nibbles(lambda codes: list(pack(codes))), "expected bytes")
-
-
 def turn(update, residual, k, *, add=True, by_size=True, forget=False):
     wanted = update + residual
     ranked = wanted if add else update

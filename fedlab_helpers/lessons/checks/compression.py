@@ -75,27 +75,6 @@ def stochastic_round(function: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
     return right("unbiased, on both sides of zero: `floor(values + draws)` is all it takes.")
 
 
-@exercise("write `pack_nibbles`: two codes of 4 bits to a byte")
-def pack_nibbles(function: Callable[[Sequence[int]], bytes]) -> Verdict:
-    """Judge a function of codes -> bytes."""
-    got = function([1, 2, 15, 0, 7])
-    if not isinstance(got, bytes | bytearray):
-        return wrong(f"expected bytes, got {type(got).__name__}.")
-    if len(got) == 5:
-        return wrong("five codes in five bytes: half of each byte is wasted.")
-    if len(got) != 3:
-        return wrong(f"five codes are three bytes, the last half empty; got {len(got)}.")
-    if bytes(got) == bytes([0x12, 0xF0, 0x70]):
-        return wrong("the first of two goes into the *low* four bits: 1 and 2 make 0x21.")
-    if bytes(got)[:2] == bytes([0x21, 0x0F]) and got[2] != 7:
-        return wrong(f"the last byte should be 07, four zeros above the 7; got {got[-1]:02x}.")
-    if bytes(got) != bytes([0x21, 0x0F, 0x07]):
-        return wrong(f"1, 2, 15, 0, 7 should make 21 0f 07; got {bytes(got).hex(' ')}.")
-    if bytes(function([])) != b"":
-        return wrong("no codes are no bytes.")
-    return right("21 0f 07: an eighth of what float32 takes.")
-
-
 @exercise("write `one_turn`: a client's turn with top-k and error feedback")
 def one_turn(function: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]) -> Verdict:
     """Judge a function of (update, residual, k) -> (sent, new residual)."""
