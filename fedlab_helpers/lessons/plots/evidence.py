@@ -174,7 +174,11 @@ def _annotate(picture: Picture, axes: Axes, notes: Sequence[tuple[str, float, fl
             note.remove()
 
 
-_SIDES = [(dx, dy, side) for dy in (6, -6, 12, -12, 0) for dx, side in ((4, "left"), (-4, "right"))]
+_SIDES = [
+    (dx, dy, side)
+    for dy in (6, -6, 12, -12, 0, 18, -18)
+    for dx, side in ((4, "left"), (-4, "right"))
+]
 
 
 def energy(parts: Mapping[str, np.ndarray], x: str) -> Picture:
