@@ -60,9 +60,7 @@ def ifca_rounds(
     return _records(runs, workers, plan, {} if chosen is None else chosen)
 
 
-def random_starts(
-    new_model: Callable[[int], nn.Module], count: int, seed: int
-) -> list[nn.Module]:
+def random_starts(new_model: Callable[[int], nn.Module], count: int, seed: int) -> list[nn.Module]:
     """Return models to begin with as in the paper: drawn at random, each by itself.
 
     Clients are asked nothing. Which of two untrained models has the lower loss on somebody's
