@@ -16,34 +16,39 @@ from fedlab_helpers.studies.study import Row, Settings, Study, task
 from fedlab_helpers.tasks.reviews import conventions
 
 ROUNDS, TUNING_ROUNDS, TUNING_SEED = 20, 12, 100
-TUNED_ON = ("by_domain", "strictness")
 # A second pair of conventions is there for one question: what if leaning cannot help?
-SECOND_PAIR = ("shared", "leaning", "tune", "fedper", "fedrep", "ifca")
+SECOND_PAIR = ("shared", "leaning", "tune", "fedper", "fedrep", "ifca", "ifca_random")
 LABELLED = (0, 8, 32, 128)  # reviews of a newcomer
 
-# By `best_numbers` from the table of `personalization_rates`: a number for each of `TUNED_ON`.
+# By `best_numbers` from the table of `personalization_rates`: a number for each of `PARTITIONS`.
 _CHOSEN = {
-    "alone": (0.02, 0.02),
-    "alone_mixed": (0.02, 0.01),
-    "tune_fixed": (5.0, 5.0),
-    "tune": (0.005, 0.01),
-    "tune_pulled": (1.0, 1.0),
-    "tune_head": (0.1, 0.1),
-    "tune_recurrent": (0.005, 0.01),
-    "tune_embedding": (0.01, 0.005),
-    "ditto": (10.0, 1.0),
-    "apfl": (0.1, 0.75),
-    "per_fedavg": (0.3, 0.03),
-    "reptile": (1.0, 1.0),
-    "ifca": (4.0, 2.0),
-    "ifca_mixed": (3.0, 2.0),
+    "alone": (0.02, None, None, 0.02, None),
+    "alone_mixed": (0.02, None, None, 0.01, None),
+    "tune_fixed": (5.0, None, None, 5.0, None),
+    "tune": (0.005, None, None, 0.01, None),
+    "tune_pulled": (1.0, None, None, 1.0, None),
+    "tune_head": (0.1, None, None, 0.1, None),
+    "tune_recurrent": (0.005, None, None, 0.01, None),
+    "tune_embedding": (0.01, None, None, 0.005, None),
+    "ditto": (10.0, None, None, 1.0, None),
+    "apfl": (0.1, None, None, 0.75, None),
+    "per_fedavg": (0.3, None, None, 0.03, None),
+    "reptile": (1.0, None, None, 1.0, None),
+    "ifca": (4.0, None, None, 2.0, None),
+    "ifca_random": (4.0, None, None, 2.0, None),
+    "ifca_mixed": (3.0, None, None, 2.0, None),
 }
 CHOSEN = {
-    kind: {method: numbers[place] for method, numbers in _CHOSEN.items()}
-    for place, kind in enumerate(TUNED_ON)
+    kind: {method: ns[place] for method, ns in _CHOSEN.items() if ns[place] is not None}
+    for place, kind in enumerate(PARTITIONS)
 }
-# Where no number was tried, those are used that were chosen on the partition most like it.
+# Where no number was tried, that one is used which was chosen on the partition most like it.
 LIKE = {"domain_dirichlet": "by_domain", "dirichlet": "by_domain", "two_desks": "strictness"}
+
+
+def number_of(kind: str, method: str) -> float | None:
+    """Return the number that a method has on a partition; None: it needs none."""
+    return {**CHOSEN[LIKE.get(kind, kind)], **CHOSEN[kind]}.get(method)
 
 
 @cache
@@ -56,6 +61,19 @@ def dealt(kind: str, seed: int) -> tuple[list[Member], list[Member]]:
 def federation_of(kind: str, seed: int, rounds: int) -> Federation:
     """Return the federation of one deal; what its clients train together is trained once."""
     return Federation(dealt(kind, seed)[0], len(task().vocab), usual_plan(rounds, seed))
+
+
+def measure_private(settings: Settings) -> list[Row]:
+    """Return one row: the clients' validation accuracy and exams after the last round, where all
+    clients train at this learning rate."""
+    plan = usual_plan(settings["rounds"], settings["seed"], settings["lr"])
+    members = dealt(settings["partition"], settings["seed"])[0]
+    federation = Federation(members, len(task().vocab), plan)
+    *_, last = METHODS[settings["method"]].snapshots(federation, 0.0)
+    right = [m.test.right(last.answer(k)(m.test.data)) for k, m in enumerate(members)]
+    own = [m.test.accuracy(mine) for m, mine in zip(members, right, strict=True)]
+    score = federation.validation_score(last.answer)
+    return [study.rounded(validation_accuracy=score, accuracy=np.mean(own))]
 
 
 def snapshots_of(settings: Settings) -> tuple[Federation, Iterator[Snapshot]]:
@@ -177,9 +195,10 @@ PERSONALIZATION_RATES = Study(
     "personalization_rates",
     tuple(
         _run(TUNING_SEED, kind, TUNING_ROUNDS, name, number)
-        for kind in TUNED_ON
-        for name, method in METHODS.items()
-        for number in method.tries
+        for kind in PARTITIONS
+        for name in METHODS
+        if name in CHOSEN[kind]
+        for number in METHODS[name].tries
     ),
     measure_try,
 )
@@ -198,10 +217,23 @@ def best_numbers(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 PERSONALIZATION = Study(
     "personalization",
     tuple(
-        _run(seed, kind, ROUNDS, name, CHOSEN[LIKE.get(kind, kind)].get(name))
+        _run(seed, kind, ROUNDS, name, number_of(kind, name))
         for kind in PARTITIONS
         for seed in range(3)
         for name in (SECOND_PAIR if kind == "two_desks" else METHODS)
     ),
     measure_method,
+)
+
+# What a private embedding costs at other rates than that of the table above, 0.02.
+PRIVATE_RATES = Study(
+    "private_rates",
+    study.grid(
+        seed=range(3),
+        partition=("by_domain",),
+        rounds=(ROUNDS,),
+        method=("shared", "fedper_embedding"),
+        lr=(5e-3, 1e-2, 4e-2),
+    ),
+    measure_private,
 )
