@@ -27,7 +27,6 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "long_memory": "long_memory",
     "personalization": "personalization",
     "personalization_rates": "personalization",
-    "private_rates": "personalization",
     "robustness": "robustness",
     "shrinking": "shrinking",
     "shrinking_again": "shrinking",

@@ -16,39 +16,48 @@ from fedlab_helpers.studies.study import Row, Settings, Study, task
 from fedlab_helpers.tasks.reviews import conventions
 
 ROUNDS, TUNING_ROUNDS, TUNING_SEED = 20, 12, 100
+TUNED_ON = ("by_domain", "strictness")
 # A second pair of conventions is there for one question: what if leaning cannot help?
-SECOND_PAIR = ("shared", "leaning", "tune", "fedper", "fedrep", "ifca", "ifca_random")
+SECOND_PAIR = ("shared", "leaning", "tune", "fedper", "fedrep", "ifca")
 LABELLED = (0, 8, 32, 128)  # reviews of a newcomer
 
-# By `best_numbers` from the table of `personalization_rates`: a number for each of `PARTITIONS`.
+# By `best_numbers` from the table of `personalization_rates`: a number for each of `TUNED_ON`.
 _CHOSEN = {
-    "alone": (0.02, None, None, 0.02, None),
-    "alone_mixed": (0.02, None, None, 0.01, None),
-    "tune_fixed": (5.0, None, None, 5.0, None),
-    "tune": (0.005, None, None, 0.01, None),
-    "tune_pulled": (1.0, None, None, 1.0, None),
-    "tune_head": (0.1, None, None, 0.1, None),
-    "tune_recurrent": (0.005, None, None, 0.01, None),
-    "tune_embedding": (0.01, None, None, 0.005, None),
-    "ditto": (10.0, None, None, 1.0, None),
-    "apfl": (0.1, None, None, 0.75, None),
-    "per_fedavg": (0.3, None, None, 0.03, None),
-    "reptile": (1.0, None, None, 1.0, None),
-    "ifca": (4.0, None, None, 2.0, None),
-    "ifca_random": (4.0, None, None, 2.0, None),
-    "ifca_mixed": (3.0, None, None, 2.0, None),
+    "alone": (0.02, 0.02),
+    "alone_mixed": (0.02, 0.01),
+    "tune_fixed": (5.0, 5.0),
+    "tune": (0.005, 0.01),
+    "tune_pulled": (1.0, 1.0),
+    "tune_head": (0.1, 0.1),
+    "tune_recurrent": (0.005, 0.01),
+    "tune_embedding": (0.01, 0.005),
+    "ditto": (10.0, 1.0),
+    "apfl": (0.1, 0.75),
+    "per_fedavg": (0.3, 0.03),
+    "reptile": (1.0, 1.0),
+    "ifca": (4.0, 2.0),
+    "ifca_mixed": (3.0, 2.0),
 }
 CHOSEN = {
-    kind: {method: ns[place] for method, ns in _CHOSEN.items() if ns[place] is not None}
-    for place, kind in enumerate(PARTITIONS)
+    kind: {method: numbers[place] for method, numbers in _CHOSEN.items()}
+    for place, kind in enumerate(TUNED_ON)
 }
-# Where no number was tried, that one is used which was chosen on the partition most like it.
+# Where no number was tried, those are used that were chosen on the partition most like it.
 LIKE = {"domain_dirichlet": "by_domain", "dirichlet": "by_domain", "two_desks": "strictness"}
+# The other start of IFCA is measured with as many models, where clients have groups to be found.
+ALIKE, GROUPED = {"ifca_random": "ifca"}, ("by_domain", "strictness")
 
 
 def number_of(kind: str, method: str) -> float | None:
     """Return the number that a method has on a partition; None: it needs none."""
-    return {**CHOSEN[LIKE.get(kind, kind)], **CHOSEN[kind]}.get(method)
+    return CHOSEN[LIKE.get(kind, kind)].get(ALIKE.get(method, method))
+
+
+def methods_on(kind: str) -> tuple[str, ...]:
+    """Return the methods that are compared on a partition."""
+    if kind == "two_desks":
+        return SECOND_PAIR
+    return tuple(name for name in METHODS if name not in ALIKE or kind in GROUPED)
 
 
 @cache
@@ -61,19 +70,6 @@ def dealt(kind: str, seed: int) -> tuple[list[Member], list[Member]]:
 def federation_of(kind: str, seed: int, rounds: int) -> Federation:
     """Return the federation of one deal; what its clients train together is trained once."""
     return Federation(dealt(kind, seed)[0], len(task().vocab), usual_plan(rounds, seed))
-
-
-def measure_private(settings: Settings) -> list[Row]:
-    """Return one row: the clients' validation accuracy and exams after the last round, where all
-    clients train at this learning rate."""
-    plan = usual_plan(settings["rounds"], settings["seed"], settings["lr"])
-    members = dealt(settings["partition"], settings["seed"])[0]
-    federation = Federation(members, len(task().vocab), plan)
-    *_, last = METHODS[settings["method"]].snapshots(federation, 0.0)
-    right = [m.test.right(last.answer(k)(m.test.data)) for k, m in enumerate(members)]
-    own = [m.test.accuracy(mine) for m, mine in zip(members, right, strict=True)]
-    score = federation.validation_score(last.answer)
-    return [study.rounded(validation_accuracy=score, accuracy=np.mean(own))]
 
 
 def snapshots_of(settings: Settings) -> tuple[Federation, Iterator[Snapshot]]:
@@ -195,10 +191,10 @@ PERSONALIZATION_RATES = Study(
     "personalization_rates",
     tuple(
         _run(TUNING_SEED, kind, TUNING_ROUNDS, name, number)
-        for kind in PARTITIONS
-        for name in METHODS
-        if name in CHOSEN[kind]
-        for number in METHODS[name].tries
+        for kind in TUNED_ON
+        for name, method in METHODS.items()
+        if name not in ALIKE
+        for number in method.tries
     ),
     measure_try,
 )
@@ -220,20 +216,7 @@ PERSONALIZATION = Study(
         _run(seed, kind, ROUNDS, name, number_of(kind, name))
         for kind in PARTITIONS
         for seed in range(3)
-        for name in (SECOND_PAIR if kind == "two_desks" else METHODS)
+        for name in methods_on(kind)
     ),
     measure_method,
-)
-
-# What a private embedding costs at other rates than that of the table above, 0.02.
-PRIVATE_RATES = Study(
-    "private_rates",
-    study.grid(
-        seed=range(3),
-        partition=("by_domain",),
-        rounds=(ROUNDS,),
-        method=("shared", "fedper_embedding"),
-        lr=(5e-3, 1e-2, 4e-2),
-    ),
-    measure_private,
 )
