@@ -69,6 +69,14 @@ def test_gains_have_a_bar_at_the_mean_and_a_dot_for_each_seed():
     assert [t.get_text() for t in axes.get_yticklabels()] == ["FedPer, own head", "Ditto"]
 
 
+def test_gains_of_several_deals_share_an_axis_and_are_sorted():
+    one = {"ditto": [0.0, 0.0], "fedper": [1.0, 1.0]}
+    left, right = plots.gains({"by_domain": one, "strictness": {"ditto": [-2], "fedper": [9]}}).axes
+    assert left.get_xlim() == right.get_xlim()
+    assert left.get_xlim()[0] < -2 < 9 < left.get_xlim()[1]
+    assert [bar.get_width() for bar in right.patches] == [9, -2]
+
+
 def test_cold_start_has_a_line_for_each_method():
     (axes,) = plots.cold_start({"fedper": {0: 0.5, 8: 0.7}, "shared": {0: 0.6, 8: 0.6}}).axes
     assert [list(line.get_ydata()) for line in axes.lines] == [[0.5, 0.7], [0.6, 0.6]]

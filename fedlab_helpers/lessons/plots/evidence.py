@@ -257,9 +257,14 @@ def seed_dots(
 
 def gains(deals: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
     """Return one pane for each deal: a row for each method, a dot for each seed, a bar at the mean
-    of deal -> method -> gains over the shared model, in points; all deals have the same methods."""
-    methods = list(next(iter(deals.values())))
-    picture, row_of = panes(len(deals), 2.3 + 1.55 * len(deals), 0.23 * len(methods) + 0.9)
+    of deal -> method -> gains over the shared model, in points. All deals have the same methods and
+    the same axis; the method with the highest mean over the deals is on top."""
+    whole = {
+        method: mean(mean(measured[method]) for measured in deals.values())
+        for method in next(iter(deals.values()))
+    }
+    methods = sorted(whole, key=lambda method: -whole[method])
+    picture, row_of = panes(len(deals), 2.3 + 1.9 * len(deals), 0.23 * len(methods) + 0.9)
     rows = np.arange(len(methods))[::-1]
     for axes, (deal, measured) in zip(row_of, deals.items(), strict=True):
         axes.axvline(0, color="#777777", linewidth=1)
@@ -272,6 +277,9 @@ def gains(deals: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
         axes.tick_params(labelsize=7.5)
         axes.grid(axis="x", alpha=0.3)
     row_of[0].set_yticks(rows, [say(method) for method in methods], fontsize=8)
+    ends = [axes.get_xlim() for axes in row_of]
+    for axes in row_of:
+        axes.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
     picture.supxlabel(say("gain_points"), fontsize=8)
     return picture
 
