@@ -26,10 +26,9 @@ def _runs() -> tuple[Settings, ...]:
         ("iid", "rowwise", 2, 32, 10, 15, 5e-3),
         ("by_domain", "fedavg", 2, 32, 10, 15, 5e-3),
         ("by_domain", "rowwise", 2, 32, 10, 15, 5e-3),
+        ("iid", "fedavg", 2, 32, 10, 15, 2e-2),
         ("iid", "fedavg", 2, 32, 2, 75, 5e-3),  # as many trainings in all as 15 rounds of 10
         ("iid", "fedavg", 2, 32, 20, 15, 5e-3),
-        ("iid", "fedavg", 2, 32, 10, 15, 1e-3),
-        ("iid", "fedavg", 2, 32, 10, 15, 2e-2),
     ]  # fmt: skip
     cases = [dict(zip(names, case, strict=True)) for case in compared]
     order = ("partition", "strategy", "epochs", "batch_size", "clients", "cohort", "rounds", "lr")
