@@ -93,4 +93,4 @@ def make_plan(function: Callable[[float, int, int], Plan]) -> Verdict:
         }
         if fault := next((fault for fault, found in faults.items() if found), None):
             return wrong(f"{told} {fault}")
-    return right("a plan that fits every budget. The last page of the notebook says what to tune in it.")
+    return right("it fits every budget. The last page of the notebook says what to tune.")
