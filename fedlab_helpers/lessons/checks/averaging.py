@@ -14,6 +14,7 @@ from fedlab_helpers.lessons.checks.verdict import (
     near,
     right,
     slip,
+    told_apart,
     whole,
     wrong,
 )
@@ -38,21 +39,16 @@ def pooled_accuracy(answer: float) -> Verdict:
 @exercise("write `counts_reviews`: True for a mean that a client cut in two leaves as it is")
 def counts_reviews(function: Callable[[Callable], bool]) -> Verdict:
     """Judge a function that says whether `mean(states, weights)` counts reviews."""
-    for name, (mean, expected) in _MEANS.items():
-        got = function(mean)
-        got = got.item() if hasattr(got, "item") else got
-        if not isinstance(got, bool):
-            return wrong(f"return True or False; for {name} you returned {got!r}.")
-        if got and not expected:
-            return wrong(
-                f"{name} passed your test. Are there other clients besides the one that is cut, "
-                "in another state, and do you look at every weight?"
-            )
-        if expected and not got:
-            return wrong(
-                f"{name} counts reviews, and failed your test. Is the cut client's state in both "
-                "halves, are all reviews still there, and do you allow for a rounding?"
-            )
+    passed = (
+        "Are there other clients besides the one that is cut, in another state, and do you look at "
+        "every weight?"
+    )
+    refused = (
+        "But it counts reviews. Is the cut client's state in both halves, are all reviews still "
+        "there, and do you allow for a rounding?"
+    )
+    if fault := told_apart(function, _MEANS, passed, refused):
+        return fault
     return right("an identity that no accuracy would have told: it needs no data at all.")
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlab_helpers.core import state
-from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, whole, wrong
+from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, told_apart, whole, wrong
 
 Round = Callable[[nn.Module, list[Tensor], Callable], None]  # of model, clients, train
 
@@ -88,21 +88,10 @@ def sound(function: Callable[[Round], bool]) -> Verdict:
         "a right round that averages in 64 bits": (_round(double=True), True),
         "a round with all slips": (_round(False, False, False), False),
     }
-    for name, (one_round, expected) in rounds.items():
-        got = function(one_round)
-        got = got.item() if hasattr(got, "item") else got
-        if not isinstance(got, bool):
-            return wrong(f"return True or False; for {name} you returned {got!r}.")
-        if got and not expected:
-            return wrong(
-                f"your probe lets {name} pass. Has it several clients, of unequal size and with "
-                "unlike data? What must come out for them?"
-            )
-        if expected and not got:
-            return wrong(
-                f"your probe refuses {name}. Does it allow for a rounding, and does each round "
-                "get a fresh model?"
-            )
+    passed = "Has your probe several clients, of unequal size and with unlike data?"
+    refused = "Does your probe allow for a rounding, and does each round get a fresh model?"
+    if fault := told_apart(function, rounds, passed, refused):
+        return fault
     return right("a probe of a few lines, and no slip of slips 6, 7 and 9 gets past it.")
 
 
