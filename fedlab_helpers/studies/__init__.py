@@ -16,6 +16,7 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "aggregation_again": "aggregation",
     "aggregation_rates": "aggregation",
     "article_loop": "article_loop",
+    "article_loop_epochs": "article_loop",
     "baselines": "baselines",
     "block_drift": "what_to_average",
     "compression": "compression",
