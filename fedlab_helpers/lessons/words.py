@@ -43,6 +43,9 @@ ENGLISH = {
         "at least 95 of 100 reviews."
     ),
     "partition_refused": "This cannot be dealt: {why}",
+    "interrupted": (
+        "■ Stopped. What was done by then is kept; run this cell again from its beginning."
+    ),
     "re_run": "Re-run this cell after a restart of the kernel.",
     "gradient_readout": (
         "{steps} steps back, at radius {radius:.2f} and inputs of size {scale:g}: "
