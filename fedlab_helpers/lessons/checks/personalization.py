@@ -101,6 +101,20 @@ def ifca(function: Callable[..., Sequence[Tensor]]) -> Verdict:
     if not torch.isfinite(got[2]).all():
         return wrong(nobody)
 
+    mean, slips = _after_a_round(models)
+    slips[nobody] = torch.cat([mean[:2], torch.zeros(1, 2)])
+    if hint := slip(got, slips):
+        return wrong(hint)
+    for place in range(3):
+        if not near(got[place], mean[place]):
+            told = f"got {_said(got[place])}, expected {_said(mean[place])}"
+            return wrong(f"model {place}: {told}.")
+    return right("two took the first, one the second, nobody the third; nobody was told of groups.")
+
+
+def _after_a_round(models: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the new models, (3, 2), and where slips lead, by hint."""
+
     def moved(*steps: Sequence[float]) -> Tensor:
         return models + torch.tensor(steps)
 
@@ -124,15 +138,8 @@ def ifca(function: Callable[..., Sequence[Tensor]]) -> Verdict:
         ),
         "each model moves by the mean of its own takers, not of everybody.": models
         + torch.tensor([10.0, 20.0]) / 60,
-        nobody: torch.cat([mean[:2], torch.zeros(1, 2)]),
     }
-    if hint := slip(got, slips):
-        return wrong(hint)
-    for place in range(3):
-        if not near(got[place], mean[place]):
-            told = f"got {_said(got[place])}, expected {_said(mean[place])}"
-            return wrong(f"model {place}: {told}.")
-    return right("two took the first, one the second, nobody the third; nobody was told of groups.")
+    return mean, slips
 
 
 @exercise("write `gains`: what a personal model gains, in accuracy and balanced accuracy")
