@@ -44,8 +44,8 @@ def test_a_blank_or_a_stub_is_not_yet_and_an_exception_is_a_hint(check):
 
 
 def test_a_whole_number_may_come_from_anywhere():
-    for number in (110, 110.0, np.int64(110), np.float32(110), torch.tensor(110), np.array([110])):
-        assert whole(number) == 110
+    for came in (110, 110.0, np.int64(110), np.float32(110), torch.tensor(110), np.array([110])):
+        assert whole(came) == 110
     for other in (1.5, True, "110", None, float("nan"), float("inf"), [110], np.array([1, 2])):
         assert whole(other) is None
 
@@ -82,7 +82,8 @@ def test_what_is_no_number_is_told(got, told):
         number(function())
 
     verdict = check(lambda: got)
-    assert verdict.started and not verdict.passed
+    assert verdict.started
+    assert not verdict.passed
     assert told in verdict.message
     with pytest.raises(Hint):
         number(got)
