@@ -19,6 +19,7 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "baselines": "baselines",
     "block_drift": "what_to_average",
     "compression": "compression",
+    "drift": "drift",
     "federated_distillation": "federated_distillation",
     "label_skew": "label_skew",
     "local_training": "local_training",
@@ -32,6 +33,7 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "shrinking_again": "shrinking",
     "shrinking_rates": "shrinking",
     "unequal_work": "unequal_work",
+    "unequal_work_rates": "unequal_work",
     "what_to_average": "what_to_average",
 }
 
