@@ -99,7 +99,7 @@ _TAU = (1e-5, 1e-1)
 
 
 @registered(tau=_TAU)
-def fedadagrad(lr: float = 0.3, tau: float = Adaptive.tau) -> Strategy:
+def fedadagrad(lr: float = 0.1, tau: float = Adaptive.tau) -> Strategy:
     """Adagrad on the server: each weight's steps shrink as its changes add up; no momentum."""
     return Strategy(step=Adaptive("adagrad", lr, beta1=0.0, tau=tau))
 

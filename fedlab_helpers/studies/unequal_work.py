@@ -19,7 +19,6 @@ from fedlab_helpers.core.rounds import rounds
 from fedlab_helpers.core.training import evaluate
 from fedlab_helpers.strategies.asynchronous import buffered_rounds
 from fedlab_helpers.studies import study
-from fedlab_helpers.studies.contenders import RATES
 from fedlab_helpers.studies.study import Row, Settings, Study, begin, recipe_of, task
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
@@ -46,8 +45,9 @@ CASES = (
 )
 # The clients' learning rate, and FedProx's mu: as many settings for each strategy, tried on another
 # seed, where the late keep what they have (FedBuff has none). One was chosen by `best_settings`.
-_PROX = tuple(product((1e-2, 2e-2, 4e-2), (1e-4, 1e-3)))
-TRIES = {"fedavg": RATES, "fedprox": _PROX, "fednova": RATES, "fedbuff": RATES}
+_RATES = tuple((lr, None) for lr in (5e-3, 1e-2, 2e-2, 4e-2))
+_PROX = tuple(product((1e-2, 2e-2), (1e-4, 1e-3)))
+TRIES = {"fedavg": _RATES, "fedprox": _PROX, "fednova": _RATES, "fedbuff": _RATES}
 CHOSEN: dict[str, tuple[float, float | None]] = {
     "fedavg": (2e-2, None),
     "fedprox": (2e-2, 1e-4),
