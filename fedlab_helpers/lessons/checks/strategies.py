@@ -142,7 +142,7 @@ def paired(function: Callable[[pd.DataFrame, str, str], tuple[float, float]]) ->
             "2.0 ± 0.6 points, though each strategy by itself moves by 16 points over the seeds: "
             "what a seed does to both cancels."
         )
-    if math.isclose(error, unit * 0.01 / math.sqrt(3), abs_tol=1e-4):
+    if math.isclose(error * unit, 0.01 / math.sqrt(3), abs_tol=1e-6):
         return wrong("the difference is in points, its error in shares: one unit for both.")
     slips = {
         "this is the standard deviation of *one* difference; the mean of three is surer.": 0.01,
