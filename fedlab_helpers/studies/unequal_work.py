@@ -45,14 +45,14 @@ CASES = (
 )
 # The clients' learning rate, and FedProx's mu: as many settings for each strategy, tried on another
 # seed, where the late keep what they have (FedBuff has none). One was chosen by `best_settings`.
-_RATES = tuple((lr, None) for lr in (5e-3, 1e-2, 2e-2, 4e-2))
-_PROX = tuple(product((1e-2, 2e-2), (1e-4, 1e-3)))
+_RATES = tuple((lr, None) for lr in (5e-3, 1e-2, 2e-2, 4e-2, 8e-2))
+_PROX = (*product((1e-2, 2e-2), (1e-4, 1e-3)), (4e-2, 1e-4))
 TRIES = {"fedavg": _RATES, "fedprox": _PROX, "fednova": _RATES, "fedbuff": _RATES}
 CHOSEN: dict[str, tuple[float, float | None]] = {
-    "fedavg": (2e-2, None),
-    "fedprox": (2e-2, 1e-4),
-    "fednova": (2e-2, None),
-    "fedbuff": (2e-2, None),
+    "fedavg": (0.04, None),
+    "fedprox": (0.04, 0.0001),
+    "fednova": (0.08, None),
+    "fedbuff": (0.04, None),
 }
 
 

@@ -21,7 +21,7 @@ from fedlab_helpers.lessons.checks.verdict import (
 )
 from fedlab_helpers.lessons.runs import Run
 
-ATTACKERS, ROUNDS, STANDS = 0.3, 8, 0.70
+ATTACKERS, ROUNDS, STANDS = 0.3, 8, 0.65
 
 
 @exercise("say in what share of the rounds more than three of a cohort of ten are hostile")

@@ -79,7 +79,8 @@ def cosine_maps(
     """Return a heat map of the cosines between clients' updates, (K, K), for each kind of deal; the
     diagonal is left white. By kind, `titles` are written over maps in place of the kind's name, and
     `groups`, the name of each client's group, along the axis in place of numbers."""
-    picture = Picture(figsize=(2.6 * len(matrices) + 0.6, 2.8), layout="constrained")
+    size = 2.6 * len(matrices) + 0.6, 3.3 if groups else 2.8
+    picture = Picture(figsize=size, layout="constrained")
     axes = picture.subplots(1, len(matrices), squeeze=False)[0]
     for place, (kind, matrix) in zip(axes, matrices.items(), strict=True):
         values = np.array(matrix, dtype=float)
