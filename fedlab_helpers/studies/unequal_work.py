@@ -26,7 +26,7 @@ SLOW, FACTOR = "hotel", 0.25
 SPREAD = 0.5  # of the logarithm of the speeds, whose median is one step a second
 DEADLINE = 60.0  # seconds; two epochs of a client are some 38 steps
 BUFFER = 5
-TUNING_SEED, TUNING_ROUNDS, ROUNDS = 100, 10, 15
+TUNING_SEED, ROUNDS = 100, 10
 
 STRATEGIES = {
     "fedavg": strategies.fedavg,
@@ -117,23 +117,21 @@ def _run(settings: Settings) -> Iterator[tuple[RoundRecord, SentimentLSTM, float
         yield record, model, clock
 
 
-def _settings(case: tuple[str, str], setting: tuple, seed: int, rounds: int) -> Settings:
+def _settings(case: tuple[str, str], setting: tuple, seed: int) -> Settings:
     own = dict(zip(("strategy", "late", "lr", "parameter"), (*case, *setting), strict=True))
     fixed = {"partition": "by_domain", "clients": 20, "cohort": 10, "epochs": 2, "batch_size": 32}
-    return {**own, **fixed, "rounds": rounds, "seed": seed}
+    return {**own, **fixed, "rounds": ROUNDS, "seed": seed}
 
 
 UNEQUAL_WORK_RATES = Study(
     "unequal_work_rates",
     tuple(
-        _settings(case, setting, TUNING_SEED, TUNING_ROUNDS)
-        for case in CASES[2:]
-        for setting in TRIES[case[0]]
+        _settings(case, setting, TUNING_SEED) for case in CASES[2:] for setting in TRIES[case[0]]
     ),
     measure_try,
 )
 UNEQUAL_WORK = Study(
     "unequal_work",
-    tuple(_settings(case, CHOSEN[case[0]], seed, ROUNDS) for seed in range(3) for case in CASES),
+    tuple(_settings(case, CHOSEN[case[0]], seed) for seed in range(3) for case in CASES),
     measure_unequal_work,
 )
