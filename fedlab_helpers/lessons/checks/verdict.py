@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
+import numpy as np
 import torch
+
+
+class Hint(Exception):
+    """Says what is odd about an answer; a check that raises it shows it as its hint."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,36 @@ def whole(got: Any) -> int | None:
     return int(value) if is_whole else None
 
 
+def tensor(got: Any, expected: str = "numbers") -> torch.Tensor:
+    """Return numbers of Python, NumPy or PyTorch, also nested lists of them, as a float64 tensor.
+    Raises Hint: they are none, or not what the hint says is expected."""
+    if got is None:
+        raise Hint("the function returned None; does it end with `return`?")
+    try:
+        if isinstance(got, (list, tuple)) and got:
+            return torch.stack([tensor(part, expected) for part in got])
+        known = isinstance(got, torch.Tensor)
+        return (got if known else torch.as_tensor(np.array(got))).detach().cpu().double()
+    except (TypeError, ValueError, RuntimeError):
+        raise Hint(f"expected {expected}, got {type(got).__name__}: {got!r:.80}") from None
+
+
+def number(got: Any) -> float:
+    """Return one number of Python, NumPy or PyTorch as a float. Raises Hint: it is none."""
+    value = tensor(got, "a number")
+    if value.numel() != 1:
+        raise Hint(f"expected one number, got {value.numel()} of them: {got!r:.80}")
+    return value.item()
+
+
+def numbers(got: Any) -> torch.Tensor | None:
+    """Return what `tensor` returns; None where that raises."""
+    try:
+        return tensor(got)
+    except Hint:
+        return None
+
+
 def slip(got: Any, slips: Mapping[str, Any], rel: float = 1e-5) -> str | None:
     """Return the first of these hints whose value, where a slip leads, is `near`; None: none."""
     return next((hint for hint, value in slips.items() if near(got, value, rel)), None)
@@ -96,6 +131,8 @@ def exercise(task: str) -> Callable:
                 return check(*answers)
             except NotImplementedError:
                 return Verdict(False, task, started=False)
+            except Hint as hint:
+                return wrong(str(hint))
             except Exception as error:
                 return wrong(f"your answer raised {type(error).__name__}: {error}")
 
