@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
+import numpy as np
 import torch
+
+
+class Hint(Exception):
+    """Says what is odd about an answer; a check that raises it shows it as its hint."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +58,61 @@ def whole(got: Any) -> int | None:
     return int(value) if is_whole else None
 
 
-def numbers(got: Any) -> torch.Tensor | None:
-    """Return a tensor, an array, a number or lists of them as float64; None if it is none."""
+def tensor(got: Any, expected: str = "numbers") -> torch.Tensor:
+    """Return numbers of Python, NumPy or PyTorch, also nested lists of them, as a float64 tensor.
+    Raises Hint: they are none, or not what the hint says is expected."""
+    if got is None:
+        raise Hint("the function returned None; does it end with `return`?")
     try:
-        if isinstance(got, list | tuple) and any(isinstance(each, torch.Tensor) for each in got):
-            got = torch.stack(list(got))
-        return torch.as_tensor(got).detach().cpu().double()
+        if isinstance(got, (list, tuple)) and got:
+            return torch.stack([tensor(part, expected) for part in got])
+        known = isinstance(got, torch.Tensor)
+        return (got if known else torch.as_tensor(np.array(got))).detach().cpu().double()
     except (TypeError, ValueError, RuntimeError):
+        raise Hint(f"expected {expected}, got {type(got).__name__}: {got!r:.80}") from None
+
+
+def number(got: Any) -> float:
+    """Return one number of Python, NumPy or PyTorch as a float. Raises Hint: it is none."""
+    value = tensor(got, "a number")
+    if value.numel() != 1:
+        raise Hint(f"expected one number, got {value.numel()} of them: {got!r:.80}")
+    return value.item()
+
+
+def numbers(got: Any) -> torch.Tensor | None:
+    """Return what `tensor` returns; None where that raises."""
+    try:
+        return tensor(got)
+    except Hint:
         return None
 
 
 def slip(got: Any, slips: Mapping[str, Any], rel: float = 1e-5) -> str | None:
     """Return the first of these hints whose value, where a slip leads, is `near`; None: none."""
     return next((hint for hint, value in slips.items() if near(got, value, rel)), None)
+
+
+def told_apart(
+    function: Callable[[Any], bool],
+    cases: Mapping[str, tuple[Any, bool]],
+    passed: str,
+    refused: str,
+) -> Verdict | None:
+    """Return what is wrong with a function that says True or False of each case; None: nothing.
+
+    Args:
+        cases: name -> what the function is given, and what it is to say.
+        passed, refused: hints for a True, and for a False, where the other was due.
+    """
+    for name, (given, expected) in cases.items():
+        got = function(given)
+        got = got.item() if hasattr(got, "item") else got
+        if not isinstance(got, bool):
+            return wrong(f"return True or False; for {name} you returned {got!r}.")
+        if got != expected:
+            return wrong(f"you say {got} of {name}. {passed if got else refused}")
+    return None
 
 
 def exercise(task: str) -> Callable:
@@ -84,6 +131,8 @@ def exercise(task: str) -> Callable:
                 return check(*answers)
             except NotImplementedError:
                 return Verdict(False, task, started=False)
+            except Hint as hint:
+                return wrong(str(hint))
             except Exception as error:
                 return wrong(f"your answer raised {type(error).__name__}: {error}")
 

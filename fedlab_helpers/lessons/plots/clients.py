@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from fedlab_helpers.lessons.plots.runs import COLOURS, SIZE, Picture, bare, figure, panes
+from fedlab_helpers.lessons.plots.runs import COLOURS, SIZE, Picture, bare, figure
 from fedlab_helpers.lessons.words import say
 
 BETTER, WORSE = COLOURS[0], COLOURS[1]
@@ -72,11 +72,15 @@ def _shares(axes: Axes, shares: pd.DataFrame, names: list[str]):
 
 
 def cosine_maps(
-    matrices: Mapping[str, np.ndarray], titles: Mapping[str, str] | None = None
+    matrices: Mapping[str, np.ndarray],
+    titles: Mapping[str, str] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> Picture:
     """Return a heat map of the cosines between clients' updates, (K, K), for each kind of deal; the
-    diagonal is left white. `titles` are written over maps, by kind, in place of the kind's name."""
-    picture = Picture(figsize=(2.6 * len(matrices) + 0.6, 2.8), layout="constrained")
+    diagonal is left white. By kind, `titles` are written over maps in place of the kind's name, and
+    `groups`, the name of each client's group, along the axis in place of numbers."""
+    size = 2.6 * len(matrices) + 0.6, 3.3 if groups else 2.8
+    picture = Picture(figsize=size, layout="constrained")
     axes = picture.subplots(1, len(matrices), squeeze=False)[0]
     for place, (kind, matrix) in zip(axes, matrices.items(), strict=True):
         values = np.array(matrix, dtype=float)
@@ -86,6 +90,10 @@ def cosine_maps(
         place.set_xlabel(say("client"))
         for axis in (place.xaxis, place.yaxis):
             axis.set_major_locator(MaxNLocator(5, integer=True))
+        if kind in (groups or {}):
+            places, names = _middles(list(groups[kind]))
+            place.set_xticks(places, names, rotation=90, fontsize=8)
+            place.set_yticks(places, names, fontsize=8)
     axes[0].set_ylabel(say("client"))
     picture.colorbar(mesh, ax=axes.tolist(), label=say("cosine"), fraction=0.05)
     return picture
@@ -157,21 +165,27 @@ def _middles(groups: list[str]) -> tuple[list[float], list[str]]:
 
 
 def slopes(
-    shared: Sequence[float], own: Sequence[float], groups: Sequence[str], title: str
+    shared: Sequence[float], owns: Mapping[str, Sequence[float]], groups: Sequence[str]
 ) -> Picture:
     """Return a line for each client, from its accuracy with the shared model, (K,), to its own
-    model's, (K,): one pane for each group, (K,), which is a domain or a convention."""
-    names = list(dict.fromkeys(groups))
-    picture, row = panes(len(names), 1.7 * len(names) + 0.8, 3.2)
-    picture.suptitle(title, fontsize=10)
-    for axes, name in zip(row, names, strict=True):
-        for before, after, group in zip(shared, own, groups, strict=True):
-            if group == name:
-                style, colour = ("-o", BETTER) if after >= before else ("--s", WORSE)
-                axes.plot([0, 1], [before, after], style, color=colour, ms=4, lw=1.3)
-        axes.set_title(name, fontsize=9)
-        axes.set_xticks([0, 1], [say("mean_shared"), say("mean_own")], fontsize=8)
-        axes.set_xlim(-0.25, 1.25)
-        axes.tick_params(axis="y", labelsize=8)
-    row[0].set_ylabel(say("own_accuracy"), fontsize=8)
+    model's, (K,): a row of panes for each method of `owns`, all on the same axes, one pane for each
+    group, (K,), which is a domain or a convention."""
+    names, looks = list(dict.fromkeys(groups)), (("-o", BETTER), ("--s", WORSE))
+    picture = Picture(figsize=(1.7 * len(names) + 0.8, 2.4 * len(owns) + 0.6), layout="constrained")
+    rows = picture.subplots(len(owns), len(names), sharex=True, sharey=True, squeeze=False)
+    for row, (method, own) in zip(rows, owns.items(), strict=True):
+        for axes, name in zip(row, names, strict=True):
+            for before, after, group in zip(shared, own, groups, strict=True):
+                if group == name:
+                    style, colour = looks[int(after < before)]
+                    axes.plot([0, 1], [before, after], style, color=colour, ms=4, lw=1.3)
+            bare(axes).set_title(name, fontsize=9)
+            axes.set_xticks([0, 1], [say("mean_shared"), say("mean_own")], fontsize=8)
+            axes.set_xlim(-0.25, 1.25)
+            axes.tick_params(axis="y", labelsize=8)
+        row[0].set_ylabel(method, fontsize=8)
+    picture.supylabel(say("own_accuracy"), fontsize=8)
+    for (style, colour), name in zip(looks, ("better_off", "worse_off"), strict=True):
+        rows[0][0].plot([], [], style, color=colour, ms=4, lw=1.3, label=say(name))
+    picture.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=8)
     return picture

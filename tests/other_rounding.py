@@ -1,0 +1,64 @@
+"""Run notebooks as another processor would, and print every output that differs from the saved one.
+
+    python tests/other_rounding.py notebooks/00_start_here.ipynb …
+
+Two threads inside an operation, other first weights of every model, MKL-DNN off. What the prose
+says of an output has to hold for both. Nothing is saved.
+"""
+
+import argparse
+import difflib
+import os
+import re
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from notebook_checks import output_text
+
+OTHER = """
+import torch as _torch
+from fedlab_helpers import SentimentLSTM as _Model
+_torch.backends.mkldnn.enabled = False
+_set, _first = _torch.set_num_threads, _Model.__init__
+_torch.set_num_threads = lambda _count: _set(2)
+_set(2)
+def _other(self, *args, seed=0, **options):
+    _first(self, *args, seed=seed + {seed}, **options)
+_Model.__init__ = _other
+"""
+PICTURES = re.compile(r"<(?:Figure|Picture) [^>]*>")
+
+
+def texts(cell: dict) -> list[str]:
+    found = "\n".join(output_text(output) for output in cell.get("outputs", []))
+    return PICTURES.sub("", re.sub(r"<(?:table|div|style).*", "", found, flags=re.S)).splitlines()
+
+
+def compare(path: Path, seed: int) -> int:
+    """Run one notebook; return how many of its cells say something else, or nothing at all."""
+    saved = nbformat.read(path, 4)
+    other = nbformat.read(path, 4)
+    other.cells.insert(0, nbformat.v4.new_code_cell(OTHER.format(seed=seed)))
+    client = NotebookClient(
+        other, timeout=900, allow_errors=True, resources={"metadata": {"path": str(path.parent)}}
+    )
+    client.execute()
+    found = 0
+    for before, after in zip(saved.cells, other.cells[1:], strict=True):
+        if texts(before) != texts(after):
+            found += 1
+            print(f"--- {path.name} {before.id}")
+            lines = difflib.unified_diff(texts(before), texts(after), n=0, lineterm="")
+            print("\n".join(list(lines)[2:]))
+    return found
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", nargs="+", type=Path)
+    parser.add_argument("--seed", type=int, default=1000, help="added to each model's seed")
+    options = parser.parse_args()
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    for notebook in options.notebooks:
+        print(f"{compare(notebook.resolve(), options.seed)} cells differ in {notebook.name}")
