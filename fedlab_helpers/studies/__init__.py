@@ -18,6 +18,7 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "article_loop": "article_loop",
     "article_loop_epochs": "article_loop",
     "baselines": "baselines",
+    "baselines_rates": "baselines",
     "block_drift": "what_to_average",
     "compression": "compression",
     "compression_sgd_rates": "compression",
