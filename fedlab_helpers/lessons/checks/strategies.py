@@ -75,15 +75,8 @@ def fednova(function: Callable[..., Tensor]) -> Verdict:
 @exercise("write `trimmed_mean`: the mean without the extremes, for each weight by itself")
 def trimmed_mean(function: Callable[[Tensor, float], Tensor]) -> Verdict:
     """Judge a function of (updates (K, d), share) that returns (d,)."""
-    updates = torch.tensor(
-        [
-            [1.0, 50.0, 7.0],
-            [-90.0, 2.0, 9.0],
-            [2.0, 3.0, 5.0],
-            [3.0, 4.0, -60.0],
-            [6.0, 6.0, 8.0],
-        ]
-    )
+    rows = ((1, 50, 7), (-90, 2, 9), (2, 3, 5), (3, 4, -60), (6, 6, 8))
+    updates = torch.tensor(rows, dtype=torch.float32)
     got = tensor(function(updates.clone(), 0.2))
     if got.shape == (5,):
         return wrong("one value a client; expected one a weight: average over the clients, dim=0.")
@@ -247,6 +240,5 @@ def own_combination(function: Callable[[Tensor], Tensor]) -> Verdict:
                 f"by {away:,.0f}. The longer a lie, the less it should count."
             )
     return right(
-        "all agreeing, it does as they say; the order is nothing to it; one liar moves it by a "
-        "bounded way. Now race it: how?"
+        "where all agree it follows, order is nothing to it, and one liar moves it little."
     )
