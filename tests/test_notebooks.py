@@ -167,7 +167,7 @@ def test_one_style_for_predictions_and_exercises():
 
 def test_the_line_of_links_names_the_neighbours():
     heading = text("# 04 · Federated averaging 联邦平均\n\nWhy")
-    assert title({"cells": [heading]}) == "04 Federated averaging"
+    assert title({"cells": [heading]}) == "04 · Federated averaging"
     links = navigation({"00_a": "00 A", "02_b": "02 B", "A_c": "A C"})
     assert links["00_a"] == "[02 B →](02_b.ipynb) · [Solutions](solutions/00_a_solutions.ipynb)"
     assert links["02_b"].startswith("[← 00 A](00_a.ipynb) · [Solutions]")
