@@ -104,12 +104,11 @@ def trimmed_mean(function: Callable[[Tensor, float], Tensor]) -> Verdict:
             ordered[:-1].mean(0)
         ),
         "this is the median; a share of 0.2 leaves out one of five at either end.": ordered[2],
-        "a sum; divide by the number of clients that are left.": ordered[1:-1].sum(0),
-        "divide by the number of clients that are left, not by all.": ordered[1:-1].sum(0) / 5,
+        "a sum; divide by the number of clients that are left.": 3 * expected,
+        "divide by the number of clients that are left, not by all.": 0.6 * expected,
     }
     if not near(got, expected):
-        general = f"got {got.tolist()}, expected {expected.tolist()}."
-        return wrong(slip(got, slips) or general)
+        return wrong(slip(got, slips) or f"got {got.tolist()}, expected {expected.tolist()}.")
     if not near(tensor(function(updates.clone(), 0.0)), plain):
         return wrong("with a share of 0 nobody is left out: it should be the plain mean.")
     if not near(tensor(function(updates.clone(), 0.3)), expected):
@@ -246,7 +245,4 @@ def own_combination(function: Callable[[Tensor], Tensor]) -> Verdict:
                 f"one client of nine sent {lie:g} times what the others want, and moved the change "
                 f"by {away:,.0f}. The longer a lie, the less it should count."
             )
-    return right(
-        "all agreeing, it does as they say; the order is nothing to it; one liar moves it by a "
-        "bounded way. Now race it: how?"
-    )
+    return right("it says what all say, in any order, and one liar moves it by a bounded way.")
