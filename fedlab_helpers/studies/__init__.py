@@ -20,6 +20,7 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "baselines": "baselines",
     "block_drift": "what_to_average",
     "compression": "compression",
+    "compression_sgd": "compression",
     "compression_sgd_rates": "compression",
     "federated_distillation": "federated_distillation",
     "label_skew": "label_skew",
