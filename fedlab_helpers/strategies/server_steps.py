@@ -42,7 +42,7 @@ class Adaptive:
     Args:
         rule: "adagrad": v + Δ²; "adam": β2 v + (1 - β2) Δ²; "yogi": v - (1 - β2) Δ² sign(v - Δ²).
         lr: server learning rate.
-        beta1: of the momentum.
+        beta1: of the momentum; the paper has none with "adagrad" (0).
         beta2: of the squares; "adagrad" has none.
         tau: adaptivity; the smaller, the more equal the steps of all weights become.
     """
@@ -99,9 +99,9 @@ _TAU = (1e-5, 1e-1)
 
 
 @registered(tau=_TAU)
-def fedadagrad(lr: float = 0.3, tau: float = Adaptive.tau) -> Strategy:
-    """Adagrad on the server: each weight's steps shrink as its changes add up."""
-    return Strategy(step=Adaptive("adagrad", lr, tau=tau))
+def fedadagrad(lr: float = 0.1, tau: float = Adaptive.tau) -> Strategy:
+    """Adagrad on the server: each weight's steps shrink as its changes add up; no momentum."""
+    return Strategy(step=Adaptive("adagrad", lr, beta1=0.0, tau=tau))
 
 
 @registered(tau=_TAU)

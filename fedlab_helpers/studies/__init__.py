@@ -18,10 +18,12 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "article_loop": "article_loop",
     "article_loop_epochs": "article_loop",
     "baselines": "baselines",
+    "baselines_rates": "baselines",
     "block_drift": "what_to_average",
     "compression": "compression",
     "compression_sgd": "compression",
     "compression_sgd_rates": "compression",
+    "drift": "drift",
     "federated_distillation": "federated_distillation",
     "label_skew": "label_skew",
     "local_training": "local_training",
@@ -37,6 +39,7 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "shrinking_again": "shrinking",
     "shrinking_rates": "shrinking",
     "unequal_work": "unequal_work",
+    "unequal_work_rates": "unequal_work",
     "what_to_average": "what_to_average",
 }
 

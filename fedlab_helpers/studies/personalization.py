@@ -44,8 +44,8 @@ CHOSEN = {
 }
 # Where no number was tried, those are used that were chosen on the partition most like it.
 LIKE = {"domain_dirichlet": "by_domain", "dirichlet": "by_domain", "two_desks": "strictness"}
-# The other start of IFCA has as many models, and so many seeds where there are groups to be found.
-ALIKE, SEEDS = {"ifca_random": "ifca"}, {"by_domain": 1, "strictness": 3}
+# The other start of IFCA is measured with as many models, where clients have groups to be found.
+ALIKE, GROUPED = {"ifca_random": "ifca"}, ("by_domain", "strictness")
 
 
 def number_of(kind: str, method: str) -> float | None:
@@ -53,11 +53,11 @@ def number_of(kind: str, method: str) -> float | None:
     return CHOSEN[LIKE.get(kind, kind)].get(ALIKE.get(method, method))
 
 
-def methods_on(kind: str, seed: int) -> tuple[str, ...]:
-    """Return the methods that are compared on a partition, with this seed."""
+def methods_on(kind: str) -> tuple[str, ...]:
+    """Return the methods that are compared on a partition."""
     if kind == "two_desks":
         return SECOND_PAIR
-    return tuple(name for name in METHODS if name not in ALIKE or seed < SEEDS.get(kind, 0))
+    return tuple(name for name in METHODS if name not in ALIKE or kind in GROUPED)
 
 
 @cache
@@ -216,7 +216,7 @@ PERSONALIZATION = Study(
         _run(seed, kind, ROUNDS, name, number_of(kind, name))
         for kind in PARTITIONS
         for seed in range(3)
-        for name in methods_on(kind, seed)
+        for name in methods_on(kind)
     ),
     measure_method,
 )

@@ -48,7 +48,9 @@ def test_labels_alone_and_many_clients(clients, figures):
 
 def test_cosines_are_drawn_as_they_are_without_the_diagonal():
     matrix = np.array([[1.0, -0.5], [-0.5, 1.0]])
-    first, second, bar = cosine_maps({"iid": matrix, "x": matrix}, {"x": "mine"}).axes
+    groups = {"x": ["book"] * len(matrix)}
+    first, second, bar = cosine_maps({"iid": matrix, "x": matrix}, {"x": "mine"}, groups).axes
+    assert [label.get_text() for label in second.get_yticklabels()] == ["book"]
     drawn = first.images[0].get_array()
     assert drawn.mask.diagonal().all()
     assert drawn[0, 1] == drawn[1, 0] == -0.5

@@ -56,7 +56,10 @@ def play(kernel, code: str, stop_at: str | None = None):
             shown.append((kind, content["ename"]))
         elif kind == "status" and content["execution_state"] == "idle":
             break
-    return client.get_shell_msg(timeout=30)["content"], shown
+    while True:  # under load, answers to older requests may still be on their way
+        reply = client.get_shell_msg(timeout=30)
+        if reply["parent_header"].get("msg_id") == sent:
+            return reply["content"], shown
 
 
 def test_a_stopped_training_says_one_line_fails_and_leaves_what_was_done(kernel):

@@ -47,6 +47,11 @@ def test_yogi_by_hand():
     assert walk(step, 4, 2) == pytest.approx([first, second])
 
 
+def test_fedadagrad_has_no_momentum():
+    assert strategies.fedadagrad().step.beta1 == 0
+    assert strategies.fedadam().step.beta1 == strategies.fedyogi().step.beta1 == 0.9
+
+
 @pytest.mark.parametrize("make", [strategies.fedadagrad, strategies.fedadam, strategies.fedyogi])
 def test_adaptive_servers_take_steps_of_one_size_whatever_the_scale(make):
     """A weight whose changes are a hundred times as large does not move a hundred times as far."""

@@ -1,8 +1,10 @@
 """The study of unequal work: who is slow, and what each case measures."""
 
+import pandas as pd
 import pytest
 
-from fedlab_helpers.studies import unequal_work
+from fedlab_helpers.core.history import NoUpdateLeft
+from fedlab_helpers.studies import results, unequal_work
 
 RUNS = {(run["strategy"], run["late"]): run for run in unequal_work.UNEQUAL_WORK.runs}
 SHORT = {"clients": 200, "cohort": 10, "rounds": 1, "epochs": 1, "batch_size": 5}  # 2 steps each
@@ -35,3 +37,50 @@ def test_a_case_is_the_run_it_names(monkeypatch, few, case):
     assert last["total_bytes"] > last["bytes_up"] > 0
     assert 0.4 < last["accuracy"] < 0.7  # ten clients of some 60 reviews, one round
     assert 0.3 < last["slow_accuracy"] < 0.7
+
+
+def test_every_strategy_has_the_same_budget_and_a_seed_of_its_own():
+    assert {len(set(tries)) for tries in unequal_work.TRIES.values()} == {5}
+    runs = unequal_work.UNEQUAL_WORK_RATES.runs
+    assert {run["seed"] for run in runs} == {unequal_work.TUNING_SEED}
+    assert not {run["seed"] for run in unequal_work.UNEQUAL_WORK.runs} & {
+        run["seed"] for run in runs
+    }
+
+
+def test_what_was_chosen_is_what_the_table_says():
+    table = pd.read_csv(results.RESULTS / "unequal_work_rates.csv")
+    assert unequal_work.best_settings(table) == unequal_work.CHOSEN
+    assert "accuracy" not in table  # no test review was looked at
+
+
+def test_a_try_counts_by_its_last_three_steps_and_not_if_it_breaks_down(monkeypatch, few):
+    settings = RUNS["fedprox", "partial work"] | SHORT
+    (row,) = unequal_work.measure_try(settings)
+    assert 0.4 < row["validation_accuracy"] < 0.7
+    scores = iter([0.9, 0.1, 0.2, 0.3])
+    monkeypatch.setattr(unequal_work, "evaluate", lambda *_: results_of(next(scores)))
+    monkeypatch.setattr(unequal_work, "_run", lambda _: [(None, None, 0.0)] * 4)
+    assert unequal_work.measure_try(settings) == [{"validation_accuracy": 0.2}]
+
+    def breaks_down(_):
+        yield None, None, 0.0
+        raise NoUpdateLeft("round 2")
+
+    scores = iter([0.9])
+    monkeypatch.setattr(unequal_work, "_run", breaks_down)
+    assert unequal_work.measure_try(settings) == [{"validation_accuracy": 0.0}]
+
+
+def results_of(accuracy):
+    return type("Scores", (), {"accuracy": accuracy})
+
+
+def test_mu_reaches_the_strategy(monkeypatch, few):
+    made = []
+    original = unequal_work.STRATEGIES["fedprox"]
+    watched = lambda mu: made.append(mu) or original(mu)  # noqa: E731
+    monkeypatch.setitem(unequal_work.STRATEGIES, "fedprox", watched)
+    settings = RUNS["fedprox", "partial work"] | SHORT | {"parameter": 0.5}
+    unequal_work.measure_unequal_work(settings)
+    assert made == [0.5]

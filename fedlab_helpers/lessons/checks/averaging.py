@@ -9,11 +9,13 @@ from torch import Tensor
 
 from fedlab_helpers.core.state import State, weighted_mean
 from fedlab_helpers.lessons.checks.verdict import (
+    Hint,
     Verdict,
     exercise,
     near,
     right,
     slip,
+    tensor,
     told_apart,
     whole,
     wrong,
@@ -86,7 +88,7 @@ def rowwise_mean(function: Callable[..., Tensor]) -> Verdict:
     changes = [torch.tensor([[2.0, 4.0], [3.0, 6.0]]), torch.tensor([[7.0, 2.0], [5.0, 1.0]])]
     given = function([c.clone() for c in changes], [r.clone() for r in rows], [10.0, 30.0], 5)
     expected = torch.tensor([[2.0, 4.0], [6.0, 3.0], [0.0, 0.0], [5.0, 1.0], [0.0, 0.0]]).double()
-    got = torch.as_tensor(given).detach().double()
+    got = tensor(given)
     if got.shape != expected.shape:
         return wrong(f"expected 5 rows of 2 numbers, got the shape {tuple(got.shape)}.")
     if got.isnan().any() or got.isinf().any():
@@ -146,45 +148,38 @@ def my_rule(function: Callable[[list[State], list[float]], State]) -> Verdict:
         before = [{n: t.clone() for n, t in s.items()} for s in given]
         got = function(given, [weights[k] for k in order])
         if not isinstance(got, dict) or got.keys() != shapes.keys():
-            raise _Unlike("return a state: a dict with the names that the states have.")
-        got = {n: torch.as_tensor(tensor).detach().double() for n, tensor in got.items()}
+            raise Hint("return a state: a dict with the names that the states have.")
+        got = {n: tensor(values) for n, values in got.items()}
         if any(got[n].shape != shape for n, shape in shapes.items()):
-            raise _Unlike("each tensor of the result must have the shape that it has in a state.")
+            raise Hint("each tensor of the result must have the shape that it has in a state.")
         same = (
             near(s[n].nan_to_num(), b[n].nan_to_num())
             for s, b in zip(given, before, strict=True)
             for n in b
         )
         if not all(same):
-            raise _Unlike("property 4: your rule wrote into a state that came in. Copy first.")
+            raise Hint("property 4: your rule wrote into a state that came in. Copy first.")
         return got
 
-    try:
-        return _judged(states, result)
-    except _Unlike as unlike:
-        return wrong(str(unlike))
-
-
-class _Unlike(Exception):
-    """A property that a rule does not have."""
+    return _judged(states, result)
 
 
 def _judged(states: list[State], result: Callable[..., State]) -> Verdict:
     """Return the verdict on a rule, by what it makes of five states in an order, with a liar."""
-    for name, tensor in result([2] * 5).items():
-        if not near(tensor, states[2][name]):
+    for name, values in result([2] * 5).items():
+        if not near(values, states[2][name]):
             return wrong(f"property 1: of five equal states `{name}` came out otherwise.")
     first = result()
     for order in [*permutations(range(5))][1::17]:
-        if any(not near(tensor, first[name]) for name, tensor in result(order).items()):
+        if any(not near(values, first[name]) for name, values in result(order).items()):
             return wrong("property 2: in another order, the same clients gave another result.")
     for liar in (1e6, -1e6, inf, nan):
         for at in range(5):
             honest = [s for k, s in enumerate(states) if k != at]
-            for name, tensor in result(liar=liar, at=at).items():
+            for name, values in result(liar=liar, at=at).items():
                 stack = torch.stack([s[name] for s in honest]).double()
                 low, high = stack.amin(0) - 1e-5, stack.amax(0) + 1e-5
-                if not ((tensor >= low) & (tensor <= high)).all():
+                if not ((values >= low) & (values <= high)).all():
                     return wrong(
                         f"property 3: client {at} sent {liar:g} everywhere, and `{name}` left the "
                         "range of the honest four. How does your rule notice, or ignore, the odd "

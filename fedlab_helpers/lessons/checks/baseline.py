@@ -93,7 +93,7 @@ def _excess_loss(logits: Tensor, labels: Tensor, temperature: float) -> float:
     return float(cross_entropy(logits / temperature, labels)) - best
 
 
-@exercise("write `paired`: the difference of two accuracies, and its paired standard error")
+@exercise("write `paired_difference`: the difference of two accuracies, and its paired error")
 def paired(function: Callable[[np.ndarray, np.ndarray], tuple[float, float]]) -> Verdict:
     """Judge a function of two bool arrays (N,), right or not, that returns both numbers."""
     both, first, second, neither = 800, 60, 40, 100

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import torch
@@ -94,12 +93,26 @@ def ifca(function: Callable[..., Sequence[Tensor]]) -> Verdict:
     try:
         given = ([*models.clone()], losses, [*changes.clone()], [30, 10, 20])
         got = tensor(function(*given), "a list of three tensors, one a model")
-    except ZeroDivisionError:
-        return wrong(nobody)
+    except ZeroDivisionError as error:
+        return wrong(f"your answer raised {type(error).__name__}: {nobody}")
     if got.shape != models.shape:
         return wrong(f"expected a list of three tensors, one a model; got {_said(got)}.")
     if not torch.isfinite(got[2]).all():
         return wrong(nobody)
+
+    mean, slips = _after_a_round(models)
+    slips[nobody] = torch.cat([mean[:2], torch.zeros(1, 2)])
+    if hint := slip(got, slips):
+        return wrong(hint)
+    for place in range(3):
+        if not near(got[place], mean[place]):
+            told = f"got {_said(got[place])}, expected {_said(mean[place])}"
+            return wrong(f"model {place}: {told}.")
+    return right("two took the first, one the second, nobody the third; nobody was told of groups.")
+
+
+def _after_a_round(models: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the new models, (3, 2), and where slips lead, by hint."""
 
     def moved(*steps: Sequence[float]) -> Tensor:
         return models + torch.tensor(steps)
@@ -124,15 +137,8 @@ def ifca(function: Callable[..., Sequence[Tensor]]) -> Verdict:
         ),
         "each model moves by the mean of its own takers, not of everybody.": models
         + torch.tensor([10.0, 20.0]) / 60,
-        nobody: torch.cat([mean[:2], torch.zeros(1, 2)]),
     }
-    if hint := slip(got, slips):
-        return wrong(hint)
-    for place in range(3):
-        if not near(got[place], mean[place]):
-            told = f"got {_said(got[place])}, expected {_said(mean[place])}"
-            return wrong(f"model {place}: {told}.")
-    return right("two took the first, one the second, nobody the third; nobody was told of groups.")
+    return mean, slips
 
 
 @exercise("write `gains`: what a personal model gains, in accuracy and balanced accuracy")
@@ -171,7 +177,6 @@ def gains(function: Callable[[Tensor, Tensor, Tensor], tuple[float, float]]) -> 
 def method(function: Callable[..., State]) -> Verdict:
     """Judge a function of (model, start, data, validation, seed) -> weights, by its properties."""
     model, start = _shared()
-    start = {name: value.clone() for name, value in start.items()}
     before = {name: value.clone() for name, value in start.items()}
 
     def made(data: EncodedReviews, validation: EncodedReviews, seed: int = 0) -> State:
@@ -225,7 +230,6 @@ def _new_model() -> SentimentLSTM:
     return SentimentLSTM(22, 8, 8, pooling="mean", seed=0)
 
 
-@cache
 def _shared() -> tuple[SentimentLSTM, State]:
     """Return a small model and weights that know what most clients mean."""
     model = _new_model()

@@ -72,11 +72,15 @@ def _shares(axes: Axes, shares: pd.DataFrame, names: list[str]):
 
 
 def cosine_maps(
-    matrices: Mapping[str, np.ndarray], titles: Mapping[str, str] | None = None
+    matrices: Mapping[str, np.ndarray],
+    titles: Mapping[str, str] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> Picture:
     """Return a heat map of the cosines between clients' updates, (K, K), for each kind of deal; the
-    diagonal is left white. `titles` are written over maps, by kind, in place of the kind's name."""
-    picture = Picture(figsize=(2.6 * len(matrices) + 0.6, 2.8), layout="constrained")
+    diagonal is left white. By kind, `titles` are written over maps in place of the kind's name, and
+    `groups`, the name of each client's group, along the axis in place of numbers."""
+    size = 2.6 * len(matrices) + 0.6, 3.3 if groups else 2.8
+    picture = Picture(figsize=size, layout="constrained")
     axes = picture.subplots(1, len(matrices), squeeze=False)[0]
     for place, (kind, matrix) in zip(axes, matrices.items(), strict=True):
         values = np.array(matrix, dtype=float)
@@ -86,6 +90,10 @@ def cosine_maps(
         place.set_xlabel(say("client"))
         for axis in (place.xaxis, place.yaxis):
             axis.set_major_locator(MaxNLocator(5, integer=True))
+        if kind in (groups or {}):
+            places, names = _middles(list(groups[kind]))
+            place.set_xticks(places, names, rotation=90, fontsize=8)
+            place.set_yticks(places, names, fontsize=8)
     axes[0].set_ylabel(say("client"))
     picture.colorbar(mesh, ax=axes.tolist(), label=say("cosine"), fraction=0.05)
     return picture

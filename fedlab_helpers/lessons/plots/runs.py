@@ -26,12 +26,13 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 LINES = ("-", "--", "-.", ":")
 MARKERS = "os^Dvx"
 SIZE = 8.6, 3.4  # inches, of a panel's figure; always the same, so that a panel does not jump
-HIGHEST_LOSS = 1.5  # a run that breaks down leaves the picture, and the others stay readable
+HIGHEST_LOSS = 10  # a run that breaks down leaves the picture, and the others stay readable
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # 1000, not 10³
 _CHINESE_FONTS = (
     "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Micro Hei",
     "WenQuanYi Zen Hei",
 )  # fmt: skip
+_LOSSES = (0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 1, 2, 5, 10, 100)
 _FACTORS = (1, 3, 10, 30, 100, 300, 1000, 3000)
 
 
@@ -162,6 +163,10 @@ def race(
         panes[0].axhline(level, color="#777777", linestyle=line, linewidth=1, label=name)
     for run in runs:
         _mark(panes[0], run, (ticks or {}).get(run.number, 0))
+    panes[1].set_yscale("log")
+    panes[1].yaxis.set_major_locator(FixedLocator(_LOSSES))
+    panes[1].yaxis.set_minor_locator(NullLocator())
+    panes[1].yaxis.set_major_formatter(PLAIN)
     if any(r.measures.get("loss", nan) < HIGHEST_LOSS for run in runs for r in run.results):
         panes[1].set_ylim(top=min(panes[1].get_ylim()[1], HIGHEST_LOSS))
     longest = max((run.recipe.rounds for run in runs), default=1)
