@@ -211,7 +211,7 @@ def other_styles(notebook: dict) -> list[str]:
 def title(notebook: dict) -> str:
     """Return a notebook's number and English name, as links show them."""
     heading = joined(notebook["cells"][0]["source"]).splitlines()[0]
-    return re.sub(r"[\u4e00-\u9fff].*", "", heading.removeprefix("# ")).replace(" ·", "").strip()
+    return re.sub(r"[\u4e00-\u9fff].*", "", heading.removeprefix("# ")).strip()
 
 
 def navigation(titles: dict[str, str]) -> dict[str, str]:

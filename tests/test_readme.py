@@ -7,6 +7,7 @@ from notebook_checks import ROOT
 from test_house import ROOMS
 
 from fedlab_helpers.strategies import STRATEGIES
+from fedlab_helpers.studies.results import half_width
 
 README = (ROOT / "README.md").read_text("utf-8")
 WORDS = " ".join(README.split())
@@ -62,7 +63,7 @@ def test_the_figures_of_compression_are_those_of_the_tables():
     every = table("compression")
     keys = ["partition", "downlink", "codec", "seed"]
     late = every[every["round"] > 15].assign(lost=lambda t: (t["lost"] - t["gained"]) / 34.73)
-    lost = late.groupby(keys)["lost"].mean().groupby(keys[:3]).agg(["mean", "std"])
+    lost = late.groupby(keys)["lost"].mean().groupby(keys[:3]).agg(["mean", half_width])
     last = every[every["round"] == 20].set_index(keys)
     up = (last["dense_bytes_up"] / last["bytes_up"]).groupby(keys[:3]).mean()
     both = 2 * last["dense_bytes_up"] / (last["bytes_up"] + last["bytes_down"])
@@ -75,7 +76,7 @@ def test_the_figures_of_compression_are_those_of_the_tables():
     for downlink in ("top 10% sign of changes, known start", "changes of rank 2"):
         told["iid", downlink, "top 10% sign, EF, momentum"] = both
     for run, factor in told.items():
-        points = f"{lost.loc[run, 'mean']:.2f} ± {lost.loc[run, 'std']:.2f}"
+        points = f"{lost.loc[run, 'mean']:.2f} ± {lost.loc[run, 'half_width']:.2f}"
         assert f"{factor[run]:.0f} times for {points}" in WORDS, run
     time = table("codec_time")
     shares = (time["codec_seconds"] / time["seconds"]).groupby(time["codec"]).median()
@@ -87,14 +88,14 @@ def test_the_figures_of_small_models_are_those_of_the_tables():
     every = table("shrinking_again")
     every["points"] = (every["lost"] - every["gained"]) / 34.73
     recipes = every.groupby("recipe")
-    points, sizes = recipes["points"].agg(["mean", "std"]), recipes["bytes"].mean()
+    points, sizes = recipes["points"].agg(["mean", half_width]), recipes["bytes"].mean()
     speed = table("model_speed").set_index("model")
     whole = speed.loc["whole, PyTorch"]
     assert f"{100 * recipes['accuracy'].mean()['whole, PyTorch']:.1f}%, 3.1 MB" in WORDS
 
     def lost(recipe):
-        half = 2.776 * points.loc[recipe, "std"] / 5**0.5  # Student's t, 95%, five seeds
-        return f"{points.loc[recipe, 'mean']:.2f} ± {half:.2f}".replace("-", "−")
+        mean, half = points.loc[recipe]
+        return f"{mean:.2f} ± {half:.2f}".replace("-", "−")
 
     for recipe in (
         "all words, rank 8, 16 units, 4 bits",

@@ -76,7 +76,8 @@ class Compressed(Codec):
 
     @property
     def contracts(self) -> bool:
-        """Whether less is lost than was there, whatever it was: what error feedback needs."""
+        """Whether what is kept and how it is written each lose less than was there, as error
+        feedback needs. Factors of low rank in few bits do; their product need not."""
         return self.keep.contracts and self.write.contracts
 
     @property

@@ -2,6 +2,10 @@
 
 import lazy_loader
 
+from fedlab_helpers.lessons.interrupted import tell_shortly
+
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__, submodules={"checks", "numpy_rnn", "panels", "plots", "runs", "words"}
 )
+
+tell_shortly()

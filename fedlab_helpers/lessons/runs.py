@@ -30,6 +30,7 @@ NUMBER_OF = {  # the number by which a personal method is tuned
     "per_fedavg": "trial_rate",
     "reptile": "meta_rate",
     "ifca": "models",
+    "ifca_random": "models",
     "ifca_mixed": "models",
 }
 _IN_TITLE = {"strategy", "parameters", "method", "number", *PARTS}

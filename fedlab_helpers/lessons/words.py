@@ -43,6 +43,9 @@ ENGLISH = {
         "at least 95 of 100 reviews."
     ),
     "partition_refused": "This cannot be dealt: {why}",
+    "interrupted": (
+        "■ Stopped. What was done by then is kept; run this cell again from its beginning."
+    ),
     "re_run": "Re-run this cell after a restart of the kernel.",
     "gradient_readout": (
         "{steps} steps back, at radius {radius:.2f} and inputs of size {scale:g}: "
@@ -190,7 +193,8 @@ ENGLISH = {
     "apfl": "APFL",
     "per_fedavg": "Per-FedAvg, fine-tuned",
     "reptile": "Reptile, fine-tuned",
-    "ifca": "IFCA, several models",
+    "ifca": "IFCA, warm start",
+    "ifca_random": "IFCA, random starts",
     "ifca_mixed": "IFCA, mixed with shared",
     "strictness": "strict or lenient (concept)",
     "two_desks": "two desks (concept)",

@@ -56,9 +56,12 @@ class Federation:
         """The training reviews of each client."""
         return [member.train for member in self.members]
 
-    def new_model(self, kind: type[SentimentLSTM] = SentimentLSTM) -> SentimentLSTM:
-        """Return the untrained model, the same each time."""
-        return kind(self.vocab_size, pooling="mean", dropout=0.3, seed=self.plan.seed)
+    def new_model(
+        self, kind: type[SentimentLSTM] = SentimentLSTM, seed: int | None = None
+    ) -> SentimentLSTM:
+        """Return the untrained model, the same each time; of another seed, another one."""
+        seed = self.plan.seed if seed is None else seed
+        return kind(self.vocab_size, pooling="mean", dropout=0.3, seed=seed)
 
     def due(self, number: int) -> bool:
         """Return whether the models are looked at after this round."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import of_model
+from fedlab_helpers.shrinking.classify import seal
 from fedlab_helpers.shrinking.integers import to_integers
 from fedlab_helpers.shrinking.prune import require_plain
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
@@ -160,6 +161,13 @@ def _finished(graph: _Graph, classes: int, vocab: Vocabulary | None) -> onnx.Mod
         helper.set_model_props(made, told)
     onnx.checker.check_model(made, full_check=True)
     return made
+
+
+def sealed(made: onnx.ModelProto) -> bytes:
+    """Return the bytes of a file that `classify` answers from: the model, then its SHA-256, so
+    that a damaged file is refused."""
+    content = made.SerializeToString()
+    return content + seal(content)
 
 
 def quantize_dynamically(path: str | Path, to: str | Path) -> None:

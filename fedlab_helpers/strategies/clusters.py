@@ -1,7 +1,7 @@
 """Clustered federation: several global models, and each client trains the one that fits it best."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from threading import Event
@@ -15,7 +15,7 @@ from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.history import NoUpdateLeft, RoundRecord
 from fedlab_helpers.core.messages import Codec, Update
 from fedlab_helpers.core.plan import Plan
-from fedlab_helpers.core.require import require
+from fedlab_helpers.core.require import require, require_count
 from fedlab_helpers.core.rounds import RoundLoop, run, sample_cohort
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import Strategy, require_cohort
@@ -58,6 +58,25 @@ def ifca_rounds(
         RoundLoop(workers, model, strategy, plan) for model in models
     ]  # each with its own memory
     return _records(runs, workers, plan, {} if chosen is None else chosen)
+
+
+def random_starts(new_model: Callable[[int], nn.Module], count: int, seed: int) -> list[nn.Module]:
+    """Return models to begin with as in the paper: drawn at random, each by itself.
+
+    Clients are asked nothing. Which of two untrained models has the lower loss on somebody's
+    reviews is chance, so that groups form late, or not those that were looked for, and a model may
+    stay that nobody ever takes; the paper tries several draws and keeps the best.
+
+    Args:
+        new_model: seed -> an untrained model.
+        count: how many, at least 1.
+        seed: of the draw; with a larger count, further models are drawn.
+
+    Raises:
+        ValueError: `count` is out of range.
+    """
+    require_count(count=count)
+    return [new_model(compute.child_seed(seed, "start", place)) for place in range(count)]
 
 
 def best_model(models: Sequence[nn.Module], data: Examples) -> int:

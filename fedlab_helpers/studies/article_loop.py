@@ -2,10 +2,12 @@
 
 The loop never returns to the global weights between two clients, so its clients train one after
 another; FedAvg's train side by side. Both are counted in serial hops: local trainings, each of
-which has to wait for the one before.
+which has to wait for the one before. Each loop runs with one local epoch, and with as many as
+served it best beforehand, on validation reviews and another seed.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
 import torch
@@ -105,25 +107,38 @@ def clients_in_order(dealt: str, seed: int) -> list[EncodedReviews]:
 
 def measure_loop(settings: Settings) -> list[Row]:
     """Return hops, accuracy and loss after the rounds of one run, and what the answers lean to."""
-    data, seed, loop = task(), settings["seed"], settings["loop"]
-    clients = clients_in_order(settings["partition"], seed)
-    model = SentimentLSTM(len(data.vocab), seed=seed)
-    plan = Plan(settings["rounds"], seed=seed)
-    if loop == "fedavg":
-        strategy = strategies.fedavg()
-        played = (record.round for record in rounds(model, clients, strategy, plan))
-    else:
-        options = {"rounds": plan.rounds, "seed": seed, "own_adam": loop == "own_adam"}
-        played = chained_rounds(model, clients, plan.local, **options)
+    each = 1 if settings["loop"] == "fedavg" else CLIENTS
     return [
-        {
-            "round": number,
-            "hops": number * (1 if loop == "fedavg" else CLIENTS),
-            **_judged(model, data.test, clients),
-        }
-        for number in played
+        {"round": number, "hops": number * each, **_judged(model, task().test, clients)}
+        for number, model, clients in _played(settings)
         if number <= ROUNDS or number % CLIENTS == 0
     ]
+
+
+def measure_epochs(settings: Settings) -> list[Row]:
+    """Return the mean accuracy on the validation reviews over a run's last three rounds."""
+    late = [
+        evaluate(model, task().validation).accuracy
+        for number, model, _ in _played(settings)
+        if number > settings["rounds"] - 3
+    ]
+    return [{"merit": sum(late) / len(late)}]
+
+
+def _played(settings: Settings) -> Iterator[tuple[int, SentimentLSTM, list[EncodedReviews]]]:
+    """Yield the number of each finished round, the model as it is then, and the clients."""
+    seed, loop = settings["seed"], settings["loop"]
+    clients = clients_in_order(settings["partition"], seed)
+    model = SentimentLSTM(len(task().vocab), seed=seed)
+    local = LocalConfig(epochs=settings["epochs"])
+    if loop == "fedavg":
+        plan = Plan(settings["rounds"], local=local, seed=seed)
+        for record in rounds(model, clients, strategies.fedavg(), plan):
+            yield record.round, model, clients
+    else:
+        options = {"rounds": settings["rounds"], "seed": seed, "own_adam": loop == "own_adam"}
+        for number in chained_rounds(model, clients, local, **options):
+            yield number, model, clients
 
 
 def _judged(model: nn.Module, test: EncodedReviews, clients: list[EncodedReviews]) -> Row:
@@ -139,15 +154,31 @@ def _judged(model: nn.Module, test: EncodedReviews, clients: list[EncodedReviews
     }
 
 
-# FedAvg goes on to as many hops as the chains take: 64 rounds, of which the first 8 are the race
-# round by round.
-_LOOPS = {"printed": ROUNDS, "own_adam": ROUNDS, "fedavg": ROUNDS * CLIENTS}
-ARTICLE_LOOP = Study(
-    "article_loop",
-    tuple(
-        {**rest, "loop": loop, "rounds": rounds}
+LOOPS = ("printed", "own_adam", "fedavg")
+# The first eight rounds are the race round by round; FedAvg goes on until its clients have read
+# their reviews as many times one after another as all visits of a chain do at one epoch.
+# Local epochs that did best in the table of `article_loop_epochs`.
+EPOCHS = dict(zip(product(DEALS, LOOPS), (2, 1, 2, 1, 3, 3, 1, 1, 1), strict=True))
+
+
+def _runs() -> tuple[Settings, ...]:
+    def to_run(loop: str, epochs: int) -> int:
+        return ROUNDS * -(-CLIENTS // epochs) if loop == "fedavg" else ROUNDS
+
+    return tuple(
+        {**rest, "loop": loop, "rounds": to_run(loop, epochs), "epochs": epochs}
         for rest in grid(clients=[CLIENTS], reviews=[REVIEWS], seed=range(3), partition=DEALS)
-        for loop, rounds in _LOOPS.items()
+        for loop in LOOPS
+        for epochs in sorted({1, EPOCHS[rest["partition"], loop]})
+    )
+
+
+ARTICLE_LOOP = Study("article_loop", _runs(), measure_loop)
+ARTICLE_LOOP_EPOCHS = Study(
+    "article_loop_epochs",
+    grid(
+        clients=[CLIENTS], reviews=[REVIEWS], seed=[100], partition=DEALS, loop=LOOPS,
+        rounds=[ROUNDS], epochs=(1, 2, 3, 5),
     ),
-    measure_loop,
-)
+    measure_epochs,
+)  # fmt: skip

@@ -1,9 +1,9 @@
-"""How local training shapes FedAvg: epochs, batch size, and averaging row by row."""
+"""How local training shapes FedAvg: epochs, batch size, cohort, and averaging row by row."""
 
 from dataclasses import replace
 
 from fedlab_helpers.core.rounds import run
-from fedlab_helpers.studies.study import Row, Settings, Study, begin, grid, recipe_of, task
+from fedlab_helpers.studies.study import Row, Settings, Study, begin, recipe_of, task
 
 
 def measure_federated(settings: Settings) -> list[Row]:
@@ -17,21 +17,24 @@ def measure_federated(settings: Settings) -> list[Row]:
 
 
 def _runs() -> tuple[Settings, ...]:
-    fixed = {"clients": [20], "cohort": [10], "rounds": [15], "lr": [5e-3]}
+    names = ("partition", "strategy", "epochs", "batch_size", "cohort", "rounds")
     compared = [
-        ("iid", "fedavg", 1, 32),
-        ("iid", "fedavg", 2, 32),
-        ("iid", "fedavg", 5, 32),
-        ("iid", "fedavg", 1, 8),
-        ("iid", "rowwise", 2, 32),
-        ("by_domain", "fedavg", 2, 32),
-        ("by_domain", "rowwise", 2, 32),
-    ]
-    names = ("partition", "strategy", "epochs", "batch_size")
+        ("iid", "fedavg", 1, 32, 10, 15),
+        ("iid", "fedavg", 2, 32, 10, 15),
+        ("iid", "fedavg", 5, 32, 10, 15),
+        ("iid", "fedavg", 1, 8, 10, 15),
+        ("iid", "rowwise", 2, 32, 10, 15),
+        ("by_domain", "fedavg", 2, 32, 10, 15),
+        ("by_domain", "rowwise", 2, 32, 10, 15),
+        ("iid", "fedavg", 2, 32, 2, 30),  # for the bytes of 6 rounds of 10
+        ("iid", "fedavg", 2, 32, 20, 8),
+    ]  # fmt: skip
+    cases = [dict(zip(names, case, strict=True)) for case in compared]
+    order = ("partition", "strategy", "epochs", "batch_size", "clients", "cohort", "rounds", "lr")
     return tuple(
-        {**dict(zip(names, case, strict=True)), **rest}
-        for rest in grid(**fixed, seed=range(3))
-        for case in compared
+        {name: {"clients": 20, "lr": 5e-3, **case}[name] for name in order} | {"seed": seed}
+        for seed in range(3)
+        for case in cases
     )
 
 

@@ -4,11 +4,14 @@ A classification form of the latching problem of Bengio, Simard and Frasconi 199
 (doi:10.1109/72.279181): what matters comes first, everything after it is noise.
 """
 
+from itertools import count
+
 import torch
+from torch import nn
 
 from fedlab_helpers.core.compute import torch_rng
 from fedlab_helpers.core.require import require_count
-from fedlab_helpers.core.training import LocalConfig, evaluate, train
+from fedlab_helpers.core.training import Hooks, LocalConfig, evaluate, train
 from fedlab_helpers.studies.study import Row, Settings, Study, grid
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
@@ -42,20 +45,41 @@ def reader(cell: str, seed: int) -> SentimentLSTM:
     """
     kind = "lstm" if cell == "lstm_open" else cell
     model = SentimentLSTM(2 + CLASSES + NOISE, 16, 32, CLASSES, cell=kind, seed=seed)
-    if cell == "lstm_open":
-        with torch.no_grad():  # gates i, f, g, o lie one after the other
-            model.recurrent.bias_ih_l0[32:64] += 2
+    return open_forget_gates(model, 2) if cell == "lstm_open" else model
+
+
+def open_forget_gates(model: SentimentLSTM, bias: float) -> SentimentLSTM:
+    """Return the model, an LSTM, with this added to the bias of its forget gates."""
+    size = model.recurrent.hidden_size
+    with torch.no_grad():  # gates i, f, g, o lie one after the other
+        model.recurrent.bias_ih_l0[size : 2 * size] += bias
     return model
+
+
+def reach(model: SentimentLSTM, data: EncodedReviews) -> float:
+    """Return how long the loss's gradient at the first word is beside that at the last, each the
+    mean over sequences of one length."""
+    read = model.embedding(data.tokens).detach().requires_grad_()  # (N, T, E)
+    logits = model.head(model.recurrent(read)[0][:, -1])  # (N, C)
+    nn.functional.cross_entropy(logits, data.labels).backward()
+    sizes = read.grad.norm(dim=2).mean(dim=0)  # (T,)
+    return float(sizes[0] / sizes[-1])
+
+
+def _begin(
+    settings: Settings,
+) -> tuple[SentimentLSTM, LocalConfig, EncodedReviews, EncodedReviews, EncodedReviews]:
+    seed, length = settings["seed"], settings["length"]
+    rng = torch_rng(seed, "long_memory", length)
+    config = LocalConfig(settings["epochs"], batch_size=64, lr=settings["lr"])
+    data = (sequences(n, length, rng) for n in (TRAINING, TEST, TEST))
+    return reader(settings["cell"], seed), config, *data
 
 
 def measure_memory(settings: Settings) -> list[Row]:
     """Return the accuracy on fresh sequences after training at one length."""
-    seed, length = settings["seed"], settings["length"]
-    rng = torch_rng(seed, "long_memory", length)
-    data, validation, test = (sequences(n, length, rng) for n in (TRAINING, TEST, TEST))
-    model = reader(settings["cell"], seed)
-    config = LocalConfig(settings["epochs"], batch_size=64, lr=settings["lr"])
-    report = train(model, data, config, seed=seed)
+    model, config, data, validation, test = _begin(settings)
+    report = train(model, data, config, seed=settings["seed"])
     return [
         {
             "steps": report.steps,
@@ -64,6 +88,22 @@ def measure_memory(settings: Settings) -> list[Row]:
             "accuracy": evaluate(model, test).accuracy,
         }
     ]
+
+
+def measure_reach(settings: Settings) -> list[Row]:
+    """Return how far the gradient reaches, and the accuracy, before and in such a training."""
+    model, config, data, validation, test = _begin(settings)
+    some = validation.subset(range(200))
+    steps, rows = count(), []
+
+    def look(model: SentimentLSTM) -> None:
+        if (step := next(steps)) % 50 == 0:
+            found = {"reach": reach(model, some), "accuracy": evaluate(model, test).accuracy}
+            rows.append({"step": step, **found})
+
+    look(model)
+    train(model, data, config, seed=settings["seed"], hooks=Hooks(after=look))
+    return rows
 
 
 LONG_MEMORY = Study(
@@ -76,4 +116,11 @@ LONG_MEMORY = Study(
         epochs=[8],
     ),
     measure_memory,
+)
+REACH = Study(
+    "reach",
+    grid(
+        seed=range(3), length=[20], cell=("rnn", "gru", "lstm", "lstm_open"), lr=[1e-2], epochs=[8]
+    ),
+    measure_reach,
 )

@@ -44,6 +44,20 @@ CHOSEN = {
 }
 # Where no number was tried, those are used that were chosen on the partition most like it.
 LIKE = {"domain_dirichlet": "by_domain", "dirichlet": "by_domain", "two_desks": "strictness"}
+# The other start of IFCA is measured with as many models, where clients have groups to be found.
+ALIKE, GROUPED = {"ifca_random": "ifca"}, ("by_domain", "strictness")
+
+
+def number_of(kind: str, method: str) -> float | None:
+    """Return the number that a method has on a partition; None: it needs none."""
+    return CHOSEN[LIKE.get(kind, kind)].get(ALIKE.get(method, method))
+
+
+def methods_on(kind: str) -> tuple[str, ...]:
+    """Return the methods that are compared on a partition."""
+    if kind == "two_desks":
+        return SECOND_PAIR
+    return tuple(name for name in METHODS if name not in ALIKE or kind in GROUPED)
 
 
 @cache
@@ -179,6 +193,7 @@ PERSONALIZATION_RATES = Study(
         _run(TUNING_SEED, kind, TUNING_ROUNDS, name, number)
         for kind in TUNED_ON
         for name, method in METHODS.items()
+        if name not in ALIKE
         for number in method.tries
     ),
     measure_try,
@@ -198,10 +213,10 @@ def best_numbers(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 PERSONALIZATION = Study(
     "personalization",
     tuple(
-        _run(seed, kind, ROUNDS, name, CHOSEN[LIKE.get(kind, kind)].get(name))
+        _run(seed, kind, ROUNDS, name, number_of(kind, name))
         for kind in PARTITIONS
         for seed in range(3)
-        for name in (SECOND_PAIR if kind == "two_desks" else METHODS)
+        for name in methods_on(kind)
     ),
     measure_method,
 )

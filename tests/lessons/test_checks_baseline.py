@@ -7,17 +7,25 @@ from torch.nn.functional import cross_entropy
 from verdicts import refused
 
 from fedlab_helpers.lessons.checks import baseline as checks
+from fedlab_helpers.tasks.reviews.order_pairs import order_pairs
+from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize
 
 
 def test_reviews_needed():
-    assert checks.reviews_needed(0.84 * 0.16 / 0.002**2).passed
-    assert checks.reviews_needed(33_600).passed
+    exact = 0.84 * 0.16 / 0.002**2
+    for answer in (exact, 33_600, 34_000, 33_000, np.int64(33_600), np.float32(exact)):
+        assert checks.reviews_needed(answer).passed
+    assert checks.reviews_needed(torch.tensor(33_600)).passed
     refused(checks.reviews_needed(0.84 * 0.16 / 0.2**2), "0.002")
     refused(checks.reviews_needed(3473 * 0.62 / 0.2), "root")
     refused(checks.reviews_needed(3473 * 0.65 / 0.2), "root")
     refused(checks.reviews_needed(0.84 / 0.002**2), "factor 1 - p")
-    refused(checks.reviews_needed(5000), "5,000")
-    refused(checks.reviews_needed(30_000), "30,000")
+    refused(checks.reviews_needed(4 * exact), "95% interval")
+    refused(checks.reviews_needed(0.84 * 0.16 / 0.002), "square")
+    refused(checks.reviews_needed(5000), "error of 0.518 points")
+    refused(checks.reviews_needed(30_000), "error of 0.212 points")
+    for odd in (0, -5, "many", float("nan"), [1, 2]):
+        refused(checks.reviews_needed(odd), "one number above 0")
 
 
 GRID = torch.arange(0.2, 4, 0.05)
@@ -54,7 +62,9 @@ def test_temperature():
     refused(checks.temperature(lambda g, y: by_loss(g, y, torch.arange(1, 4, 0.1))), "below 1")
     refused(checks.temperature(lambda g, y: 3.0), "3.00")
     refused(checks.temperature(lambda g, y: -1.0), "above 0")
-    refused(checks.temperature(lambda g, y: float("nan")), "above 0")
+    for odd in (float("nan"), None, "warm", (1.5, 0.3)):
+        refused(checks.temperature(lambda g, y, odd=odd: odd), "above 0")
+    assert checks.temperature(lambda g, y: np.float64(by_loss(g, y))).passed
 
 
 def test_the_labels_call_for_the_temperature_that_is_accepted():
@@ -82,13 +92,19 @@ def unpaired(a, b):
 def test_paired():
     assert checks.paired(by_difference).passed
     assert checks.paired(by_counts).passed
+    assert checks.paired(lambda a, b: torch.tensor(by_difference(a, b))).passed
+    assert checks.paired(lambda a, b: np.float32(by_counts(a, b))).passed
+    in_points = lambda a, b: [100 * number for number in by_counts(a, b)]  # noqa: E731
+    refused(checks.paired(in_points), "in points")
+    refused(checks.paired(lambda a, b: a - b), "astype(float)")
+    refused(checks.paired(lambda a, b: by_counts(a, b)[0]), "two numbers")
     refused(checks.paired(unpaired), "two separate sets")
     refused(checks.paired(lambda a, b: by_difference(b, a)), "sign")
     refused(checks.paired(lambda a, b: (a.mean() - b.mean(), np.std(a * 1.0 - b))), "mean")
     refused(checks.paired(lambda a, b: (0.5, 0.01)), "0.5000")
     refused(checks.paired(lambda a, b: (a.mean() - b.mean(), 0.02)), "0.02000")
     refused(checks.paired(lambda a, b: (a.mean() - b.mean(), by_counts(~a, b)[1])), "expected")
-    refused(checks.paired(lambda a, b: a - b), "TypeError")
+    refused(checks.paired(lambda a, b: len(3)), "TypeError")
 
 
 def test_paired_also_asks_what_a_model_differs_from_itself():
@@ -110,3 +126,34 @@ def test_reading_length():
     refused(checks.reading_length({32: 0.8, 128: 0.9}, 128), "holds 64")
     refused(checks.reading_length({32: 81.0, 64: 83.0, 128: 84.0}, 128), "shares")
     refused(checks.reading_length([0.8, 0.9], 64), "dict")
+    refused(checks.reading_length({**tried, 96: "high"}, 128), "shares")
+    of_torch = {words: torch.tensor(share) for words, share in tried.items()}
+    assert checks.reading_length(of_torch, np.int64(128)).passed
+
+
+KNOWN = Vocabulary(
+    "以前 很 好 ， 现在 很差 差 。 房间 服务 早餐 酒店 前台 价格 书 不 但是 性价比".split()
+)
+
+
+def now(thing):
+    return f"{thing}以前好，{thing}现在差。", f"{thing}以前差，{thing}现在好。"
+
+
+def test_own_pairs():
+    good = [now(thing)[::-1] for thing in ("房间", "服务", "早餐", "酒店", "前台", "价格")]
+    assert checks.own_pairs(good, KNOWN).passed
+    assert checks.own_pairs(tuple(map(list, good)), KNOWN).passed
+    wrong = {
+        "is not two sentences": ["房间好", *good],
+        "5 good pairs": good[:5],
+        "bag can tell": [*good, ("房间好。", "房间差。")],
+        "is there already": [*good, good[0]],
+        "same order": [*good, ("书，好。", "书 ，好。")],
+        "knows 键盘": [*good, now("键盘")],
+    }
+    for hint, pairs in wrong.items():
+        refused(checks.own_pairs(pairs, KNOWN), hint)
+    ours = order_pairs()[0]
+    known = Vocabulary([*KNOWN.words[2:], *tokenize(ours.positive)])
+    refused(checks.own_pairs([(ours.positive, ours.negative)], known), "already")

@@ -1,7 +1,10 @@
 """The checks of notebook 02: right answers pass, typical wrong ones get a hint that fits."""
 
+import re
+import unicodedata
 from collections import Counter
 
+import numpy as np
 import torch
 from verdicts import refused
 
@@ -11,7 +14,8 @@ from fedlab_helpers.tasks.reviews.words import Vocabulary
 
 def test_padded_ids():
     assert checks.padded_ids([6, 1, 1, 3, 0, 0]).passed
-    assert checks.padded_ids(torch.tensor([6, 1, 1, 3, 0, 0])).passed
+    for form in (torch.tensor, np.array, tuple, lambda ids: [np.int32(i) for i in ids]):
+        assert checks.padded_ids(form([6, 1, 1, 3, 0, 0])).passed
     for answer, hint in {
         (6, 1, 1, 3): "4 ids; pad to 6",
         (6, 1, 1, 3, 0, 0, 0): "7 ids",
@@ -21,7 +25,7 @@ def test_padded_ids():
         (6, 4, 1, 3, 0, 0): "不 is not among",
         (6, 1, 7, 3, 0, 0): "干净 occurs once",
         (5, 1, 1, 2, 0, 0): "look up 房间",
-        ("房间", "不", "干净", "。", "", ""): "ValueError",
+        ("房间", "不", "干净", "。", "", ""): "'房间' is no id",
     }.items():
         refused(checks.padded_ids(answer), hint)
 
@@ -43,9 +47,19 @@ def by_loop(outputs, lengths):
     return torch.stack([row[:n].mean(0) for row, n in zip(outputs, lengths, strict=True)])
 
 
+def by_numpy(outputs, lengths):
+    return np.stack([row[:n].mean(0) for row, n in zip(outputs.numpy(), lengths, strict=True)])
+
+
 def test_masked_mean_passes_each_way_to_write_it_and_knows_the_stub():
-    for function in (by_product, by_fill, by_loop):
+    wide = lambda outputs, lengths: by_fill(outputs.double(), lengths)  # noqa: E731
+    rows = lambda outputs, lengths: list(by_loop(outputs, lengths))  # noqa: E731
+    lists = lambda outputs, lengths: by_numpy(outputs, lengths).tolist()  # noqa: E731
+    for function in (by_product, by_fill, by_loop, by_numpy, wide, rows, lists):
         assert checks.masked_mean(function).passed
+    refused(checks.masked_mean(lambda o, n: by_numpy(o, n) * 2), "which of them are words")
+    refused(checks.masked_mean(lambda o, n: o.double().mean(1)), "padding is in this mean")
+    refused(checks.masked_mean(lambda o, n: "mean"), "got a str")
     assert "0 times NaN" in checks.masked_mean(by_product).message
     assert "even NaN" in checks.masked_mean(by_fill).message
     assert not checks.masked_mean(lambda outputs, lengths: None).started
@@ -104,3 +118,33 @@ def test_leaks():
         refused(checks.leaks(turned), f"number {number + 1}", thought)
     refused(checks.leaks(RIGHT[:4]), "4 verdicts")
     refused(checks.leaks(["no", *RIGHT[1:]]), "write True or False")
+    assert checks.leaks(np.array(RIGHT)).passed
+
+
+def mended(text):
+    text = unicodedata.normalize("NFKC", text).replace("。", ".")
+    return re.sub(r"\d{7,}", "#", "".join(text.split()).rstrip("."))
+
+
+def test_a_normaliser_is_judged_by_its_properties():
+    for function in (mended, lambda t: mended(t).lower(), lambda t: mended(t).replace("!", "")):
+        assert checks.normaliser(function).passed
+    assert not checks.normaliser(lambda text: ...).started
+    bare = lambda text: re.sub(r"[^\w#]", "", mended(text))  # noqa: E731
+    narrow = lambda text: unicodedata.normalize("NFKC", text)  # noqa: E731
+    wrong = {
+        "run of digits": lambda text: "".join(narrow(text).split()).rstrip("."),
+        "13800000000": lambda text: re.sub(r"\d{7,}", "#", text.replace(" ", "")) + "13800000000",
+        "smiley": bare,
+        "不 is a word": lambda text: mended(text).replace("不", ""),
+        "short numbers": lambda text: re.sub(r"\d+", "#", mended(text)),
+        "letters are words": lambda text: re.sub(r"[A-Za-z]", "", mended(text)),
+        "twice changes": lambda text: mended(text) + "!",
+        "full-width letters": lambda t: re.sub(r"\d{7,}", "#", t.replace(" ", "").strip("。.")),
+        "a blank:": lambda text: re.sub(r"[\d ]{7,}", "#", narrow(text).replace("。", ".")),
+        "return a text": lambda text: mended(text).encode(),
+        "Chinese character was lost": lambda text: mended(text)[:3],
+    }
+    for hint, function in wrong.items():
+        hint = "Chinese character" if hint == "不 is a word" else hint
+        refused(checks.normaliser(function), hint)

@@ -17,6 +17,14 @@ def worst_link(down, up, links):
     return seconds(down, up, dict([min(links.items(), key=lambda item: item[1][1])]))
 
 
+def parts(down, up, links):
+    return [(8e-6 * down / d, 8e-6 * up / u, s) for d, u, s in links.values()]
+
+
+def slowest_part(*asked):
+    return max(map(max, parts(*asked)))
+
+
 def mean(values):
     values = list(values)
     return sum(values) / len(values)
@@ -28,17 +36,25 @@ def test_round_seconds():
     refused(checks.round_seconds(lambda *a: seconds(*a, over=sum)), "same time")
     refused(checks.round_seconds(lambda *a: seconds(*a, over=min)), "slowest")
     refused(checks.round_seconds(lambda *a: seconds(*a, over=mean)), "mean")
-    refused(checks.round_seconds(lambda d, u, links: seconds(d, 0, links)), "bytes down")
+    refused(checks.round_seconds(lambda d, u, links: seconds(d, 0, links)), "bytes up?")
+    refused(checks.round_seconds(lambda d, u, links: seconds(0, u, links)), "bytes down?")
+    refused(checks.round_seconds(lambda *a: slowest_part(*a)), "one after the other")
+    idle = lambda d, u, ls: seconds(d, u, {c: (x, y, 0) for c, (x, y, _) in ls.items()})  # noqa: E731
+    refused(checks.round_seconds(idle), "seconds of training")
+    refused(
+        checks.round_seconds(lambda *a: sum(map(max, zip(*parts(*a), strict=True)))),
+        "slowest client",
+    )
     refused(checks.round_seconds(worst_link), "slowest")
     refused(checks.round_seconds(lambda *a: math.nan), "nan")
     assert checks.round_seconds(lambda *a: torch.tensor(seconds(*a))).passed
     refused(checks.round_seconds(lambda d, u, ls: seconds(d, u, ls) if d else 0.0), "0.25")
 
 
-def averaged(answers, weighted=True, over_all=False):
+def averaged(answers, weighted=True, over_all=False, said="nobody answered"):
     there = [answer for answer in answers.values() if answer]
     if not there:
-        raise ValueError("nobody answered")
+        raise ValueError(said)
     sizes = [size if weighted else 1 for size, _ in there]
     total = sum(sizes) + (10 if over_all else 0)
     names = there[0][1]
@@ -66,6 +82,14 @@ def divides(answers):
 
 def test_mean_of_answers():
     assert checks.mean_of_answers(averaged).passed
+    for form in (torch.Tensor.double, torch.Tensor.numpy, torch.Tensor.tolist):
+        assert checks.mean_of_answers(
+            lambda a, as_=form: {n: as_(t) for n, t in averaged(a).items()}
+        ).passed
+    assert checks.mean_of_answers(lambda a: averaged(a, said="the list of answers is empty")).passed
+    refused(checks.mean_of_answers(lambda a: averaged(a, said="")), "says nothing")
+    largest = lambda a: max(size for size, _ in filter(None, a.values())) and averaged(a)  # noqa: E731
+    refused(checks.mean_of_answers(largest), "says so", "max()")
     refused(checks.mean_of_answers(lambda a: averaged(a, weighted=False)), "reviews")
     refused(checks.mean_of_answers(lambda a: averaged(a, over_all=True)), "[1, 2] of 10")
     refused(checks.mean_of_answers(in_place), "changed")
@@ -91,8 +115,16 @@ def believed(body, most, whole=True, positive=True, short=True, no_bool=True):
     return payload, examples
 
 
+def silent(body, most):
+    try:
+        return believed(body, most)
+    except ValueError:
+        raise ValueError("  ") from None
+
+
 def test_checked():
     assert checks.checked(believed).passed
+    refused(checks.checked(lambda b, m: silent(b, m)), "no payload", "without a word")
     refused(checks.checked(lambda b, m: believed(b, m, whole=False)), "half")
     refused(checks.checked(lambda b, m: believed(b, m, positive=False)), "no reviews")
     refused(checks.checked(lambda b, m: believed(b, m, short=False)), "11 bytes")
@@ -154,5 +186,7 @@ def test_forgotten():
     assert "round 3" in verdict.message
     refused(checks.forgotten([record(1), record(2, c1="no answer in time")]), "no answer in time")
     refused(checks.forgotten([record(1)]), "None")
-    refused(checks.forgotten([]), "list of records")
+    refused(checks.forgotten([]), "no round was finished", "more seconds")
+    late = [record(number, c0="late", c1="late") for number in (1, 2)]
+    refused(checks.forgotten(late), "nobody was ever in time")
     refused(checks.forgotten([{"round": 1}]), "list of records")

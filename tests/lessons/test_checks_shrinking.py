@@ -1,10 +1,12 @@
 """Checks of notebook 10: right answers pass, likely mistakes get their own hint."""
 
+import warnings
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, kl_div
 from verdicts import refused
 
 from fedlab_helpers.lessons.checks import shrinking as checks
@@ -28,7 +30,14 @@ def test_weight_bytes():
     refused(checks.weight_bytes(lambda *s: size(*s, both=False)), "two biases")
     refused(checks.weight_bytes(lambda *s: size(*s) - 8), "head has a bias")
     refused(checks.weight_bytes(lambda *s: size(*s) + 5), "shapes")
-    refused(checks.weight_bytes(lambda *s: float(size(*s))), "int")
+    for form in (float, np.int64, torch.tensor):  # a whole number all the same
+        assert checks.weight_bytes(lambda *s, as_=form: as_(size(*s))).passed
+    refused(checks.weight_bytes(lambda *s: size(*s) + 0.5), "whole number")
+    of_rows = lambda w, e, h: size(w, e, h) + 4 * (w + 8 * h + 2 - 2 * e - 2 * h)  # noqa: E731
+    refused(checks.weight_bytes(of_rows), "of a *column*")
+    of_matrices = lambda w, e, h: size(w, e, h) + 4 * (4 - 2 * e - 2 * h)  # noqa: E731
+    refused(checks.weight_bytes(of_matrices), "not one scale for each matrix")
+    refused(checks.weight_bytes(lambda *s: None), "whole number")
 
 
 def smaller(state, units, gates=3, columns=True, hidden=None):
@@ -52,9 +61,20 @@ def in_place(state, units):
     return made
 
 
+def as_numpy(state, units):
+    return {name: tensor.numpy() for name, tensor in smaller(state, units).items()}
+
+
+def four_blocks(state, units):
+    rows = torch.cat([units + state["head.weight"].shape[1] * gate for gate in range(4)])
+    return {n: t[rows] if n.startswith("recurrent") else t for n, t in state.items()}
+
+
 def test_keep_gru_units():
     assert checks.keep_gru_units(smaller).passed
+    assert checks.keep_gru_units(as_numpy).passed
     refused(checks.keep_gru_units(lambda s, u: smaller(s, u, gates=4)), "three gates")
+    refused(checks.keep_gru_units(four_blocks), "18 rows, three blocks, and not four")
     refused(checks.keep_gru_units(lambda s, u: smaller(s, u, columns=False)), "expected (9, 3)")
     refused(checks.keep_gru_units(lambda s, u: smaller(s, torch.arange(3))), "rows or columns")
     refused(checks.keep_gru_units(in_place), "make a new one")
@@ -82,6 +102,7 @@ class Killed(torch.autograd.Function):
 def test_straight_through():
     through = lambda m, bits: m + (near(m, bits) - m).detach()  # noqa: E731
     assert checks.straight_through(through).passed
+    assert checks.straight_through(lambda m, bits: through(m.double(), bits)).passed
     refused(checks.straight_through(lambda m, bits: m * 1), "nothing is rounded")
     refused(checks.straight_through(near), "no gradient")
     refused(checks.straight_through(lambda m, bits: through(m, 3)), "not those of")
@@ -113,6 +134,30 @@ def test_student_loss():
     refused(checks.student_loss(hinton), "Hinton's")
     refused(checks.student_loss(undetached), "detach it")
     refused(checks.student_loss(lambda s, *a: s), "one number")
+    refused(checks.student_loss(lambda *a: loss(*a).item()), "one number")
+    assert checks.student_loss(lambda *a: loss(*a)[None]).passed
+    assert checks.student_loss(lambda s, t, *a: loss(s.double(), t.double(), *a)).passed
+
+
+def divergence(student, teacher, labels, T, alpha, *, reduction="batchmean", back=False, warm=1.0):
+    """The usual form in PyTorch."""
+    logs, target = (student / T).log_softmax(1), (teacher.detach() * warm / T).softmax(1)
+    if back:
+        logs, target = target.log(), logs.exp()
+    soft = kl_div(logs, target, reduction=reduction)
+    return T**2 * (alpha * soft + (1 - alpha) * cross_entropy(student / T, labels))
+
+
+def test_student_loss_with_a_divergence():
+    assert "a constant: the student learns the same" in repr(checks.student_loss(divergence))
+    refused(checks.student_loss(lambda *a: divergence(*a, reduction="sum")), "not the sum")
+    refused(checks.student_loss(lambda *a: divergence(*a, back=True)), "other way round")
+    refused(checks.student_loss(lambda *a: divergence(*a, warm=a[3])), "divided by T, too")
+    refused(checks.student_loss(lambda *a: divergence(*a) / a[3] ** 2), "T²")
+    refused(checks.student_loss(lambda *a: divergence(*a[:4], 1 - a[4])), "share of the teacher")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's own, about this reduction
+        refused(checks.student_loss(lambda *a: divergence(*a, reduction="mean")), "batchmean")
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +176,9 @@ def test_pocket_model(sample, monkeypatch):
     reviews = (replace(reviews[0], label=0), *reviews[1:3])
     refused(checks.pocket_model(replace(sample, validation_reviews=reviews), content), "66.7%")
     refused(checks.pocket_model(sample, made), "bytes of the file")
+    refused(checks.pocket_model(sample, b"junk"), "takes these 4 bytes for no model")
+    refused(checks.pocket_model(sample, b""), "for no model")
+    refused(checks.pocket_model(sample, content[:-200]), "for no model")
     monkeypatch.setattr(checks, "KILOBYTES", 1)
     refused(checks.pocket_model(sample, content), "too large")
     bare = onnx.ModelProto()

@@ -1,11 +1,15 @@
 """The checks of notebook 00: right answers pass, typical wrong ones get a hint that fits."""
 
+import numpy as np
+import pytest
+import torch
 from verdicts import refused
 
 from fedlab_helpers.core.history import RoundRecord
 from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.lessons.checks import start_here as checks
 
+WHOLE = (int, float, np.int32, np.int64, np.float32, np.array, torch.tensor)
 TWO_EPOCHS = LocalConfig(epochs=2, batch_size=32)
 
 
@@ -29,6 +33,10 @@ def test_local_steps_counts_the_last_small_batch_and_every_epoch():
     }  # fmt: skip
     for answer, hint in hints.items():
         refused(checks.local_steps(answer, 304, TWO_EPOCHS), hint)
+    refused(checks.local_steps(9.5, 304, TWO_EPOCHS), "a whole number")
+    for kind in WHOLE:
+        assert checks.local_steps(kind(20), 304, TWO_EPOCHS).passed
+        refused(checks.local_steps(kind(18), 304, TWO_EPOCHS), "left over")
 
 
 def cost(records, accuracy):
@@ -43,6 +51,9 @@ def cost(records, accuracy):
 def test_cost_to_reach_passes_a_right_function_and_knows_the_stub():
     assert checks.cost_to_reach(cost).passed
     assert not checks.cost_to_reach(lambda records, accuracy: None).started
+    for kind in WHOLE:
+        own = lambda rs, a, kind=kind: None if (c := cost(rs, a)) is None else kind(c)  # noqa: E731
+        assert checks.cost_to_reach(own).passed, kind
 
 
 def reached(records, accuracy):
@@ -92,3 +103,42 @@ def test_misjudged_wants_a_disagreement():
     refused(checks.misjudged("很好", "positive", 0.9), "say 1 for positive")
     refused(checks.misjudged("很好", 1, 0.9), "agrees with you")
     refused(checks.misjudged("很差", 0, 0.1), "agrees with you")
+    assert checks.misjudged("很差", np.int64(1), torch.tensor(0.1)).passed
+    for taken in ("没有让我失望。", "没有让我失望", " 没有让我失望！", "没有 让我失望。"):
+        refused(checks.misjudged(taken, 1, 0.1), "of your own")
+    refused(checks.misjudged("键盘不错, 屏幕不错, 就是不能开机", 0, 0.9), "of your own")
+
+
+def dealt(sizes=(1,) * 39 + (61,)):
+    """Return parts of these sizes, one after the other."""
+    ends = np.cumsum(sizes)
+    return [list(range(end - size, end)) for end, size in zip(ends, sizes, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        list, tuple, lambda p: dict(enumerate(p)), lambda p: [np.array(x) for x in p],
+        lambda p: [torch.tensor(x) for x in p], lambda p: [np.float64(x) for x in p],
+        lambda p: [set(x) for x in p], lambda p: p[::-1], lambda p: map(tuple, p),
+    ],
+)  # fmt: skip
+def test_own_parts_passes_any_form(form):
+    assert checks.own_parts(form(dealt()), 100).passed
+
+
+def test_own_parts_hints():
+    parts = dealt()
+    for wrong, hint in (
+        (parts[:39], "39 clients"),
+        ([*parts[:39], []], "hold nothing"),
+        ([*parts[:39], parts[39][1:]], "1 reviews are with nobody"),
+        ([*parts[:39], [*parts[39], 0]], "more than one client"),
+        ([*parts[:39], [*parts[39][:-1], 100]], "from 0 to 99"),
+        ([*parts[:39], [*parts[39][:-1], -1]], "from 0 to 99"),
+        ([*parts[:39], [*parts[39][:-1], 98.5]], "whole number"),
+        (dealt((2,) * 20 + (3,) * 20), "at least 5 times"),
+        (parts[0], "clients came"),
+        ([["a"]] * 40, "raised"),
+    ):
+        refused(checks.own_parts(wrong, 100), hint)

@@ -86,7 +86,13 @@ def test_a_client_below_the_floor_is_drawn():
 
 
 def test_slopes_go_from_shared_to_own_in_panes_by_group():
-    panes = slopes((0.8, 0.7, 0.6), (0.9, 0.6, 0.6), ("hotel", "book", "hotel"), "who").axes
-    assert [axes.get_title() for axes in panes] == ["hotel", "book"]
-    drawn = [[line.get_ydata().tolist() for line in axes.lines] for axes in panes]
-    assert drawn == [[[0.8, 0.9], [0.6, 0.6]], [[0.7, 0.6]]]
+    owns = {"one": (0.9, 0.6, 0.6), "other": (0.1, 0.7, 0.6)}
+    picture = slopes((0.8, 0.7, 0.6), owns, ("hotel", "book", "hotel"))
+    panes = picture.axes
+    assert [axes.get_title() for axes in panes] == ["hotel", "book"] * 2
+    drawn = [[list(line.get_ydata()) for line in axes.lines] for axes in panes]
+    assert drawn[0][:2] == [[0.8, 0.9], [0.6, 0.6]]
+    assert drawn[1:] == [[[0.7, 0.6]], [[0.8, 0.1], [0.6, 0.6]], [[0.7, 0.7]]]
+    assert len({axes.get_ylim() for axes in panes}) == 1
+    told = [text.get_text() for text in picture.legends[0].get_texts()]
+    assert told == ["own model, better", "own model, worse"]

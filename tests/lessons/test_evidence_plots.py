@@ -1,30 +1,54 @@
 """Figures of tables: each seed is a dot, what loses less stands higher, sums are sums."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
 
 from fedlab_helpers.lessons import plots
 
 
 def test_what_loses_less_stands_higher():
-    rows = pd.DataFrame({"factor": [100, 3], "lost": [0.5, 0.1], "spread": [0.1, 0.2]})
+    rows = pd.DataFrame({"factor": [100, 3], "lost": [0.5, 0.1], "±": [0.1, 2.2]}, ["x", "y"])
     (axes,) = plots.frontier({"a": rows}).axes
     low, high = axes.get_ylim()
-    assert low > high
+    assert low > 2.3
+    assert high < -2.1  # no error bar is cut off
     assert axes.lines[0].get_xdata().tolist() == [3, 100]
+    assert [note.get_text() for note in axes.texts] == ["y", "x"]
+
+
+def test_every_point_has_its_label_and_none_lies_on_another():
+    near = {"factor": [10, 10.1, 10.2], "lost": [0.5, 0.5, 0.51], "±": [0.1] * 3}
+    families = {"a": pd.DataFrame(near, ["one", "two", "three"]), "b": pd.DataFrame(near)}
+    families["b"]["label"] = ["four", "five", "six"]
+    picture = plots.frontier(families)
+    picture.draw_without_rendering()
+    notes = picture.axes[0].texts
+    assert [note.get_text() for note in notes] == "one two three four five six".split()
+    boxes = [note.get_window_extent() for note in notes]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    colours = {note.get_color() for note in notes}
+    assert len(colours) == 2
 
 
 def test_what_is_slow_has_a_large_bubble_and_hides_no_other():
     table = pd.DataFrame(
-        {"kilobytes": [40, 3000], "lost": [0.5, 0.0], "microseconds": [50.0, 900.0]},
+        {
+            "kilobytes": [40, 3000],
+            "lost": [0.5, 0.0],
+            "±": [0.1, 0.0],
+            "microseconds": [50.0, 900.0],
+        },
         index=["small", "large"],
     )
     (axes,) = plots.size_speed(table).axes
-    assert [float(each.get_sizes()[0]) for each in axes.collections] == [3600.0, 200.0]
+    bubbles = [each for each in axes.collections if isinstance(each, PathCollection)]
+    assert [float(each.get_sizes()[0]) for each in bubbles] == [3600.0, 200.0]
     assert [each.get_text() for each in axes.texts] == ["large: 900 µs", "small: 50 µs"]
-    below, above = (each.xyann[1] for each in axes.texts)
-    assert below < 0 < above
+    assert [each.xy for each in axes.texts] == [(3000, 0.0), (40, 0.5)]
     low, high = axes.get_ylim()
     assert low > high
 
@@ -43,6 +67,14 @@ def test_gains_have_a_bar_at_the_mean_and_a_dot_for_each_seed():
     assert [bar.get_width() for bar in axes.patches] == [3, 0]
     assert [list(line.get_xdata()) for line in axes.lines[1:]] == [[1.0, 2.0, 6.0], [-1.0, 0, 1]]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["FedPer, own head", "Ditto"]
+
+
+def test_gains_of_several_deals_share_an_axis_and_are_sorted():
+    one = {"ditto": [0.0, 0.0], "fedper": [1.0, 1.0]}
+    left, right = plots.gains({"by_domain": one, "strictness": {"ditto": [-2], "fedper": [9]}}).axes
+    assert left.get_xlim() == right.get_xlim()
+    assert left.get_xlim()[0] < -2 < 9 < left.get_xlim()[1]
+    assert [bar.get_width() for bar in right.patches] == [9, -2]
 
 
 def test_cold_start_has_a_line_for_each_method():

@@ -153,6 +153,15 @@ def test_several_models_cost_downloads(federation):
     assert two.total_bytes > one.total_bytes
 
 
+def test_from_random_starts_all_rounds_are_of_several_models(federation):
+    """Every round sends both models down; a warm start sends one for its first rounds."""
+    warm, random = (last(federation, Clustered(warm=warm), 2) for warm in (True, False))
+    one = last(federation, Clustered(warm=False), 1)
+    assert random.total_bytes - random.bytes_up == 2 * (one.total_bytes - one.bytes_up)
+    assert random.total_bytes > warm.total_bytes
+    assert set(random.groups) <= {0, 1}
+
+
 def test_the_best_shared_round_is_the_best_by_validation(federation):
     scores = {
         at: federation.validation_score(lambda client, w=w: federation.answer_of(w))

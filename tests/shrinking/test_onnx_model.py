@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import onnx
 import onnxruntime
@@ -13,7 +14,7 @@ import torch
 from fedlab_helpers.core.training import LocalConfig, predict, train
 from fedlab_helpers.shrinking import Rounded
 from fedlab_helpers.shrinking.classify import answer
-from fedlab_helpers.shrinking.onnx_model import quantize_dynamically, run_onnx, to_onnx
+from fedlab_helpers.shrinking.onnx_model import quantize_dynamically, run_onnx, sealed, to_onnx
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import CELLS, SentimentLSTM
 from fedlab_helpers.tasks.reviews.task import load_task
@@ -140,7 +141,7 @@ def tiny(path, classes=None, max_len=None, num_classes=2):
     """Write a model of five words, and return the probabilities it gives for some words."""
     model = SentimentLSTM(7, 4, 3, num_classes, pooling="mean", seed=0).eval()
     vocab = Vocabulary(WORDS, classes=classes, max_len=max_len)
-    onnx.save(to_onnx(model, vocab), path)
+    path.write_bytes(sealed(to_onnx(model, vocab)))
 
     def shares(words):
         ids = torch.tensor([vocab.encode(words)])
@@ -153,7 +154,8 @@ def tiny(path, classes=None, max_len=None, num_classes=2):
 def model_file(tmp_path):
     path = tmp_path / "model.onnx"
     shares = tiny(path, ("negative", "positive"))
-    return path, f"positive: {shares(tokenize(SENTENCE))[1]:.1%}"
+    share = f"{shares(tokenize(SENTENCE))[1]:.1%}"
+    return path, f"positive: {share} (3 of 7 words unknown)"
 
 
 def command(*arguments, **options):
@@ -213,17 +215,46 @@ def test_a_long_sentence_is_cut_as_in_training(tmp_path, max_len, cut):
     words = ["干净"] + ["差"] * 99
     said = answer(tmp_path / "model.onnx", ",".join(words))
     with_commas = [word for one in words for word in (one, ",")]
-    assert said == f"positive: {shares(with_commas[:cut])[1]:.1%}"
-    assert said != f"positive: {shares(with_commas[: cut + 1 if cut < 9 else cut // 2])[1]:.1%}"
+    counts = f" ({cut // 2} of {cut} words unknown, {199 - cut} more not read)"
+    assert said == f"positive: {shares(with_commas[:cut])[1]:.1%}" + counts
+    other = with_commas[: cut + 1 if cut < 9 else cut // 2]
+    assert not said.startswith(f"positive: {shares(other)[1]:.1%} ")
 
 
 def test_what_is_no_model_of_ours_is_told(tmp_path):
     junk, bare = tmp_path / "junk.onnx", tmp_path / "bare.onnx"
     junk.write_bytes(b"junk")
-    onnx.save(to_onnx(SentimentLSTM(7, 4, 3, seed=0), None), bare)
+    bare.write_bytes(sealed(to_onnx(SentimentLSTM(7, 4, 3, seed=0), None)))
     for path in (junk, bare, tmp_path / "missing.onnx"):
         with pytest.raises(ValueError, match=rf"{path.name}: no model with its words"):
             answer(path, SENTENCE)
+
+
+def test_a_file_with_any_bit_turned_round_is_refused(model_file, monkeypatch):
+    path, said = model_file
+    whole = path.read_bytes()
+    assert onnx.load(path).metadata_props[-1].key == "sha256"  # it is a model all the same
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        monkeypatch.setattr(Path, "read_bytes", lambda _, content=bytes(damaged): content)
+        with pytest.raises(ValueError, match="its end is not its checksum"):
+            answer(path, SENTENCE)
+    for other in (whole[:-1], whole[1:], whole + b"\0", whole[:-76], whole[-76:], b""):
+        monkeypatch.setattr(Path, "read_bytes", lambda _, content=other: content)
+        with pytest.raises(ValueError, match="its end is not its checksum"):
+            answer(path, SENTENCE)
+    monkeypatch.undo()
+    assert answer(path, SENTENCE) == said
+
+
+@pytest.mark.parametrize("sentence", ["The room is clean.", "屏幕, 键盘!"])
+def test_a_sentence_of_unknown_words_gets_no_answer(tmp_path, sentence):
+    model = SentimentLSTM(5, 4, 3, pooling="mean", seed=0)
+    made = to_onnx(model, Vocabulary([",", ".", "!"]))
+    (tmp_path / "model.onnx").write_bytes(sealed(made))
+    with pytest.raises(ValueError, match=r"knows none of the \d words that it would read"):
+        answer(tmp_path / "model.onnx", sentence)
 
 
 @pytest.mark.parametrize("sentence", ["", "  \n", "\u200b\ufeff", "\udce5"])
@@ -242,6 +273,6 @@ def test_from_a_readers_file_to_the_answer(tmp_path, labels):
     task = load_task(tmp_path / "own.csv", min_count=1, **options)
     model = SentimentLSTM(len(task.vocab), 8, 8, pooling="mean", seed=0)
     train(model, task.train, LocalConfig(epochs=15, lr=0.03))
-    onnx.save(to_onnx(model, task.vocab), tmp_path / "model.onnx")
+    (tmp_path / "model.onnx").write_bytes(sealed(to_onnx(model, task.vocab)))
     name, share = answer(tmp_path / "model.onnx", "房间很干净").split(": ")
     assert (name, float(share.rstrip("%")) > 60) == ("positive" if good == "1" else good, True)

@@ -11,7 +11,12 @@ from fedlab_helpers.core.history import NoUpdateLeft
 from fedlab_helpers.core.rounds import Plan
 from fedlab_helpers.core.training import LocalConfig, evaluate
 from fedlab_helpers.strategies import fedavg, krum, rowwise, scaffold
-from fedlab_helpers.strategies.clusters import best_model, ifca_rounds, unlike_starts
+from fedlab_helpers.strategies.clusters import (
+    best_model,
+    ifca_rounds,
+    random_starts,
+    unlike_starts,
+)
 
 LOCAL = LocalConfig(1, 8, 0.05)
 
@@ -127,6 +132,27 @@ def test_unlike_starts_are_clients_of_both_groups_and_change_nothing(two_groups,
         each.load_state_dict(start)
     picks = [best_model(models, data) for data in two_groups]
     assert picks in ([0, 1] * 4, [1, 0] * 4)
+
+
+def test_random_starts_are_drawn_each_by_itself(small_model, bits):
+    def drawn(count, seed=0):
+        starts = random_starts(lambda seed: small_model(seed=seed), count, seed)
+        return [bits(model.state_dict()) for model in starts]
+
+    assert drawn(3)[:2] == drawn(2)
+    assert len({str(start) for start in drawn(3)}) == 3
+    assert drawn(1) != drawn(1, seed=1)
+    for count in (0, 1.5):
+        with pytest.raises(ValueError, match="count: got"):
+            random_starts(small_model, count, 0)
+
+
+def test_random_starts_can_find_the_groups_as_well(two_groups, small_model):
+    """As in the paper: nothing but losses decides, from the first round on."""
+    plan, chosen = Plan(12, local=LOCAL, seed=1), {}
+    models = random_starts(lambda seed: small_model(seed=seed), 2, 0)
+    list(ifca_rounds(models, two_groups, fedavg(), plan, chosen=chosen))
+    assert [chosen[k] for k in range(8)] in ([0, 1] * 4, [1, 0] * 4)
 
 
 def test_an_unlike_start_is_a_clients_own_training(clients, small_model, bits):

@@ -1,10 +1,11 @@
 """The article's training loop, beside what the package does, and what its study measures.
 
-Its slips are shown one by one in notebook 04, which also measures what they do.
+Its slips are shown one by one in the clinic, notebook A, which also measures what they do.
 """
 
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -16,6 +17,8 @@ from fedlab_helpers.core.rounds import Plan
 from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.studies import article_loop
 from fedlab_helpers.studies.article_loop import DEALS, chained_rounds, clients_in_order
+from fedlab_helpers.studies.results import RESULTS
+from fedlab_helpers.studies.study import best
 
 LOCAL = LocalConfig(batch_size=4)
 CLIPPED = LocalConfig(2, 4, lr=0.02, max_grad_norm=0.05)
@@ -148,10 +151,12 @@ def test_an_unknown_deal_is_refused_by_name(small_task):
         clients_in_order("by_moon", seed=0)
 
 
-def measured(loop: str, rounds: int, dealt: str = "iid") -> list[dict]:
-    return article_loop.measure_loop(
-        {"loop": loop, "rounds": rounds, "partition": dealt, "seed": 0}
-    )
+def settings_of(loop: str, rounds: int, dealt: str = "iid", epochs: int = 1) -> dict:
+    return {"loop": loop, "rounds": rounds, "partition": dealt, "seed": 0, "epochs": epochs}
+
+
+def measured(*settings, **others) -> list[dict]:
+    return article_loop.measure_loop(settings_of(*settings, **others))
 
 
 def test_a_chain_needs_eight_hops_a_round_and_fedavg_one(small_task):
@@ -175,6 +180,26 @@ def test_what_is_measured_is_what_the_model_answers(small_task):
     assert [row["first_client"], row["last_client"]] == own
 
 
-def test_the_three_loops_are_three(small_task):
-    ends = [measured(loop, rounds=1)[0]["loss"] for loop in ("printed", "own_adam", "fedavg")]
-    assert len(set(ends)) == 3
+def test_the_three_loops_are_three_and_epochs_change_each(small_task):
+    ends = [
+        measured(loop, rounds=1, epochs=epochs)[0]["loss"]
+        for loop in article_loop.LOOPS
+        for epochs in (1, 2)
+    ]
+    assert len(set(ends)) == 6
+
+
+def test_epochs_are_judged_by_the_last_three_rounds_on_validation(small_task, reviews):
+    small_task.validation = reviews(30, seed=2)
+    [row] = article_loop.measure_epochs(settings_of("own_adam", rounds=4, epochs=2))
+    model, late = article_loop.SentimentLSTM(50, seed=0), []
+    clients = clients_in_order("iid", seed=0)
+    for _ in chained_rounds(model, clients, LocalConfig(2), rounds=4, own_adam=True):
+        late.append(training.evaluate(model, small_task.validation).accuracy)
+    assert row["merit"] == pytest.approx(sum(late[1:]) / 3)
+
+
+def test_the_epochs_are_those_that_did_best_beforehand():
+    table = pd.read_csv(RESULTS / "article_loop_epochs.csv")
+    won = best(table, ["partition", "loop"], ["epochs"])
+    assert {case: epochs for case, (epochs,) in won.items()} == article_loop.EPOCHS

@@ -57,6 +57,13 @@ def test_the_run_is_the_lossless_one_as_it_was_tuned():
     assert tuned == compression.RUN
 
 
+def test_the_rate_of_sgd_is_the_one_that_its_table_chose():
+    table = pd.read_csv(results.RESULTS / "compression_sgd_rates.csv")
+    late = table[table["round"] > 9].groupby("lr")["validation_accuracy"].mean()
+    assert late.idxmax() == compression.SGD_RATE
+    assert late.index.min() < compression.SGD_RATE < late.index.max()
+
+
 def test_the_targets_are_met_in_the_table():
     """100 times fewer bytes up than dense at no more than a point; 462 is the literature's mark."""
     table = pd.read_csv(results.RESULTS / "compression.csv")

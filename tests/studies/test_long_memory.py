@@ -56,3 +56,27 @@ def test_a_short_memory_is_learned(monkeypatch):
     assert row["steps"] == 100
     assert row["accuracy"] > 0.95
     assert row["validation_accuracy"] > 0.95
+
+
+def test_the_reach_of_a_cell_whose_gradient_is_known():
+    """A plain cell that only hands its state on, halved, and reads with no weight but the
+    identity: nineteen steps back the gradient is halved nineteen times, but for the tanh."""
+    data = long_memory.sequences(30, 20, torch_rng(0, "reach"))
+    model = long_memory.reader("rnn", seed=0)
+    with torch.no_grad():
+        for weights in model.recurrent.parameters():
+            weights.zero_()
+        model.recurrent.weight_hh_l0.copy_(0.5 * torch.eye(32))
+        model.recurrent.weight_ih_l0.copy_(1e-3 * torch.eye(32)[:, :16])
+    assert long_memory.reach(model, data) == pytest.approx(0.5**19, rel=1e-3)
+
+
+def test_reach_is_looked_at_before_and_in_the_training_of_the_other_table(monkeypatch):
+    monkeypatch.setattr(long_memory, "TRAINING", 3_200)
+    monkeypatch.setattr(long_memory, "TEST", 300)
+    settings = {"seed": 0, "length": 3, "cell": "gru", "lr": 0.01, "epochs": 2}
+    rows = long_memory.measure_reach(settings)
+    assert [row["step"] for row in rows] == [0, 50, 100]
+    (trained,) = long_memory.measure_memory(settings)
+    assert rows[-1]["accuracy"] == trained["accuracy"]  # looking changes nothing
+    assert rows[0]["accuracy"] < 0.5

@@ -260,6 +260,14 @@ def test_a_table_is_read_without_any_study():
     assert run.stdout == "False\n"
 
 
+def test_half_of_the_95_percent_interval_is_by_students_t():
+    assert results.half_width([1.0, 2.0, 3.0]) == pytest.approx(4.3027 / 3**0.5, abs=1e-4)
+    assert results.half_width(pd.Series([0.0, 0.0, 0.0, 0.0, 1.0])) == pytest.approx(
+        0.5553, abs=1e-4
+    )
+    assert results.half_width([2.0, 2.0]) == 0
+
+
 def test_an_unknown_study_is_refused_by_name():
     with pytest.raises(ValueError, match=r"study: got 'unheard-of', expected one of .*baselines"):
         load("unheard-of")
@@ -284,12 +292,16 @@ def test_every_run_of_a_study_differs(name):
     assert all(run.keys() == runs[0].keys() for run in runs)
 
 
-AGAIN = {"aggregation_again": {3, 4, 5}, "shrinking_again": {3, 4, 5, 6, 7}}
+FRESH = {3, 4, 5, 6, 7}
+AGAIN = {"aggregation_again": {3, 4, 5}, "compression_again": FRESH, "shrinking_again": FRESH}
 
 
-@pytest.mark.parametrize("name", [n for n in sorted(studies.STUDIES) if not n.endswith("_rates")])
+@pytest.mark.parametrize(
+    "name", [n for n in sorted(studies.STUDIES) if not n.endswith(("_rates", "_epochs"))]
+)
 def test_what_is_claimed_stands_on_three_seeds_and_is_confirmed_on_others(name):
-    assert {run["seed"] for run in load(name).runs} == AGAIN.get(name, {0, 1, 2})
+    more = {"baselines": {0, 1, 2, 3, 4}, **AGAIN}
+    assert {run["seed"] for run in load(name).runs} == more.get(name, {0, 1, 2})
 
 
 @each_study

@@ -5,7 +5,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules={
-        "averaging", "baseline", "chinese_text", "compression", "differences", "network",
-        "personalization", "recurrent", "shrinking", "start_here", "strategies",
+        "averaging", "baseline", "chinese_text", "clinic", "compression", "differences",
+        "local_work", "network", "personalization", "recurrent", "shrinking", "start_here",
+        "strategies",
     },
 )  # fmt: skip

@@ -1,15 +1,25 @@
 """Checks of notebook 04: federated averaging."""
 
 from collections.abc import Callable, Iterable
+from itertools import permutations
+from math import inf, nan
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedlab_helpers.core import state
-from fedlab_helpers.core.history import History
-from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, near, right, slip, wrong
-
-BUDGET_BYTES, TARGET_ACCURACY = 80_000_000, 0.70
+from fedlab_helpers.core.state import State, weighted_mean
+from fedlab_helpers.lessons.checks.verdict import (
+    Hint,
+    Verdict,
+    exercise,
+    near,
+    right,
+    slip,
+    tensor,
+    told_apart,
+    whole,
+    wrong,
+)
 
 
 @exercise("compute the accuracy that the server finds from what the three clients report")
@@ -17,13 +27,58 @@ def pooled_accuracy(answer: float) -> Verdict:
     """Judge the accuracy behind the reports 270 of 300, 20 of 40 and 3 of 10."""
     if near(answer, 293 / 350, 6e-4):
         return right("293 of 350. Sums lose nothing: this is the accuracy of the pooled reviews.")
+    if near(answer, 29300 / 350, 6e-4):
+        return right("293 of 350; as a share, which is how the helpers give it, 0.837.")
     slips = {
-        "the right idea, as a percentage; give it as a share between 0 and 1.": 29300 / 350,
         "this is the mean of the three accuracies: a client with 10 reviews counts in it as much "
         "as one with 300. What does the server add up?": (0.9 + 0.5 + 0.3) / 3,
+        "these are the right answers; of how many?": 293,
     }
     general = f"got {answer}; add up what was right, and what was asked, before you divide."
     return wrong(slip(answer, slips, 1e-3) or general)
+
+
+@exercise("write `counts_reviews`: True for a mean that a client cut in two leaves as it is")
+def counts_reviews(function: Callable[[Callable], bool]) -> Verdict:
+    """Judge a function that says whether `mean(states, weights)` counts reviews."""
+    passed = (
+        "Are there other clients besides the one that is cut, in another state, and do you look at "
+        "every weight?"
+    )
+    refused = (
+        "But it counts reviews. Is the cut client's state in both halves, are all reviews still "
+        "there, and do you allow for a rounding?"
+    )
+    if fault := told_apart(function, _MEANS, passed, refused):
+        return fault
+    return right("an identity that no accuracy would have told: it needs no data at all.")
+
+
+def _mean(weigh: Callable[[float], float] = float, double: bool = True) -> Callable:
+    """Return a mean of states in which a client counts by `weigh` of its reviews."""
+
+    def mean(states: list[State], weights: list[float]) -> State:
+        shares = [weigh(weight) / sum(map(weigh, weights)) for weight in weights]
+        terms = {
+            name: [s[name].double() if double else s[name] for s in states] for name in states[0]
+        }
+        return {
+            name: sum(share * term for share, term in zip(shares, each, strict=True)).float()
+            for name, each in terms.items()
+        }
+
+    return mean
+
+
+_MEANS = {
+    "the weighted mean": (weighted_mean, True),
+    "the plain mean": (_mean(lambda weight: 1.0), False),
+    "the weighted mean, summed in 32 bits,": (_mean(double=False), True),
+    "a mean by the square root of the reviews": (_mean(lambda weight: weight**0.5), False),
+    "a mean that counts no client for more than 150 reviews": (
+        _mean(lambda weight: min(weight, 150.0)), False
+    ),
+}  # fmt: skip
 
 
 @exercise("write `rowwise_mean`: each row divided by the weight of the clients that touched it")
@@ -31,18 +86,18 @@ def rowwise_mean(function: Callable[..., Tensor]) -> Verdict:
     """Judge a function of (changes, rows, weights, n_rows) that returns (n_rows, E)."""
     rows = [torch.tensor([0, 1]), torch.tensor([1, 3])]
     changes = [torch.tensor([[2.0, 4.0], [3.0, 6.0]]), torch.tensor([[7.0, 2.0], [5.0, 1.0]])]
-    got = function([c.clone() for c in changes], [r.clone() for r in rows], [10.0, 30.0], 5)
-    expected = torch.tensor([[2.0, 4.0], [6.0, 3.0], [0.0, 0.0], [5.0, 1.0], [0.0, 0.0]])
-    if not isinstance(got, Tensor) or got.shape != expected.shape:
-        return wrong(f"expected a tensor of shape (5, 2), got {getattr(got, 'shape', got)!r}.")
+    given = function([c.clone() for c in changes], [r.clone() for r in rows], [10.0, 30.0], 5)
+    expected = torch.tensor([[2.0, 4.0], [6.0, 3.0], [0.0, 0.0], [5.0, 1.0], [0.0, 0.0]]).double()
+    got = tensor(given)
+    if got.shape != expected.shape:
+        return wrong(f"expected 5 rows of 2 numbers, got the shape {tuple(got.shape)}.")
     if got.isnan().any() or got.isinf().any():
         return wrong("a row that nobody touched came out as NaN or infinite: 0 divided by 0?")
-    if torch.allclose(got, expected, atol=1e-5):
+    if near(got, expected):
         return right("a word that one client knows moves as far as that client moved it.")
-    diluted = expected * torch.tensor([[0.25], [1.0], [1.0], [0.75], [1.0]])
-    if near(got, diluted):
+    if near(got, expected * torch.tensor([[0.25], [1.0], [1.0], [0.75], [1.0]])):
         return wrong("row 0 is divided by everybody's weight: plain FedAvg. Who touched row 0?")
-    if torch.allclose(got[1], torch.tensor([5.0, 4.0]), atol=1e-5):
+    if near(got[1], torch.tensor([5.0, 4.0])):
         return wrong("row 1 was touched by both clients, and they do not weigh the same.")
     unlike = int((got - expected).abs().sum(1).argmax())
     return wrong(f"row {unlike} is {got[unlike].tolist()}, expected {expected[unlike].tolist()}.")
@@ -54,118 +109,80 @@ def rows_in(function: Callable[[Tensor], Iterable[int]]) -> Verdict:
     change = torch.zeros(6, 3)
     change[[1, 2, 4]] = torch.tensor([[0.5, -0.5, 0.0], [0.0, 0.0, -1e-7], [0.1, 0.2, 0.3]])
     answer = function(change)
-    got = answer.tolist() if isinstance(answer, Tensor) else list(answer)
-    if len(got) == len(change) and set(got) <= {0, 1} and got != [1]:
+    got = answer.tolist() if hasattr(answer, "tolist") else list(answer)
+    if len(got) == len(change) and {str(row) for row in got} <= {"0", "1", "True", "False"}:
         return wrong("this marks each row with yes or no; return the ids of the marked rows.")
-    got = sorted(int(row) for row in got)
-    if got == [1, 2, 4]:
-        return right("no list of words was sent, and the server reads the words all the same.")
-    if 1 not in got:
-        return wrong("a row like (0.5, -0.5, 0) changed too, although its values sum to 0.")
-    if 2 not in got:
-        return wrong("one tiny or negative value is a change too: only exact zeros say 'unused'.")
-    if 0 in got:
-        return wrong("row 0 did not change at all; look for rows where ANY value differs from 0.")
-    return wrong(f"got the rows {got} of a change whose rows 1, 2 and 4 are not all zeros.")
-
-
-@exercise(
-    f"find a plan that reaches {TARGET_ACCURACY:.0%} on the validation reviews with at most "
-    f"{BUDGET_BYTES / 1e6:.0f} megabytes, both ways"
-)
-def byte_budget(history: History) -> Verdict:
-    """Judge a run by its total bytes and the accuracy after its last round."""
-    if not isinstance(history, History) or not len(history):
-        return wrong(f"expected the History that `run` returns, got {type(history)}.")
-    spent = sum(record.bytes_down + record.bytes_up for record in history)
-    if "accuracy" not in history[-1].metrics:
-        return wrong("the last round was not evaluated: pass test=task.validation.")
-    accuracy, megabytes = history[-1].metrics["accuracy"], spent / 1e6
-    told = f"{accuracy:.1%} for {megabytes:.1f} MB"
-    if spent > BUDGET_BYTES:
+    if any(isinstance(row, list | tuple) or getattr(row, "ndim", 0) for row in got):
         return wrong(
-            f"{told}: over the budget. What multiplies the bytes: the rounds, the cohort, the "
-            "epochs, the batch size?"
+            "this is a table of places: `nonzero()` gives a line for each value, with its row and "
+            "its column. First ask each row whether any of its values differs from 0."
         )
-    if accuracy < TARGET_ACCURACY:
-        return wrong(f"{told}: within the budget. How can the clients do more between two sends?")
-    return right(f"{told}. Computing between sends is what FedAvg trades against bytes.")
+    ids = [whole(row) for row in got]
+    if None in ids:
+        return wrong(f"expected ids, which are whole numbers; got {got}.")
+    if sorted(ids) == [1, 2, 4]:
+        return right("no list of words was sent, and the server reads the words all the same.")
+    if 1 not in ids:
+        return wrong("a row like (0.5, -0.5, 0) changed too, although its values sum to 0.")
+    if 2 not in ids:
+        return wrong("one tiny or negative value is a change too: only exact zeros say 'unused'.")
+    if set(ids) == {1, 2, 4}:
+        return wrong(f"got {ids}: the right rows, some more than once; name each word once.")
+    if 0 in ids:
+        return wrong("row 0 did not change at all; look for rows where ANY value differs from 0.")
+    return wrong(f"got the rows {ids} of a change whose rows 1, 2 and 4 are not all zeros.")
 
 
-@exercise("mend the round: it still ends with the weights of the last client of a chain")
-def mended_round(function: Callable[[nn.Module, list[Tensor], Callable], None]) -> Verdict:
-    """Judge a function of (model, clients, train) that leaves one round of FedAvg in the model."""
-    model = _line()
-    function(model, _tables(), _descend)
-    got = state.of_model(model)
-    if got.keys() != _line().state_dict().keys() or not state.all_finite(got):
-        return wrong("the model ends with a weight that is not finite, or without its weights.")
-    outcomes = {
-        "stub": _played(reset=False, copied=False),
-        "start": state.of_model(_line()),
-        "fedavg": _played(),
-        "chained": _played(reset=False),
-        "chained, plain": _played(reset=False, weighted=False),
-        "plain": _played(weighted=False),
-        "last": _played(clients=_tables()[-1:]),
-    }
-    distances = {k: state.norm(state.subtract(got, end)) for k, end in outcomes.items()}
-    nearest = min(distances, key=distances.get)
-    if distances[nearest] > 1e-6:
-        away = distances["fedavg"]
-        return wrong(f"the model ends {away:.2g} away from FedAvg's weighted mean of the clients.")
-    if nearest == "stub":
-        raise NotImplementedError
-    if nearest == "fedavg":
-        return right("a copy to keep, a copy to start from, and a weight for each review.")
-    return wrong(_SLIPS[nearest.removesuffix(", plain")])
-
-
-_SLIPS = {
-    "start": "the model ends where it began: load the mean into it at the end.",
-    "chained": "each client goes on where the one before it stopped. If you do load the start "
-    "back: is what you load a copy, or did it train along?",
-    "plain": "the states are right, and their mean is plain: the client with 2 rows counts as "
-    "much as the one with 6.",
-    "last": "the model ends with the weights of the last client alone: does your list hold "
-    "several states, or one several times? And did you load the mean?",
-}
-
-
-def _line() -> nn.Linear:
-    """Return the model of the exercise: two weights, always the same."""
-    model = nn.Linear(2, 1, bias=False)
-    with torch.no_grad():
-        model.weight.copy_(torch.tensor([[0.5, -0.25]]))
-    return model
-
-
-def _tables() -> list[Tensor]:
-    """Return three clients' data, (n, 3) each: two inputs and a target a row."""
+@exercise("invent `my_rule`: five states and their weights in, one state out, safe from one liar")
+def my_rule(function: Callable[[list[State], list[float]], State]) -> Verdict:
+    """Judge a rule by what it does with equal states, another order, and a liar among five."""
     rng = torch.Generator().manual_seed(0)
-    return [torch.randn(n, 3, generator=rng) for n in (2, 3, 6)]
+    shapes = {"table": (4, 3), "bias": (2,)}
+    states = [{n: torch.randn(s, generator=rng) for n, s in shapes.items()} for _ in range(5)]
+    weights = [80, 120, 100, 90, 110]
+
+    def result(order: Iterable[int] = range(5), liar: float | None = None, at: int = 0) -> State:
+        given = [{n: t.clone() for n, t in states[k].items()} for k in order]
+        if liar is not None:
+            given[at] = {n: torch.full_like(t, liar) for n, t in given[at].items()}
+        before = [{n: t.clone() for n, t in s.items()} for s in given]
+        got = function(given, [weights[k] for k in order])
+        if not isinstance(got, dict) or got.keys() != shapes.keys():
+            raise Hint("return a state: a dict with the names that the states have.")
+        got = {n: tensor(values) for n, values in got.items()}
+        if any(got[n].shape != shape for n, shape in shapes.items()):
+            raise Hint("each tensor of the result must have the shape that it has in a state.")
+        same = (
+            near(s[n].nan_to_num(), b[n].nan_to_num())
+            for s, b in zip(given, before, strict=True)
+            for n in b
+        )
+        if not all(same):
+            raise Hint("property 4: your rule wrote into a state that came in. Copy first.")
+        return got
+
+    return _judged(states, result)
 
 
-def _descend(model: nn.Module, data: Tensor) -> None:
-    """Take three plain gradient steps on the squared error, in place."""
-    for _ in range(3):
-        loss = (model(data[:, :2]).flatten() - data[:, 2]).square().mean()
-        (gradient,) = torch.autograd.grad(loss, list(model.parameters()))
-        with torch.no_grad():
-            model.weight -= 0.2 * gradient
-
-
-def _played(
-    reset: bool = True,
-    weighted: bool = True,
-    copied: bool = True,
-    clients: list[Tensor] | None = None,
-) -> state.State:
-    """Return the mean after a round, with or without what makes it federated averaging."""
-    clients = clients or _tables()
-    model, ends = _line(), []
-    for data in clients:
-        model = _line() if reset else model
-        _descend(model, data)
-        ends.append(state.of_model(model) if copied else model.state_dict())
-    return state.weighted_mean(ends, [len(data) if weighted else 1 for data in clients])
+def _judged(states: list[State], result: Callable[..., State]) -> Verdict:
+    """Return the verdict on a rule, by what it makes of five states in an order, with a liar."""
+    for name, values in result([2] * 5).items():
+        if not near(values, states[2][name]):
+            return wrong(f"property 1: of five equal states `{name}` came out otherwise.")
+    first = result()
+    for order in [*permutations(range(5))][1::17]:
+        if any(not near(values, first[name]) for name, values in result(order).items()):
+            return wrong("property 2: in another order, the same clients gave another result.")
+    for liar in (1e6, -1e6, inf, nan):
+        for at in range(5):
+            honest = [s for k, s in enumerate(states) if k != at]
+            for name, values in result(liar=liar, at=at).items():
+                stack = torch.stack([s[name] for s in honest]).double()
+                low, high = stack.amin(0) - 1e-5, stack.amax(0) + 1e-5
+                if not ((values >= low) & (values <= high)).all():
+                    return wrong(
+                        f"property 3: client {at} sent {liar:g} everywhere, and `{name}` left the "
+                        "range of the honest four. How does your rule notice, or ignore, the odd "
+                        "one out?"
+                    )
+    return right("one liar of five is out of reach of your rule. What does an honest odd one lose?")

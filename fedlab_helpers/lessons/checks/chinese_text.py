@@ -1,19 +1,29 @@
 """Checks of notebook 02: from Chinese text to tensors."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, slip, wrong
+from fedlab_helpers.lessons.checks.verdict import (
+    Verdict,
+    exercise,
+    numbers,
+    right,
+    slip,
+    whole,
+    wrong,
+)
 from fedlab_helpers.tasks.reviews.words import Vocabulary
 
 _SENTENCE = [6, 1, 1, 3, 0, 0]  # 房间 不 干净 。 and two columns of padding
 # Whether test data leaks in each of the five stories, and what to think about.
 _LEAKS = (
     (False, "each text is there once when the split is drawn, so it is on one side only."),
-    (True, "TF-IDF weights a word by how many texts hold it: whose texts were counted?"),
+    (True, "which words are frequent enough to be known: whose texts were counted?"),
     (False, "validation reviews are there to choose by; has anything looked at the test set?"),
     (True, "the best of five test scores was chosen by the test set: it is no longer a test."),
     (False, "which texts were counted: those of training clients, or test texts, too?"),
@@ -23,7 +33,9 @@ _LEAKS = (
 @exercise("put six ids into my_ids.")
 def padded_ids(answer: Sequence[int]) -> Verdict:
     """Mark the ids of 房间 / 不 / 干净 / 。 in the toy vocabulary, padded to length 6."""
-    ids = [int(id_) for id_ in answer]
+    ids = [whole(id_) for id_ in answer]
+    if None in ids:
+        return wrong(f"{list(answer)[ids.index(None)]!r} is no id; write six whole numbers.")
     if ids == _SENTENCE:
         return right(
             "“The room is not clean” lost two of its four words, and with them its meaning. The "
@@ -50,16 +62,19 @@ def masked_mean(function: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
     one = [[5.0, 0.0], [100.0, 40.0], [30.0, 70.0], [10.0, 90.0]]
     outputs = torch.tensor([four, two, one])
     lengths = torch.tensor([4, 2, 1])
-    expected = torch.tensor([[5.0, 0.75], [2.0, 2.0], [5.0, 0.0]])
-    got = function(outputs.clone(), lengths.clone())
-    if got is None or got is ...:
+    expected = torch.tensor([[5.0, 0.75], [2.0, 2.0], [5.0, 0.0]], dtype=torch.float64)
+    came = function(outputs.clone(), lengths.clone())
+    if came is None or came is ...:
         raise NotImplementedError
-    if not isinstance(got, Tensor) or got.shape != expected.shape:
-        return wrong(f"expected a tensor of shape (3, 2), got {getattr(got, 'shape', got)!r}.")
-    if not torch.allclose(got, expected):
-        return wrong(_mean_hint(got, expected, outputs, lengths))
+    got = numbers(came)
+    if got is None:
+        return wrong(f"expected numbers of shape (3, 2), got a {type(came).__name__}.")
+    if got.shape != expected.shape:
+        return wrong(f"expected numbers of shape (3, 2), got {tuple(got.shape)}.")
+    if not torch.allclose(got, expected, rtol=1e-4):  # half precision rounds, too
+        return wrong(_mean_hint(got, expected, outputs.double(), lengths))
     outputs[1, 2:] = torch.nan  # what stands in the padding must not matter, even this
-    if function(outputs, lengths).isnan().any():
+    if numbers(function(outputs, lengths)).isnan().any():
         return right(
             "the mean is right. One thought: NaN in the padding would reach your result, because "
             "0 times NaN is NaN. `torch.where` or `masked_fill` would leave it out."
@@ -138,11 +153,61 @@ def leaks(verdicts: Sequence[bool]) -> Verdict:
         raise NotImplementedError
     for number, verdict in enumerate(verdicts, start=1):
         leak, thought = _LEAKS[number - 1]
-        if not isinstance(verdict, bool):
+        if not isinstance(verdict, bool | np.bool_):
             return wrong(f"number {number}: {verdict!r}; write True or False.")
         if verdict != leak:
             return wrong(f"number {number}: {thought}")
     return right(
         "the second and the fourth. The fourth is the one that careful people commit: no text was "
         "copied, and yet the score was chosen, not measured."
+    )
+
+
+_ALIKE = {
+    "a blank": ("早餐一般", "早餐 一般"),
+    "the full stop at the end": ("早餐一般。", "早餐一般."),
+    "full-width letters": ("很ＯＫ，", "很OK，"),
+    "a full-width sign": ("很好！", "很好!"),
+}
+_UNLIKE = {
+    "不 is a word that turns the sentence round": ("很满意", "很不满意"),
+    "a smiley is an opinion": ("早餐:)", "早餐:("),
+    "short numbers say something": ("给3星", "给5星"),
+    "letters are words, too": ("系统是XP", "系统是Vista"),
+}
+_PHONES = (
+    "电话13800000000。",
+    "电话１３８００００００００",
+    "电话138 0000 0000",
+    "房号20081234567",
+)
+_LONG = re.compile(r"\d{7,}")
+_HANZI = re.compile(r"[\u4e00-\u9fff]")
+
+
+@exercise("write normalise, which so far returns nothing.")
+def normaliser(function: Callable[[str], str]) -> Verdict:
+    """Mark a function of a text that returns it in a form in which near copies are equal."""
+    twins, others = (sum(pairs.values(), ()) for pairs in (_ALIKE, _UNLIKE))
+    got = {text: function(text) for text in (*twins, *others, *_PHONES)}
+    if any(answer is None or answer is ... for answer in got.values()):
+        raise NotImplementedError
+    for text, answer in got.items():
+        if not isinstance(answer, str):
+            return wrong(f"{text!r} gave a {type(answer).__name__}; return a text.")
+        if _LONG.search(answer):
+            return wrong(f"{text!r} became {answer!r}: a long run of digits is still there.")
+        if _HANZI.findall(answer) != _HANZI.findall(text):
+            return wrong(f"{text!r} became {answer!r}: a Chinese character was lost or added.")
+        if function(answer) != answer:
+            return wrong(f"twice changes more than once: {text!r}, {answer!r}, ….")
+    for what, (one, other) in _ALIKE.items():
+        if got[one] != got[other]:
+            return wrong(f"{what}: {one!r} and {other!r} are still two texts.")
+    for why, (one, other) in _UNLIKE.items():
+        if got[one] == got[other]:
+            return wrong(f"{one!r} and {other!r} became the same text; {why}.")
+    return right(
+        "all five properties hold on our samples. They are samples: on real reviews, read some of "
+        "the near copies that you find, and see whether they say the same."
     )

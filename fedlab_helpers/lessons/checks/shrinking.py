@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fedlab_helpers.core.state import State, of_model
-from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, wrong
-from fedlab_helpers.shrinking import keep_units, taught, to_integers
+from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, near, right, whole, wrong
+from fedlab_helpers.shrinking import keep_units, to_integers
 from fedlab_helpers.shrinking.onnx_model import WORDS, onnx, run_onnx, to_onnx
-from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
+from fedlab_helpers.tasks.reviews.encoded import encode_reviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.task import Task
 from fedlab_helpers.tasks.reviews.words import Vocabulary
@@ -24,14 +24,17 @@ def weight_bytes(function: Callable[[int, int, int], int]) -> Verdict:
     """Judge a function of (words, width, hidden) -> bytes, against files of three sizes."""
     for words, width, hidden in ((4000, 16, 32), (50, 8, 16), (20, 4, 3)):
         got, true = function(words, width, hidden), _weight_bytes(words, width, hidden)
-        if not isinstance(got, int):
-            return wrong(f"a number of bytes is an int; got {got!r}.")
+        if whole(got) is None:
+            return wrong(f"a number of bytes is a whole number; got {got!r}.")
         if got == true:
             continue
         told = f"{words} words, {width} wide, {hidden} units: got {got:,} bytes"
         scales = 4 * (2 * width + 2 * hidden)
+        of_rows = "a scale is of a *column*: a matrix of 4,000 rows and 16 columns has 16 of them."
         hints = {
             -scales: "each column of each matrix has a scale, a float32.",
+            4 * (words + 8 * hidden + 2) - scales: of_rows,
+            4 * 4 - scales: "not one scale for each matrix, but one for each of its columns.",
             -3 * 2 * 4 * hidden - 3 * 2: "vectors, here the biases, stay in float32.",
             -4 * 4 * hidden: "PyTorch's LSTM has two biases for each gate.",
             -4 * 2: "the head has a bias, too.",
@@ -58,13 +61,20 @@ def _kept_units(function: Callable[[State, Tensor], State], hidden: int, kept: l
     model = SentimentLSTM(9, 5, hidden, cell="gru", pooling="mean", seed=0)
     units = torch.tensor(kept)
     given = of_model(model)
-    expected, got = of_model(keep_units(model, units)), function(given, units)
+    expected = of_model(keep_units(model, units))
+    try:
+        got = function(given, units)
+    except IndexError as error:
+        return wrong(
+            f"{error}: a GRU of {hidden} units has {3 * hidden} rows, three blocks, and not four."
+        )
     if any(not torch.equal(given[name], own) for name, own in of_model(model).items()):
         return wrong("the state that came in was changed: make a new one.")
     if not isinstance(got, dict) or got.keys() != expected.keys():
         return wrong(f"expected a dict of {sorted(expected)}.")
     for name, tensor in expected.items():
-        if got[name].shape == tensor.shape and torch.equal(got[name], tensor):
+        got[name] = torch.as_tensor(got[name])
+        if near(got[name], tensor):
             continue
         shape = tuple(got[name].shape)
         if shape[0] == 4 * len(units):
@@ -84,18 +94,18 @@ def straight_through(function: Callable[[Tensor, int], Tensor]) -> Verdict:
     got = function(matrix, 4)
     if not isinstance(got, Tensor) or got.shape != matrix.shape:
         return wrong("expected a tensor of the matrix's shape.")
-    if torch.allclose(got, matrix):
+    if near(got, matrix):
         return wrong("nothing is rounded.")
-    if not torch.allclose(got, _near(matrix, 4), atol=1e-6):
+    if not near(got, _near(matrix, 4)):
         return wrong("the values are not those of `to_integers`: whole numbers times scale.")
     if not got.requires_grad:
         return wrong("no gradient can pass: the result must be `matrix` plus something detached.")
     (gradient,) = torch.autograd.grad((got * weights).sum(), matrix)
     if not gradient.any():
         return wrong("the gradient is 0 everywhere: that is what rounding itself has.")
-    if not torch.allclose(gradient, weights):
+    if not near(gradient, weights):
         return wrong("the gradient that arrives is not the one that went in.")
-    if not torch.allclose(function(matrix, 2), _near(matrix, 2), atol=1e-6):
+    if not near(function(matrix, 2), _near(matrix, 2)):
         return wrong("right in 4 bits, not in 2; is the number of bits looked at?")
     return right("forward the rounded value, backward as if nothing had happened.")
 
@@ -108,47 +118,89 @@ def _near(matrix: Tensor, bits: int) -> Tensor:
 
 @exercise("write `student_loss`: what the student learns from, before labels and teacher are mixed")
 def student_loss(function: Callable[[Tensor, Tensor, Tensor, float, float], Tensor]) -> Verdict:
-    """Judge a function of (student's logits, teacher's logits, labels, T, alpha) -> loss."""
+    """Judge a function of (student's logits, teacher's logits, labels, T, alpha) -> loss. The KL
+    divergence in place of the teacher's cross entropy is right, too: it differs by a constant."""
     student = torch.tensor([[1.0, -1.0], [0.5, 2.0], [-3.0, 0.0]], requires_grad=True)
     teacher = torch.tensor([[2.0, -2.0], [1.0, -0.5], [0.0, 1.0]], requires_grad=True)
     labels, T, alpha = torch.tensor([0, 1, 1]), 3.0, 0.6
-    reviews = EncodedReviews(torch.ones(3, 1, dtype=torch.int64), torch.ones(3).long(), labels)
-    true = T**2 * cross_entropy(student / T, taught(reviews, teacher.detach(), T, alpha).labels)
     got = function(student, teacher, labels, T, alpha)
-    if not isinstance(got, Tensor) or got.shape != ():
-        return wrong("expected one number, a tensor without axes.")
-    if torch.isclose(got * T**2, true):
-        return wrong("without T² the gradients shrink as T grows.")
-    slips = {
-        "alpha is the share of the teacher.": (teacher, 1 - alpha),
-        "the teacher's logits are divided by T, too.": (T * teacher, alpha),
-    }
-    for hint, (logits, trust) in slips.items():
-        target = taught(reviews, logits.detach(), T, trust).labels
-        if torch.isclose(got, T**2 * cross_entropy(student / T, target)):
+    if not isinstance(got, Tensor) or got.numel() != 1 or not got.requires_grad:
+        return wrong("expected one number, a tensor that hangs on the student's logits.")
+    got = got.reshape(())
+    true, kl, slips = _losses(student.detach(), teacher.detach(), labels, T, alpha)
+    for hint, value in slips:
+        if near(got, value):
             return wrong(hint)
-    soft = cross_entropy(student / T, (teacher.detach() / T).softmax(1))
-    if torch.isclose(got, T**2 * alpha * soft + (1 - alpha) * cross_entropy(student, labels)):
-        return wrong("that is Hinton's, with labels at T = 1; in the formula here both are at T.")
-    if not torch.isclose(got, true):
-        return wrong(f"got {float(got.detach()):.4f}, expected {float(true.detach()):.4f}.")
+    if not (near(got, true) or near(got, kl)):
+        told = f"got {float(got.detach()):.4f}, expected {float(true):.4f}"
+        return wrong(f"{told}, or {float(kl):.4f} with a KL divergence.")
     got.backward()
     if teacher.grad is not None and teacher.grad.any():
         return wrong("the number is right; but the teacher would be trained, too: detach it.")
+    if near(got, kl):
+        return right(
+            "with a KL divergence. The cross entropy of the formula is larger by the entropy of "
+            "the teacher's answers, a constant: the student learns the same."
+        )
     return right("the sum of two losses, and the same as one with a mixed target.")
+
+
+def _losses(
+    student: Tensor, teacher: Tensor, labels: Tensor, T: float, alpha: float
+) -> tuple[Tensor, Tensor, list[tuple[str, Tensor]]]:
+    """Return the loss of the formula, the same with a KL divergence, and where slips lead."""
+    target, said, hard = (teacher / T).softmax(1), student / T, cross_entropy(student / T, labels)
+
+    def kl(target: Tensor, logs: Tensor) -> Tensor:
+        return (target * (target.log() - logs)).sum(1).mean()
+
+    def total(soft: Tensor, hard: Tensor = hard, share: float = alpha) -> Tensor:
+        return T**2 * (share * soft + (1 - share) * hard)
+
+    logs, warm = said.log_softmax(1), teacher.softmax(1)
+    own = kl(target, logs)
+    mean = "`kl_div` also divides by the number of classes; reduction='batchmean' does not."
+    slips = [(mean, total(own / 2)), ("the mean over reviews, not the sum.", total(3 * own))]
+    back = kl(said.softmax(1), target.log())
+    slips += [
+        ("that KL goes the other way round: the teacher's answers are the target.", total(back))
+    ]
+    for soft, warmer in (
+        (cross_entropy(said, target), cross_entropy(said, warm)),
+        (own, kl(warm, logs)),
+    ):
+        slips += [
+            ("without T² the gradients shrink as T grows.", total(soft) / T**2),
+            ("alpha is the share of the teacher.", total(soft, share=1 - alpha)),
+            ("the teacher's logits are divided by T, too.", total(warmer)),
+            (
+                "that is Hinton's, with labels at T = 1; in the formula here both are at T.",
+                total(soft, cross_entropy(student, labels) / T**2),
+            ),
+        ]
+    return total(cross_entropy(said, target)), total(own), slips
 
 
 @exercise(f"bring a file of at most {KILOBYTES} kB that answers {100 * ACCURACY:.0f}% rightly")
 def pocket_model(task: Task, content: bytes) -> Verdict:
     """Judge the bytes of an ONNX file with its words inside, on the task's validation reviews."""
-    if not isinstance(content, bytes):
+    if not isinstance(content, bytes | bytearray):
         return wrong(f"expected the bytes of the file, got {type(content).__name__}.")
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    content = bytes(content)
+    try:
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        return wrong(f"ONNX Runtime takes these {len(content):,} bytes for no model: {error}"[:300])
     words = session.get_modelmeta().custom_metadata_map.get(WORDS)
     if words is None:
         return wrong("a file without its words: write it with `to_onnx`.")
     reviews = encode_reviews(task.validation_reviews, Vocabulary(words.split("\n")))
-    accuracy = (run_onnx(content, reviews).argmax(1) == reviews.labels).double().mean()
+    logits = run_onnx(content, reviews)
+    accuracy = (logits.argmax(1) == reviews.labels).double().mean()
+    few = range(min(8, len(reviews)))
+    alone = torch.cat([run_onnx(content, reviews.subset([place])) for place in few])
+    if not torch.allclose(alone, logits[: len(few)], atol=1e-3):
+        return wrong("a review alone gets another answer than among others: is padding left out?")
     told = f"{len(content) / 1e3:.1f} kB, {accuracy:.1%}"
     if len(content) > 1e3 * KILOBYTES:
         return wrong(f"{told}: too large. What takes most of it?")

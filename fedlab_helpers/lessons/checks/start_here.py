@@ -1,11 +1,13 @@
-"""Checks for notebook 00: the work, the cost and one experiment of a first federated run."""
+"""Checks for notebook 00: a first federated run, its work and its cost, and who holds what."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from fedlab_helpers.core.history import RoundRecord
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, wrong
+from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, whole, wrong
 
 # (accuracy, bytes down, bytes up) of the rounds on which a reader's function is tried.
 _TRIED = ((0.50, 100, 10), (0.70, 100, 20), (0.65, 100, 30), (0.80, 100, 40))
@@ -14,23 +16,25 @@ _TRIED = ((0.50, 100, 10), (0.70, 100, 20), (0.65, 100, 30), (0.80, 100, 40))
 @exercise("put the number of steps into my_steps.")
 def local_steps(steps: int, reviews: int, local: LocalConfig) -> Verdict:
     """Mark how many optimiser steps a client with so many reviews takes in one round."""
-    batches = math.ceil(reviews / local.batch_size)
+    batches, got = math.ceil(reviews / local.batch_size), whole(steps)
     expected = batches * local.epochs
-    if steps == expected:
+    if got == expected:
         return right(
             f"{batches} batches, {local.epochs} times over: {expected} steps before the client "
             "talks to the server again."
         )
-    whole = reviews // local.batch_size
+    full = reviews // local.batch_size
     hints = {
         batches: f"that is one pass over the reviews; a client makes {local.epochs} in a round.",
-        whole * local.epochs: "the reviews left over make a last, smaller batch, and a step.",
-        whole: "the left-over reviews make a batch too, and there is more than one local epoch.",
+        full * local.epochs: "the reviews left over make a last, smaller batch, and a step.",
+        full: "the left-over reviews make a batch too, and there is more than one local epoch.",
         reviews: "that is the number of reviews; one step takes a whole batch of them.",
         reviews * local.epochs: "so many reviews pass by; one step takes a whole batch of them.",
     }
     general = "how many batches make one pass over the client's reviews, and how many passes?"
-    return wrong(f"{steps}: {hints.get(steps, general)}")
+    if got is None:
+        general = "a whole number of steps, please: half a batch is a batch, and takes a step."
+    return wrong(f"{steps}: {hints.get(got, general)}")
 
 
 @exercise("write cost_to_reach, which so far returns nothing.")
@@ -43,8 +47,9 @@ def cost_to_reach(function: Callable[[Sequence[RoundRecord], float], int | None]
     found = {target: function(records, target) for target in (0.5, 0.6, 0.7, 0.8, 0.9)}
     if all(cost is None for cost in found.values()):
         raise NotImplementedError
-    if strange := [cost for cost in found.values() if not isinstance(cost, int | None)]:
+    if strange := [v for v in found.values() if v is not None and whole(v) is None]:
         return wrong(f"you returned {strange[0]!r}; return a whole number of bytes, or None.")
+    found = {target: whole(cost) for target, cost in found.items()}
     if found[0.9] is not None:
         return wrong(f"no round reached 0.9, and you returned {found[0.9]!r}; return None there.")
     if found[0.6] != 230:
@@ -98,12 +103,21 @@ def half_cohort(mine: Sequence[RoundRecord], full: Sequence[RoundRecord]) -> Ver
     )
 
 
+_TAKEN = ("没有让我失望。", "键盘不错，屏幕不错，就是不能开机。")  # the notebook's traps
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text))
+
+
 @exercise("find a review that the model gets wrong, and put it into my_review.")
 def misjudged(text: str, label: int, positive: float) -> Verdict:
     """Mark a Chinese review of the reader's own that the model misjudges: the label, 1 or 0, is by
     the reader, and `positive` is the model's probability of 1."""
     if not any("\u4e00" <= character <= "\u9fff" for character in text):
         return wrong("there is no Chinese character in it, so every word is unknown to the model.")
+    if _letters(text) in map(_letters, _TAKEN):
+        return wrong("that trap is the notebook's; set one of your own.")
     if label not in (0, 1):
         return wrong(f"the label is {label!r}; say 1 for positive or 0 for negative.")
     if (positive > 0.5) == bool(label):
@@ -114,4 +128,36 @@ def misjudged(text: str, label: int, positive: float) -> Verdict:
     return right(
         f"{positive:.0%} for positive, and you know better. Which word misled it? Leave words out "
         "one by one and look again."
+    )
+
+
+@exercise("deal the reviews to forty clients, and put the lists of positions into my_parts.")
+def own_parts(parts: Sequence[Sequence[int]], reviews: int) -> Verdict:
+    """Mark a partition of so many reviews over forty clients of very unequal sizes."""
+    parts = parts.values() if isinstance(parts, Mapping) else parts
+    parts = [np.ravel(sorted(part) if isinstance(part, set) else part) for part in parts]
+    sizes = [len(part) for part in parts]
+    if len(parts) != 40:
+        return wrong(f"{len(parts)} clients came; make 40.")
+    if empty := sizes.count(0):
+        return wrong(f"{empty} of the clients hold nothing; give each at least one review.")
+    dealt = np.concatenate(parts)
+    if (dealt != dealt.astype(int)).any() or dealt.min() < 0 or dealt.max() >= reviews:
+        return wrong(
+            f"a position is a whole number from 0 to {reviews - 1}; others are there, too."
+        )
+    times = np.bincount(dealt.astype(int), minlength=reviews)
+    if times.max() > 1:
+        return wrong(f"{(times > 1).sum()} reviews are with more than one client.")
+    if not times.all():
+        return wrong(f"{(times == 0).sum()} reviews are with nobody.")
+    small, large = min(sizes), max(sizes)
+    if large < 5 * small:
+        return wrong(
+            f"sizes from {small} to {large}: the largest is {large / small:.1f} times the "
+            "smallest; make it at least 5 times."
+        )
+    return right(
+        f"{reviews} reviews, each with one client, {small} to {large} a client. In the mean the "
+        f"largest counts {large / small:.0f} times as much as the smallest."
     )

@@ -80,9 +80,39 @@ def number(got: Any) -> float:
     return value.item()
 
 
+def numbers(got: Any) -> torch.Tensor | None:
+    """Return what `tensor` returns; None where that raises."""
+    try:
+        return tensor(got)
+    except Hint:
+        return None
+
+
 def slip(got: Any, slips: Mapping[str, Any], rel: float = 1e-5) -> str | None:
     """Return the first of these hints whose value, where a slip leads, is `near`; None: none."""
     return next((hint for hint, value in slips.items() if near(got, value, rel)), None)
+
+
+def told_apart(
+    function: Callable[[Any], bool],
+    cases: Mapping[str, tuple[Any, bool]],
+    passed: str,
+    refused: str,
+) -> Verdict | None:
+    """Return what is wrong with a function that says True or False of each case; None: nothing.
+
+    Args:
+        cases: name -> what the function is given, and what it is to say.
+        passed, refused: hints for a True, and for a False, where the other was due.
+    """
+    for name, (given, expected) in cases.items():
+        got = function(given)
+        got = got.item() if hasattr(got, "item") else got
+        if not isinstance(got, bool):
+            return wrong(f"return True or False; for {name} you returned {got!r}.")
+        if got != expected:
+            return wrong(f"you say {got} of {name}. {passed if got else refused}")
+    return None
 
 
 def exercise(task: str) -> Callable:

@@ -17,11 +17,11 @@ from fedlab_helpers.tasks.reviews.task import Task
 
 # The numbers by which methods are tuned, with values that a slider offers, the ends among them.
 NUMBERS = {
-    "epochs": (0, 1, 2, 3, 5, 8),
-    "lr": (5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1),
+    "epochs": (0, 1, 2, 3, 5, 8, 10, 20),
+    "lr": (5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 4e-2, 5e-2, 0.1, 0.2, 0.4),
     "lam": (0.0, 0.1, 1.0, 10.0, 100.0, 1000.0, float("inf")),
-    "alpha": (0.0, 0.1, 0.25, 0.5, 0.75, 1.0),
-    "trial_rate": (0.01, 0.03, 0.1, 0.3),
+    "alpha": (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0),
+    "trial_rate": (0.01, 0.03, 0.1, 0.3, 1.0),
     "meta_rate": (0.25, 0.5, 1.0, 1.5),
     "models": (1, 2, 3, 4, 6, 8),
 }

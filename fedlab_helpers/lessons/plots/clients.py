@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from fedlab_helpers.lessons.plots.runs import COLOURS, SIZE, Picture, bare, figure, panes
+from fedlab_helpers.lessons.plots.runs import COLOURS, SIZE, Picture, bare, figure
 from fedlab_helpers.lessons.words import say
 
 BETTER, WORSE = COLOURS[0], COLOURS[1]
@@ -165,21 +165,27 @@ def _middles(groups: list[str]) -> tuple[list[float], list[str]]:
 
 
 def slopes(
-    shared: Sequence[float], own: Sequence[float], groups: Sequence[str], title: str
+    shared: Sequence[float], owns: Mapping[str, Sequence[float]], groups: Sequence[str]
 ) -> Picture:
     """Return a line for each client, from its accuracy with the shared model, (K,), to its own
-    model's, (K,): one pane for each group, (K,), which is a domain or a convention."""
-    names = list(dict.fromkeys(groups))
-    picture, row = panes(len(names), 1.7 * len(names) + 0.8, 3.2)
-    picture.suptitle(title, fontsize=10)
-    for axes, name in zip(row, names, strict=True):
-        for before, after, group in zip(shared, own, groups, strict=True):
-            if group == name:
-                style, colour = ("-o", BETTER) if after >= before else ("--s", WORSE)
-                axes.plot([0, 1], [before, after], style, color=colour, ms=4, lw=1.3)
-        axes.set_title(name, fontsize=9)
-        axes.set_xticks([0, 1], [say("mean_shared"), say("mean_own")], fontsize=8)
-        axes.set_xlim(-0.25, 1.25)
-        axes.tick_params(axis="y", labelsize=8)
-    row[0].set_ylabel(say("own_accuracy"), fontsize=8)
+    model's, (K,): a row of panes for each method of `owns`, all on the same axes, one pane for each
+    group, (K,), which is a domain or a convention."""
+    names, looks = list(dict.fromkeys(groups)), (("-o", BETTER), ("--s", WORSE))
+    picture = Picture(figsize=(1.7 * len(names) + 0.8, 2.4 * len(owns) + 0.6), layout="constrained")
+    rows = picture.subplots(len(owns), len(names), sharex=True, sharey=True, squeeze=False)
+    for row, (method, own) in zip(rows, owns.items(), strict=True):
+        for axes, name in zip(row, names, strict=True):
+            for before, after, group in zip(shared, own, groups, strict=True):
+                if group == name:
+                    style, colour = looks[int(after < before)]
+                    axes.plot([0, 1], [before, after], style, color=colour, ms=4, lw=1.3)
+            bare(axes).set_title(name, fontsize=9)
+            axes.set_xticks([0, 1], [say("mean_shared"), say("mean_own")], fontsize=8)
+            axes.set_xlim(-0.25, 1.25)
+            axes.tick_params(axis="y", labelsize=8)
+        row[0].set_ylabel(method, fontsize=8)
+    picture.supylabel(say("own_accuracy"), fontsize=8)
+    for (style, colour), name in zip(looks, ("better_off", "worse_off"), strict=True):
+        rows[0][0].plot([], [], style, color=colour, ms=4, lw=1.3, label=say(name))
+    picture.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=8)
     return picture

@@ -1,11 +1,14 @@
 """Figures of tables and tests: values with their spread, frontiers, confusion, calibration."""
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, pairwise, repeat
 from statistics import mean
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
+from scipy.ndimage import gaussian_filter
 from sklearn.metrics import confusion_matrix
 
 from fedlab_helpers.lessons.plots.clients import BETTER, WORSE, class_names
@@ -92,7 +95,8 @@ def gradient_map(
     steps, logs = np.arange(lengths.shape[1]), np.log10(lengths)
     mesh = axes.pcolormesh(steps, radii, logs, cmap="PuOr_r", vmin=-8, vmax=8, shading="nearest")
     style = {"levels": [-3, 0, 3], "colors": "black", "linestyles": [":", "-", "--"]}
-    lines = axes.contour(steps[1:], radii, logs[:, 1:], **style)  # at step 0 every length is 1
+    smooth = gaussian_filter(logs, (2, 4))[:, 5:]  # lines without the islands of single draws
+    lines = axes.contour(steps[5:], radii, smooth, **style)  # at step 0 every length is 1
     axes.clabel(lines, fmt=lambda level: f"{10**level:g}", fontsize=8)
     if mark:
         axes.plot(*mark, "o", color="white", markeredgecolor="black", markersize=8)
@@ -112,33 +116,71 @@ def frontier(
     """Return points lost against the factor of fewer bytes; a line for each family of codecs.
 
     Args:
-        families: a name -> rows with "factor", "lost" (points) and "spread" (of the seeds), and
-            perhaps "label", written beside each point.
+        families: a name -> rows with "factor", "lost" (points) and "±"; beside each point stands
+            its "label", or else its name.
         level: the loss that is allowed.
         worst: what loses more than so many points falls out of the picture.
         x, y: keys of the labels in `words`; of small models "times_smaller", "points_whole".
     """
-    picture, axes = figure(7.0, 3.6)
+    picture, axes = figure(7.0, 4.2)
+    notes = []
     for place, (name, rows) in enumerate(families.items()):
-        rows, style = rows.sort_values("factor"), look(place)
+        rows, style = rows.sort_values("factor"), look(_APART[place % len(_APART)])
+        errors = rows["±"].where(rows["lost"] + rows["±"] < worst)  # none that is cut off
         axes.errorbar(
-            rows["factor"], rows["lost"], rows["spread"], **style,
-            markersize=4, linewidth=1.2, elinewidth=0.7, label=name,
+            rows["factor"], rows["lost"], errors, **style,
+            markersize=4, linewidth=1.2, elinewidth=0.5, label=name,
         )  # fmt: skip
-        for row in rows.itertuples() if "label" in rows else ():
-            if row.lost < worst:
-                axes.annotate(
-                    row.label, (row.factor, row.lost), xytext=(4, 4), textcoords="offset points",
-                    fontsize=6.5, color=style["color"],
-                )  # fmt: skip
+        inside = rows[rows["lost"] < worst]
+        labels = inside.get("label", inside.index)
+        notes += zip(labels, inside["factor"], inside["lost"], repeat(style["color"]), strict=False)
     axes.axhline(level, color="#777777", linestyle=":", linewidth=1, label=say("allowed"))
     axes.axhline(0, color="#777777", linewidth=0.8)
     factor_axis(axes, x)
-    lost = max(rows["lost"].max() for rows in families.values())
-    axes.set_ylim(min(worst, 1.1 * lost + 0.5), -0.7)  # what loses less stands higher
+    low, high = (
+        [end(rows["lost"] + sign * rows["±"]) for rows in families.values()]
+        for sign, end in ((1, max), (-1, min))
+    )
+    axes.set_ylim(min(worst, 1.1 * max(low) + 0.5), min(high) - 0.3)  # what loses less is higher
     axes.set_ylabel(say(y), fontsize=9)
     axes.legend(frameon=False, fontsize=7.5, loc="lower left")
+    _annotate(picture, axes, notes)
     return picture
+
+
+_APART = (0, 1, 2, 3, 6, 5, 4)  # colours in the order in which neighbours look least alike
+
+
+def _annotate(picture: Picture, axes: Axes, notes: Sequence[tuple[str, float, float, str]]) -> None:
+    """Write (text, x, y, colour) beside their points, each where it covers the least."""
+    picture.draw_without_rendering()
+    lines = [axes.transData.transform(line.get_xydata()) for line in axes.lines]
+    way = [a + (b - a) * k / 30 for line in lines for a, b in pairwise(line) for k in range(31)]
+    spots = [axes.transData.transform(note[1:3]) for note in notes]
+    crossed, taken = (
+        [Bbox.from_extents(*(spot - 3), *(spot + 3)) for spot in each] for each in (way, spots)
+    )
+    for text, *point, colour in notes:
+        tries = []
+        for dx, dy, side in _SIDES:
+            note = axes.annotate(
+                text, point, xytext=(dx, dy), textcoords="offset points", ha=side, va="center",
+                fontsize=6.5, color=colour,
+            )  # fmt: skip
+            box = note.get_window_extent().padded(2)
+            beyond = box.x0 < axes.bbox.x0 or box.x1 > axes.bbox.x1
+            hidden = 20 * (beyond + sum(map(box.overlaps, taken)))
+            tries.append((hidden + sum(map(box.overlaps, crossed)), len(tries), note, box))
+        taken.append(min(tries)[3])
+        for *_, note, _ in sorted(tries)[1:]:
+            note.remove()
+
+
+_SIDES = [
+    (dx, dy, side)
+    for dy in (6, -6, 12, -12, 0, 18, -18)
+    for dx, side in ((4, "left"), (-4, "right"))
+]
 
 
 def energy(parts: Mapping[str, np.ndarray], x: str) -> Picture:
@@ -161,21 +203,16 @@ def energy(parts: Mapping[str, np.ndarray], x: str) -> Picture:
 
 def size_speed(table: pd.DataFrame) -> Picture:
     """Return a bubble for each model: how large its file is, how many points it loses, and, by its
-    area, how long it takes for one review; columns "kilobytes", "lost", "microseconds"."""
-    picture, axes = figure(7.0, 3.6)
+    area, how long it takes for one review; columns "kilobytes", "lost", "±", "microseconds"."""
+    picture, axes = figure(7.0, 4.2)
     rows = table.sort_values("microseconds").iloc[::-1]  # the largest first: none is hidden
-    sides = dict(zip(table.sort_values("kilobytes").index, cycle((1, -1)), strict=False))
-    for row, colour in zip(rows.itertuples(), cycle(COLOURS), strict=False):
-        above = sides[row.Index]  # neighbours have their names on different sides
-        area = 4 * row.microseconds
-        place = row.kilobytes, row.lost
-        axes.scatter(*place, s=area, color=colour, alpha=0.35, linewidths=0)
-        axes.plot(*place, ".", color=colour, markersize=4)
-        axes.annotate(
-            say("size_speed", name=row.Index, time=row.microseconds), place,
-            xytext=(0, above * (area**0.5 / 2 + 8)), textcoords="offset points",
-            ha="center", va="center", fontsize=7,
-        )  # fmt: skip
+    notes = []
+    for row, number in zip(rows.itertuples(), cycle(_APART), strict=False):
+        place, colour = (row.kilobytes, row.lost), COLOURS[number]
+        axes.scatter(*place, s=4 * row.microseconds, color=colour, alpha=0.35, linewidths=0)
+        error = table["±"][row.Index]
+        axes.errorbar(*place, error, fmt=".", color=colour, markersize=4, elinewidth=0.5)
+        notes.append((say("size_speed", name=row.Index, time=row.microseconds), *place, colour))
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(PLAIN)
     axes.margins(x=0.25, y=0.25)
@@ -183,6 +220,7 @@ def size_speed(table: pd.DataFrame) -> Picture:
     axes.invert_yaxis()  # what loses less stands higher
     axes.set_xlabel(say("file_kilobytes"), fontsize=9)
     axes.set_ylabel(say("points_whole"), fontsize=9)
+    _annotate(picture, axes, notes)
     return picture
 
 
@@ -219,9 +257,14 @@ def seed_dots(
 
 def gains(deals: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
     """Return one pane for each deal: a row for each method, a dot for each seed, a bar at the mean
-    of deal -> method -> gains over the shared model, in points; all deals have the same methods."""
-    methods = list(next(iter(deals.values())))
-    picture, row_of = panes(len(deals), 2.3 + 1.55 * len(deals), 0.23 * len(methods) + 0.9)
+    of deal -> method -> gains over the shared model, in points. All deals have the same methods and
+    the same axis; the method with the highest mean over the deals is on top."""
+    whole = {
+        method: mean(mean(measured[method]) for measured in deals.values())
+        for method in next(iter(deals.values()))
+    }
+    methods = sorted(whole, key=lambda method: -whole[method])
+    picture, row_of = panes(len(deals), 2.3 + 1.9 * len(deals), 0.23 * len(methods) + 0.9)
     rows = np.arange(len(methods))[::-1]
     for axes, (deal, measured) in zip(row_of, deals.items(), strict=True):
         axes.axvline(0, color="#777777", linewidth=1)
@@ -234,6 +277,9 @@ def gains(deals: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
         axes.tick_params(labelsize=7.5)
         axes.grid(axis="x", alpha=0.3)
     row_of[0].set_yticks(rows, [say(method) for method in methods], fontsize=8)
+    ends = [axes.get_xlim() for axes in row_of]
+    for axes in row_of:
+        axes.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
     picture.supxlabel(say("gain_points"), fontsize=8)
     return picture
 

@@ -44,6 +44,7 @@ METHODS: dict[str, Method] = {
     "per_fedavg": Afterwards("", (0.01, 0.03, 0.1, 0.3), base=afterwards.per_fedavg),
     "reptile": Afterwards("", (0.5, 1.0, 1.5), base=afterwards.reptile),
     "ifca": _IFCA,
+    "ifca_random": Clustered(warm=False),
     "ifca_mixed": Mixed(_IFCA),
 }
 
