@@ -50,7 +50,8 @@ class BagOfVectors(nn.Module):
 
 def measure_rate(settings: Settings) -> list[Row]:
     """Return the best epoch's validation accuracy; the test reviews are not looked at."""
-    _, accuracy, epoch = _trained(settings["model"], settings["lr"], settings["seed"])
+    name, seed = settings["model"], settings["seed"]
+    _, accuracy, epoch = trained(_new(name, seed), settings["lr"], seed)
     return [{"merit": accuracy, "epochs": epoch}]
 
 
@@ -74,7 +75,7 @@ def measure_baseline(settings: Settings) -> list[Row]:
     elif name == "tfidf":
         validation, numbers, score = _tfidf()
     else:
-        model, validation, epochs = _trained(name, RATES[name], seed)
+        model, validation, epochs = trained(_new(name, seed), RATES[name], seed)
         score = partial(_log_odds, model)
         numbers, cost = sum(p.numel() for p in model.parameters()), _cost(name, seed)
     row = {"validation_accuracy": validation, "epochs": epochs, "parameters": numbers}
@@ -120,9 +121,10 @@ def _pairs(score: Score) -> Row:
     return {f"pairs_{w}": round(float(right[way == w].mean()), 4) for w in ("last", "first")}
 
 
-def _trained(name: str, lr: float, seed: int) -> tuple[nn.Module, float, int]:
-    """Train for some epochs and go back to the one that did best on the validation reviews."""
-    model, data = _new(name, seed), task()
+def trained(model: nn.Module, lr: float, seed: int) -> tuple[nn.Module, float, int]:
+    """Train in one place for some epochs and go back to the one that did best on the validation
+    reviews. Return the model, that accuracy, and which epoch it was."""
+    data = task()
     highest, chosen, weights = -1.0, 0, {}
     for epoch in range(1, EPOCHS + 1):
         train(model, data.train, LocalConfig(lr=lr), seed=child_seed(seed, "epoch", epoch))

@@ -128,23 +128,6 @@ COMPRESSION = Study(
     measure,
 )
 
-# What the text recommends, on seeds that nothing was chosen by: the way up, and both ways.
-FAVOURITES = ("ternary, zstd", "top 10% sign, EF", "rank 2 in 4 bits, EF", "rank 1 in 4 bits, EF")
-_AGAIN = (
-    *(("whole", codec) for codec in FAVOURITES),
-    ("top 10% sign of changes, known start", "top 10% sign, EF, momentum"),
-)
-COMPRESSION_AGAIN = Study(
-    "compression_again",
-    tuple(
-        {"seed": seed, "partition": partition, "downlink": downlink, "codec": codec}
-        for seed in range(3, 8)
-        for partition in ("iid", "by_domain")
-        for downlink, codec in _AGAIN
-    ),
-    measure,
-)
-
 
 def measure_rate(settings: Settings) -> list[Row]:
     """Return the validation accuracies of the last rounds; the test reviews are not looked at."""

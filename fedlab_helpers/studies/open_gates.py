@@ -3,9 +3,8 @@
 Models are trained in one place as those of `baselines` are, all at the same learning rate.
 """
 
-from fedlab_helpers.core.compute import child_seed
-from fedlab_helpers.core.state import of_model
-from fedlab_helpers.core.training import LocalConfig, evaluate, train
+from fedlab_helpers.core.training import evaluate
+from fedlab_helpers.studies.baselines import trained
 from fedlab_helpers.studies.long_memory import open_forget_gates
 from fedlab_helpers.studies.study import Row, Settings, Study, grid, right_answers, task
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
@@ -19,13 +18,7 @@ def measure_gates(settings: Settings) -> list[Row]:
     seed, data = settings["seed"], task()
     model = SentimentLSTM(len(data.vocab), pooling=settings["pooling"], dropout=0.3, seed=seed)
     open_forget_gates(model, settings["bias"])
-    best, chosen, weights = -1.0, 0, {}
-    for epoch in range(1, 7):
-        order = child_seed(seed, "epoch", epoch)
-        train(model, data.train, LocalConfig(epochs=1, lr=settings["lr"]), seed=order)
-        if (found := evaluate(model, data.validation).accuracy) > best:
-            best, chosen, weights = found, epoch, of_model(model)
-    model.load_state_dict(weights)
+    model, best, chosen = trained(model, settings["lr"], seed)
     long = right_answers(model)[(data.test.lengths >= LONG).numpy()]
     return [
         {

@@ -24,8 +24,10 @@ def test_reviews_needed():
     refused(checks.reviews_needed(0.84 * 0.16 / 0.002), "square")
     refused(checks.reviews_needed(5000), "error of 0.518 points")
     refused(checks.reviews_needed(30_000), "error of 0.212 points")
-    for odd in (0, -5, "many", float("nan"), [1, 2]):
+    for odd in (0, -5, float("nan")):
         refused(checks.reviews_needed(odd), "one number above 0")
+    refused(checks.reviews_needed("many"), "expected a number, got str")
+    refused(checks.reviews_needed([1, 2]), "expected one number, got 2")
 
 
 GRID = torch.arange(0.2, 4, 0.05)
@@ -62,8 +64,13 @@ def test_temperature():
     refused(checks.temperature(lambda g, y: by_loss(g, y, torch.arange(1, 4, 0.1))), "below 1")
     refused(checks.temperature(lambda g, y: 3.0), "3.00")
     refused(checks.temperature(lambda g, y: -1.0), "above 0")
-    for odd in (float("nan"), None, "warm", (1.5, 0.3)):
-        refused(checks.temperature(lambda g, y, odd=odd: odd), "above 0")
+    for odd, hint in (
+        (float("nan"), "above 0"),
+        (None, "`return`"),
+        ("warm", "got str"),
+        ((1, 2), "one"),
+    ):
+        refused(checks.temperature(lambda g, y, odd=odd: odd), hint)
     assert checks.temperature(lambda g, y: np.float64(by_loss(g, y))).passed
 
 

@@ -59,7 +59,7 @@ def test_masked_mean_passes_each_way_to_write_it_and_knows_the_stub():
         assert checks.masked_mean(function).passed
     refused(checks.masked_mean(lambda o, n: by_numpy(o, n) * 2), "which of them are words")
     refused(checks.masked_mean(lambda o, n: o.double().mean(1)), "padding is in this mean")
-    refused(checks.masked_mean(lambda o, n: "mean"), "got a str")
+    refused(checks.masked_mean(lambda o, n: "mean"), "got str")
     assert "0 times NaN" in checks.masked_mean(by_product).message
     assert "even NaN" in checks.masked_mean(by_fill).message
     assert not checks.masked_mean(lambda outputs, lengths: None).started

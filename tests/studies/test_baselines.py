@@ -26,7 +26,9 @@ def test_a_bag_hears_no_order(short):
 
 
 def test_the_columns_are_those_of_the_model_that_did_best_on_validation(short):
-    model, validation, epoch = baselines._trained("rnn_mean", baselines.RATES["rnn_mean"], 1)
+    model, validation, epoch = baselines.trained(
+        baselines._new("rnn_mean", 1), baselines.RATES["rnn_mean"], 1
+    )
     (row,) = baselines.measure_baseline({"model": "rnn_mean", "seed": 1})
     tested = evaluate(model, short.test)
     assert (row["validation_accuracy"], row["epochs"]) == (validation, epoch)

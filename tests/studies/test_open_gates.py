@@ -3,7 +3,7 @@
 import pytest
 
 from fedlab_helpers.core.training import evaluate, predict
-from fedlab_helpers.studies import open_gates
+from fedlab_helpers.studies import baselines, open_gates
 
 SETTINGS = {"seed": 0, "pooling": "last", "bias": 2, "lr": 5e-3}
 
@@ -12,7 +12,7 @@ SETTINGS = {"seed": 0, "pooling": "last", "bias": 2, "lr": 5e-3}
 def untrained(few, monkeypatch):
     """Leave models as they were drawn, and see them."""
     seen = []
-    monkeypatch.setattr(open_gates, "train", lambda model, *_, **__: seen.append(model))
+    monkeypatch.setattr(baselines, "train", lambda model, *_, **__: seen.append(model))
     return seen
 
 

@@ -14,9 +14,10 @@ from fedlab_helpers.lessons.checks.verdict import (
     Verdict,
     exercise,
     near,
-    numbers,
+    number,
     right,
     slip,
+    tensor,
     whole,
     wrong,
 )
@@ -31,10 +32,9 @@ OWN_PAIRS = 6
 @exercise("compute how many test reviews a standard error of 0.2 points takes at 84% accuracy")
 def reviews_needed(answer: float) -> Verdict:
     """Judge the number of reviews at which sqrt(p (1 - p) / n) is 0.002, for p = 0.84."""
-    got = numbers(answer)
-    if got is None or got.numel() != 1 or not 0 < float(got) < math.inf:
+    got, variance = number(answer), ACCURACY * (1 - ACCURACY)
+    if not 0 < got < math.inf:
         return wrong(f"got {answer!r}; expected how many reviews it takes, one number above 0.")
-    got, variance = float(got), ACCURACY * (1 - ACCURACY)
     if near(got, variance / TARGET_ERROR**2, 0.02):  # 33,000 and 34,000 are rounded
         return right("33,600, or some 34,000: a third of the error costs ten times the reviews.")
     in_step = math.sqrt(variance * 3473) / TARGET_ERROR
@@ -57,11 +57,9 @@ def temperature(function: Callable[[Tensor, Tensor], float]) -> Verdict:
     """Judge a function of (logits (N, C), labels (N,)) that returns the best temperature."""
     for true in (2.0, 0.5):
         logits, labels = _scaled_logits(true)
-        came = function(logits.clone(), labels.clone())
-        got = numbers(came)
-        if got is None or got.numel() != 1 or not 0 < float(got) < math.inf:
-            return wrong(f"got {came!r}; a temperature is one finite number above 0.")
-        got = float(got)
+        got = number(function(logits.clone(), labels.clone()))
+        if not 0 < got < math.inf:
+            return wrong(f"got {got}; a temperature is one finite number above 0.")
         if _excess_loss(logits, labels, got) < 2e-3:
             continue
         if _excess_loss(logits, labels, 1 / got) < 2e-3:
@@ -105,8 +103,8 @@ def paired(function: Callable[[np.ndarray, np.ndarray], tuple[float, float]]) ->
         if "boolean" not in str(error):
             raise
         return wrong("NumPy does not subtract booleans; a.astype(float) makes numbers of them.")
-    answer = numbers(came)
-    if answer is None or answer.numel() != 2:
+    answer = tensor(came, "two numbers, the difference and its error")
+    if answer.numel() != 2:
         return wrong(f"expected two numbers, the difference and its error, got {came!r:.60}.")
     got, error = answer.flatten().tolist()
     n = len(a)
@@ -128,7 +126,7 @@ def paired(function: Callable[[np.ndarray, np.ndarray], tuple[float, float]]) ->
         return wrong("this is how far single reviews spread; the error of their mean is smaller.")
     if not math.isclose(error, expected, rel_tol=5e-3):
         return wrong(f"the error came out as {error:.5f}, expected {expected:.5f}.")
-    if not np.allclose(numbers(function(a, a)), 0):
+    if not np.allclose(tensor(function(a, a)), 0):
         return wrong("a model compared with itself should give 0 and 0.")
     return right("only the reviews on which the two disagree count.")
 
@@ -140,8 +138,8 @@ def reading_length(accuracy: Mapping[int, float], chosen: Any) -> Verdict:
         return wrong(f"expected a dict from words to accuracy that holds {CUT}, to compare with.")
     if not min(accuracy) < CUT < max(accuracy):
         return wrong(f"try at least one length on each side of {CUT}.")
-    shares = numbers(list(accuracy.values()))
-    if shares is None or not all(0 <= share <= 1 for share in shares):
+    shares = tensor(list(accuracy.values()), "accuracies as shares between 0 and 1")
+    if not all(0 <= share <= 1 for share in shares):
         return wrong("give accuracies as shares between 0 and 1.")
     if (chosen := whole(chosen)) not in accuracy:
         return wrong(f"you chose {chosen}, which is none of the lengths you tried.")
@@ -158,22 +156,22 @@ def own_pairs(pairs: Sequence[tuple[str, str]], vocab: Vocabulary) -> Verdict:
     """Judge pairs of Chinese sentences: the same words in another order, all of them known."""
     ours = {text for pair in order_pairs() for text in (pair.positive, pair.negative)}
     seen: set[str] = set()
-    for number, pair in enumerate(pairs, start=1):
+    for place, pair in enumerate(pairs, start=1):
         if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(t, str) for t in pair):
-            return wrong(f"pair {number}: {pair!r:.60} is not two sentences.")
+            return wrong(f"pair {place}: {pair!r:.60} is not two sentences.")
         cut = [tokenize(text) for text in pair]
         counts = [Counter(words) for words in cut]
         if odd := sorted((counts[0] - counts[1]) + (counts[1] - counts[0])):
             return wrong(
-                f"pair {number}: a bag can tell these apart; {' '.join(odd)} is on one side only. "
+                f"pair {place}: a bag can tell these apart; {' '.join(odd)} is on one side only. "
                 f"jieba cuts {' / '.join(cut[0])} and {' / '.join(cut[1])}."
             )
         if cut[0] == cut[1]:
-            return wrong(f"pair {number}: both sentences have their words in the same order.")
+            return wrong(f"pair {place}: both sentences have their words in the same order.")
         if unknown := [word for word in cut[0] if word not in vocab]:
-            return wrong(f"pair {number}: no model knows {' '.join(unknown)}; it reads “unknown”.")
+            return wrong(f"pair {place}: no model knows {' '.join(unknown)}; it reads “unknown”.")
         if ours & set(pair) or seen & set(pair):
-            return wrong(f"pair {number}: {pair[0]} / {pair[1]} is there already; write your own.")
+            return wrong(f"pair {place}: {pair[0]} / {pair[1]} is there already; write your own.")
         seen |= set(pair)
     if len(pairs) < OWN_PAIRS:
         return wrong(f"{len(pairs)} good pairs so far; the share of so few says little.")

@@ -11,9 +11,9 @@ from torch import Tensor
 from fedlab_helpers.lessons.checks.verdict import (
     Verdict,
     exercise,
-    numbers,
     right,
     slip,
+    tensor,
     whole,
     wrong,
 )
@@ -66,15 +66,13 @@ def masked_mean(function: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
     came = function(outputs.clone(), lengths.clone())
     if came is None or came is ...:
         raise NotImplementedError
-    got = numbers(came)
-    if got is None:
-        return wrong(f"expected numbers of shape (3, 2), got a {type(came).__name__}.")
+    got = tensor(came, "numbers of shape (3, 2)")
     if got.shape != expected.shape:
         return wrong(f"expected numbers of shape (3, 2), got {tuple(got.shape)}.")
     if not torch.allclose(got, expected, rtol=1e-4):  # half precision rounds, too
         return wrong(_mean_hint(got, expected, outputs.double(), lengths))
     outputs[1, 2:] = torch.nan  # what stands in the padding must not matter, even this
-    if numbers(function(outputs, lengths)).isnan().any():
+    if tensor(function(outputs, lengths)).isnan().any():
         return right(
             "the mean is right. One thought: NaN in the padding would reach your result, because "
             "0 times NaN is NaN. `torch.where` or `masked_fill` would leave it out."

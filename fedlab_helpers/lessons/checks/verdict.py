@@ -80,14 +80,6 @@ def number(got: Any) -> float:
     return value.item()
 
 
-def numbers(got: Any) -> torch.Tensor | None:
-    """Return what `tensor` returns; None where that raises."""
-    try:
-        return tensor(got)
-    except Hint:
-        return None
-
-
 def slip(got: Any, slips: Mapping[str, Any], rel: float = 1e-5) -> str | None:
     """Return the first of these hints whose value, where a slip leads, is `near`; None: none."""
     return next((hint for hint, value in slips.items() if near(got, value, rel)), None)
