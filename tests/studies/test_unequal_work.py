@@ -1,10 +1,11 @@
 """The study of unequal work: who is slow, and what each case measures."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from fedlab_helpers.core.history import NoUpdateLeft
-from fedlab_helpers.studies import results, unequal_work
+from fedlab_helpers.studies import results, study, unequal_work
 
 RUNS = {(run["strategy"], run["late"]): run for run in unequal_work.UNEQUAL_WORK.runs}
 SHORT = {"clients": 200, "cohort": 10, "rounds": 1, "epochs": 1, "batch_size": 5}  # 2 steps each
@@ -37,6 +38,14 @@ def test_a_case_is_the_run_it_names(monkeypatch, few, case):
     assert last["total_bytes"] > last["bytes_up"] > 0
     assert 0.4 < last["accuracy"] < 0.7  # ten clients of some 60 reviews, one round
     assert 0.3 < last["slow_accuracy"] < 0.7
+
+
+def test_the_slow_are_judged_on_hotel_reviews_alone(monkeypatch, few):
+    hotels = np.array([review.domain == "hotel" for review in few.test_reviews])
+    monkeypatch.setattr(study, "right_answers", lambda model: hotels)  # right on hotels, only there
+    (row,) = unequal_work.measure_unequal_work(RUNS["fedavg", "waited for"] | SHORT)
+    assert row["slow_accuracy"] == 1.0
+    assert row["accuracy"] == pytest.approx(hotels.mean(), abs=1e-4)
 
 
 def test_every_strategy_has_the_same_budget_and_a_seed_of_its_own():
