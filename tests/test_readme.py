@@ -3,7 +3,7 @@
 import re
 
 import pandas as pd
-from notebook_checks import ROOT
+from notebook_checks import ROOT, local_links
 from test_house import ROOMS
 
 from fedlab_helpers.strategies import STRATEGIES
@@ -29,6 +29,11 @@ def test_the_examples_run(monkeypatch, capsys):
     exec(own, {"__name__": "somebodys_own"})
     assert "Momentum(lr=1.0, beta=0.5)" in capsys.readouterr().out
     del STRATEGIES["heavy"]
+
+
+def test_links_point_at_files():
+    """JupyterLab's preview opens no folder."""
+    assert [link for link in local_links(README) if not (ROOT / link).is_file()] == []
 
 
 def test_readme_names_the_rooms():
