@@ -1,0 +1,410 @@
+"""The page of what was measured: a section for each table, and its figures are the tables'."""
+
+import re
+from collections.abc import Callable, Iterator
+
+import pandas as pd
+import pytest
+from notebook_checks import ROOT, broken_links, local_links
+
+from fedlab_helpers.studies import STUDIES
+from fedlab_helpers.studies.results import RESULTS, half_width
+
+PAGE = (RESULTS / "README.md").read_text("utf-8")
+HEAD, *REST = re.split(r"^## ", PAGE, flags=re.MULTILINE)
+SECTIONS = {title: text for title, _, text in (part.partition("\n") for part in REST)}
+TABLES = {path.stem for path in RESULTS.glob("*.csv")}
+TEST_REVIEWS = 3473
+FIGURES: dict[str, Callable[[], Iterator[str]]] = {}
+
+
+def section(title: str) -> Callable:
+    """Note that a function yields what a section must say: all its figures with an error, and
+    some without."""
+
+    def note(figures: Callable[[], Iterator[str]]) -> Callable[[], Iterator[str]]:
+        FIGURES[title] = figures
+        return figures
+
+    return note
+
+
+def table(name: str) -> pd.DataFrame:
+    return pd.read_csv(RESULTS / f"{name}.csv", keep_default_na=name != "robustness")
+
+
+def told(values: pd.Series, digits: int = 1, signed: bool = False) -> str:
+    """Return "mean ± half width" as the page writes it; what is "behind" or "costs" has no sign."""
+    values = values.dropna()
+    mean = values.mean() if signed else abs(values.mean())
+    return f"{mean:.{digits}f} ± {half_width(values):.{digits}f}".replace("-", "−")
+
+
+def by_seed(rows: pd.DataFrame, *keys: str, column: str = "accuracy") -> pd.DataFrame:
+    """Return percent, a row for each setting and a column for each seed."""
+    return 100 * rows.groupby([*keys, "seed"])[column].mean().unstack("seed")
+
+
+def last_five(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["round"] > rows["rounds"] - 5]
+
+
+def lost(rows: pd.DataFrame) -> pd.Series:
+    """Return the points lost on the test reviews, net."""
+    return 100 * (rows["lost"] - rows["gained"]) / TEST_REVIEWS
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+def test_the_figures_of_a_section_are_those_of_its_tables(title):
+    words = " ".join(SECTIONS[title].split())
+    expected = list(FIGURES[title]())
+    assert [figure for figure in expected if figure not in words] == []
+    assert words.count("±") == sum(figure.count("±") for figure in expected)
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+def test_a_section_tells_four_numbers_with_their_errors_at_most(title):
+    for part in re.split(r"^### ", SECTIONS[title], flags=re.MULTILINE):
+        assert part.count("±") <= 4
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+def test_a_section_says_what_how_where_and_by_which_command(title):
+    text = SECTIONS[title]
+    assert text.lstrip().partition("\n\n")[0].partition("?")[1]
+    marks = re.findall(r"\*\*[^*]+\*\*", text)
+    assert {"**How.**", "**What came out.**", "**Read in**", "**Files:**"} <= set(marks)
+    files = re.findall(r"\]\((\w+)\.csv\)", text)
+    studies = commands(text)
+    assert set(studies) <= set(STUDIES)
+    assert len(studies) == len(set(studies))
+    assert set(studies) == set(files) & set(STUDIES)
+    scripts = re.findall(r"^python (tests/\S+\.py)$", text, re.MULTILINE)
+    assert bool(scripts) == bool(set(files) - set(STUDIES))
+    written = "".join((ROOT / script).read_text("utf-8") for script in scripts)
+    assert all(f"results/{name}.csv" in written for name in set(files) - set(STUDIES))
+
+
+def commands(text: str) -> list[str]:
+    """Return the studies that a text's commands name."""
+    lines = re.findall(r"^python -m fedlab_helpers studies (.*)$", text, re.MULTILINE)
+    return " ".join(lines).split()
+
+
+def test_every_table_has_its_section_and_its_line_in_the_contents():
+    contents = re.findall(r"^\| \[(.+)\]\(#(.+)\) \| (.+) \| (.+) \|$", HEAD, re.MULTILINE)
+    assert [title for title, *_ in contents] == list(SECTIONS)
+    for title, anchor, names, read_in in contents:
+        assert anchor == title.lower().replace(" ", "-")
+        files = re.findall(r"\]\((\w+)\.csv\)", SECTIONS[title])
+        assert re.findall(r"`(\w+)`", names) == files
+        notebook = re.search(r"\*\*Read in\*\* (\[.+?\)|no notebook)", SECTIONS[title])[1]
+        assert notebook == read_in.replace("here only", "no notebook")
+    listed = [name for *_, names, _ in contents for name in re.findall(r"`(\w+)`", names)]
+    assert sorted(listed) == sorted(TABLES)
+
+
+def test_links_point_at_files():
+    """JupyterLab's preview opens no folder."""
+    assert broken_links(PAGE, RESULTS) == []
+    assert [link for link in local_links(PAGE) if not (RESULTS / link).is_file()] == []
+
+
+def test_what_the_error_is_is_said_once():
+    assert PAGE.count("**±** is half of the") == 1
+    factors = [half_width([0.0] * (n - 1) + [1.0]) * n for n in (3, 5, 6)]  # a standard error: 1/n
+    said = "4.3 of these, with five 2.8, with six 2.6"
+    assert re.findall(r"\d\.\d", said) == [f"{factor:.1f}" for factor in factors]
+    assert said in " ".join(HEAD.split())
+
+
+@section("Long memories")
+def _() -> Iterator[str]:
+    runs, by = table("long_memory"), ["cell", "length", "lr"]
+    merit = runs.groupby(by)["validation_accuracy"].mean()
+    best = merit.groupby(["cell", "length"]).idxmax().tolist()
+    wide = by_seed(runs, *by).loc[best].droplevel("lr")
+    means = wide.mean(axis=1)
+    assert round(means["gru", 40]) == round(means["lstm_open", 40]) == 100
+    yield f"name 100%, a plain LSTM {means['lstm', 40]:.0f}%"
+    behind = (wide.loc[("rnn", 20)] - wide.loc[("lstm", 20)]).dropna()
+    yield f"is {behind.mean():.0f} ± {half_width(behind):.0f} points behind"
+    reach = table("reach").pivot(index=["cell", "seed"], columns="step", values="reach")
+    grown = (reach[100] > reach[0]).groupby("cell").sum()
+    assert grown[["rnn", "gru", "lstm"]].tolist() == [3, 3, 0]
+
+
+@section("Open forget gates")
+def _() -> Iterator[str]:
+    wide = by_seed(table("open_gates"), "pooling", "bias")
+    gains = {
+        (kind, bias): told(wide.loc[(kind, bias)] - wide.loc[(kind, 0)], signed=True)
+        for kind in ("last", "mean")
+        for bias in (1, 2)
+    }
+    yield f"by {gains['last', 1]} points and a bias of 2 by {gains['last', 2]}; read"
+    yield f"at the mean by {gains['mean', 1]} and {gains['mean', 2]}."
+
+
+@section("All data in one place")
+def _() -> Iterator[str]:
+    wide = by_seed(table("baselines"), "model").T
+    tfidf, lstm = wide["tfidf"].mean(), wide["lstm"]
+    yield f"TF-IDF has {tfidf:.1f}%; the LSTM is {told(tfidf - lstm)} points behind it"
+    yield f"({told(lstm - wide['bag'])} ahead), and {told(lstm - wide['rnn'])} ahead of the plain"
+    yield f"lead of {told(wide['gru'] - lstm)} over"
+
+
+@section("Local epochs and rows")
+def _() -> Iterator[str]:
+    how = ("partition", "strategy", "epochs", "batch_size", "cohort")
+    wide = by_seed(last_five(table("local_training")), *how).xs(
+        (32, 10), level=("batch_size", "cohort")
+    )
+    one, two, five = (wide.loc["iid", "fedavg", epochs] for epochs in (1, 2, 5))
+    yield f"{told(two - one)} points ahead of one, five are {told(two - five)} behind two"
+    rows = {
+        deal: told(wide.loc[deal, "rowwise", 2] - wide.loc[deal, "fedavg", 2])
+        for deal in ("iid", "by_domain")
+    }
+    yield f"bring {rows['iid']} points at random, and {rows['by_domain']} by domain"
+
+
+@section("Rounds to a target")
+def _() -> Iterator[str]:
+    runs = table("local_work").fillna({"batch_size": 0})
+    assert runs["reached"].all()
+    cells = runs.groupby(["partition", "epochs", "batch_size"])
+    needed = (
+        cells["rounds"]
+        .agg(["mean", half_width])
+        .apply("{0[mean]:.0f} ± {0[half_width]:.0f}".format, axis=1)
+    )
+    bytes_ = cells["total_bytes"].mean() / 1e6
+    yield f"{needed['iid', 1, 0]} rounds at random and {needed['by_domain', 1, 0]} by domain"
+    yield f"need {needed['iid', 5, 8]} and {needed['by_domain', 5, 8]}."
+    yield f"{bytes_['iid', 1, 0]:,.0f} MB become {bytes_['iid', 5, 8]:.0f} MB"
+
+
+@section("Labels that differ")
+def _() -> Iterator[str]:
+    late = last_five(table("label_skew")).query("epochs == 1")
+    wide, worst = by_seed(late, "alpha"), by_seed(late, "alpha", column="worst_client")
+    mild, half, tenth, least = (told(wide.loc[a]) for a in (100, 0.5, 0.1, 0.03))
+    yield f"has {mild}% at 100, {half}% at 0.5, {tenth}% at 0.1 and {least}% at 0.03."
+    yield f"worst client sees {worst.loc[0.03].mean():.0f}%"
+
+
+@section("Client drift")
+def _() -> Iterator[str]:
+    wide = by_seed(table("drift").query("epochs_done == 8"), "partition", "epochs", "reviews")
+
+    def drift(deal: str, epochs: int) -> str:
+        return told(wide.loc[deal, epochs, "mixed"] - wide.loc[deal, epochs, "own"])
+
+    yield f"{drift('shards', 8)} points where they are averaged once"
+    yield f"and {drift('shards', 1)} after each epoch"
+    yield f"costs {drift('by_domain', 8)} and {drift('by_domain', 1)}."
+
+
+@section("Strategies")
+def _() -> Iterator[str]:
+    study = pd.concat([table("aggregation"), table("aggregation_again")])
+    central = study[study["strategy"] == "centralised"]
+    tuned = table("aggregation_rates").query("strategy == 'centralised'")
+    epoch = tuned.loc[tuned["validation_accuracy"].idxmax(), "round"]
+    line = 100 * central[central["round"] == epoch].set_index("seed")["accuracy"]
+    yield f"({line.mean():.1f}% over six seeds)"
+    yield f"{study['strategy'].nunique() - 1} strategies"
+    points = by_seed(last_five(study), "partition", "strategy")
+    at_random, by_domain = points.loc["iid"], points.loc["by_domain"]
+    yield f"at random ({told(at_random.loc['fedavg'] - line)} points from it)"
+    yield f"by domain {told(line - by_domain.loc['fedavg'])} below it"
+    more = [told(deal.loc["rowwise"] - deal.loc["fedavg"]) for deal in (at_random, by_domain)]
+    yield f"brings {more[0]} points more at random and {more[1]} by domain"
+    tenth = points.loc["dirichlet 0.1"]
+    yield f"Dirichlet 0.1 FedAvg has {tenth.loc['fedavg'].mean():.0f}%"
+    for name in ("fedadagrad", "calibrated_uniform_rowwise_2"):
+        assert round((tenth.loc[name] - tenth.loc["fedavg"]).mean()) == 9
+    plain = study[(study["partition"] == "dirichlet 0.1") & (study["strategy"] == "fedavg")]
+    plain = plain.reset_index(drop=True)
+    kept = plain.loc[plain.groupby("seed")["validation_accuracy"].idxmax(), "accuracy"]
+    yield f"takes plain FedAvg to {kept.mean():.0%}"
+
+
+@section("Slow clients")
+def _() -> Iterator[str]:
+    work = table("unequal_work").query("strategy == 'fedavg'")
+    late = last_five(work)
+    every, hotels = (by_seed(late, "late", column=c) for c in ("accuracy", "slow_accuracy"))
+
+    def against_partial(wide: pd.DataFrame, late: str) -> str:
+        return told(wide.loc[late] - wide.loc["partial work"])
+
+    dropped, waited = (
+        [against_partial(wide, late) for wide in (every, hotels)]
+        for late in ("dropped", "waited for")
+    )
+    yield f"the slow costs {dropped[0]} points, and {dropped[1]} on hotel reviews"
+    clock = work.groupby(["late", "seed"])["clock"].max().groupby("late").mean()
+    times = clock["waited for"] / clock["partial work"]
+    yield f"brings {waited[0]}, and {waited[1]} on hotel reviews, for {times:.1f} times the time"
+
+
+@section("What to average")
+def _() -> Iterator[str]:
+    wide = by_seed(table("what_to_average"), "private")
+    costs = {name: told(wide.loc["nothing"] - wide.loc[name]) for name in wide.index}
+    yield f"forget gate costs {costs['forget gate']} points and a private head {costs['head']};"
+    yield f"costs {costs['candidate']} and a private embedding {costs['embedding']}."
+    drift = table("block_drift").query("round > 10 and partition != 'dirichlet'")
+    cosines = drift.groupby(["partition", "block"])["cosine"].mean()
+    yield f"no part has a mean cosine above {cosines.max():.2f}"
+
+
+@section("Attacks")
+def _() -> Iterator[str]:
+    wide = by_seed(last_five(table("robustness")), "strategy", "attack")
+    peace, signs = (wide.xs(name, level="attack") for name in ("none", "sign"))
+    lost = [told(peace.loc[name] - signs.loc[name]) for name in ("fedavg", "multi_krum")]
+    yield f"cost FedAvg {lost[0]} points, and Multi-Krum {lost[1]}."
+    price = [told(peace.loc["fedavg"] - peace.loc[name]) for name in ("multi_krum", "krum")]
+    yield f"Multi-Krum costs {price[0]} against FedAvg, and Krum {price[1]}."
+
+
+@section("A model for each client")
+def _() -> Iterator[str]:
+    last = table("personalization").query("moment == 'last'")
+    gains = by_seed(last, "partition", "method", column="gain")
+    best = gains.mean(axis=1).groupby("partition").max()
+    in_words, in_shares = gains.loc["by_domain", "ifca_mixed"], gains.loc["dirichlet"]
+    assert in_words.mean() == best["by_domain"]
+    yield f"the best gains {told(in_words)} points (clusters"
+    sent = last.query("partition == 'by_domain'").groupby("method")["total_bytes"].mean()
+    assert round(sent["ifca_mixed"] / sent["shared"], 1) == 3
+    yield f"up to {best['dirichlet']:.1f}, of which {in_shares.loc['leaning'].mean():.1f} are"
+    assert not any(
+        abs(more.mean()) > half_width(more)
+        for name, gain in in_shares.iterrows()
+        if (more := gain - in_shares.loc["leaning"]).mean() > 0
+    )
+    first, second = gains.loc["strictness"], gains.loc["two_desks"]
+    yield f"gains {told(first.loc['fedper'])} points, and"
+    yield f"fine-tuning afterwards {told(first.loc['tune'])}; by"
+    yield f"a head gains {told(second.loc['fedper'])}."
+
+
+@section("Sending less")
+def _() -> Iterator[str]:
+    every, keys = table("compression"), ["partition", "downlink", "codec", "seed"]
+    late = every[every["round"] > 15].assign(points=lost)
+    points = late.groupby(keys)["points"].mean().unstack("seed")
+    last = every[every["round"] == 20].set_index(keys)
+    up = (last["dense_bytes_up"] / last["bytes_up"]).groupby(keys[:3]).mean()
+    both = 2 * last["dense_bytes_up"] / (last["bytes_up"] + last["bytes_down"])
+    both = both.groupby(keys[:3]).mean()
+    runs = [
+        (up, "iid", "whole", "ternary, zstd"),
+        (up, "iid", "whole", "top 10% sign, EF"),
+        (up, "iid", "whole", "rank 2 in 4 bits, EF"),
+        (up, "iid", "whole", "rank 1 in 4 bits, EF"),
+        (up, "by_domain", "whole", "top 10% sign, EF"),
+        (up, "by_domain", "whole", "rank 2 in 4 bits, EF"),
+        (both, "iid", "top 10% sign of changes, known start", "top 10% sign, EF, momentum"),
+        (both, "iid", "changes of rank 2", "top 10% sign, EF, momentum"),
+    ]
+    for factors, *run in runs:
+        yield f"{factors[tuple(run)]:.0f} times for {told(points.loc[tuple(run)], 2)}"
+    lossless = [up[deal, "whole", "touched rows"] for deal in ("iid", "by_domain")]
+    yield f"divide by {lossless[0]:.2f}, by domain by {lossless[1]:.2f}"
+    of_sgd = table("compression_sgd").query("round > 15").assign(points=lost)
+    of_sgd = of_sgd.groupby("seed")["points"].mean()
+    of_adam = points.loc["iid", "whole", "top 1%, EF"]
+    yield f"costs {told(of_sgd, 2)} points with clients under SGD"
+    yield f"and {told(of_adam, 2)} under Adam"
+    time = table("codec_time")
+    shares = (time["codec_seconds"] / time["seconds"]).groupby(time["codec"]).median()
+    name = "top 10% sign, EF, momentum"
+    yield f"take {shares[name]:.0%} of a round at {up['iid', 'whole', name]:.0f} times"
+    yield f"and {shares['rank 1, EF']:.0%} for low rank"
+
+
+@section("Smaller models")
+def _() -> Iterator[str]:
+    yield f"{table('shrinking')['recipe'].nunique()} kinds of models"
+    recipes = table("shrinking_again").assign(points=lost).groupby("recipe")
+    sizes, speed = recipes["bytes"].mean(), table("model_speed").set_index("model")
+    whole = speed["one_review_s"]["whole, PyTorch"]
+    yield f"{100 * recipes['accuracy'].mean()['whole, PyTorch']:.1f}%, 3.1 MB"
+    yield f"is {whole / speed['one_review_s']['whole']:.1f} times as fast in ONNX Runtime"
+    for recipe in (
+        "all words, rank 8, 16 units, 4 bits",
+        "4000 words, rank 8, 16 units, 8 bits",
+        "4000 words, rank 8, 16 units, 4 bits",
+        "4000 words, 16 wide, 32 units, 8 bits",
+    ):
+        smaller = sizes["whole, PyTorch"] / sizes[recipe]
+        faster = whole / speed["one_review_s"][recipe]
+        points = told(recipes["points"].get_group(recipe), 2, signed=True)
+        yield f"{smaller:.0f} times smaller, {faster:.1f} times as fast, {points} points"
+
+
+@section("Clients with unlike models")
+def _() -> Iterator[str]:
+    rounds = table("federated_distillation")
+    wide = by_seed(rounds[rounds["round"] > 3], "partition", "way")
+    alone, exchange, averaged = (wide.loc["iid", w] for w in ("alone", "exchange", "averaged"))
+    yield f"random {alone.mean():.1f}% alone, {exchange.mean():.1f}% with answers exchanged:"
+    yield f"exchanged: {told(exchange - alone)} points more"
+    sent = rounds.query("round == 8").groupby(["partition", "way"])["total_bytes"].mean()["iid"]
+    more = sent["averaged"] / sent["exchange"]
+    yield f"gives {averaged.mean():.1f}%, for {more:.0f} times the bytes"
+    differ = wide.loc["dirichlet", "exchange"] - wide.loc["dirichlet", "alone"]
+    yield f"the gain of {told(differ)} is not settled"
+
+
+@section("Engines")
+def _() -> Iterator[str]:
+    runs = table("engines").groupby(["engine", "clients"])
+    seconds = runs["seconds_a_round"].agg(["median", "min", "max"])
+    names = {
+        "here": "this package, two threads",
+        "here_dense": "this package, training the whole table",
+        "flower_nodes": "Flower's simulation, this package's apps",
+        "flower_own": "Flower's simulation, its own FedAvg",
+        "pfl_own": "pfl, two processes",
+    }
+    for engine, name in names.items():
+        cells = [
+            "{:.2f} s ({:.2f} to {:.2f})".format(*seconds.loc[engine, clients])
+            + f" | {runs['peak_mib'].max()[engine, clients]:,.0f} MiB"
+            for clients in (20, 500)
+        ]
+        yield f"| {name} | {cells[0]} | {cells[1]} |"
+
+
+@section("What a round costs")
+def _() -> Iterator[str]:
+    speed = table("round_speed")
+    ratios = (speed["federated_s"] / speed["plain_s"]).groupby(speed["case"]).median()
+    yield f"{ratios['20 x 320']:.2f} times as long"
+    yield f"{ratios['500 x 28']:.2f} times for 500 clients"
+    memory = table("round_memory").groupby("clients")["peak_growth_mib"].median()
+    yield f"by {memory[50]:.0f} MiB over the rounds with 50 clients, and by {memory[1000]:.0f} MiB"
+
+
+@section("The loop of an article")
+def _() -> Iterator[str]:
+    races = table("article_loop").query("3 < round <= 8")
+    wide = by_seed(races, "partition", "loop", "epochs")
+    tuned = table("article_loop_epochs").set_index(["partition", "loop", "epochs"])["merit"]
+    chosen = tuned.groupby(["partition", "loop"]).idxmax().str[2]
+
+    def ahead(deal: str, loop: str) -> pd.Series:
+        best = wide.loc[deal, "fedavg", chosen[deal, "fedavg"]]
+        return wide.loc[deal, loop, chosen[deal, loop]] - best
+
+    yield f"is {told(ahead('iid', 'own_adam'))} points ahead of FedAvg, and the printed loop"
+    yield f"the printed loop {told(ahead('iid', 'printed'))}."
+    blocks = [told(ahead("one_label_in_blocks", loop)) for loop in ("printed", "own_adam")]
+    yield f"is {blocks[0]} behind it, and the other {blocks[1]}."
