@@ -14,7 +14,7 @@ from pathlib import Path
 project = "Federated learning of recurrent networks, hands on"
 copyright = "2026, the fedlab_helpers authors, MIT licence"
 root_doc = "book/index"
-include_patterns = ["README.md", "data/README.md", "book/*.md"]
+include_patterns = ["README.md", "data/README.md", "data/results/README.md", "book/*.md"]
 include_patterns += ["notebooks/*.ipynb", "notebooks/solutions/*.ipynb"]
 exclude_patterns = ["**/.ipynb_checkpoints"]
 extensions = ["myst_nb"]

@@ -22,7 +22,7 @@ from fedlab_helpers.strategies.drift import FedProx
 from fedlab_helpers.strategies.registry import is_linear
 from fedlab_helpers.strategies.robust import Clipped, Krum
 
-README = (ROOT / "README.md").read_text("utf-8")
+PAGE = (ROOT / "book" / "package.md").read_text("utf-8")
 
 
 def test_what_is_not_given_is_as_it_was_tuned():
@@ -111,10 +111,10 @@ def test_a_decorator_without_arguments_is_enough(forgotten):
 
 
 def test_a_file_of_ones_own_in_the_folder_is_found(tmp_path):
-    """README's example, put where README says."""
+    """The example of the page on the package, put where that page says."""
     folder = tmp_path / "fedlab_helpers"
     shutil.copytree(Path(fedlab_helpers.__file__).parent, folder)
-    *_, example = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     (folder / "strategies" / "heavy.py").write_text(example.partition("\n\n\nprint")[0])
     asks = "from fedlab_helpers import strategies as s; print(s.make('heavy') == s.heavy(0.3))"
     command = [sys.executable, "-c", f"{asks}; print(s.table().loc['heavy', 'parameters'])"]
