@@ -151,8 +151,9 @@ def _() -> Iterator[str]:
     wide = by_seed(table("baselines"), "model").T
     tfidf, lstm = wide["tfidf"].mean(), wide["lstm"]
     yield f"TF-IDF has {tfidf:.1f}%; the LSTM is {told(tfidf - lstm)} points behind it"
-    yield f"({told(lstm - wide['bag'])} ahead), and {told(lstm - wide['rnn'])} ahead of the plain"
-    yield f"lead of {told(wide['gru'] - lstm)} over"
+    yield f"and {told(lstm - wide['rnn'])} ahead of the plain"
+    yield f"the LSTM's lead of {told(lstm - wide['bag'])} over"
+    yield f"the GRU's lead of {told(wide['gru'] - lstm)} over"
 
 
 @section("Local epochs and rows")
