@@ -380,13 +380,14 @@ ENGLISH = {
         "against {few} ({low:+.1f} to {high:+.1f}; table {study})."
     ),
     "seen_codec": (
-        "Measured, {seeds} seeds, 20 rounds: “{codec}” takes {factor:.0f} times fewer bytes and loses "
-        "{points:.2f} points ({low:.2f} to {high:.2f}; table {study})."
+        "Measured, {seeds} seeds, 20 rounds: “{codec}” takes {factor:.0f} times fewer bytes and "
+        "loses {points:.2f} points ({low:.2f} to {high:.2f}; table {study})."
     ),
     "seen_personal": (
         "Measured, {seeds} seeds: {method} {points:+.1f} points ({low:+.1f} to {high:+.1f}), and "
         "{below:.0f} of 20 clients lose (table {study})."
     ),
+    "study_curves": "labels dealt at Dirichlet 0.1, mean over the seeds of the table {study}",
     "study_run": "{method}, {partition}: the first seed of the table {study}",
     "whole_level": "nothing lost",
 }

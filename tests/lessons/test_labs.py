@@ -251,7 +251,7 @@ def test_every_control_has_its_words(kind, small_task):
             assert about, name
             assert control.tooltip
         assert about != f"{name}_help"
-    for group in kind.groups:
+    for group, _ in kind.groups:
         assert f"group_{group}" in ENGLISH
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from fedlab_helpers.lessons.panels import StrategyLab, lab
-from fedlab_helpers.lessons.runs import Comparison, compare
+from fedlab_helpers.lessons.runs import compare
 from fedlab_helpers.recipe import STRATEGIES, Recipe
 from fedlab_helpers.studies.study import task as built_in
 

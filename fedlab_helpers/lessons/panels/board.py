@@ -1,9 +1,9 @@
 """The chart and the table of a lab, drawn in the browser: hover, hide, sort, name, drop.
 
-Two libraries were tried in a real JupyterLab: bqplot, and anywidget with a script of our own. bqplot
-tells which line is under the pointer but not its values there, hides nothing by its legend, and
-keeps colours of its own in a dark theme. A widget of anywidget is one script that is sent over the
-kernel's connection, so that it needs no network and nothing built, and takes JupyterLab's colours.
+bqplot and anywidget, with a script of our own, were tried in a real JupyterLab, ten curves drawn
+anew three times a second for five minutes. Both kept up, without a network. The choice fell on
+anywidget: 0.3 MB to install instead of 0.9, values of all curves under the pointer instead of one
+line's name, a legend that hides, and JupyterLab's own colours in a dark theme.
 """
 
 from pathlib import Path

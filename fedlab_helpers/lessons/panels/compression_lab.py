@@ -34,11 +34,11 @@ class CompressionLab(Lab):
     """
 
     name = "compression_lab"
-    groups = {
-        "keep": ("keep", "amount", "write"),
-        "more_bytes": ("squeeze", "feedback", "momentum"),
-        "rest": ("partition", "rounds", "seed"),
-    }
+    groups = (
+        ("keep", ("keep", "amount", "write")),
+        ("more_bytes", ("squeeze", "feedback", "momentum")),
+        ("rest", ("partition", "rounds", "seed")),
+    )
     folded = ("rest",)
     xs = ("factor", "round", "total_megabytes")
     usual = USUAL

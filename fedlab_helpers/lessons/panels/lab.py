@@ -6,7 +6,7 @@ One thread runs, another draws, and the kernel stays free for the Stop button.
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from html import escape
@@ -67,7 +67,7 @@ class Lab(Panel):
     """
 
     name: str
-    groups: Mapping[str, Iterable[str]]
+    groups: Sequence[tuple[str, Iterable[str]]]
     folded: Sequence[str] = ("surroundings",)
     xs: Sequence[str] = ("round", "total_megabytes", "seconds")
     tries: Sequence[Try] = ()
@@ -99,7 +99,7 @@ class Lab(Panel):
         self.board = named("board", Board(xs=[_axis(x) for x in self.xs], x=self.xs[0]))
         self.board.observe(lambda _: self._draw(), "hidden")
         self.board.on_msg(lambda _, message, __: self._obey(message))
-        self.form = Form(self.groups, self._controls(), self.folded)
+        self.form = Form(dict(self.groups), self._controls(), self.folded)
         self._make_buttons()
         self._lay_out()
         self._say("ready")

@@ -1,5 +1,6 @@
 """A panel, alive while its kernel runs; a picture stands in for it elsewhere."""
 
+import io
 from typing import Any
 
 import ipywidgets
@@ -20,8 +21,10 @@ class Panel(ipywidgets.VBox):
         from IPython.display import display
 
         picture = self._still()
-        picture.text(0.5, 0.0, say("still"), ha="center", va="bottom", fontsize=8)
-        told = {"image/png": picture._repr_png_(), "text/plain": say("still")}
+        picture.text(0.5, -0.02, say("still"), ha="center", va="top", fontsize=9)
+        page = io.BytesIO()
+        picture.savefig(page, format="png", dpi=100, bbox_inches="tight")  # with the line below it
+        told = {"image/png": page.getvalue(), "text/plain": say("still")}
         display(told, raw=True)
         living = ipywidgets.VBox._repr_mimebundle_(self, **options)
         display(living | {"text/plain": say("living")}, raw=True)

@@ -37,7 +37,11 @@ class PersonalLab(Lab):
     """
 
     name = "personal_lab"
-    groups = {"method": ("method", "number"), "deal": ("partition",), "length": ("rounds", "seed")}
+    groups = (
+        ("method", ("method", "number")),
+        ("deal", ("partition",)),
+        ("length", ("rounds", "seed")),
+    )
     folded = ("length",)
     xs = ("client",)
     usual = USUAL

@@ -47,6 +47,16 @@ def strategies(one: str, other: str, partition: str) -> str:
     return _said("seen_ahead", points, "aggregation", **told)
 
 
+def curves(*names: str, partition: str) -> dict[str, pd.DataFrame]:
+    """Return the accuracy after each round, mean over seeds, by what a strategy is called."""
+    return {
+        say(name): _of(("aggregation", "aggregation_again"), partition=partition, strategy=name)
+        .groupby("round", as_index=False)["accuracy"]
+        .mean()
+        for name in names
+    }
+
+
 def attacked(one: str, other: str, hostile: float, attack: str) -> str:
     """Say how far one strategy ends above another where clients lie."""
     rows = {"hostile": hostile, "attack": attack}

@@ -18,6 +18,7 @@ from fedlab_helpers.tasks.reviews.task import DEALS, Task
 
 SHORT = {"rounds": 12}
 _UNLIKE = {"partition": "dirichlet", "alpha": 0.1, "lr": 0.02, **SHORT}
+_WORDS = {"partition": "by_domain", "lr": 0.02, **SHORT}
 _LIARS = {"partition": "iid", "lr": 0.02, "attackers": 0.2, "attack": "sign", **SHORT}
 
 
@@ -25,12 +26,12 @@ class StrategyLab(Lab):
     """Choose a strategy and its surroundings, press Run, and watch; every run stays to compare."""
 
     name = "strategy_lab"
-    groups = {
-        "server": ("strategy", "parameters", "server_rate"),
-        "data": ("partition", "alpha"),
-        "clients": ("optimizer", "lr", "epochs", "rounds"),
-        "surroundings": ("clients", "cohort", "attackers", "attack", "seed"),
-    }
+    groups = (
+        ("server", ("strategy", "parameters", "server_rate")),
+        ("data", ("partition", "alpha")),
+        ("clients", ("optimizer", "lr", "epochs", "rounds")),
+        ("surroundings", ("clients", "cohort", "attackers", "attack", "seed")),
+    )
     tries = (
         Try(
             "try_unlike",
@@ -158,7 +159,11 @@ class StrategyLab(Lab):
         }
 
     def _still(self) -> plots.Picture:
-        return plots.race(self.comparison.runs, self._levels)
+        if self.comparison.runs:
+            return plots.race(self.comparison.runs, self._levels)
+        picture = plots.curves(seen.curves("fedavg", "fedadagrad", partition="dirichlet 0.1"))
+        picture.axes[0].set_title(say("study_curves", study="aggregation"), fontsize=10)
+        return picture
 
 
 def _target(task: Task) -> ipywidgets.Widget:
