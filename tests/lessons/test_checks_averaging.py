@@ -1,5 +1,7 @@
 """Each check of notebook 04 passes every right answer and has a hint for typical wrong ones."""
 
+from math import inf
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ def test_pooled_accuracy_passes(answer):
 def test_pooled_accuracy_has_hints():
     refused(checks.pooled_accuracy((0.9 + 0.5 + 0.3) / 3), "mean of the three")
     refused(checks.pooled_accuracy(293), "of how many")
+    refused(checks.pooled_accuracy(0.84), "three digits")
     for answer in (0.5, 0.9, 350, 56.7, "0.837"):
         refused(checks.pooled_accuracy(answer))
 
@@ -32,6 +35,12 @@ def cut(mean, others=((3.0, 50),), same=1e-5, whole=300, pieces=(100, 200), answ
     before = mean([a, *rest], [whole, *sizes])
     after = mean([a] * len(pieces) + rest, [*pieces, *sizes])
     return answer((before["w"] - after["w"]).abs().max() <= same)
+
+
+def knows_the_mean(mean):
+    """Return whether a mean is right, without cutting a client."""
+    got = mean([{"w": torch.tensor([1.0])}, {"w": torch.tensor([4.0])}], [300, 100])["w"]
+    return abs(got.item() - 1.75) < 1e-5
 
 
 @pytest.mark.parametrize("answer", [bool, np.bool_, torch.as_tensor])
@@ -47,6 +56,9 @@ def test_counts_reviews_has_hints():
     refused(checks.counts_reviews(lambda mean: cut(mean, others=[(0.1, 50)], same=9)), "other")
     refused(checks.counts_reviews(lambda mean: cut(mean, pieces=(100, 100))), "still there")
     refused(checks.counts_reviews(lambda mean: cut(mean, same=-1)), "rounding")
+    exact = {"whole": 256, "pieces": (64, 192), "others": [(3.0, 256)], "same": 0.0}
+    refused(checks.counts_reviews(lambda mean: cut(mean, **exact)), "rounding")
+    refused(checks.counts_reviews(knows_the_mean), "Cut a client")
     refused(checks.counts_reviews(lambda mean: mean([{"w": 1.0}], [1])), "raised")
     refused(checks.counts_reviews(lambda mean: "yes"), "True or False")
 
@@ -141,7 +153,6 @@ def nearest_to_all(states, weights):
         stacked(lambda values: values.nanmedian(0).values),
         stacked(trimmed),
         stacked(lambda values: trimmed(values.double()).numpy()),
-        nearest_to_all,
     ],
 )
 def test_my_rule_passes(rule):
@@ -154,7 +165,23 @@ def writes_into(states, weights):
     return states[0]
 
 
+def without_huge(states, weights):
+    """Return the mean of the states that have no value over 100."""
+    fine = [s for s in states if state.flatten(s).abs().nan_to_num(inf).max() <= 100]
+    return state.weighted_mean(fine, [1] * len(fine))
+
+
+def without_longest(states, weights):
+    """Return the mean of all states but the longest."""
+    lengths = [state.flatten(s).norm().nan_to_num(inf) for s in states]
+    fine = [s for s, length in zip(states, lengths, strict=True) if length < max(lengths)]
+    return state.weighted_mean(fine or states, [1] * len(fine or states))
+
+
 def test_my_rule_has_hints():
+    refused(checks.my_rule(nearest_to_all), "property 3", "but for one weight")
+    refused(checks.my_rule(without_huge), "property 3", "5 everywhere")
+    refused(checks.my_rule(without_longest), "property 3", "for one weight")
     refused(checks.my_rule(lambda s, w: state.weighted_mean(s, w)), "property 3", "range")
     refused(checks.my_rule(stacked(lambda values: values.median(0).values)), "nan")
     refused(checks.my_rule(stacked(lambda values: values.nansum(0))), "property 1")

@@ -37,8 +37,7 @@ def by_loss(logits, labels, candidates=GRID):
     return min(candidates, key=lambda t: float(cross_entropy(logits / t, labels)))
 
 
-def by_accuracy(logits, labels):
-    candidates = torch.arange(1, 4, 0.05)
+def by_accuracy(logits, labels, candidates=GRID + 0.8):
     return max(candidates, key=lambda t: float(((logits / t).argmax(1) == labels).double().mean()))
 
 
@@ -60,7 +59,8 @@ def test_temperature():
     assert checks.temperature(by_loss).passed
     assert checks.temperature(by_gradient).passed
     refused(checks.temperature(lambda g, y: 1 / by_loss(g, y)), "1 / T")
-    refused(checks.temperature(by_accuracy), "accuracies")
+    refused(checks.temperature(by_accuracy), "always 1.00", "accuracies")
+    refused(checks.temperature(lambda g, y: by_accuracy(g, y, GRID + 0.3)), "always 0.50")
     refused(checks.temperature(lambda g, y: by_loss(g, y, torch.arange(1, 4, 0.1))), "below 1")
     refused(checks.temperature(lambda g, y: 3.0), "3.00")
     refused(checks.temperature(lambda g, y: -1.0), "above 0")
@@ -75,7 +75,7 @@ def test_temperature():
 
 
 def test_the_labels_call_for_the_temperature_that_is_accepted():
-    for true in (2.0, 0.5):
+    for true in (3.0, 0.5):
         logits, labels = checks._scaled_logits(true)
         assert float(by_loss(logits, labels)) == pytest.approx(true, rel=0.03)
         assert checks._excess_loss(logits, labels, true) < 2e-3
@@ -108,6 +108,8 @@ def test_paired():
     refused(checks.paired(unpaired), "two separate sets")
     refused(checks.paired(lambda a, b: by_difference(b, a)), "sign")
     refused(checks.paired(lambda a, b: (a.mean() - b.mean(), np.std(a * 1.0 - b))), "mean")
+    uncentred = lambda a, b: (by_counts(a, b)[0], np.sqrt(np.sum(a != b)) / len(a))  # noqa: E731
+    refused(checks.paired(uncentred), "under the root")
     refused(checks.paired(lambda a, b: (0.5, 0.01)), "0.5000")
     refused(checks.paired(lambda a, b: (a.mean() - b.mean(), 0.02)), "0.02000")
     refused(checks.paired(lambda a, b: (a.mean() - b.mean(), by_counts(~a, b)[1])), "expected")
@@ -153,7 +155,7 @@ def test_own_pairs():
     assert checks.own_pairs(tuple(map(list, good)), KNOWN).passed
     wrong = {
         "is not two sentences": ["房间好", *good],
-        "5 good pairs": good[:5],
+        "5 of at least 6 pairs": good[:5],
         "bag can tell": [*good, ("房间好。", "房间差。")],
         "is there already": [*good, good[0]],
         "same order": [*good, ("书，好。", "书 ，好。")],

@@ -127,7 +127,9 @@ def mended(text):
 
 
 def test_a_normaliser_is_judged_by_its_properties():
-    for function in (mended, lambda t: mended(t).lower(), lambda t: mended(t).replace("!", "")):
+    named = lambda text: mended(text).replace("#", "号码")  # noqa: E731  # "number"
+    lower = lambda text: mended(text).lower()  # noqa: E731
+    for function in (mended, lower, named, lambda text: mended(text).replace("!", "")):
         assert checks.normaliser(function).passed
     assert not checks.normaliser(lambda text: ...).started
     bare = lambda text: re.sub(r"[^\w#]", "", mended(text))  # noqa: E731
@@ -144,6 +146,9 @@ def test_a_normaliser_is_judged_by_its_properties():
         "a blank:": lambda text: re.sub(r"[\d ]{7,}", "#", narrow(text).replace("。", ".")),
         "return a text": lambda text: mended(text).encode(),
         "Chinese character was lost": lambda text: mended(text)[:3],
+        "full stop at the end": lambda text: mended(text).replace(".", ""),
+        "five digits": lambda text: re.sub(r"\d{5,}", "#", mended(text)),
+        "no statement": lambda text: mended(text).rstrip("!?"),
     }
     for hint, function in wrong.items():
         hint = "Chinese character" if hint == "不 is a word" else hint

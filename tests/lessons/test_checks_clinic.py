@@ -19,6 +19,7 @@ def test_which_slip(form):
         refused(checks.which_slip(RIGHT | {letter: form(1)}), f"{letter}: ")
     refused(checks.which_slip(RIGHT | {"e": 1}), "letters")
     refused(checks.which_slip([7, 4, 3, 9]), "dict")
+    refused(checks.which_slip(RIGHT | {"a": "7"}), "numbers, not texts")
     assert not checks.which_slip(dict.fromkeys("abcd", ...)).started
 
 
@@ -101,6 +102,7 @@ def test_sound_has_hints():
     refused(checks.sound(lambda one_round: False), "False of a right round")
     refused(checks.sound(probe(sizes=(2, 2))), "plain mean", "unequal size")
     refused(checks.sound(probe(sizes=(3,), targets=(6.0,))), "several clients")
+    refused(checks.sound(probe((3, 1, 4), (2.0, 6.0, -4.0), same=5.0)), "by chance")
     refused(checks.sound(probe(same=-1.0)), "rounding")
     refused(checks.sound(probe(model=nn.Linear(1, 1, bias=False))), "fresh model")
     refused(checks.sound(probe(same=9.0)), "you say True")

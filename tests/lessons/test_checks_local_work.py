@@ -16,9 +16,11 @@ def test_trainings(form):
     assert checks.trainings(form(20)).passed
     refused(checks.trainings(form(26)), "down")
     refused(checks.trainings(form(100)), "upload alone")
-    for answer in (2, 10, 21, 312):
+    refused(checks.trainings(form(21)), "in full")
+    for answer in (2, 10, 312):
         refused(checks.trainings(form(answer)), "one client costs")
-    refused(checks.trainings(20.5), "divide")
+    refused(checks.trainings(20.5), "in full")
+    refused(checks.trainings(80 / 3.9), "in full")
     refused(checks.trainings("20"), "divide")
 
 
@@ -38,8 +40,9 @@ def staying(least=np.greater_equal, first=1, missing=None, skip=0):
 def test_first_to_stay():
     assert checks.first_to_stay(staying()).passed
     assert checks.first_to_stay(staying(first=np.int64(1))).passed
-    refused(checks.first_to_stay(staying(first=0)), "you say 3")
-    refused(checks.first_to_stay(staying(least=np.greater)), "you say")
+    refused(checks.first_to_stay(staying(first=0)), "you say 3", "count from 1")
+    refused(checks.first_to_stay(staying(first=3)), "you say 6", "stretch ends")
+    refused(checks.first_to_stay(staying(least=np.greater)), "you say None", "itself is enough")
     refused(checks.first_to_stay(staying(missing=0)), "None")
     refused(checks.first_to_stay(staying(skip=1)), "you say")
     refused(checks.first_to_stay(lambda a, t, n: staying()(a, t, 1)), "lucky")
@@ -62,7 +65,10 @@ def test_byte_budget():
     refused(checks.byte_budget(run_of(0.99, 7, enough)), "over the budget")
     refused(checks.byte_budget(run_of(0.6, 2, enough)), "do more")
     refused(checks.byte_budget(run_of(None, 2, enough)), "validation")
-    refused(checks.byte_budget(run_of(0.8, 2, enough, examples=3473)), "test reviews")
+    for others in (3473, 320, None):  # test reviews, a client's own, not said
+        refused(checks.byte_budget(run_of(0.8, 2, enough, others)), "1,736 validation")
+    early, late = run_of(0.71, 1, enough), run_of(0.69, 1, enough)
+    refused(checks.byte_budget(History((*early, *late))), "last round", "earlier")
     refused(checks.byte_budget(0.8), "History")
     refused(checks.byte_budget(History(())), "History")
 

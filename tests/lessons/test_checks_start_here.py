@@ -6,6 +6,8 @@ import torch
 from verdicts import refused
 
 from fedlab_helpers.core.history import RoundRecord
+from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.rounds import sample_cohort
 from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.lessons.checks import start_here as checks
 
@@ -13,12 +15,17 @@ WHOLE = (int, float, np.int32, np.int64, np.float32, np.array, torch.tensor)
 TWO_EPOCHS = LocalConfig(epochs=2, batch_size=32)
 
 
-def run(*accuracies, clients=10):
-    cohort = tuple(range(clients))
+def run(*accuracies, clients=10, steps=20, seed=0):
+    """Return the records of a run over forty clients of 304 reviews each."""
+    plan = Plan(len(accuracies), clients, seed=seed)
+    held, taken = 304 * clients, steps * clients
     return [
-        RoundRecord(n, cohort, 1, 1, {0: 1.0}, {}, 1_000_000, 500_000, 1.0, {"accuracy": accuracy})
+        RoundRecord(
+            n, sample_cohort(plan, n, 40), held, taken, {0: 1.0}, {}, 1_000_000, 500_000, 1.0,
+            {"accuracy": accuracy},
+        )
         for n, accuracy in enumerate(accuracies, start=1)
-    ]
+    ]  # fmt: skip
 
 
 FULL = run(0.55, 0.6, 0.65, 0.7, 0.72, 0.75, 0.8)
@@ -94,6 +101,17 @@ def test_half_cohort_reports_both_runs():
     refused(checks.half_cohort(run(*[0.8] * 6, clients=5), FULL), "had been trained before")
     untested = [RoundRecord(1, (0,) * 5, 1, 1, {}, {}, 1, 1, 1.0)] * 6
     refused(checks.half_cohort(untested, FULL), "test=task.test")
+
+
+def test_half_cohort_refuses_other_work_and_another_seed():
+    six = (0.54, 0.6, 0.6, 0.6, 0.6, 0.7)
+    once = run(*six, clients=5, steps=10)
+    refused(checks.half_cohort(once, FULL), "10 steps a client, 20 in")
+    refused(checks.half_cohort(run(*six, clients=5, steps=19), FULL), "local=local")
+    refused(checks.half_cohort(run(*six, clients=5, seed=7), FULL), "seed=0")
+    other = run(*[0.5] * 6, seed=3)  # whoever ran the notebook with another seed
+    assert checks.half_cohort(run(*six, clients=5, seed=3), other).passed
+    assert "you know" in checks.half_cohort(run(*six, clients=5), FULL).message
 
 
 def test_misjudged_wants_a_disagreement():

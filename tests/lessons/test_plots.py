@@ -85,6 +85,7 @@ def test_histogram_counts_every_value():
     axes = plots.histogram([1, 1, 2], "words", mark=2).axes[0]
     assert sum(bar.get_height() for bar in axes.patches) == 3
     assert axes.lines[0].get_xdata() == [2, 2]
+    assert axes.texts[0].get_text().strip() == "2"
 
 
 def test_the_chinese_font_has_the_characters():

@@ -1,6 +1,6 @@
 """Checks of notebook 04: federated averaging."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import permutations
 from math import inf, nan
 
@@ -29,6 +29,8 @@ def pooled_accuracy(answer: float) -> Verdict:
         return right("293 of 350. Sums lose nothing: this is the accuracy of the pooled reviews.")
     if near(answer, 29300 / 350, 6e-4):
         return right("293 of 350; as a share, which is how the helpers give it, 0.837.")
+    if near(answer, 0.84, 1e-6):
+        return wrong("0.84 may be several things; give three digits.")
     slips = {
         "this is the mean of the three accuracies: a client with 10 reviews counts in it as much "
         "as one with 300. What does the server add up?": (0.9 + 0.5 + 0.3) / 3,
@@ -49,31 +51,55 @@ def counts_reviews(function: Callable[[Callable], bool]) -> Verdict:
         "But it counts reviews. Is the cut client's state in both halves, are all reviews still "
         "there, and do you allow for a rounding?"
     )
-    if fault := told_apart(function, _MEANS, passed, refused):
+    asked: set[int] = set()  # of how many states a mean was taken
+    means = {name: (_noting(mean, asked), counts) for name, (mean, counts) in _MEANS.items()}
+    if fault := told_apart(function, means, passed, refused):
         return fault
+    if not any(number + 1 in asked for number in asked):
+        return wrong(
+            "your function tells them apart, but by what it knows of the right mean. Cut a client: "
+            "is the mean of one state more the same as before?"
+        )
     return right("an identity that no accuracy would have told: it needs no data at all.")
 
 
-def _mean(weigh: Callable[[float], float] = float, double: bool = True) -> Callable:
+def _noting(mean: Callable, asked: set[int]) -> Callable:
+    """Return a mean that also notes how many states it was given."""
+
+    def noting(states: list[State], weights: list[float]) -> State:
+        asked.add(len(states))
+        return mean(states, weights)
+
+    return noting
+
+
+def _mean(weigh: Callable[[float], float] = float) -> Callable:
     """Return a mean of states in which a client counts by `weigh` of its reviews."""
 
     def mean(states: list[State], weights: list[float]) -> State:
         shares = [weigh(weight) / sum(map(weigh, weights)) for weight in weights]
-        terms = {
-            name: [s[name].double() if double else s[name] for s in states] for name in states[0]
-        }
         return {
-            name: sum(share * term for share, term in zip(shares, each, strict=True)).float()
-            for name, each in terms.items()
+            name: sum(
+                share * s[name].double() for share, s in zip(shares, states, strict=True)
+            ).float()
+            for name in states[0]
         }
 
     return mean
 
 
+def _rounded_otherwise(states: list[State], weights: list[float]) -> State:
+    """Return the weighted mean; the last bit depends on the number of states, as in 32 bits."""
+    mean = weighted_mean(states, weights)
+    if len(states) % 2:
+        return mean
+    return {n: torch.nextafter(t, torch.full_like(t, inf)) for n, t in mean.items()}
+
+
 _MEANS = {
     "the weighted mean": (weighted_mean, True),
     "the plain mean": (_mean(lambda weight: 1.0), False),
-    "the weighted mean, summed in 32 bits,": (_mean(double=False), True),
+    "the weighted mean with another rounding": (_rounded_otherwise, True),
     "a mean by the square root of the reviews": (_mean(lambda weight: weight**0.5), False),
     "a mean that counts no client for more than 150 reviews": (
         _mean(lambda weight: min(weight, 150.0)), False
@@ -141,10 +167,10 @@ def my_rule(function: Callable[[list[State], list[float]], State]) -> Verdict:
     states = [{n: torch.randn(s, generator=rng) for n, s in shapes.items()} for _ in range(5)]
     weights = [80, 120, 100, 90, 110]
 
-    def result(order: Iterable[int] = range(5), liar: float | None = None, at: int = 0) -> State:
+    def result(order: Iterable[int] = range(5), liar: State | None = None, at: int = 0) -> State:
         given = [{n: t.clone() for n, t in states[k].items()} for k in order]
         if liar is not None:
-            given[at] = {n: torch.full_like(t, liar) for n, t in given[at].items()}
+            given[at] = {n: t.clone() for n, t in liar.items()}
         before = [{n: t.clone() for n, t in s.items()} for s in given]
         got = function(given, [weights[k] for k in order])
         if not isinstance(got, dict) or got.keys() != shapes.keys():
@@ -173,16 +199,30 @@ def _judged(states: list[State], result: Callable[..., State]) -> Verdict:
     for order in [*permutations(range(5))][1::17]:
         if any(not near(values, first[name]) for name, values in result(order).items()):
             return wrong("property 2: in another order, the same clients gave another result.")
-    for liar in (1e6, -1e6, inf, nan):
-        for at in range(5):
-            honest = [s for k, s in enumerate(states) if k != at]
+    for at in range(5):
+        honest = [s for k, s in enumerate(states) if k != at]
+        stacks = {n: torch.stack([s[n] for s in honest]).double() for n in honest[0]}
+        for lie, liar in _lies(stacks):
             for name, values in result(liar=liar, at=at).items():
-                stack = torch.stack([s[name] for s in honest]).double()
-                low, high = stack.amin(0) - 1e-5, stack.amax(0) + 1e-5
+                low, high = stacks[name].amin(0) - 1e-5, stacks[name].amax(0) + 1e-5
                 if not ((values >= low) & (values <= high)).all():
                     return wrong(
-                        f"property 3: client {at} sent {liar:g} everywhere, and `{name}` left the "
-                        "range of the honest four. How does your rule notice, or ignore, the odd "
-                        "one out?"
+                        f"property 3: client {at} sent {lie}, and `{name}` left the range of the "
+                        "honest four. How does your rule notice, or ignore, the odd one out?"
                     )
     return right("one liar of five is out of reach of your rule. What does an honest odd one lose?")
+
+
+def _lies(honest: dict[str, Tensor]) -> Iterator[tuple[str, State]]:
+    """Yield what a liar may send, and in words; `honest` are the states of the others, stacked."""
+    for value in (1e6, -1e6, inf, nan, 5.0, -5.0):
+        yield f"{value:g} everywhere", {n: torch.full(t[0].shape, value) for n, t in honest.items()}
+    means = {name: stack.mean(0).float() for name, stack in honest.items()}
+    lengths = torch.stack([t.flatten(1).square().sum(1) for t in honest.values()]).sum(0).sqrt()
+    highest, reach = honest["bias"][:, 0].max(), 0.99 * lengths.max()  # no longer than all others
+    for number in (highest + 0.3, reach, -reach):
+        bias = torch.stack([number.float(), means["bias"][1]])
+        yield "the mean of the others but for one weight", means | {"bias": bias}
+        zeros = {n: torch.zeros_like(t) for n, t in means.items()}
+        zeros["bias"][0] = number
+        yield "zeros but for one weight", zeros

@@ -55,22 +55,22 @@ def reviews_needed(answer: float) -> Verdict:
 @exercise("write `best_temperature`: the T at which the validation loss of logits / T is smallest")
 def temperature(function: Callable[[Tensor, Tensor], float]) -> Verdict:
     """Judge a function of (logits (N, C), labels (N,)) that returns the best temperature."""
-    for true in (2.0, 0.5):
-        logits, labels = _scaled_logits(true)
-        got = number(function(logits.clone(), labels.clone()))
+    models = {true: _scaled_logits(true) for true in (3.0, 0.5)}
+    found = [number(function(g.clone(), y.clone())) for g, y in models.values()]
+    for (true, (logits, labels)), got in zip(models.items(), found, strict=True):
         if not 0 < got < math.inf:
             return wrong(f"got {got}; a temperature is one finite number above 0.")
+        if math.isclose(*found):
+            return wrong(
+                f"always {got:.2f}? If you compared accuracies: dividing all logits by T > 0 "
+                "changes no answer. Which number does it change?"
+            )
         if _excess_loss(logits, labels, got) < 2e-3:
             continue
         if _excess_loss(logits, labels, 1 / got) < 2e-3:
             return wrong("this is 1 / T. Do you divide the logits by it, or multiply?")
         if true < 1 <= got:
             return wrong("this model is too timid: its best T is below 1. Where do you search?")
-        if got == 1.0:
-            return wrong(
-                "always 1? If you compared accuracies: dividing all logits by T > 0 changes no "
-                "answer. Which number does it change?"
-            )
         return wrong(f"got {got:.2f} for logits that are about {true} times too large.")
     return right("the answers stay as they are; only how sure they sound has changed.")
 
@@ -94,7 +94,7 @@ def _excess_loss(logits: Tensor, labels: Tensor, temperature: float) -> float:
 @exercise("write `paired_difference`: the difference of two accuracies, and its paired error")
 def paired(function: Callable[[np.ndarray, np.ndarray], tuple[float, float]]) -> Verdict:
     """Judge a function of two bool arrays (N,), right or not, that returns both numbers."""
-    both, first, second, neither = 800, 60, 40, 100
+    both, first, second, neither = 800, 90, 10, 100
     a = np.repeat([True, True, False, False], [both, first, second, neither])
     b = np.repeat([True, False, True, False], [both, first, second, neither])
     try:
@@ -124,6 +124,8 @@ def paired(function: Callable[[np.ndarray, np.ndarray], tuple[float, float]]) ->
         )
     if math.isclose(error, expected * math.sqrt(n), rel_tol=5e-3):
         return wrong("this is how far single reviews spread; the error of their mean is smaller.")
+    if math.isclose(error, math.sqrt(first + second) / n, rel_tol=5e-3):
+        return wrong("the spread is one around the mean: (b - c)**2 / n goes off under the root.")
     if not math.isclose(error, expected, rel_tol=5e-3):
         return wrong(f"the error came out as {error:.5f}, expected {expected:.5f}.")
     if not np.allclose(tensor(function(a, a)), 0):
@@ -174,7 +176,7 @@ def own_pairs(pairs: Sequence[tuple[str, str]], vocab: Vocabulary) -> Verdict:
             return wrong(f"pair {place}: {pair[0]} / {pair[1]} is there already; write your own.")
         seen |= set(pair)
     if len(pairs) < OWN_PAIRS:
-        return wrong(f"{len(pairs)} good pairs so far; the share of so few says little.")
+        return wrong(f"{len(pairs)} of at least {OWN_PAIRS} pairs so far: so few say little.")
     return right(
         f"{len(pairs)} pairs that no bag can order. What no program checks is whether a reader "
         "would call the first of each positive and the second negative: ask one."

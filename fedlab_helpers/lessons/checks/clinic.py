@@ -25,6 +25,8 @@ def which_slip(answer: Mapping[str, int]) -> Verdict:
         return wrong("give a dict with the letters a, b, c and d, and a number for each.")
     if any(value is ... or value is None for value in answer.values()):
         raise NotImplementedError
+    if any(isinstance(value, str) for value in answer.values()):
+        return wrong("give numbers, not texts.")
     for letter, (number, hint) in _FRAGMENTS.items():
         if whole(answer[letter]) != number:
             return wrong(f"{letter}: {answer[letter]!r}? {hint}")
@@ -88,11 +90,14 @@ def sound(function: Callable[[Round], bool]) -> Verdict:
         "a right round that averages in 64 bits": (_round(double=True), True),
         "a round with all slips": (_round(False, False, False), False),
     }
-    passed = "Has your probe several clients, of unequal size and with unlike data?"
+    passed = (
+        "Has your probe several clients, of unequal size and with unlike data? Or do two rounds "
+        "end at the same number by chance?"
+    )
     refused = "Does your probe allow for a rounding, and does each round get a fresh model?"
     if fault := told_apart(function, rounds, passed, refused):
         return fault
-    return right("a probe of a few lines, and no slip of slips 6, 7 and 9 gets past it.")
+    return right("a probe of a few lines, and none of slips 6, 7 and 9 gets past it.")
 
 
 def _tables() -> list[Tensor]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from fedlab_helpers.core.history import History
 from fedlab_helpers.core.plan import Plan
-from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, whole, wrong
+from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, near, right, whole, wrong
 
 BUDGET_BYTES, TARGET_ACCURACY = 80_000_000, 0.70
 CLIENT_MB = 3.9  # what one client costs in one round, both ways
@@ -20,10 +20,13 @@ def trainings(answer: int) -> Verdict:
         return wrong("the weights that go down count, too: 3.1 MB down and 0.8 MB up.")
     if got == 100:
         return wrong("that would be for the upload alone; the weights go down before.")
+    nearly = (80 / 3.9, 20.5, 21)
+    if not isinstance(answer, str) and any(near(answer, value, 1e-3) for value in nearly):
+        return wrong("a whole number, please: the last training must be paid for in full.")
     return wrong(f"got {answer!r}; divide the budget by what one client costs in one round.")
 
 
-@exercise("write `first_to_stay`: the round from which on the accuracy stays at the target")
+@exercise("write `first_to_stay`: where a stretch of rounds at the target begins")
 def first_to_stay(function: Callable[[list[float], float, int], int | None]) -> Verdict:
     """Judge a function of (accuracies, target, rounds) that returns a round, from 1, or None."""
     luck = [0.5, 0.76, 0.6, 0.75, 0.8, 0.78, 0.6]
@@ -39,8 +42,15 @@ def first_to_stay(function: Callable[[list[float], float, int], int | None]) -> 
     }  # fmt: skip
     for (target, rounds), (expected, hint) in cases.items():
         got = function(list(luck), target, rounds)
-        if not (got is None if expected is None else whole(got) == expected):
-            return wrong(f"{luck}, target {target}, {rounds} in a row: you say {got!r}. {hint}")
+        if got is None if expected is None else whole(got) == expected:
+            continue
+        if expected is not None and whole(got) == expected - 1:
+            hint = "Rounds count from 1."
+        elif rounds > 1 and expected is not None and whole(got) == expected + rounds - 1:
+            hint = "There the stretch ends; where does it begin?"
+        elif got is None and (target, rounds) == (0.75, 3):
+            hint = "At least: 0.75 itself is enough."
+        return wrong(f"{luck}, target {target}, {rounds} in a row: you say {got!r}. {hint}")
     return right("a target that is reached by luck once is not counted any more.")
 
 
@@ -55,8 +65,8 @@ def byte_budget(history: History) -> Verdict:
     spent = sum(record.bytes_down + record.bytes_up for record in history)
     if "accuracy" not in history[-1].metrics:
         return wrong("the last round was not evaluated: pass test=task.validation.")
-    if history[-1].metrics.get("examples") == 3473:
-        return wrong("these are the test reviews; choose by test=task.validation.")
+    if history[-1].metrics.get("examples") != 1736:
+        return wrong("judge by test=task.validation, the 1,736 validation reviews.")
     accuracy, megabytes = history[-1].metrics["accuracy"], spent / 1e6
     told = f"{accuracy:.1%} for {megabytes:.1f} MB"
     if spent > BUDGET_BYTES:
@@ -64,6 +74,9 @@ def byte_budget(history: History) -> Verdict:
             f"{told}: over the budget. What multiplies the bytes: the rounds, the cohort, the "
             "epochs, the batch size?"
         )
+    best = max(record.metrics.get("accuracy", 0.0) for record in history)
+    if accuracy < TARGET_ACCURACY <= best:
+        return wrong(f"{told} after the last round, though an earlier one was at the target.")
     if accuracy < TARGET_ACCURACY:
         return wrong(f"{told}: within the budget. How can the clients do more between two sends?")
     return right(f"{told}. Computing between sends is what FedAvg trades against bytes.")
@@ -93,4 +106,4 @@ def make_plan(function: Callable[[float, int, int], Plan]) -> Verdict:
         }
         if fault := next((fault for fault, found in faults.items() if found), None):
             return wrong(f"{told} {fault}")
-    return right("it fits every budget. The last page of the notebook says what to tune.")
+    return right("it fits every budget. The section *What should I do?* says what to tune.")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from fedlab_helpers.core.history import RoundRecord
+from fedlab_helpers.core.plan import Plan
+from fedlab_helpers.core.rounds import sample_cohort
 from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.lessons.checks.verdict import Verdict, exercise, right, whole, wrong
 
@@ -89,6 +91,8 @@ def half_cohort(mine: Sequence[RoundRecord], full: Sequence[RoundRecord]) -> Ver
         return wrong(f"{sorted(asked)} clients were asked in a round; ask {wanted}.")
     if not all(record.metrics for record in mine):
         return wrong("there is no accuracy in the records: give test=task.test.")
+    if hint := _other_work(mine, full[:6]):
+        return wrong(hint)
     first, last = mine[0].metrics["accuracy"], mine[-1].metrics["accuracy"]
     if first > full[0].metrics["accuracy"] + 0.1:
         return wrong(
@@ -99,8 +103,31 @@ def half_cohort(mine: Sequence[RoundRecord], full: Sequence[RoundRecord]) -> Ver
     return right(
         f"after 6 rounds {last:.1%} for {sent / 1e6:.0f} MB with {wanted} clients a round, "
         f"{full[5].metrics['accuracy']:.1%} for {sent_full / 1e6:.0f} MB with "
-        f"{len(full[0].cohort)}. One run each is a first look, no proof."
+        f"{len(full[0].cohort)}. One run each is a first look, no proof. (The records show neither "
+        "the learning rate nor the first weights: that these were the same, you know.)"
     )
+
+
+def _other_work(mine: Sequence[RoundRecord], full: Sequence[RoundRecord]) -> str | None:
+    """Say what records show of other local work, or of another seed, than the full run's; None:
+    nothing."""
+    work, work_full = (
+        sum(r.steps for r in run) / sum(r.examples for r in run) for run in (mine, full)
+    )
+    if not math.isclose(work, work_full, rel_tol=0.02):  # clients of unlike sizes differ a little
+        each, each_full = (run[0].steps / len(run[0].cohort) for run in (mine, full))
+        return f"{each:g} steps a client, {each_full:g} in the notebook: give the plan local=local."
+    if _drawn_by_0(full) and not _drawn_by_0(mine):
+        return (
+            "other clients than seed 0 draws were asked: give the plan seed=0, as in the notebook."
+        )
+    return None
+
+
+def _drawn_by_0(run: Sequence[RoundRecord]) -> bool:
+    """Return whether these are the cohorts that seed 0 draws from forty clients."""
+    plan = Plan(len(run), len(run[0].cohort), seed=0)
+    return all(record.cohort == sample_cohort(plan, record.round, 40) for record in run)
 
 
 _TAKEN = ("没有让我失望。", "键盘不错，屏幕不错，就是不能开机。")  # the notebook's traps

@@ -37,11 +37,13 @@ def bars(values: Mapping[str, float], label: str, errors: Sequence[float] | None
 
 
 def histogram(values: Sequence[float], label: str, mark: float | None = None) -> Picture:
-    """Return how often values occur, with a line at `mark`."""
+    """Return how often values occur, with a line at `mark` that bears its number."""
     picture, axes = figure()
     axes.hist(values, bins=40, color=COLOURS[0])
     if mark is not None:
         axes.axvline(mark, color=COLOURS[1], linestyle="--")
+        up = axes.get_xaxis_transform()
+        axes.text(mark, 0.98, f" {mark:g}", color=COLOURS[1], va="top", transform=up)
     axes.set(xlabel=label, ylabel=say("reviews"))
     return picture
 
@@ -229,7 +231,7 @@ def seed_dots(
     label: str,
     level: float | None = None,
 ) -> Picture:
-    """Return one row for each name: a dot for each seed, and a bar at their mean.
+    """Return one row for each name: a dot for each seed, and a bar at the mean of several.
 
     Args:
         panels: title of each panel -> name -> a value for each seed. All have the rows of the
@@ -243,7 +245,8 @@ def seed_dots(
         for row, name in enumerate(names):
             if dots := list(values.get(name, ())):
                 place.plot(dots, [row] * len(dots), "o", color=COLOURS[0], markersize=4, alpha=0.7)
-                place.plot([mean(dots)], [row], "|", color=COLOURS[1], markersize=11, mew=2)
+                if len(dots) > 1:
+                    place.plot([mean(dots)], [row], "|", color=COLOURS[1], markersize=11, mew=2)
         if level is not None:
             place.axvline(level, color="#777777", linestyle=":", linewidth=1)
         place.set_title(title, fontsize=10)
