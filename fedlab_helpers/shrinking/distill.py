@@ -41,7 +41,8 @@ def taught(
 
 def cooled(temperature: float) -> Hooks:
     """Return the hook under which a student is trained at a temperature; the loss is multiplied by
-    its square, so that steps stay as long (section 2 there)."""
+    its square, so that the teacher's part of a gradient stays as large (section 2 there). That of
+    labels, which shrinks with the temperature only once, grows by it."""
     require_positive(temperature=temperature)
     return Hooks(
         logits=lambda logits: logits / temperature,

@@ -19,6 +19,8 @@ FLAGS = [
     "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
     "--disable-sync",
 ]  # fmt: skip
+# Where JupyterLab keeps what a user has chosen, such as a theme: not that of whoever tests.
+_OF_THE_USER = ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
 TOKEN = "for-tests-on-this-machine-only"
 
 
@@ -104,14 +106,13 @@ class Lab:
             sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root",
             f"--ServerApp.port={self.port}", "--ServerApp.ip=127.0.0.1",
             f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}",
-            "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=",
-            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+            "--LabApp.expose_app_in_browser=True",
         ]  # fmt: skip
         self.folder, self.log = folder, folder / "server.log"
+        own = {name: str(folder / name.lower()) for name in _OF_THE_USER}
+        surroundings = os.environ | own | {"PYTHONUTF8": "1"}
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=os.environ | {"PYTHONUTF8": "1"}
-            )
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=surroundings)
         wait_for(lambda: self.ask("status"), 60, "JupyterLab to start")
 
     def ask(self, what: str):

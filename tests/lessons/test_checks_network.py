@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import torch
 from verdicts import refused
 
@@ -33,6 +34,9 @@ def mean(values):
 def test_round_seconds():
     assert checks.round_seconds(seconds).passed
     refused(checks.round_seconds(lambda *a: seconds(*a, bits=1)), "eight bits")
+    refused(checks.round_seconds(lambda *a: seconds(*a, bits=8e6 / 2**20)), "a million bits")
+    one_link = lambda d, u, ls: seconds(d, u, {c: (x, x, s) for c, (x, _, s) in ls.items()})  # noqa: E731
+    refused(checks.round_seconds(one_link), "its own speed")
     refused(checks.round_seconds(lambda *a: seconds(*a, over=sum)), "same time")
     refused(checks.round_seconds(lambda *a: seconds(*a, over=min)), "slowest")
     refused(checks.round_seconds(lambda *a: seconds(*a, over=mean)), "mean")
@@ -89,7 +93,7 @@ def test_mean_of_answers():
     assert checks.mean_of_answers(lambda a: averaged(a, said="the list of answers is empty")).passed
     refused(checks.mean_of_answers(lambda a: averaged(a, said="")), "says nothing")
     largest = lambda a: max(size for size, _ in filter(None, a.values())) and averaged(a)  # noqa: E731
-    refused(checks.mean_of_answers(largest), "says so", "max()")
+    refused(checks.mean_of_answers(largest), "says so", "Python has not", "max()")
     refused(checks.mean_of_answers(lambda a: averaged(a, weighted=False)), "reviews")
     refused(checks.mean_of_answers(lambda a: averaged(a, over_all=True)), "[1, 2] of 10")
     refused(checks.mean_of_answers(in_place), "changed")
@@ -122,8 +126,54 @@ def silent(body, most):
         raise ValueError("  ") from None
 
 
+def in_words(said):
+    """Believe as above, but refuse in these words."""
+
+    def function(body, most):
+        try:
+            return believed(body, most)
+        except ValueError:
+            raise ValueError(said) from None
+
+    return function
+
+
+def test_a_refusal_says_what_came():
+    refused(checks.checked(in_words("bad")), "no payload", "'bad' does not say what came")
+    refused(checks.checked(in_words("payload and examples are wrong")), "a text for a payload")
+    refused(checks.checked(lambda b, m: list(believed(b, m))), "a tuple", "got a list")
+    whole_bodies = lambda b, m: believed(b, m) if ok(b, m) else tell(b)  # noqa: E731
+    assert checks.checked(whole_bodies).passed
+
+
+def ok(body, most):
+    try:
+        return bool(believed(body, most))
+    except ValueError:
+        return False
+
+
+def tell(body):
+    raise ValueError(f"refused: {body!r}")
+
+
+def lenient(body, most):
+    """Takes what only looks like bytes and an int."""
+    if isinstance(body, dict) and isinstance(body.get("payload"), bytearray):
+        body = body | {"payload": bytes(body["payload"])}
+    return believed(body, most)
+
+
+def of_whole_numbers(body, most):
+    if isinstance(body, dict) and body.get("examples") == 3.0:
+        body = body | {"examples": 3}
+    return believed(body, most)
+
+
 def test_checked():
     assert checks.checked(believed).passed
+    refused(checks.checked(lenient), "a bytearray")
+    refused(checks.checked(of_whole_numbers), "a float, be it whole")
     refused(checks.checked(lambda b, m: silent(b, m)), "no payload", "without a word")
     refused(checks.checked(lambda b, m: believed(b, m, whole=False)), "half")
     refused(checks.checked(lambda b, m: believed(b, m, positive=False)), "no reviews")
@@ -170,6 +220,9 @@ def test_in_the_mean():
     refused(checks.in_the_mean(lambda r: shares(r, every=True)), "the others do not count")
     refused(checks.in_the_mean(lambda r: dict.fromkeys(shares(r), 1.0)), "client 2")
     refused(checks.in_the_mean(lambda r: {0: 1.0}), "0 to 3")
+    refused(checks.in_the_mean(lambda r: pd.Series(shares(r))), "a dict", "got Series")
+    rounded = lambda r: {c: round(s, 2) for c, s in shares(r).items()}  # noqa: E731
+    refused(checks.in_the_mean(rounded), "do not round")
     refused(checks.in_the_mean(lambda r: {c: s for c, s in shares(r).items() if s}), "in vain")
     refused(checks.in_the_mean(lambda r: dict.fromkeys(shares(r), math.nan)), "nan")
 

@@ -40,10 +40,10 @@ def test_weight_bytes():
     refused(checks.weight_bytes(lambda *s: None), "whole number")
 
 
-def smaller(state, units, gates=3, columns=True, hidden=None):
+def smaller(state, units, gates=3, columns=True, hidden=None, wrap=True):
     hidden = hidden or state["head.weight"].shape[1]
     rows = torch.cat([units + hidden * gate for gate in range(gates)])
-    rows = rows % len(state["recurrent.bias_hh_l0"])
+    rows = rows % len(state["recurrent.bias_hh_l0"]) if wrap else rows
     made = {
         name: tensor[rows] if name.startswith("recurrent") else tensor.clone()
         for name, tensor in state.items()
@@ -74,7 +74,11 @@ def test_keep_gru_units():
     assert checks.keep_gru_units(smaller).passed
     assert checks.keep_gru_units(as_numpy).passed
     refused(checks.keep_gru_units(lambda s, u: smaller(s, u, gates=4)), "three gates")
-    refused(checks.keep_gru_units(four_blocks), "18 rows, three blocks, and not four")
+    refused(checks.keep_gru_units(four_blocks), "18 rows: three blocks of 6, and not four")
+    refused(
+        checks.keep_gru_units(lambda s, u: smaller(s, u, wrap=False, hidden=64)),
+        "not every model has 64",
+    )
     refused(checks.keep_gru_units(lambda s, u: smaller(s, u, columns=False)), "expected (9, 3)")
     refused(checks.keep_gru_units(lambda s, u: smaller(s, torch.arange(3))), "rows or columns")
     refused(checks.keep_gru_units(in_place), "make a new one")
@@ -160,6 +164,27 @@ def test_student_loss_with_a_divergence():
         refused(checks.student_loss(lambda *a: divergence(*a, reduction="mean")), "batchmean")
 
 
+def by_parts(student, teacher, labels, T, alpha, *, of=("mean", "mean"), mixed=False):
+    """Cross entropies written out: each summed over reviews, averaged, or over classes, too."""
+    over = {"sum": lambda v: v.sum(), "mean": lambda v: v.sum(1).mean(), "all": lambda v: v.mean()}
+    logs = (student / T).log_softmax(1)
+    soft, hard = (teacher.detach() / T).softmax(1), torch.eye(2)[labels]
+    if mixed:
+        soft = hard = alpha * soft + (1 - alpha) * hard
+    parts = (over[how](-target * logs) for how, target in zip(of, (soft, hard), strict=True))
+    return T**2 * sum(share * part for share, part in zip((alpha, 1 - alpha), parts, strict=True))
+
+
+def test_student_loss_written_out():
+    assert checks.student_loss(by_parts).passed
+    verdict = checks.student_loss(lambda *a: by_parts(*a, mixed=True))
+    assert "one with a mixed target" in repr(verdict)
+    for of in (("sum", "sum"), ("sum", "mean"), ("mean", "sum")):
+        refused(checks.student_loss(lambda *a, of=of: by_parts(*a, of=of)), "not the sum")
+    for of in (("all", "all"), ("all", "mean")):
+        refused(checks.student_loss(lambda *a, of=of: by_parts(*a, of=of)), "*summed* over classes")
+
+
 @pytest.fixture(scope="module")
 def sample():
     return load_task("data/sample_reviews.csv", domain="domain", min_count=1)
@@ -175,7 +200,7 @@ def test_pocket_model(sample, monkeypatch):
     assert checks.pocket_model(replace(sample, validation_reviews=reviews), content).passed
     reviews = (replace(reviews[0], label=0), *reviews[1:3])
     refused(checks.pocket_model(replace(sample, validation_reviews=reviews), content), "66.7%")
-    refused(checks.pocket_model(sample, made), "bytes of the file")
+    refused(checks.pocket_model(sample, made), "bytes of the file", "SerializeToString")
     refused(checks.pocket_model(sample, b"junk"), "takes these 4 bytes for no model")
     refused(checks.pocket_model(sample, b""), "for no model")
     refused(checks.pocket_model(sample, content[:-200]), "for no model")
@@ -185,4 +210,5 @@ def test_pocket_model(sample, monkeypatch):
     bare.CopyFrom(made)
     del bare.metadata_props[:]
     helper.set_model_props(bare, {"author": "me"})
-    refused(checks.pocket_model(sample, bare.SerializeToString()), "without its words")
+    bytes_of_bare = bare.SerializeToString()
+    refused(checks.pocket_model(sample, bytes_of_bare), "without its words", "entry 'words'")

@@ -34,6 +34,32 @@ def test_every_point_has_its_label_and_none_lies_on_another():
     assert len(colours) == 2
 
 
+def test_labels_of_crowded_families_are_apart_and_empty_ones_are_not_written():
+    spread = {"lost": 0.0, "±": [0.3, 0.7, 0.4]}
+    families = {
+        "bits": pd.DataFrame({"factor": [3.6, 6.5, 11], "label": ["8 bits", "4 bits", "2 bits"]}),
+        "rank": pd.DataFrame(
+            {"factor": [1.9, 3.4, 5.8], "label": ["rank 32", "rank 16", "rank 8"]}
+        ),
+        "none": pd.DataFrame({"factor": [4.05, 9, 18], "label": ["50%", "80%", ""]}),
+    }
+    families = {name: rows.assign(**spread) for name, rows in families.items()}
+    families["none"].loc[1:, "lost"] = [1.0, 3.3]
+    families["bits"].loc[2, "lost"] = 2.0
+    picture = plots.frontier(families)
+    picture.draw_without_rendering()
+    (axes,) = picture.axes
+    assert len(axes.texts) == 8
+    boxes = [note.get_window_extent() for note in axes.texts]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
+def test_a_factor_to_reach_is_an_upright_line():
+    rows = pd.DataFrame({"factor": [3, 30], "lost": [0.1, 0.5], "±": [0.1, 0.1]}, ["x", "y"])
+    (axes,) = plots.frontier({"a": rows}, goal=20).axes
+    assert [20, 20] in [list(line.get_xdata()) for line in axes.lines]
+
+
 def test_what_is_slow_has_a_large_bubble_and_hides_no_other():
     table = pd.DataFrame(
         {

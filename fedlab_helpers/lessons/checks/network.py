@@ -44,7 +44,7 @@ def round_seconds(function: Callable[[int, int, Mapping], float]) -> Verdict:
 def _round_seconds(got: float, down: int, up: int, links: Mapping) -> str | None:
     """Return what is wrong with the seconds of a round; None: nothing."""
 
-    def each(bits: int) -> list[float]:
+    def each(bits: float) -> list[float]:
         return [bits * 1e-6 * (down / d + up / u) + s for d, u, s in links.values()]
 
     got = number(got)
@@ -52,6 +52,10 @@ def _round_seconds(got: float, down: int, up: int, links: Mapping) -> str | None
     hints = {
         max(each(8)): None,
         max(each(1)): "a byte has eight bits.",
+        max(each(8e6 / 2**20)): "a megabit is a million bits, and not 2**20.",
+        max(
+            8e-6 * (down + up) / d + s for d, _, s in links.values()
+        ): "the way up has its own speed.",
         sum(each(8)): "clients work at the same time.",
         sum(each(8)) / len(links): "the server waits for the slowest, not for the mean.",
         min(each(8)): "the server waits for the slowest.",
@@ -101,7 +105,8 @@ def _without_answers(function: Callable[[Mapping], State]) -> Verdict:
             got = function(answers)
         except Exception as error:
             if not isinstance(error, ValueError) or BY_ITSELF.search(str(error)):
-                return wrong(f"nobody answered: raise a ValueError that says so; got {error!r}.")
+                told = "raise a ValueError that says so, in words that Python has not"
+                return wrong(f"nobody answered: {told}; got {error!r}.")
             if not str(error).strip():
                 return wrong("nobody answered: the ValueError should say so; it says nothing.")
             continue
@@ -114,33 +119,56 @@ def checked(function: Callable[[Any, int], tuple[bytes, int]]) -> Verdict:
     """Judge a function of (body of an answer, most bytes) -> (payload, reviews), or ValueError."""
     for length, most in ((10, 10), (10, 11), (0, 1), (99, 100)):
         fine = {"payload": b"\x00" * length, "examples": 3}
-        if function(dict(fine), most) != (fine["payload"], 3):
+        got = function(dict(fine), most)
+        if isinstance(got, list):
+            return wrong(f"expected (payload, examples), a tuple; got a list: {got!r}.")
+        if got != (fine["payload"], 3):
             return wrong(f"{length} bytes and 3 reviews are fine, for {most} bytes at most.")
-    nonsense = {
-        "no payload": {"examples": 3},
-        "no number of reviews": {"payload": b"ab"},
-        "a text for a payload": {"payload": "ab", "examples": 3},
-        "11 bytes where 10 are allowed": {"payload": b"\x00" * 11, "examples": 3},
-        "a text for a number": {"payload": b"ab", "examples": "3"},
-        "no reviews": {"payload": b"ab", "examples": 0},
-        "less than none, which would turn the update round": {"payload": b"ab", "examples": -5},
-        "half a review": {"payload": b"ab", "examples": 2.5},
-        "not a number of reviews": {"payload": b"ab", "examples": float("nan")},
-        "True, which is an int in Python": {"payload": b"ab", "examples": True},
-        "None for an answer": None,
-        "a list for an answer": [b"ab", 3],
-    }
-    for what, body in nonsense.items():
-        try:
-            got = function(body, 10)
-        except ValueError as error:
-            if not str(error).strip():
-                return wrong(f"{what}: a ValueError without a word; say what came.")
-            continue
-        except Exception as error:
-            return wrong(f"{what}: expected a ValueError, your function raised {error!r}.")
-        return wrong(f"{what}: got {got!r}, expected a ValueError.")
+    found = (_nonsense(function, *case) for case in _NONSENSE)
+    told = next(filter(None, found), None)
+    if told:
+        return wrong(told)
     return right("and the update inside is still to be decoded, and looked at for NaN.")
+
+
+_FINE = {"payload": b"ab", "examples": 3}
+_NONSENSE = (  # what came, the body, and the name in it that is wrong; None: all of it
+    ("no payload", {"examples": 3}, "payload"),
+    ("no number of reviews", {"payload": b"ab"}, "examples"),
+    ("a text for a payload", _FINE | {"payload": "ab"}, "payload"),
+    ("a bytearray, which changes under one's hands", _FINE | {"payload": bytearray(3)}, "payload"),
+    ("11 bytes where 10 are allowed", _FINE | {"payload": b"\x00" * 11}, "payload"),
+    ("a text for a number", _FINE | {"examples": "3"}, "examples"),
+    ("no reviews", _FINE | {"examples": 0}, "examples"),
+    ("less than none, which would turn the update round", _FINE | {"examples": -5}, "examples"),
+    ("half a review", _FINE | {"examples": 2.5}, "examples"),
+    ("a float, be it whole", _FINE | {"examples": 3.0}, "examples"),
+    ("not a number of reviews", _FINE | {"examples": float("nan")}, "examples"),
+    ("True, which is an int in Python", _FINE | {"examples": True}, "examples"),
+    ("None for an answer", None, None),
+    ("a list for an answer", [b"ab", 3], None),
+)
+
+
+def _nonsense(function: Callable, what: str, body: Any, name: str | None) -> str | None:
+    """Return what is wrong with how a function takes a wrong body; None: it says what came."""
+    try:
+        got = function(body, 10)
+    except ValueError as error:
+        said = str(error)
+    except Exception as error:
+        return f"{what}: expected a ValueError, your function raised {error!r}."
+    else:
+        return f"{what}: got {got!r}, expected a ValueError."
+    if not said.strip():
+        return f"{what}: a ValueError without a word; say what came."
+    came = body.get(name) if name else body
+    shown = [repr(body), repr(came), str(came), type(came).__name__]
+    shown += [str(len(came))] if isinstance(came, bytes) else []
+    shown += [name, "missing"] if came is None and name else []
+    if not any(word in said for word in shown):
+        return f"{what}: {said!r} does not say what came; its value, its type or its size would."
+    return None
 
 
 @exercise("write `first_answers`: ask more clients than you need, and take who is first")
@@ -176,13 +204,17 @@ def in_the_mean(function: Callable[[Sequence[RoundRecord]], dict[int, float]]) -
     ]
     got = function(records)
     expected = {0: 1.0, 1: 1.0, 2: 1 / 3, 3: 0.0}
-    if not isinstance(got, dict) or got.keys() != expected.keys():
+    if not isinstance(got, dict):
+        return wrong(f"expected a dict, client -> share; got {type(got).__name__}.")
+    if got.keys() != expected.keys():
         return wrong(f"clients 0 to 3 were asked, one of them in vain; got {got!r}.")
     if abs(got[2] - 1 / 5) < 1e-9:
         return wrong("client 2 was asked in three rounds of five; the others do not count.")
     for client, share in expected.items():
         if not abs(got[client] - share) <= 1e-9:
-            return wrong(f"client {client}: got {got[client]:.3f}, expected {share:.3f}.")
+            rounded = abs(got[client] - share) < 0.005
+            told = "do not round" if rounded else f"expected {share:.3f}"
+            return wrong(f"client {client}: got {got[client]:.3f}; {told}.")
     return right("a table to look at before believing the mean: whom does it not contain?")
 
 

@@ -66,7 +66,8 @@ def _kept_units(function: Callable[[State, Tensor], State], hidden: int, kept: l
         got = function(given, units)
     except IndexError as error:
         return wrong(
-            f"{error}: a GRU of {hidden} units has {3 * hidden} rows, three blocks, and not four."
+            f"{error}: this GRU has {hidden} units, so {3 * hidden} rows: three blocks of "
+            f"{hidden}, and not four. Take sizes from the shapes: not every model has 64 units."
         )
     if any(not torch.equal(given[name], own) for name, own in of_model(model).items()):
         return wrong("the state that came in was changed: make a new one.")
@@ -116,7 +117,7 @@ def _near(matrix: Tensor, bits: int) -> Tensor:
     return whole * scale
 
 
-@exercise("write `student_loss`: what the student learns from, before labels and teacher are mixed")
+@exercise("write `student_loss`: the loss of a student, from its teacher and the labels")
 def student_loss(function: Callable[[Tensor, Tensor, Tensor, float, float], Tensor]) -> Verdict:
     """Judge a function of (student's logits, teacher's logits, labels, T, alpha) -> loss. The KL
     divergence in place of the teacher's cross entropy is right, too: it differs by a constant."""
@@ -142,7 +143,7 @@ def student_loss(function: Callable[[Tensor, Tensor, Tensor, float, float], Tens
             "with a KL divergence. The cross entropy of the formula is larger by the entropy of "
             "the teacher's answers, a constant: the student learns the same."
         )
-    return right("the sum of two losses, and the same as one with a mixed target.")
+    return right("written as two losses or as one with a mixed target, it is the same number.")
 
 
 def _losses(
@@ -158,17 +159,22 @@ def _losses(
         return T**2 * (share * soft + (1 - share) * hard)
 
     logs, warm = said.log_softmax(1), teacher.softmax(1)
-    own = kl(target, logs)
+    own, crossed = kl(target, logs), cross_entropy(said, target)
     mean = "`kl_div` also divides by the number of classes; reduction='batchmean' does not."
-    slips = [(mean, total(own / 2)), ("the mean over reviews, not the sum.", total(3 * own))]
-    back = kl(said.softmax(1), target.log())
-    slips += [
-        ("that KL goes the other way round: the teacher's answers are the target.", total(back))
+    over, summed = (
+        "a cross entropy is *summed* over classes.",
+        "the mean over reviews, not the sum.",
+    )
+    slips = [
+        (mean, total(own / 2)),
+        (over, total(crossed / 2)),
+        (over, total(crossed / 2, hard / 2)),
     ]
-    for soft, warmer in (
-        (cross_entropy(said, target), cross_entropy(said, warm)),
-        (own, kl(warm, logs)),
-    ):
+    for soft in (own, crossed):
+        slips += [(summed, total(a * soft, b * hard)) for a, b in ((3, 1), (3, 3), (1, 3))]
+    back = kl(said.softmax(1), target.log())
+    slips += [("that KL goes the other way round: the teacher is the target.", total(back))]
+    for soft, warmer in ((crossed, cross_entropy(said, warm)), (own, kl(warm, logs))):
         slips += [
             ("without T² the gradients shrink as T grows.", total(soft) / T**2),
             ("alpha is the share of the teacher.", total(soft, share=1 - alpha)),
@@ -178,14 +184,15 @@ def _losses(
                 total(soft, cross_entropy(student, labels) / T**2),
             ),
         ]
-    return total(cross_entropy(said, target)), total(own), slips
+    return total(crossed), total(own), slips
 
 
 @exercise(f"bring a file of at most {KILOBYTES} kB that answers {100 * ACCURACY:.0f}% rightly")
 def pocket_model(task: Task, content: bytes) -> Verdict:
     """Judge the bytes of an ONNX file with its words inside, on the task's validation reviews."""
     if not isinstance(content, bytes | bytearray):
-        return wrong(f"expected the bytes of the file, got {type(content).__name__}.")
+        told = f"expected the bytes of the file, got {type(content).__name__}"
+        return wrong(f"{told}; `.SerializeToString()` of an ONNX model makes them.")
     content = bytes(content)
     try:
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -193,7 +200,10 @@ def pocket_model(task: Task, content: bytes) -> Verdict:
         return wrong(f"ONNX Runtime takes these {len(content):,} bytes for no model: {error}"[:300])
     words = session.get_modelmeta().custom_metadata_map.get(WORDS)
     if words is None:
-        return wrong("a file without its words: write it with `to_onnx`.")
+        return wrong(
+            f"a file without its words: write it with `to_onnx`, or put them, one a line, into the "
+            f"metadata entry {WORDS!r}."
+        )
     reviews = encode_reviews(task.validation_reviews, Vocabulary(words.split("\n")))
     logits = run_onnx(content, reviews)
     accuracy = (logits.argmax(1) == reviews.labels).double().mean()

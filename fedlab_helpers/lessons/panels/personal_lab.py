@@ -120,10 +120,8 @@ class PersonalLab(Lab):
         if not run:
             self.board.bars = {}
             return
-        last = run.last
-        told = self._came_to if run.state == "finished" else self._state
-        rows = {name: list(getattr(last, name)) for name in ("shared", "own", "groups")}
-        self.board.bars = {"title": told(run), **rows}
+        rows = {name: list(getattr(run.last, name)) for name in ("shared", "own", "groups")}
+        self.board.bars = {"title": self._called(run), **rows}
 
     def _called(self, run: runs.Run) -> str:
         return f"{super()._called(run)}, {say(run.recipe.partition)}"

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle, pairwise, repeat
+from operator import itemgetter
 from statistics import mean
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import confusion_matrix
@@ -114,15 +117,17 @@ def frontier(
     worst: float = 6.0,
     x: str = "factor",
     y: str = "points_lost",
+    goal: float | None = None,
 ) -> Picture:
     """Return points lost against the factor of fewer bytes; a line for each family of codecs.
 
     Args:
         families: a name -> rows with "factor", "lost" (points) and "±"; beside each point stands
-            its "label", or else its name.
+            its "label", or else its name; nothing where the label is empty.
         level: the loss that is allowed.
         worst: what loses more than so many points falls out of the picture.
         x, y: keys of the labels in `words`; of small models "times_smaller", "points_whole".
+        goal: the factor that is to be reached: an upright line.
     """
     picture, axes = figure(7.0, 4.2)
     notes = []
@@ -138,6 +143,8 @@ def frontier(
         notes += zip(labels, inside["factor"], inside["lost"], repeat(style["color"]), strict=False)
     axes.axhline(level, color="#777777", linestyle=":", linewidth=1, label=say("allowed"))
     axes.axhline(0, color="#777777", linewidth=0.8)
+    if goal is not None:
+        axes.axvline(goal, color="#777777", linestyle=":", linewidth=1)
     factor_axis(axes, x)
     low, high = (
         [end(rows["lost"] + sign * rows["±"]) for rows in families.values()]
@@ -150,32 +157,41 @@ def frontier(
     return picture
 
 
+_HALO = [withStroke(linewidth=2, foreground="white")]  # letters stay legible on lines
 _APART = (0, 1, 2, 3, 6, 5, 4)  # colours in the order in which neighbours look least alike
 
 
 def _annotate(picture: Picture, axes: Axes, notes: Sequence[tuple[str, float, float, str]]) -> None:
-    """Write (text, x, y, colour) beside their points, each where it covers the least."""
+    """Write (text, x, y, colour) beside their points, each where it covers the least: no text and
+    no point, if any place is free of both, and then as little of lines and error bars as can be."""
     picture.draw_without_rendering()
-    lines = [axes.transData.transform(line.get_xydata()) for line in axes.lines]
-    way = [a + (b - a) * k / 30 for line in lines for a, b in pairwise(line) for k in range(31)]
+    drawn = [line.get_transform().transform(line.get_xydata()) for line in axes.lines]
+    bars = [each for each in axes.collections if isinstance(each, LineCollection)]
+    drawn += [axes.transData.transform(bar) for each in bars for bar in each.get_segments()]
+    way = [point for line in drawn for a, b in pairwise(line) for point in _steps(a, b)]
     spots = [axes.transData.transform(note[1:3]) for note in notes]
     crossed, taken = (
         [Bbox.from_extents(*(spot - 3), *(spot + 3)) for spot in each] for each in (way, spots)
     )
-    for text, *point, colour in notes:
+    for text, *point, colour in filter(itemgetter(0), notes):
         tries = []
         for dx, dy, side in _SIDES:
             note = axes.annotate(
                 text, point, xytext=(dx, dy), textcoords="offset points", ha=side, va="center",
-                fontsize=6.5, color=colour,
+                fontsize=6.5, color=colour, path_effects=_HALO,
             )  # fmt: skip
             box = note.get_window_extent().padded(2)
             beyond = box.x0 < axes.bbox.x0 or box.x1 > axes.bbox.x1
-            hidden = 20 * (beyond + sum(map(box.overlaps, taken)))
-            tries.append((hidden + sum(map(box.overlaps, crossed)), len(tries), note, box))
-        taken.append(min(tries)[3])
+            hidden = beyond + sum(map(box.overlaps, taken))
+            tries.append((hidden, sum(map(box.overlaps, crossed)), len(tries), note, box))
+        taken.append(min(tries)[-1])
         for *_, note, _ in sorted(tries)[1:]:
             note.remove()
+
+
+def _steps(a: np.ndarray, b: np.ndarray, length: float = 4.0) -> np.ndarray:
+    """Return the way from a to b, both (2,), in even steps of at most a length."""
+    return np.linspace(a, b, 2 + int(np.linalg.norm(b - a) / length))
 
 
 _SIDES = [
