@@ -31,7 +31,8 @@ def lab_page(request, open_panel, page):
 
 def rows(page) -> list[str]:
     """Return the names in the table."""
-    return [name.input_value() for name in page.locator(".fl-below .fl-name").all()]
+    read = "names => names.map(name => name.value)"  # at once: the table may be drawn anew
+    return page.eval_on_selector_all(".fl-below .fl-name", read)
 
 
 def test_a_run_from_click_to_row(lab_page, lab):
@@ -58,7 +59,7 @@ def test_a_run_from_click_to_row(lab_page, lab):
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     tip = page.locator(".fl-above .fl-tip")
     tip.wait_for(state="visible")
-    assert page.locator(".fl-below .fl-name").first.input_value() in tip.inner_text()
+    assert rows(page)[0] in tip.inner_text()
     shown = lines.count()
     page.locator(".fl-above .fl-legend-item").first.click()
     wait_for(lambda: lines.count() < shown, 10, "the curve to go")

@@ -106,13 +106,13 @@ function curves(parent, pane, x, runs, width, label) {
   const frame = { x: LEFT - 6, y: TOP - 6, width: inside[1] - LEFT + 12, height: HEIGHT - FOOT - TOP + 12 };
   svg("rect", svg("clipPath", svg("defs", drawn), { id: clip }), frame);
   const group = svg("g", drawn, { "clip-path": `url(#${clip})` });
-  let last = -Infinity; // two levels that are near: the lower one's name goes below it
+  let last = -Infinity, above = -Infinity; // of two that are near, the lower's name is below it
   for (const level of [...levels].sort((a, b) => b.value - a.value)) {
     const y = toY(level.value), near = y - last < 16;
     svg("line", group, { x1: LEFT, x2: inside[1], y1: y, y2: y, class: "fl-level" });
-    const at = near || y < TOP + 12 ? y + 12 : y - 4;
+    const at = Math.max(near || y < TOP + 12 ? y + 12 : y - 4, above + 13);
     svg("text", group, { x: inside[1], y: at, "text-anchor": "end", class: "fl-tick" }, level.name);
-    last = y;
+    [last, above] = [y, at];
   }
   for (const mark of marks) {
     const dot = svg("circle", group, { cx: toX(mark[x.key]), cy: toY(mark.value), r: 3, class: "fl-mark" });
@@ -147,14 +147,14 @@ function curves(parent, pane, x, runs, width, label) {
   };
 }
 
-// A bar for each client's own model, a mark for the model that all share.
+// A bar for each client, from the model that all share (a mark) to its own.
 function bars(parent, told, width, words) {
   const inside = [LEFT, width - RIGHT], count = told.shared.length;
   const drawn = svg("svg", parent, { width, height: HEIGHT, role: "img", "aria-label": told.title });
   svg("text", drawn, { x: LEFT, y: 14, class: "fl-title" }, told.title);
-  const low = Math.min(0.4, ...told.shared, ...told.own);
-  const toY = scale(low, 1, HEIGHT - FOOT, TOP);
-  for (const value of ticks(low, 1)) {
+  const low = Math.min(...told.shared, ...told.own) - 0.03, high = Math.max(...told.shared, ...told.own) + 0.03;
+  const toY = scale(low, high, HEIGHT - FOOT, TOP);
+  for (const value of ticks(low, high)) {
     svg("line", drawn, { x1: LEFT, x2: inside[1], y1: toY(value), y2: toY(value), class: "fl-grid" });
     const text = { x: LEFT - 6, y: toY(value) + 4, "text-anchor": "end", class: "fl-tick" };
     svg("text", drawn, text, shown(value, "share").replace(".0%", "%"));
@@ -168,7 +168,8 @@ function bars(parent, told, width, words) {
     if (own !== undefined) {
       about.push(`${words.mean_own} ${shown(own, "share")}`);
       const kind = own < shared ? "fl-worse" : "fl-better";
-      svg("rect", bar, { x: x + 0.15 * wide, width: 0.7 * wide, y: toY(own), height: toY(low) - toY(own), class: kind });
+      const [top, foot] = [toY(Math.max(own, shared)), toY(Math.min(own, shared))];
+      svg("rect", bar, { x: x + 0.15 * wide, width: 0.7 * wide, y: top, height: foot - top, class: kind });
     }
     svg("line", bar, { x1: x + 0.1 * wide, x2: x + 0.9 * wide, y1: toY(shared), y2: toY(shared), class: "fl-shared" });
     svg("rect", bar, { x, width: wide, y: TOP, height: HEIGHT - FOOT - TOP, fill: "transparent" });
