@@ -64,6 +64,36 @@ def test_the_figures_of_the_engines_are_those_of_the_table():
             assert f"| {middle:.2f} s ({least:.2f} to {most:.2f}) | {peak:,.0f} MiB |" in row
 
 
+def test_the_figures_of_strategies_are_those_of_the_tables():
+    study = pd.concat([table("aggregation"), table("aggregation_again")])
+    run = ["partition", "strategy", "seed"]
+    points = 100 * study[study["round"] > 15].groupby(run)["accuracy"].mean().unstack("seed")
+    central = study[study["strategy"] == "centralised"]
+    tuned = table("aggregation_rates").query("strategy == 'centralised'")
+    epoch = tuned.loc[tuned["validation_accuracy"].idxmax(), "round"]
+    line = 100 * central[central["round"] == epoch].set_index("seed")["accuracy"]
+    assert f"({line.mean():.1f}% over six seeds)" in WORDS
+
+    def told(ahead):
+        return f"{abs(ahead.mean()):.1f} ± {ahead.sem():.1f}"
+
+    at_random, by_domain = points.loc["iid"], points.loc["by_domain"]
+    assert f"at random ({told(at_random.loc['fedavg'] - line)} points from it)" in WORDS
+    assert f"and {told(by_domain.loc['fedavg'] - line)} below it by domain" in WORDS
+    more = [told(deal.loc["rowwise"] - deal.loc["fedavg"]) for deal in (at_random, by_domain)]
+    assert f"brings {more[0]} points more at random and {more[1]} by domain" in WORDS
+    half, tenth = (points.loc[f"dirichlet {alpha}"] for alpha in (0.5, 0.1))
+    gain = told((half.loc["calibrated"] - half.loc["fedavg"]).dropna())
+    assert f"calibrated logits bring {gain} points" in WORDS
+    assert f"At 0.1 FedAvg has {tenth.loc['fedavg'].mean():.0f}%" in WORDS
+    for name in ("fedadagrad", "calibrated_uniform_rowwise_2"):
+        assert round((tenth.loc[name] - tenth.loc["fedavg"]).mean()) == 9
+    plain = study[(study["partition"] == "dirichlet 0.1") & (study["strategy"] == "fedavg")]
+    plain = plain.reset_index(drop=True)
+    kept = plain.loc[plain.groupby("seed")["validation_accuracy"].idxmax(), "accuracy"]
+    assert f"takes plain FedAvg to {kept.mean():.0%}" in WORDS
+
+
 def test_the_figures_of_compression_are_those_of_the_tables():
     every = table("compression")
     keys = ["partition", "downlink", "codec", "seed"]

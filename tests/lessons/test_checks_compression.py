@@ -86,6 +86,7 @@ def test_turn():
     refused(checks.one_turn(lambda *a: turn(*a, forget=True)), "must not vanish")
     refused(checks.one_turn(lambda u, r, k: turn(u, r, 1)), "k is 2")
     refused(checks.one_turn(lambda u, r, k: (turn(u, r, k)[0], u)), "expected update + residual")
+    refused(checks.one_turn(lambda u, r, k: turn(u, r, 2)), "`k` says how many")
     refused(checks.one_turn(lambda u, r, k: (u[:2], r[:2])), "shape")
     refused(checks.one_turn(lambda *_: None), "two tensors")
     refused(checks.one_turn(lambda *a: turn(*a)[::-1]), "other way round")
@@ -126,6 +127,12 @@ def unsign(payload, count):
     return np.frombuffer(payload[:4], np.float32)[0] * (2.0 * bits - 1)
 
 
+def unhalf(payload, count):
+    """Return what came of the first half of the values, and zeros."""
+    came = np.frombuffer(payload, np.float16)
+    return np.concatenate([came, np.zeros(count - len(came))])
+
+
 def few(write, keep=Everything()):  # noqa: B008
     """Return one of the package's codecs as a reader would write it."""
     codec = Compressed(keep, write)
@@ -161,7 +168,9 @@ def test_own_codec_that_is_none():
     refused(checks.own_codec(encode, lambda p, n: decode(p, n) + 1), "zeros become")
     refused(checks.own_codec(encode, lambda p, n: decode(p, n) / 0), "finite")
     refused(checks.own_codec(encode, lambda p, n: None), "`return`")
-    refused(checks.own_codec(lambda v, rng: b"", lambda p, n: torch.zeros(n)), "100% is lost")
+    refused(checks.own_codec(lambda v, rng: b"", lambda p, n: torch.zeros(n)), "100.0% is lost")
+    half = lambda v, rng: v[: len(v) // 2].numpy().astype(np.float16).tobytes()  # noqa: E731
+    refused(checks.own_codec(half, unhalf), "of one alone, late 100.0% is lost")
     last = []
     remembers = lambda v, rng: last.append(v) or b"!"  # noqa: E731
     refused(checks.own_codec(remembers, lambda p, n: last[-1]), "all must be in them")

@@ -38,6 +38,16 @@ def test_update_cosine():
     refused(checks.update_cosine(lambda s, a, b: cosine(zeros, a, b)), "weights")
     refused(checks.update_cosine(lambda s, a, b: abs(cosine(s, a, b))), "opposite")
     refused(checks.update_cosine(lambda s, a, b: 0.5), "0.5")
+
+    def by_the_first(s, a, b):
+        u, v = (state.flatten(state.subtract(end, s)).double() for end in (a, b))
+        return float(u @ v / u.norm() ** 2)
+
+    def sign(s, a, b):
+        return float(np.sign(round(cosine(s, a, b), 6)))
+
+    refused(checks.update_cosine(by_the_first), "twice as long")
+    refused(checks.update_cosine(sign), "3 and √5")
     refused(checks.update_cosine(lambda s, a, b: None), "return")
     refused(checks.update_cosine(lambda s, a, b: "0"), "number")
 
@@ -97,7 +107,7 @@ def optimum(strictness, wishes, *_):
 
 def test_where_it_ends():
     assert checks.where_it_ends(ends).passed
-    assert checks.where_it_ends(played).passed
+    refused(checks.where_it_ends(played), "1e-07", "solve")
     refused(checks.where_it_ends(optimum), "3 local steps", "optimum")
     refused(checks.where_it_ends(lambda a, c, lr, e: sum(c) / len(c)), "mean of the wishes")
     refused(checks.where_it_ends(lambda a, c, lr, e: 0.123), "0.1230")

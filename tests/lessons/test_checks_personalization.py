@@ -11,7 +11,7 @@ from fedlab_helpers.personal.fine_tuning import fine_tune
 from fedlab_helpers.recipe import Result
 
 
-@pytest.mark.parametrize("answer", [25, 25.0, 26, np.int64(25), torch.tensor([25.0])])
+@pytest.mark.parametrize("answer", [25, 25.0, 1 / 0.2**2, 26, np.int64(25), torch.tensor([25.0])])
 def test_break_even(answer):
     assert checks.break_even(answer).passed
 
@@ -22,6 +22,7 @@ def test_break_even(answer):
         (5, "squared"),
         (0.04, "other way round"),
         (0.2, "Δ / σ"),
+        (24, "alone still errs more"),
         (100, "got 100"),
         (-25, "got -25"),
         ("25", "expected a number"),
@@ -256,6 +257,7 @@ def spoils_start(model, start, data, validation, seed):
         (lambda m, s, *_: {n: torch.full_like(t, torch.nan) for n, t in s.items()}, "not finite"),
         (lambda *_: 0.8, "whole model"),
         (lambda m, *given: stopped(m, *given) and m, "whole model"),
+        (lambda m, s, d, v, seed: fine_tune(m, s, v, FINE, 20, seed=seed), "to choose by"),
         (calls_differ, "two results"),
         (lambda *_: None, "whole model"),
     ],

@@ -18,6 +18,9 @@ from fedlab_helpers.strategies import robust
 def test_overrun():
     share = math.prod((10 - i) / (20 - i) for i in range(4))  # each in turn gets a seat
     assert checks.overrun(share).passed
+    for rounded in (0.0433, 0.043, 0.04):
+        assert checks.overrun(rounded).passed
+    refused(checks.overrun(0.05), "0.05")
     refused(checks.overrun(100 * share), "percent")
     refused(checks.overrun(0.0625), "independently")
     refused(checks.overrun(0.121), "anew")

@@ -110,6 +110,9 @@ def one_turn(function: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]) -
         return wrong("the residual is update + old residual - sent: the old one must not vanish.")
     if not near(kept, right_kept):
         return wrong(f"kept {kept.tolist()}, expected update + residual - sent.")
+    fewer = function(update.clone(), residual.clone(), 1)[0]
+    if not near(tensor(fewer, "a tensor"), torch.tensor([0.0, 0.0, -5.0, 0.0])):
+        return wrong(f"with k = 1, sent {fewer}: `k` says how many.")
     return right("sent and kept are together all there was.")
 
 
@@ -152,7 +155,7 @@ def own_codec(encode: Encode, decode: Decode) -> Verdict:
     told, unbiased, contracts = [], True, True
     for name, values in vectors.items():
         off, lost = _judged(encode, decode, values)
-        told.append(f"of {name} {lost:.0%} is lost")
+        told.append(f"of {name} {lost:.1%} is lost")
         unbiased, contracts = unbiased and off < 4, contracts and lost < 1 - 1e-9
         if not (unbiased or contracts):
             return wrong(
@@ -175,10 +178,10 @@ def _vectors() -> dict[str, Tensor]:
     """Return kinds of values that a codec meets, (1000,) and shorter; the name of each."""
     rng = torch.Generator().manual_seed(0)
     normal = torch.randn(1000, generator=rng)
-    alone, above = torch.zeros(1000), torch.full((500,), 0.03)
-    alone[7], above[7] = -2.0, 1.0
-    kinds = {"normal ones": normal, "cubes of those": normal**3, "one alone": alone}
-    return kinds | {"one above many": above, "seven": normal[:7] * 1e-3}
+    early, late, above = torch.zeros(1000), torch.zeros(1000), torch.full((500,), 0.03)
+    early[7], late[-7], above[7] = -2.0, -2.0, 1.0
+    kinds = {"normal ones": normal, "cubes of those": normal**3, "one alone": early}
+    return kinds | {"one alone, late": late, "one above many": above, "seven": normal[:7] * 1e-3}
 
 
 def _decoded(encode: Encode, decode: Decode, values: Tensor, seed: int = 0) -> tuple[bytes, Tensor]:

@@ -51,16 +51,28 @@ def update_cosine(function: Callable[[State, State, State], float]) -> Verdict:
     """Judge a function of three states that returns a number in [-1, 1]."""
     start = {"a": torch.tensor([10.0, 10.0]), "b": torch.tensor([[10.0]])}
     moves = torch.tensor([1.0, 2.0, 2.0]), torch.tensor([2.0, -2.0, 1.0])
-    ends = [{"a": start["a"] + m[:2], "b": start["b"] + m[2:].view(1, 1)} for m in moves]
+
+    def moved(by: Tensor) -> State:
+        return {"a": start["a"] + by[:2], "b": start["b"] + by[2:].view(1, 1)}
+
+    ends = [moved(by) for by in moves]
     given = function(start, *ends)
     if isinstance(given, dict) or (np.ndim(given) and len(given) == len(start)):
         return wrong("one cosine for each tensor; put all tensors into one long vector first.")
     got = number(given)
     if near(got, 0.0):
-        other = {"a": start["a"] - moves[0][:2], "b": start["b"] - moves[0][2:].view(1, 1)}
-        if near(number(function(start, ends[0], other)), -1.0):
-            return right("a right angle; and a client that goes the opposite way has cosine -1.")
-        return wrong("two updates of opposite direction should have a cosine of -1.")
+        if not near(number(function(start, ends[0], moved(-2 * moves[0]))), -1.0):
+            return wrong(
+                "two updates of opposite direction should have a cosine of -1, also where one is "
+                "twice as long."
+            )
+        between = number(function(start, ends[0], moved(torch.tensor([2.0, 1.0, 0.0]))))
+        if not near(between, 4 / 45**0.5):
+            return wrong(
+                f"got {between:.4f} for the updates (1, 2, 2) and (2, 1, 0): their product is 4, "
+                "and their lengths are 3 and √5."
+            )
+        return right("a right angle; and a client that goes the opposite way has cosine -1.")
     each = [(m[:2], m[2:]) for m in moves]
     cosines = [float(torch.cosine_similarity(a, b, dim=0)) for a, b in zip(*each, strict=True)]
     slips = {
@@ -127,6 +139,12 @@ def where_it_ends(function: Callable[..., float]) -> Verdict:
         }
         general = "after E steps, which share of its way has each client gone?"
         return wrong(f"{told}: {slip(got, slips, 1e-3) or general}")
+    slow = number(function(list(strictness), list(wishes), 1e-7, 1))
+    if not math.isclose(slow, 1 / 14, abs_tol=1e-4):
+        return wrong(
+            f"right at a rate of 0.05, but at 1e-07, with one step, got {slow:.4f}, expected "
+            f"{1 / 14:.4f}. Whoever plays rounds needs millions there; solve for the place instead."
+        )
     return right("each wish weighs as much as the share of the way its client goes in E steps.")
 
 
@@ -150,7 +168,10 @@ def steadier_plan(history: History) -> Verdict:
             "cohort changes the shares of the labels; when would it not?"
         )
     sent = sum(record.bytes_up + record.bytes_down for record in history) / 1e6
-    return right(f"{told} for {sent:.0f} MB. Compare the bytes with those of the plan above.")
+    above = '`runs["α = 0.1"].to_frame()`'
+    return right(
+        f"{told} for {sent:.0f} MB. Compare the bytes with those of the plan above: {above}."
+    )
 
 
 @exercise("write `own_deal`: clients whose labels are unlike, and whose sizes are alike")

@@ -1,6 +1,5 @@
 """Checks of notebook 08: a model for each client."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,7 +32,7 @@ TURNED, SPOILT = 0.1, 0.03  # a method of one's own: what it must gain, and may 
 def break_even(answer: float) -> Verdict:
     """Judge the number of measurements at which variance and squared bias are equal."""
     got = number(answer)
-    if math.isclose(got, 25, abs_tol=1):
+    if 25 - 1e-6 < got <= 26:
         return right(
             "1 / 0.2² = 25. Half as different, Δ = 0.1, and it would be 100: the number grows "
             "with the *square* of how alike clients are."
@@ -41,6 +40,7 @@ def break_even(answer: float) -> Verdict:
     slips = {
         "set the *squared* errors equal: σ² / n = Δ².": 5,
         "this is Δ² / σ², the other way round: solve σ² / n = Δ² for n.": 0.04,
+        "with 24 alone still errs more: 1 / 24 is above 0.2². From where on is it no more?": 24,
         "that is Δ / σ. Set the *squared* errors equal, σ² / n = Δ², and solve for n.": 0.2,
     }
     other = f"got {answer}; alone errs by σ² / n, shared by Δ². When are they equal?"
@@ -184,11 +184,10 @@ def method(function: Callable[..., State]) -> Verdict:
         return _require_weights(getattr(got, "weights", got), before)
 
     def gain(weights: State, exam: EncodedReviews) -> float:
-        scores = []
-        for each in (before, weights):
-            model.load_state_dict(each)
-            scores.append(evaluate(model, exam).accuracy)
-        return scores[1] - scores[0]
+        model.load_state_dict(before)
+        shared = evaluate(model, exam).accuracy
+        model.load_state_dict(weights)
+        return evaluate(model, exam).accuracy - shared
 
     turned = [_reviews(n, seed, turned=True) for n, seed in ((160, 1), (40, 2), (400, 3))]
     own = made(*turned[:2])
@@ -203,6 +202,8 @@ def method(function: Callable[..., State]) -> Verdict:
             f"a client who means the opposite by half of the words gains {100 * won:+.0f} points; "
             f"{100 * TURNED:.0f} are to be had. Does it learn long enough from its 160 reviews?"
         )
+    if hint := _peeks(gain(made(_reviews(160, 7), turned[1]), turned[2])):
+        return wrong(hint)
     spoilt = _reviews(8, 4).with_targets(1 - _reviews(8, 4).labels)
     lost = -gain(made(spoilt, _reviews(40, 5)), _reviews(400, 6))
     if lost > SPOILT:
@@ -213,6 +214,16 @@ def method(function: Callable[..., State]) -> Verdict:
     return right(
         f"{100 * won:+.0f} points where words mean something else, {-100 * lost:+.1f} where the "
         "client's own reviews mislead it."
+    )
+
+
+def _peeks(gain: float) -> str | None:
+    """Return a hint if a client gains what only its validation reviews can teach; None: no."""
+    if gain < TURNED:
+        return None
+    return (
+        f"a third client gains {100 * gain:.0f} points that only its validation reviews can teach. "
+        "These are there to choose by; learn from `data`."
     )
 
 

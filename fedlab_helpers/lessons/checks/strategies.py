@@ -28,7 +28,7 @@ ATTACKERS, ROUNDS, STANDS = 0.3, 8, 0.65
 def overrun(answer: float) -> Verdict:
     """Judge the chance that all 4 hostile clients of 20 are in a cohort of 10."""
     answer, share = number(answer), math.comb(16, 6) / math.comb(20, 10)
-    if near(answer, share, 0.04):
+    if near(answer, share, 0.08):  # 0.04, rounded to two digits, is right
         return right(
             f"{share:.1%}, one round in {1 / share:.0f}: in a hundred rounds it all but surely "
             "happens. A bound on the cohort is not a bound on the clients."

@@ -12,7 +12,7 @@ from fedlab_helpers.lessons.plots.runs import COLOURS, SIZE, Picture, bare, figu
 from fedlab_helpers.lessons.words import say
 
 BETTER, WORSE = COLOURS[0], COLOURS[1]
-FLOOR = 0.4  # where bars begin, or lower where one is
+FLOOR = 0.4  # where the axis begins, or lower where a client is
 
 
 def class_names(labels: Sequence[object], classes: Sequence[str] | None = None) -> list[str]:
@@ -117,7 +117,8 @@ def client_bars(
     groups: Sequence[str] = (),
     title: str = "",
 ) -> Picture:
-    """Return a bar for each client's accuracy with its own model, and a mark for the shared one's.
+    """Return a bar for each client, from its accuracy with the shared model, a mark, to that with
+    its own: as long as what it gains.
 
     Args:
         shared: with the model that all share, (K,); none: nothing has been trained.
@@ -130,14 +131,13 @@ def client_bars(
     axes = bare(picture.add_subplot())
     axes.set_title(title or say("personal_waits"), fontsize=9, pad=24)
     axes.set_ylabel(say("own_accuracy"), fontsize=8)
-    floor = min([FLOOR, *shared, *own])
-    axes.set_ylim(floor, 1.0)
+    axes.set_ylim(min([FLOOR, *shared, *own]), 1.0)
     axes.tick_params(labelsize=8)
     order = sorted(range(len(groups)), key=lambda client: groups[client])
     for place, client in enumerate(order):
         if client < len(own):
             style = _look(own[client] < shared[client])
-            axes.bar(place, own[client] - floor, 0.7, floor, **style)
+            axes.bar(place, own[client] - shared[client], 0.7, shared[client], **style)
     axes.set_xticks(*_middles([groups[client] for client in order]))
     if not order:
         return picture
