@@ -1,6 +1,7 @@
 """Runs side by side: raced, compared in a table, written to a CSV file, the finished ones kept."""
 
 import contextlib
+import copy
 import hashlib
 import itertools
 import json
@@ -131,21 +132,81 @@ def _lane(results: Iterator[Result]) -> Iterator[Result | End]:
 class Run:
     """One run, as far as it has come."""
 
-    number: int  # by which it is called, from 1
+    number: int  # by which it is called, from 1; runs that differ in their seed alone share it
     recipe: Recipe
     results: tuple[Result, ...] = ()  # where it stood after each round, untrained first
     state: str = "running"  # or that of its end
     why: str = ""  # it failed
+    label: str = ""  # what a reader calls it; nothing: its title
 
     @property
     def name(self) -> str:
-        """Its number and its title."""
-        return f"{self.number} {title(self.recipe)}"
+        """Its number and what it is called."""
+        return f"{self.number} {self.label or title(self.recipe)}"
 
     @property
     def last(self) -> Result | None:
         """Where it stands; None before anything is known."""
         return self.results[-1] if self.results else None
+
+    @property
+    def curve(self) -> pd.DataFrame:
+        """A row for each result: round, total_megabytes, seconds, factor, and the measures."""
+        rows = [
+            {
+                "round": r.round,
+                "total_megabytes": r.total_bytes / 1e6,
+                "seconds": r.seconds,
+                "factor": r.factor,
+                **r.measures,
+            }
+            for r in self.results
+        ]
+        return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["round"])
+
+
+@dataclass(frozen=True)
+class Together:
+    """Runs that differ in their seed alone: one curve with a band, one row of a table."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def number(self) -> int:
+        """What they share."""
+        return self.runs[0].number
+
+    @property
+    def recipe(self) -> Recipe:
+        """That of the first."""
+        return self.runs[0].recipe
+
+    @property
+    def name(self) -> str:
+        """Number and title, and how many seeds there are."""
+        many = len(self.runs) > 1
+        name = self.runs[0].name
+        return say("seeds", name=name, count=len(self.runs)) if many else name
+
+    @property
+    def state(self) -> str:
+        """The first of running, failed, stopped and finished that is that of a run."""
+        states = {run.state for run in self.runs}
+        return next(s for s in ("running", "failed", "stopped", "finished") if s in states)
+
+    def of(self, pick: Callable[[Run], float | None]) -> list[float]:
+        """Return a number of each run that has it."""
+        return [value for run in self.runs if (value := pick(run)) is not None]
+
+    def curves(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Return the mean over seeds after each round that all have come to, the smallest and the
+        largest value."""
+        frames = [run.curve for run in self.runs]
+        if not all(map(len, frames)):
+            frames = [frame for frame in frames if len(frame)] or frames[:1]
+        together = [frame.iloc[: min(map(len, frames))] for frame in frames]
+        rows = pd.concat(together).groupby(level=0)
+        return rows.mean(), rows.min(), rows.max()
 
 
 def differences(recipes: Iterable[Recipe]) -> list[str]:
@@ -181,7 +242,15 @@ class Comparison:
     @property
     def runs(self) -> list[Run]:
         """The runs that are shown."""
-        return sorted(self._runs.values(), key=lambda run: run.number)
+        return sorted(self._runs.values(), key=lambda run: (run.number, run.recipe.seed))
+
+    @property
+    def together(self) -> list[Together]:
+        """The runs that are shown, those that differ in their seed alone as one."""
+        found: dict[int, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(run.number, []).append(run)
+        return [Together(tuple(runs)) for runs in found.values()]
 
     def begin(self, recipes: Iterable[Recipe]) -> list[Recipe]:
         """Show these settings, and return those that are still to be run: one that has finished
@@ -189,14 +258,27 @@ class Comparison:
         missing = []
         for recipe in dict.fromkeys(recipes):
             if recipe in self._finished:
-                self._runs[recipe] = self._finished[recipe]
+                alike = self._alike(recipe) or self._finished[recipe]
+                again = {"number": alike.number, "label": alike.label}
+                self._runs[recipe] = replace(self._finished[recipe], **again)
                 continue
             if recipe not in self._runs:
-                self._last_number += 1
-                self._runs[recipe] = Run(self._last_number, recipe)
+                self._runs[recipe] = self._new(recipe)
             self._runs[recipe] = replace(self._runs[recipe], results=(), state="running", why="")
             missing.append(recipe)
         return missing
+
+    def _new(self, recipe: Recipe) -> Run:
+        if alike := self._alike(recipe):
+            return Run(alike.number, recipe, label=alike.label)
+        self._last_number += 1
+        return Run(self._last_number, recipe)
+
+    def _alike(self, recipe: Recipe) -> Run | None:
+        """Return a run that is shown and has these settings, whatever its seed."""
+        of_any_seed = replace(recipe, seed=0)
+        shown = self._runs.values()
+        return next((run for run in shown if replace(run.recipe, seed=0) == of_any_seed), None)
 
     def take(self, recipe: Recipe, news: Result | End) -> None:
         """Write down what happened in a run that has begun."""
@@ -216,8 +298,21 @@ class Comparison:
             if run.state == "running":
                 self.take(run.recipe, End("stopped"))
 
+    def copy(self) -> "Comparison":
+        """Return one with the same runs, which goes its own way."""
+        twin = copy.copy(self)
+        twin._runs, twin._finished = dict(self._runs), dict(self._finished)
+        twin._written = {}
+        return twin
+
+    def rename(self, number: int, label: str) -> None:
+        """Call the runs of this number differently; by their title again, if `label` is empty."""
+        for run in self.runs:
+            if run.number == number:
+                self._runs = self._runs | {run.recipe: replace(run, label=label.strip())}
+
     def drop(self, number: int) -> None:
-        """Show the run of this number no longer."""
+        """Show the runs of this number no longer."""
         self._runs = {recipe: run for recipe, run in self._runs.items() if run.number != number}
 
     def reached(self, run: Run, target: float) -> Result | None:

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -19,7 +19,34 @@ FLAGS = [
     "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
     "--disable-sync",
 ]  # fmt: skip
+# Where JupyterLab keeps what a user has chosen, such as a theme: not that of whoever tests.
+_OF_THE_USER = ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
 TOKEN = "for-tests-on-this-machine-only"
+
+
+FAULTS = """() => {
+  const found = [], box = (e) => e.getBoundingClientRect();
+  const seen = (e) => e.offsetParent !== null || e.tagName === 'text';
+  const panel = document.querySelector('.fl-lab, .fl-sides'), whole = box(panel);
+  const outside = (e) => box(e).right > whole.right + 2 || box(e).left < whole.left - 2;
+  for (const e of panel.querySelectorAll('button, select, input[type=text], .noUi-base, svg'))
+    if (seen(e) && !e.closest('.fl-table') && outside(e))
+      found.push('outside: ' + (e.textContent || e.className).slice(0, 40));
+  for (const e of panel.querySelectorAll('.widget-label, button, .fl-status')) {
+    const hides = getComputedStyle(e).overflow === 'hidden';
+    if (seen(e) && hides && e.scrollWidth > e.clientWidth + 1) found.push('cut: ' + e.textContent);
+  }
+  for (const drawn of panel.querySelectorAll('svg')) {
+    const texts = [...drawn.querySelectorAll('text')].map((e) => [e.textContent, box(e)]);
+    texts.forEach(([one, a], i) => texts.slice(i + 1).forEach(([other, b]) => {
+      const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (wide > 1 && high > 3) found.push('over each other: ' + one + ' / ' + other);
+    }));
+  }
+  if (document.querySelector('.jupyter-widgets-error-widget')) found.push('a broken widget');
+  return found;
+}"""
 
 
 def wait_for(condition, seconds: float, what: str):
@@ -32,19 +59,38 @@ def wait_for(condition, seconds: float, what: str):
     pytest.fail(f"waited {seconds} s for {what}")
 
 
-def says(page, pattern: str, seconds: float = 60) -> None:
-    """Wait until the line above the picture matches."""
-    found = "(p) => RegExp(p).test(document.querySelector('.fl-status').textContent)"
+def says(page, pattern: str, seconds: float = 60) -> str:
+    """Wait until the panel's line matches, and return it."""
+    found = "(p) => RegExp(p).test(document.querySelector('.fl-status')?.textContent ?? '')"
     page.wait_for_function(found, arg=pattern, timeout=1000 * seconds)
-
-
-def pixels(page) -> bytes:
-    """Return the picture's pixels; its address differs each time anyway."""
-    return page.locator("img.fl-image").first.screenshot()
+    return page.text_content(".fl-status")
 
 
 def choose(page, control: str, label: str) -> None:
-    page.locator(f".{control} select").first.select_option(label=label)
+    page.locator(f".fl-{control} select").first.select_option(label=label)
+
+
+def press(page, control: str, *keys: str) -> None:
+    """Press keys on a slider, each once the one before has been dealt with."""
+    slider = page.locator(f".fl-{control}").first
+    slider.locator(".noUi-handle").focus()
+    for key in keys:
+        before = slider.locator(".widget-readout").inner_text()
+        page.keyboard.press(key)
+        page.wait_for_timeout(150)
+        assert key == "Home" or slider.locator(".widget-readout").inner_text() != before
+
+
+def faults(page) -> list[str]:
+    """Return what is wrong with how the panel lies on the page: controls that are cut or outside of
+    their panel, texts that lie over each other, errors in the place of a widget."""
+    return page.evaluate(FAULTS)
+
+
+def picture(page, name: str) -> None:
+    """Save what is on the screen where `SCREENSHOTS` names a folder."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png")
 
 
 class Lab:
@@ -63,10 +109,10 @@ class Lab:
             "--LabApp.expose_app_in_browser=True",
         ]  # fmt: skip
         self.folder, self.log = folder, folder / "server.log"
+        own = {name: str(folder / name.lower()) for name in _OF_THE_USER}
+        surroundings = os.environ | own | {"PYTHONUTF8": "1"}
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=os.environ | {"PYTHONUTF8": "1"}
-            )
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=surroundings)
         wait_for(lambda: self.ask("status"), 60, "JupyterLab to start")
 
     def ask(self, what: str):
@@ -77,6 +123,17 @@ class Lab:
                 return json.load(answer)
         except (URLError, TimeoutError, ConnectionError):
             return None
+
+    def end(self, session: str) -> None:
+        """End a notebook's kernel."""
+        url = f"http://127.0.0.1:{self.port}/api/sessions/{session}?token={TOKEN}"
+        urlopen(Request(url, method="DELETE"), timeout=20)
+
+    def open(self, page, name: str) -> None:
+        """Open a notebook, and wait for its kernel."""
+        page.goto(f"http://127.0.0.1:{self.port}/lab/tree/notebooks/{name}?reset&token={TOKEN}")
+        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        wait_for(self.kernel_waits, 60, "the kernel")
 
     def kernel_waits(self) -> bool:
         """Whether a kernel is idle and a page is connected to it."""
@@ -111,21 +168,31 @@ def page():
         browser.close()
 
 
-@pytest.fixture(scope="session")
-def open_and_run(lab, page):
-    """Return a function that opens a notebook, runs all its cells, and waits for the last."""
+def panel_cell(name: str) -> str:
+    """Return the source of the notebook's cell that shows a panel."""
+    cells = json.loads((ROOT / "notebooks" / name).read_text())["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    (found,) = (source for source in sources if "lessons.panels import" in source)
+    return found
 
-    def run(name: str, seconds: float = 180) -> None:
-        page.goto(f"http://127.0.0.1:{lab.port}/lab/tree/notebooks/{name}?reset&token={TOKEN}")
-        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        wait_for(lab.kernel_waits, 60, "the kernel")
-        page.evaluate("jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+
+@pytest.fixture
+def open_panel(lab, page):
+    """Return a function that opens a notebook of one cell, that of a notebook's panel, in a kernel
+    of its own, as after a restart, and runs it."""
+
+    def run(name: str, seconds: float = 120) -> None:
+        for session in lab.ask("sessions") or []:
+            lab.end(session["id"])
+        cell = {"cell_type": "code", "id": "panel", "metadata": {}, "outputs": []}
+        cell |= {"source": panel_cell(name), "execution_count": None}
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+        notebook = {"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+        path = lab.folder / "notebooks" / f"panel_of_{name}"
+        path.write_text(json.dumps(notebook))
+        lab.open(page, path.name)
         page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
-        page.wait_for_timeout(1000)
-        busy = (
-            "[...document.querySelectorAll('.jp-InputPrompt')].some(p => p.innerText.includes('*'))"
-        )
-        page.wait_for_function(f"() => !{busy}", timeout=1000 * seconds)
-        wait_for(lab.kernel_waits, seconds, "all cells")
+        says(page, ".", seconds)
+        wait_for(lab.kernel_waits, seconds, "the cell")
 
     return run

@@ -1,94 +1,77 @@
-"""Each panel of the series, driven in JupyterLab as a reader drives it."""
+"""The two explorers, driven in JupyterLab as a reader drives them."""
 
-import os
 import re
-from pathlib import Path
 
 import pytest
+from conftest import choose, faults, picture, press, says
 
 pytestmark = pytest.mark.browser
-READOUT = re.compile(r"(\d+) steps back, at radius ([\d.]+) .* is (\S+) times as long")
+READOUT = re.compile(r"(\d+) steps back, at radius ([\d.]+) .* gradient is (\S+)( times)? as long")
 
 
 def told(page) -> tuple[int, float, float]:
-    """Return steps, radius and length as the line below the figure says them."""
-    said = page.text_content(".fl-readout")
+    """Return steps, radius and length as the line above the figure says them."""
+    said = page.text_content(".fl-status")
     found = READOUT.search(said)
-    assert found, f"the line below the figure says {said!r}"
-    steps, radius, length = found.groups()
-    return int(steps), float(radius), float(length)
+    assert found, f"the line above the figure says {said!r}"
+    steps, radius, length, _ = found.groups()
+    one, _, part = length.partition("/")
+    return int(steps), float(radius), float(one) / float(part or 1)
 
 
 def pixels(page) -> bytes:
     """Return the figure's pixels; its address differs each time anyway."""
-    return page.locator(".jp-OutputArea-output img.widget-image").first.screenshot()
+    return page.locator(".fl-picture").first.screenshot()
 
 
-def changes(page, before) -> None:
-    page.wait_for_function(
-        "old => document.querySelector('.fl-readout').textContent !== old", arg=before
-    )
+def changes(page, before: str) -> None:
+    differs = "old => document.querySelector('.fl-status').textContent !== old"
+    page.wait_for_function(differs, arg=before)
 
 
-def press(page, control: str, key: str, times: int = 1) -> None:
-    handle = page.locator(f".{control} .noUi-handle").first
-    handle.focus()
-    for _ in range(times):
-        before = page.text_content(".fl-readout")
-        handle.press(key)
-        changes(page, before)
-
-
-def test_the_gradient_panel_follows_its_controls(open_and_run, page):
-    open_and_run("01_rnn_and_bptt.ipynb")
-    errors = page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']")
-    assert errors.count() == 0
-    panel = page.locator(".fl-readout").first
-    panel.scroll_into_view_if_needed()
-    press(page, "fl-radius", "Home")  # wherever the notebook's own cells have moved it
-    press(page, "fl-radius", "ArrowRight", 15)
+def test_the_gradient_panel_follows_its_controls(open_panel, page):
+    open_panel("01_rnn_and_bptt.ipynb")
+    assert faults(page) == []
     steps, radius, length = told(page)
     assert radius == 1.0
     drawn = pixels(page)
 
-    press(page, "fl-steps", "ArrowLeft", 2)
-    assert told(page)[0] == steps - 2
+    press(page, "steps", "ArrowLeft", "ArrowLeft")
+    says(page, f"^{steps - 2} steps")
     assert told(page)[2] > length  # nearer to the start, the gradient is longer
     assert pixels(page) != drawn
 
     length = told(page)[2]
-    press(page, "fl-radius", "ArrowRight", 3)
-    assert told(page)[1] == pytest.approx(radius + 0.15)
+    press(page, "radius", "ArrowRight", "ArrowRight", "ArrowRight")
+    says(page, f"radius {radius + 0.15:.2f} ")
     assert told(page)[2] > length
 
-    length, drawn, before = told(page)[2], pixels(page), page.text_content(".fl-readout")
+    length, drawn, before = told(page)[2], pixels(page), page.text_content(".fl-status")
     page.locator(".fl-scale button", has_text=re.compile(r"^0$")).click()
     changes(page, before)
     assert told(page)[2] > 100 * length  # a quiet network's gradient explodes at this radius
     assert pixels(page) != drawn
-    if folder := os.environ.get("SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / "gradient_panel.png")
+    picture(page, "gradient_panel")
 
 
-def test_the_partition_explorer_follows_its_controls(open_and_run, page):
-    open_and_run("06_when_clients_differ.ipynb")
-    errors = page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']")
-    assert errors.count() == 0
-    page.locator(".fl-readout").first.scroll_into_view_if_needed()
-    assert page.text_content(".fl-readout").startswith("20 clients of ")
-    drawn = pixels(page)
+def test_the_partition_explorer_follows_its_controls(open_panel, page):
+    open_panel("06_when_clients_differ.ipynb")
+    assert says(page, "reviews").startswith("20 clients of ")
+    assert faults(page) == []
+    drawn, before = pixels(page), page.text_content(".fl-status")
 
-    press(page, "fl-explorer-alpha", "ArrowLeft", 2)  # to more unlike clients
-    assert pixels(page) != drawn
-
-    drawn, before = pixels(page), page.text_content(".fl-readout")
-    page.locator(".fl-explorer-kind select").first.select_option(label="one domain a client")
+    press(page, "explorer-alpha", "ArrowLeft", "ArrowLeft")  # to more unlike clients
     changes(page, before)
     assert pixels(page) != drawn
-    if folder := os.environ.get("SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / "partition_explorer.png")
 
-    drawn = pixels(page)
-    press(page, "fl-explorer-clients", "Home")  # two, for four domains
-    assert "cannot be dealt" in page.text_content(".fl-readout")
-    assert pixels(page) == drawn
+    drawn, before = pixels(page), page.text_content(".fl-status")
+    choose(page, "explorer-kind", "one domain a client")
+    changes(page, before)
+    assert pixels(page) != drawn
+    assert "has no alpha" in page.inner_text(".fl-form")
+    picture(page, "partition_explorer")
+
+    press(page, "explorer-clients", "Home")  # two, for four domains
+    says(page, "2 clients cannot be dealt")
+    assert page.locator(".fl-pale").count() == 1
+    assert faults(page) == []

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from fedlab_helpers.compression.registry import KEEPS, WRITES
@@ -11,6 +12,8 @@ from fedlab_helpers.lessons.panels.compression_lab import AMOUNTS
 from fedlab_helpers.lessons.runs import Run
 from fedlab_helpers.lessons.words import ENGLISH
 from fedlab_helpers.recipe import Result
+from fedlab_helpers.studies import results
+from fedlab_helpers.studies.study import task as built_in
 
 USUAL = CompressionLab.usual
 SHORT = replace(USUAL, rounds=2)
@@ -19,7 +22,7 @@ SHORT = replace(USUAL, rounds=2)
 @pytest.fixture
 def panel(small_task):
     made = CompressionLab(small_task)
-    made.rounds.value = 2
+    made.form.rounds.value = 2
     return made
 
 
@@ -35,8 +38,9 @@ def test_a_run_keeps_its_look_as_others_come():
         Result(i, {"accuracy": score}, up, dense_bytes_up=dense)
         for i, (score, up, dense) in enumerate(sent, 1)
     )
+    goals = [{"factor": 10.0, "value": 0.75}]
     first, second = Run(1, SHORT, results), Run(2, replace(SHORT, keep="topk"), results[:1])
-    one, two = (plots.codecs(runs).axes[0].lines[1] for runs in ([first], [first, second]))
+    one, two = (plots.codecs(runs, goals).axes[0].lines[2] for runs in ([first], [first, second]))
     assert one.get_color() == two.get_color()
     assert one.get_marker() == two.get_marker()
     assert one.get_xdata().tolist() == [4.0]
@@ -55,29 +59,52 @@ def test_no_accuracy_is_outside_of_the_picture():
 # The panel
 
 
+def about(panel, name):
+    return panel.form._places[name].children[1].value
+
+
 def test_the_panel_opens_as_usual_and_each_kind_brings_its_amounts(panel):
-    assert panel.image.value[:4] == b"\x89PNG"
+    assert panel._still()._repr_png_()[:4] == b"\x89PNG"
     assert panel.recipe == SHORT
-    assert "Choose what is sent" in panel.status.value
     for keep in KEEPS:
-        panel.keep.value = keep
+        panel.form.keep.value = keep
         assert panel.recipe == replace(SHORT, keep=keep)
-        assert panel.amount.disabled == (keep not in AMOUNTS)
-    panel.keep.value = "lowrank"
-    panel.amount.value = 4
+        assert panel.form.amount.disabled == (keep not in AMOUNTS)
+        assert about(panel, "keep") == ENGLISH[f"{keep}_help"]
+    panel.form.keep.value = "lowrank"
+    panel.form.amount.value = 4
     assert panel.recipe.amount == 4
 
 
 def test_momentum_is_offered_where_it_means_something(panel):
-    assert panel.momentum.disabled
-    panel.keep.value = "topk"
-    assert panel.momentum.disabled
-    panel.feedback.value = True
-    assert not panel.momentum.disabled
-    panel.keep.value = "lowrank"
-    assert panel.momentum.disabled
-    assert not panel.feedback.disabled
-    panel.write.value = "ternary"
-    assert panel.feedback.disabled
-    panel.write.value, panel.keep.value = "float32", "sketch"
-    assert panel.feedback.disabled
+    form = panel.form
+    assert form.momentum.disabled
+    form.keep.value = "topk"
+    assert form.momentum.disabled
+    form.feedback.value = True
+    assert not form.momentum.disabled
+    form.momentum.value = True
+    assert panel.recipe.momentum > 0
+    form.keep.value = "lowrank"
+    assert form.momentum.disabled
+    assert panel.recipe.momentum == 0.0
+    assert not form.feedback.disabled
+    form.write.value = "ternary"
+    assert form.feedback.disabled
+    assert panel.recipe.feedback is False
+    assert "need no feedback" in about(panel, "feedback")
+    form.write.value, form.keep.value = "float32", "sketch"
+    assert form.feedback.disabled
+
+
+def test_goals_are_those_of_the_study_after_as_many_rounds(small_task):
+    assert CompressionLab(small_task).board.panes[0]["marks"] == []
+    (pane,) = CompressionLab(built_in()).board.panes
+    table = pd.read_csv(results.RESULTS / "compression.csv")
+    there = table[(table["round"] == USUAL.rounds) & (table["partition"] == "iid")]
+    there = there[(there["downlink"] == "whole") & (there["codec"] == "ternary, zstd")]
+    (mark,) = [mark for mark in pane["marks"] if mark["name"] == "ternary, zstd"]
+    assert mark["value"] == pytest.approx(there["validation_accuracy"].mean())
+    assert mark["factor"] == pytest.approx((there["dense_bytes_up"] / there["bytes_up"]).mean())
+    lossless, allowed = (level["value"] for level in pane["levels"])
+    assert lossless - allowed == pytest.approx(0.01)

@@ -1,12 +1,16 @@
-"""What the three labs share, without a browser: buttons are pressed by calls."""
+"""What all labs share, without a browser: buttons are pressed by calls."""
 
+import json
 import threading
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from fedlab_helpers.lessons.panels import CompressionLab, PersonalLab, StrategyLab, lab
-from fedlab_helpers.lessons.runs import race
+from fedlab_helpers.lessons.runs import Comparison, race
+from fedlab_helpers.lessons.words import ENGLISH
+from fedlab_helpers.studies.study import task as built_in
 
 LONG = 100  # rounds of a race that a test will stop
 LABS = {  # what is set, how a run is called, what it came to
@@ -23,7 +27,7 @@ LABS = {  # what is set, how a run is called, what it came to
 
 def set_to(panel, **values):
     for name, value in values.items():
-        getattr(getattr(panel, "form", panel), name).value = value
+        panel.form.controls[name].value = value
 
 
 def make(kind, task):
@@ -35,7 +39,8 @@ def make(kind, task):
 
 
 @pytest.fixture(params=LABS, ids=lambda kind: kind.__name__)
-def panel(request, small_task):
+def panel(request, small_task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     made = make(request.param, small_task)
     yield made
     made.close()
@@ -43,13 +48,17 @@ def panel(request, small_task):
     assert not made._busy
 
 
-def run(panel):
-    panel.run.click()
+def run(panel, button="run"):
+    getattr(panel, button).click()
     panel.wait(60)
 
 
 def states(panel):
     return [each.state for each in panel.comparison.runs]
+
+
+def said(panel):
+    return panel.board.status["text"]
 
 
 def until_news_comes(panel, monkeypatch):
@@ -71,29 +80,51 @@ def until_news_comes(panel, monkeypatch):
 
 def test_a_run_is_drawn_said_and_kept_and_comes_back_at_once(panel, monkeypatch):
     _, name, came_to = LABS[type(panel)]
-    before = panel.image.value
+    assert panel.board.runs == []
     run(panel)
-    drawn = panel.image.value
-    assert drawn != before
-    assert came_to in panel.status.value
-    assert name in panel.table.value
+    (drawn,) = panel.board.runs
+    x, y = panel.xs[0], panel.board.panes[0]["y"]
+    assert len(drawn["points"][x]) == len(drawn["points"][y]) >= 2
+    assert (drawn["newest"], drawn["running"]) == (True, False)
+    assert name in drawn["name"]
+    assert {column["key"] for column in panel.board.columns} == drawn["cells"].keys()
+    json.dumps([panel.board.runs, panel.board.panes, panel.board.bars], allow_nan=False)
+    assert came_to in said(panel)
     assert (panel.run.disabled, panel.stop.disabled) == (False, True)
     assert [each.recipe for each in panel.comparison.runs] == [panel.recipe]
     monkeypatch.setattr(lab, "race", None)
     panel.run.click()
-    assert f"shown at once: {name}" in panel.status.value
-    assert panel.image.value == drawn
+    assert "shown at once: 1 " in said(panel)
+    assert panel.board.runs == [drawn]
+
+
+def test_three_seeds_are_one_curve_with_a_band_and_one_row(panel):
+    run(panel, "seeds")
+    (drawn,) = panel.board.runs
+    assert [each.recipe.seed for each in panel.comparison.runs] == [0, 1, 2]
+    assert drawn["name"].endswith("(3 seeds)")
+    y = panel.board.panes[0]["y"]
+    bounds = zip(drawn["low"][y], drawn["points"][y], drawn["high"][y], strict=True)
+    assert all(low <= mean <= high for low, mean, high in bounds)
+    assert drawn["low"][y] != drawn["high"][y]
+    assert said(panel).startswith("Done: 1 ")
+    assert said(panel).count("(3 seeds), finished") == 1
+    run(panel)  # the first of the three, at once
+    assert len(panel.board.runs) == 1
+    assert len(panel.comparison.runs) == 3
 
 
 def test_stop_ends_a_run_that_can_be_made_anew(panel, monkeypatch):
     go_on = until_news_comes(panel, monkeypatch)
-    assert (panel.run.disabled, panel.stop.disabled) == (True, False)
+    assert (panel.run.disabled, panel.seeds.disabled, panel.stop.disabled) == (True, True, False)
     panel.run.click()
-    assert "press Stop first" in panel.status.value
+    assert "press Stop first" in said(panel)
+    panel._obey({"do": "drop", "key": "1"})
+    assert "press Stop first" in said(panel)
     panel.stop.click()
     go_on.set()
     panel.wait(60)
-    assert "stopped" in panel.status.value
+    assert "stopped" in said(panel)
     assert states(panel) == ["stopped"]
     run(panel)
     assert states(panel) == ["finished"]
@@ -103,11 +134,12 @@ def test_an_error_is_shown_and_run_works_again(panel, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("no luck <today>")
 
-    for broken in ((lab, "race"), (type(panel), "_picture")):
+    for broken in ((lab, "race"), (type(panel), "_panes")):
         with monkeypatch.context() as patch:
             patch.setattr(*broken, fail)
             run(panel)
-            assert "RuntimeError: no luck &lt;today&gt;" in panel.status.value
+            assert "RuntimeError: no luck <today>" in said(panel)
+            assert panel.board.status["state"] == "error"
             assert states(panel) == ["stopped"]
             assert not panel.run.disabled
     run(panel)
@@ -115,16 +147,118 @@ def test_an_error_is_shown_and_run_works_again(panel, monkeypatch):
 
 
 @pytest.mark.parametrize("other", [None, PersonalLab])
-def test_closing_a_panel_or_running_another_ends_the_race(small_task, monkeypatch, other):
+def test_closing_a_panel_or_making_another_ends_the_race(small_task, monkeypatch, other):
     panel = make(StrategyLab, small_task)
     set_to(panel, rounds=LONG)
-    until_news_comes(panel, monkeypatch).set()
+    go_on = until_news_comes(panel, monkeypatch)
     if other is None:
         panel.close()
+        go_on.set()
     else:
         second = make(other, small_task)
+        assert panel._stop.is_set()
+        go_on.set()
         run(second)
         assert states(second) == ["finished"]
         second.close()
     panel.wait(60)
     assert states(panel) == ["stopped"]
+
+
+def test_a_panel_shares_nothing_with_the_comparison_it_was_given(small_task):
+    given = Comparison(small_task)
+    first, second = StrategyLab(small_task, given), StrategyLab(small_task, given)
+    set_to(first, **LABS[StrategyLab][0])
+    run(first)
+    assert (len(first.comparison.runs), second.comparison.runs, given.runs) == (1, [], [])
+    with pytest.raises(ValueError, match="made on other examples"):
+        StrategyLab(small_task, Comparison(built_in()))
+
+
+def test_a_row_is_renamed_hidden_and_dropped(panel):
+    run(panel)
+    panel._obey({"do": "rename", "key": "1", "name": "1 mine"})
+    assert panel.board.runs[0]["name"] == "1 mine"
+    panel.board.hidden = ["1"]
+    run(panel)  # what is asked for is shown
+    assert panel.board.hidden == []
+    panel._obey({"do": "rename", "key": "1", "name": ""})
+    assert LABS[type(panel)][1] in panel.board.runs[0]["name"]
+    panel._obey({"do": "drop", "key": "1"})
+    assert panel.board.runs == []
+    assert panel.comparison.runs == []
+
+
+def test_runs_are_saved_by_every_lab(panel, tmp_path):
+    panel.save.click()
+    assert "no run to save" in said(panel)
+    run(panel)
+    panel.save.click()
+    assert said(panel) == f"1 runs saved as {panel.name}.csv."
+    rows = len(panel.comparison.runs[0].results)
+    assert len(pd.read_csv(tmp_path / f"{panel.name}.csv")) == rows
+
+
+# Experiments
+
+
+@pytest.mark.parametrize("kind", LABS)
+def test_an_experiment_sets_the_controls_runs_and_tells_what_was_measured(
+    kind, small_task, monkeypatch
+):
+    raced = []
+
+    def none(recipes, *rest):
+        raced.extend(recipes)
+        return iter(())
+
+    monkeypatch.setattr(lab, "race", none)
+    monkeypatch.setattr(lab, "problem", lambda *_: None)  # the small task is too small
+    panel = kind(small_task)
+    names = [attempt.name for attempt in kind.tries]
+    assert len(set(names)) == 4
+    assert {text for name in names for text in (name, f"{name}_look")} <= ENGLISH.keys()
+    for attempt in kind.tries:
+        raced.clear()
+        panel._try(attempt)
+        assert ENGLISH[f"{attempt.name}_look"] in said(panel)
+        panel.wait(60)
+        assert raced == list(attempt.recipes)
+        assert panel.recipe == attempt.recipes[-1]
+        assert attempt.seen().startswith("Measured, ")
+
+
+def test_what_was_measured_is_told_after_a_run_that_came_to_its_end(small_task, monkeypatch):
+    panel = make(CompressionLab, small_task)
+    attempt = lab.Try("try_ternary", (panel.recipe,), lambda: "Measured: so much.")
+    panel._try(attempt)
+    panel.wait(60)
+    assert said(panel).endswith("Measured: so much.")
+    run(panel)  # no experiment any more
+    assert "Measured" not in said(panel)
+
+
+# Controls
+
+
+@pytest.mark.parametrize("kind", LABS)
+def test_every_control_has_its_words(kind, small_task):
+    panel = kind(small_task)
+    for name, control in panel.form.controls.items():
+        about = panel.form._places[name].children[1].value
+        if control.has_trait("value"):
+            assert control.description
+            assert about, name
+            assert control.tooltip
+        assert about != f"{name}_help"
+    for group, _ in kind.groups:
+        assert f"group_{group}" in ENGLISH
+
+
+def test_a_folded_group_opens(small_task):
+    panel = StrategyLab(small_task)
+    folded = panel.form.children[-1]
+    opened, inside = folded.children[0].children[0], folded.children[1]
+    assert inside.layout.display == "none"
+    opened.value = True
+    assert inside.layout.display is None

@@ -5,6 +5,7 @@ import pytest
 
 from fedlab_helpers.core import compute
 from fedlab_helpers.lessons import numpy_rnn, panels, plots
+from fedlab_helpers.lessons.panels.gradient import _times
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +19,20 @@ def test_each_control_draws_anew(panel, control):
     assert widget.description
     assert widget._dom_classes == (f"fl-{control}",)
     other = {"radius": panels.RADII.tolist()[20], "steps": 33, "scale": "0.3"}[control]
-    before = bytes(panel.image.value), panel.readout.value
+    before = bytes(panel.image.value), panel.readout
     widget.value = other
     assert bytes(panel.image.value[:4]) == b"\x89PNG"
     assert bytes(panel.image.value) != before[0]
-    assert panel.readout.value != before[1]
-    assert f"{panel.length:.1e}" in panel.readout.value
+    assert panel.readout != before[1]
+    assert f"is {_times(panel.length)} as long" in panel.readout
+
+
+@pytest.mark.parametrize(
+    ("length", "said"),
+    [(1.3, "1.3 times"), (1 / 40, "1/40"), (2.5e6, "2.5e6 times"), (3e-7, "3.0e-07 times")],
+)
+def test_a_length_is_said_as_one_says_it(length, said):
+    assert _times(length) == said
 
 
 def test_the_value_is_that_of_the_map(panel):
@@ -44,3 +53,13 @@ def test_the_heat_map_draws_each_value_and_the_mark():
     (point,) = axes.lines
     assert (point.get_xdata()[0], point.get_ydata()[0]) == (10, 1.0)
     assert axes.get_xlabel() == "steps back in time"
+
+
+def test_a_cell_shows_a_picture_and_the_panel(panel, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    panel._ipython_display_()
+    still, living = shown
+    assert still["image/png"][:4] == b"\x89PNG"
+    assert "Run this cell" in still["text/plain"]
+    assert living["application/vnd.jupyter.widget-view+json"]["model_id"] == panel.model_id

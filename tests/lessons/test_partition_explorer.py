@@ -19,12 +19,12 @@ def explorer():
     ("control", "other"), [("kind", "by_domain"), ("alpha", 0.1), ("clients", 9), ("seed", 3)]
 )
 def test_each_control_draws_anew(explorer, control, other):
-    before = bytes(explorer.image.value), explorer.readout.value
+    before = bytes(explorer.image.value), explorer.readout
     assert before[0][:4] == b"\x89PNG"
     assert before[1].startswith("20 clients of ")
     getattr(explorer, control).value = other
     assert bytes(explorer.image.value) != before[0]
-    assert explorer.readout.value != before[1]
+    assert explorer.readout != before[1]
     assert getattr(explorer, control)._dom_classes == (f"fl-explorer-{control}",)
 
 
@@ -41,15 +41,18 @@ def test_what_cannot_be_dealt_is_explained_and_the_picture_stays(explorer):
     explorer.kind.value = "by_domain"
     before = bytes(explorer.image.value)
     explorer.clients.value = 3
-    assert "cannot be dealt" in explorer.readout.value
-    assert "at least one for each of the 4 domains" in explorer.readout.value
+    assert "3 clients cannot be dealt by “one domain a client”" in explorer.readout
+    assert "at least one for each of the 4 domains" in explorer.readout
+    assert "fl-pale" in explorer.image._dom_classes
     assert bytes(explorer.image.value) == before
+    explorer.clients.value = 4
+    assert "fl-pale" not in explorer.image._dom_classes
 
 
 def test_alpha_rests_where_it_says_nothing(explorer):
     for kind in DEALS:
         explorer.kind.value = kind
-        before = explorer.readout.value, bytes(explorer.image.value)
+        before = explorer.readout, bytes(explorer.image.value)
         explorer.alpha.value = 0.05 if explorer.alpha.value != 0.05 else 5.0
-        same = (explorer.readout.value, bytes(explorer.image.value)) == before
+        same = (explorer.readout, bytes(explorer.image.value)) == before
         assert same == explorer.alpha.disabled == (not DEALS[kind].uses_alpha)

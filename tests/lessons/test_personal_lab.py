@@ -3,11 +3,14 @@
 import math
 from dataclasses import replace
 
+import pytest
+
 from fedlab_helpers.lessons.panels import PersonalLab
 from fedlab_helpers.lessons.panels.personal_lab import NUMBERS
-from fedlab_helpers.lessons.runs import NUMBER_OF
+from fedlab_helpers.lessons.runs import NUMBER_OF, End
 from fedlab_helpers.lessons.words import ENGLISH
 from fedlab_helpers.personal.methods import METHODS
+from fedlab_helpers.recipe import Result
 
 USUAL = PersonalLab.usual
 
@@ -21,13 +24,32 @@ def test_every_number_has_values_the_tries_among_them():
 
 def test_the_panel_opens_as_usual_and_each_method_brings_its_number(small_task):
     panel = PersonalLab(small_task)
-    assert panel.image.value[:4] == b"\x89PNG"
+    assert panel._still()._repr_png_()[:4] == b"\x89PNG"
     assert panel.recipe == USUAL
-    assert "Choose a method" in panel.status.value
     for name in METHODS:
-        panel.method.value = name
+        panel.form.method.value = name
         assert panel.recipe == replace(USUAL, method=name, number=None)
-        assert panel.number.disabled == (name not in NUMBER_OF)
-    panel.method.value = "ditto"
-    panel.number.value = math.inf
+        assert panel.form.number.disabled == (name not in NUMBER_OF)
+    panel.form.method.value = "ditto"
+    panel.form.number.value = math.inf
     assert panel.recipe.number == math.inf
+
+
+def test_gains_are_sorted_and_those_of_seeds_by_rank(small_task):
+    panel = PersonalLab(small_task)
+
+    def ran(seed, own):
+        recipe = replace(USUAL, seed=seed)
+        result = Result(4, {"accuracy": 0.5}, shared=(0.5, 0.5, 0.5), own=own, groups=("a",) * 3)
+        panel.comparison.begin([recipe])
+        panel.comparison.take(recipe, result)
+        panel.comparison.take(recipe, End("finished"))
+
+    ran(0, (0.7, 0.4, 0.5))
+    ran(1, (0.5, 0.6, 0.9))
+    panel._draw()
+    (row,) = panel.board.runs
+    assert row["points"] == {"client": [1, 2, 3], "gain": [-5.0, 5.0, 30.0]}
+    assert row["low"]["gain"] == [-10.0, 0.0, 20.0]
+    assert row["cells"]["below"] == [0.5, "0.5 (0–1)"]
+    assert row["cells"]["gain"] == [pytest.approx(10.0), "+10.0 (+3.3–+16.7)"]

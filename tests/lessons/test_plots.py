@@ -108,4 +108,4 @@ def test_chinese_is_drawn_not_boxes(monkeypatch):
 
 def test_a_word_that_is_not_in_the_table_is_shown_as_it_is():
     assert [say(word) for word in ("round", "{x}", "100%")] == ["round", "{x}", "100%"]
-    assert say("lined_up", names="{x}") == "Lined up: {x}. (The same settings again: taken out.)"
+    assert say("starting", names="{x}") == "Starting: {x}."

@@ -184,6 +184,44 @@ def test_finished_runs_come_back_dropped_or_not_and_stopped_ones_begin_anew(smal
     assert comparison.runs[1].state == "stopped"
 
 
+def test_runs_that_differ_in_their_seed_share_number_and_name(small_task):
+    other = replace(FEDAVG, seed=1)
+    comparison = filled(
+        small_task,
+        (FEDAVG, (0.5, 0.8, 0.7), "finished"), (FEDPROX, (0.5,), None),
+        (other, (0.4, 0.6), "stopped"),
+    )  # fmt: skip
+    assert [(run.number, run.recipe.seed) for run in comparison.runs] == [(1, 0), (1, 1), (2, 0)]
+    first, second = comparison.together
+    assert (first.name, first.state, second.name) == (
+        "1 FedAvg (2 seeds)", "stopped", "2 FedProx (mu=0.1)",
+    )  # fmt: skip
+    mean, low, high = first.curves()  # as far as both have come
+    assert mean["accuracy"].tolist() == pytest.approx([0.45, 0.7])
+    assert (low["accuracy"].tolist(), high["accuracy"].tolist()) == ([0.4, 0.6], [0.5, 0.8])
+    assert mean["total_megabytes"].tolist() == [0.0, 3.0]
+    comparison.rename(1, " mine ")
+    assert [run.name for run in comparison.runs] == ["1 mine", "1 mine", "2 FedProx (mu=0.1)"]
+    comparison.begin([replace(FEDAVG, seed=2)])
+    assert comparison.together[0].name == "1 mine (3 seeds)"
+    comparison.drop(1)
+    assert [run.number for run in comparison.runs] == [2]
+    assert comparison.begin([FEDAVG]) == []  # shown as it was, under its number
+    assert [run.number for run in comparison.runs] == [1, 2]
+    (empty,) = filled(small_task, (FEDAVG, (), None)).together
+    assert all(frame.empty for frame in empty.curves())
+
+
+def test_a_copy_goes_its_own_way(small_task):
+    comparison = filled(small_task, (FEDAVG, (0.5, 0.8), "finished"))
+    twin = comparison.copy()
+    twin.drop(1)
+    twin.begin([FEDPROX])
+    twin.rename(2, "mine")
+    assert [run.name for run in comparison.runs] == ["1 FedAvg"]
+    assert [run.name for run in twin.runs] == ["2 mine"]
+
+
 def test_the_file_holds_every_round_with_all_settings(tmp_path, small_task):
     comparison = compare([FEDAVG, FEDPROX], small_task)
     comparison.to_csv(tmp_path / "runs.csv")

@@ -1,14 +1,16 @@
 """Fewer bytes, live: choose what is sent, and watch bytes and accuracy find their place."""
 
 from dataclasses import replace
+from typing import Any
 
 import ipywidgets
-import pandas as pd
 
 from fedlab_helpers.compression.registry import KEEPS, WRITES, feeds_back
 from fedlab_helpers.lessons import plots, runs
-from fedlab_helpers.lessons.panels.lab import Lab
+from fedlab_helpers.lessons.panels import seen
+from fedlab_helpers.lessons.panels.lab import Lab, Try
 from fedlab_helpers.lessons.panels.parts import box, choice, slider, steps
+from fedlab_helpers.lessons.plots.runs import measure_of, validation
 from fedlab_helpers.lessons.words import say
 from fedlab_helpers.recipe import Recipe
 from fedlab_helpers.tasks.reviews.task import Task
@@ -22,70 +24,107 @@ AMOUNTS = {  # what is kept -> how much of it a slider offers
 }
 PARTITIONS = ("iid", "by_domain", "dirichlet")
 _SQUEEZE, _MOMENTUM = 19, 0.9
+USUAL = Recipe("rowwise", partition="iid", rounds=10, keep="everything", squeeze=_SQUEEZE)
 
 
 class CompressionLab(Lab):
     """Choose what of a change is sent and how, press Run, and watch a point move to its place.
 
-    `comparison` holds the runs; one that was made before is shown at once. What is not chosen here
-    is as in `usual`.
+    What is not chosen here is as in `usual`.
     """
 
-    usual = Recipe("rowwise", partition="iid", rounds=10, keep="everything", squeeze=_SQUEEZE)
+    name = "compression_lab"
+    groups = (
+        ("keep", ("keep", "amount", "write")),
+        ("more_bytes", ("squeeze", "feedback", "momentum")),
+        ("rest", ("partition", "rounds", "seed")),
+    )
+    folded = ("rest",)
+    xs = ("factor", "round", "total_megabytes")
+    usual = USUAL
+    tries = (
+        Try(
+            "try_ternary",
+            (USUAL, replace(USUAL, write="ternary")),
+            lambda: seen.codec("ternary, zstd"),
+        ),
+        Try(
+            "try_feedback",
+            tuple(replace(USUAL, keep="topk", amount=0.01, feedback=on) for on in (False, True)),
+            lambda: seen.codec("top 1%", "top 1%, EF"),
+        ),
+        Try(
+            "try_signs",
+            (USUAL, replace(USUAL, keep="topk", amount=0.1, write="signs", feedback=True)),
+            lambda: seen.codec("top 10% sign, EF"),
+        ),
+        Try(
+            "try_rank",
+            (USUAL, replace(USUAL, keep="lowrank", amount=2, write="bits4", feedback=True)),
+            lambda: seen.codec("rank 2 in 4 bits, EF"),
+        ),
+    )
 
-    def __init__(self, task: Task):
-        self._prepare(task)
-        self._make_controls()
-        left = [self.keep, self._own, self.write, self.squeeze, self.feedback, self.momentum]
-        right = [self.partition, self.rounds, self.seed]
-        form = ipywidgets.HBox([ipywidgets.VBox(left), ipywidgets.VBox(right)])
-        start = ipywidgets.HBox([self.run, self.stop])
-        super().__init__([form, start, self.status, self.image, self.table, self.hint])
-        self._say("compression_ready")
-        self._draw()
+    def __init__(self, task: Task, comparison: runs.Comparison | None = None):
+        self._goals = seen.frontier() if runs.anchors(task) else []
+        super().__init__(task, comparison)
 
-    def _make_controls(self) -> None:
+    def _controls(self) -> dict[str, ipywidgets.Widget]:
         usual = self.usual
-        self.keep = choice("keep", KEEPS, usual.keep)
-        self.write = choice("write", WRITES, usual.write)
-        self.partition = choice("partition", PARTITIONS, usual.partition)
-        self._own = ipywidgets.VBox()  # the slider of how much
-        self.squeeze = box("squeeze", bool(usual.squeeze))
-        self.feedback, self.momentum = box("feedback", False), box("momentum", False)
-        self.rounds = slider("rounds", usual.rounds, 1, 40)
-        self.seed = slider("seed", usual.seed, 0, 99)
-        self.keep.observe(self._swap_amounts, "value")
-        for control in (self.write, self.feedback):
-            control.observe(self._follow, "value")
-        self._swap_amounts()
+        return {
+            "keep": choice("keep", KEEPS, usual.keep),
+            "amount": self._amounts(usual.keep),
+            "write": choice("write", WRITES, usual.write),
+            "squeeze": box("squeeze", bool(usual.squeeze)),
+            "feedback": box("feedback", False),
+            "momentum": box("momentum", False),
+            "partition": choice("partition", PARTITIONS, usual.partition),
+            "rounds": slider("rounds", usual.rounds, 1, 40),
+            "seed": slider("seed", usual.seed, 0, 99),
+        }
+
+    _at: str = USUAL.keep  # whose amounts are offered
+
+    def _amounts(self, kind: str) -> ipywidgets.Widget:
+        """Return what there may be of a kind."""
+        offered = [(runs.amount(kind, value), value) for value in AMOUNTS.get(kind, ())]
+        return steps("amount", offered or [(say("amount_all"), 1.0)], KEEPS[kind].usual or 1.0)
 
     @property
     def recipe(self) -> Recipe:
-        names = ("keep", "write", "feedback", "partition", "rounds", "seed")
-        return replace(
-            self.usual,
-            amount=self.amount.value if self.keep.value in AMOUNTS else None,
-            squeeze=_SQUEEZE if self.squeeze.value else None,
-            momentum=_MOMENTUM if self.momentum.value else 0.0,
-            **{name: getattr(self, name).value for name in names},
-        )
+        told = self.form.values
+        own = {
+            "amount": told["amount"] if told["keep"] in AMOUNTS else None,
+            "squeeze": _SQUEEZE if told["squeeze"] else None,
+            "momentum": _MOMENTUM if told["momentum"] and self._may_gather() else 0.0,
+            "feedback": told["feedback"] and feeds_back(told["keep"], told["write"]),
+        }
+        return replace(self.usual, **told | own)
 
-    def _swap_amounts(self, change: object = None) -> None:
-        """Offer what there may be of the chosen kind."""
-        kind = self.keep.value
-        offered = [(runs.amount(kind, value), value) for value in AMOUNTS.get(kind, ())]
-        options = offered or [(say("amount_all"), 1.0)]
-        self.amount = steps("amount", options, KEEPS[kind].usual or 1.0, disabled=not offered)
-        self._own.children = (self.amount,)
-        self._follow()
+    def _may_gather(self) -> bool:
+        told = self.form.values
+        fed_back = told["feedback"] and feeds_back(told["keep"], told["write"])
+        return fed_back and told["keep"] == "topk"
 
-    def _follow(self, change: object = None) -> None:
-        """Switch off what does not apply."""
-        self.feedback.disabled = not feeds_back(self.keep.value, self.write.value)
-        self.momentum.disabled = not (self.feedback.value and self.keep.value == "topk")
+    def _set(self, recipe: Recipe) -> None:
+        self.form.keep.value = recipe.keep
+        for name in ("write", "partition", "rounds", "seed", "feedback"):
+            self.form.controls[name].value = getattr(recipe, name)
+        for name in ("squeeze", "momentum"):
+            self.form.controls[name].value = bool(getattr(recipe, name))
+        if recipe.amount is not None:
+            self.form.amount.value = recipe.amount
 
-    def _picture(self):
-        return plots.codecs(self.comparison.runs)
+    def _adapt(self) -> None:
+        form, kind = self.form, self.form.keep.value
+        if self._at != kind:
+            self._at = kind
+            form.swap("amount", self._amounts(kind))
+        form.explain("keep", about=say(f"{kind}_help"))
+        form.explain("amount", off="" if kind in AMOUNTS else say("no_amount"))
+        feeds = feeds_back(kind, form.write.value)
+        form.explain("feedback", off="" if feeds else say("no_feedback"))
+        form.explain("momentum", off="" if self._may_gather() else say("no_momentum"))
 
     def _state(self, run: runs.Run) -> str:
         told = {"round": run.last.round, "factor": run.last.factor} if run.last else {}
@@ -100,17 +139,32 @@ class CompressionLab(Lab):
         told = {"score": score, "kilobytes": last.kilobytes, "factor": last.factor}
         return say("compression_done", name=self._called(run), **told)
 
-    def _frame(self) -> pd.DataFrame:
-        return pd.DataFrame(
-            {
-                "name": self._called(run),
-                "partition": say(run.recipe.partition),
-                "rounds": run.last.round,
-                "seed": run.recipe.seed,
-                f"final_{self.comparison.objective.measure}": run.last.score,
-                "kilobytes_up": run.last.kilobytes,
-                "factor": run.last.factor,
-            }
-            for run in self.comparison.runs
-            if run.last and run.last.round
-        )
+    def _panes(self) -> list[dict[str, Any]]:
+        measure = measure_of(self.comparison.runs)
+        at_risk = [mark["value"] for mark in self._goals if mark["lossless"]]
+        levels = [
+            {"name": say("whole_level"), "value": value}
+            if name == 0
+            else {"name": say("allowed"), "value": value - 0.01}
+            for value in at_risk
+            for name in (0, 1)
+        ]
+        form = "share" if measure == "accuracy" else ""
+        told = {"y": measure, "label": validation(measure), "form": form}
+        return [told | {"levels": levels, "marks": self._goals}]
+
+    def _curves(self, each: runs.Together):
+        return tuple(frame[frame["round"] > 0] for frame in each.curves())
+
+    def _cells(self, each: runs.Together) -> dict[str, Any]:
+        trained = [run.last for run in each.runs if run.last and run.last.round]
+        return {
+            "state": say(each.state),
+            "rounds": [last.round for last in trained],
+            f"final_{self.comparison.objective.measure}": [last.score for last in trained],
+            "kilobytes_up": [last.kilobytes for last in trained],
+            "factor": [last.factor for last in trained],
+        }
+
+    def _still(self) -> plots.Picture:
+        return plots.codecs(self.comparison.runs, self._goals)

@@ -1,71 +1,209 @@
-"""What the three labs share: settings in, a race of runs, a picture and a table of what came.
+"""What all labs share: settings in, a race of runs, a chart and a table of what came.
 
 One thread runs, another draws, and the kernel stays free for the Stop button.
 """
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from html import escape
+from pathlib import Path
+from typing import Any
 
 import ipywidgets
 import pandas as pd
 
-from fedlab_helpers.lessons.panels.parts import button, named, table_html
-from fedlab_helpers.lessons.plots.runs import SIZE, Picture
-from fedlab_helpers.lessons.runs import Comparison, Run, problem, race, title
+from fedlab_helpers.lessons.interrupted import on_interrupt
+from fedlab_helpers.lessons.panels.board import Board
+from fedlab_helpers.lessons.panels.panel import Panel
+from fedlab_helpers.lessons.panels.parts import Form, button, named, row
+from fedlab_helpers.lessons.plots.runs import look
+from fedlab_helpers.lessons.runs import Comparison, Run, Together, differences, problem, race, title
 from fedlab_helpers.lessons.words import say
 from fedlab_helpers.personal.federation import Federation
 from fedlab_helpers.recipe import Recipe
 from fedlab_helpers.tasks.reviews.task import Task
 
 REDRAW = 0.3  # seconds between two drawings, at least
+SEEDS = 3
+_TEXTS = ("differs", "partition", "state")  # columns of the table that are no numbers
+_FORMS = {  # of columns; other numbers have three digits
+    **dict.fromkeys(("final_accuracy", "best_accuracy", "mean_shared", "mean_own"), "{:.1%}"),
+    **dict.fromkeys(("rounds", "rounds_to_target", "megabytes_to_target", "factor"), "{:.0f}"),
+    "worst_own": "{:.1%}",
+    "seconds": "{:.1f}",
+    "gain": "{:+.1f}",
+}
 
 
-class Lab(ipywidgets.VBox):
+@dataclass(frozen=True)
+class Try:
+    """An experiment at the press of a button."""
+
+    name: str  # `words` has what to press, and as "…_look" what to look for
+    recipes: tuple[Recipe, ...]  # that race; the controls end at the last
+    seen: Callable[[], str]  # what was measured, from a study's table
+
+
+class Lab(Panel):
     """A panel in which runs are made and compared; `comparison` holds them.
 
-    One race goes on at a time: begun in one panel, it ends that of another. A lab says in `recipe`
-    what its controls say together, in `_picture` and `_frame` what is shown of the runs as they
-    stand now, in `_state` where a run stands that goes on, in `_came_to` what it came to. Clients
-    train on the task's training part; its validation part is what they are judged by.
+    One race goes on at a time: begun in one panel, it ends that of another; a new panel ends what
+    goes on. Clients train on the task's training part; its validation part is what they are judged
+    by. A subclass is a page: class attributes `name`, `groups`, `folded`, `xs` and `tries`,
+    `_controls` (made once), `recipe` (what they say together) and `_set` (the reverse), `_panes`
+    and `_cells` (chart and row of what has run), `_state` where a run stands, `_came_to` what it
+    came to.
+
+    Args:
+        task: what is trained on.
+        comparison: runs made before on this task, which are shown; it stays as it is.
+
+    Raises:
+        ValueError: the runs were made on another task.
     """
 
+    name: str
+    groups: Sequence[tuple[str, Iterable[str]]]
+    folded: Sequence[str] = ("surroundings",)
+    xs: Sequence[str] = ("round", "total_megabytes", "seconds")
+    tries: Sequence[Try] = ()
+
     recipe: Recipe
-    _picture: Callable[[], Picture]
-    _frame: Callable[[], pd.DataFrame]
+    _controls: Callable[[], dict[str, ipywidgets.Widget]]
+    _set: Callable[[Recipe], None]
+    _panes: Callable[[], list[dict[str, Any]]]
+    _cells: Callable[[Together], dict[str, Any]]
     _state: Callable[[Run], str]
 
     _stop = threading.Event()  # of a panel that could not be made, which python closes, too
     _latest: "tuple[threading.Thread, threading.Event] | None" = None  # of all panels
 
-    def _prepare(self, task: Task, comparison: Comparison | None = None) -> None:
-        """Make what every lab has. Raises ValueError: the runs were made on another task."""
-        self.task, self.comparison = task, comparison or Comparison(task)
-        self.comparison.require(task)
+    def __init__(self, task: Task, comparison: Comparison | None = None):
+        self.task = task
+        (comparison or Comparison(task)).require(task)
+        self.comparison = comparison.copy() if comparison else Comparison(task)
+        Lab._end_latest()
+        on_interrupt(Lab._end_latest)
         self.lined_up: list[Recipe] = []  # what Run is to run; nothing: the settings as they are
         self._racers: Sequence[Recipe] = ()
         self._trained: dict[Recipe, list[int]] = {}
         self._federations: dict[Recipe, Federation] = {}
+        self._tried: Try | None = None
         self._news, self._stop = threading.Event(), threading.Event()
         self._busy = False  # the thread goes on for a moment after its work is over
         self._thread: threading.Thread | None = None
-        self.run = button("run", self._begin, tooltip=say("run_help"), button_style="primary")
-        self.stop = button("stop", lambda _: self._stop.set(), disabled=True)
-        self.status = named("status", ipywidgets.HTML(say("ready")))
-        width, height = (round(100 * inches) for inches in SIZE)
-        self.image = named("image", ipywidgets.Image(format="png", width=width, height=height))
-        self.table = named("table", ipywidgets.HTML())
-        self.hint = ipywidgets.Label(say("re_run"))
+        self.board = named("board", Board(xs=[_axis(x) for x in self.xs], x=self.xs[0]))
+        self.board.observe(lambda _: self._draw(), "hidden")
+        self.board.on_msg(lambda _, message, __: self._obey(message))
+        self.form = Form(dict(self.groups), self._controls(), self.folded)
+        self._make_buttons()
+        self._lay_out()
+        self._say("ready")
+        self._draw()
+        self.form.on_change(self._follow)
 
-    def _called(self, run: Run) -> str:
-        """Return the name by which the panel speaks of a run."""
-        return title(run.recipe)
+    @staticmethod
+    def _end_latest() -> None:
+        if Lab._latest:
+            Lab._latest[1].set()
 
-    def _came_to(self, run: Run) -> str:
-        """Return what a run came to."""
-        key = "outcome_why" if run.why else "outcome"
-        return say(key, name=self._called(run), state=say(run.state), why=run.why)
+    def _make_buttons(self) -> None:
+        primary = {"button_style": "primary", "icon": "play"}
+        self.run = button("run", lambda _: self._begin(), tooltip=say("run_help"), **primary)
+        many = {"description": say("run_seeds", count=SEEDS), "tooltip": say("seeds_help")}
+        self.seeds = button("run_seeds", lambda _: self._begin(SEEDS), **many)
+        self.stop = button("stop", lambda _: self._stop.set(), disabled=True, icon="stop")
+        self.line_up = button("line_up", self._toggle, tooltip=say("line_up_help"), icon="plus")
+        self.chips = row("chips", [])
+        self.note = named("note", ipywidgets.HTML())
+        self.file = named("file", ipywidgets.Text(f"{self.name}.csv", description=say("file")))
+        self.save = button("save", self._save, icon="download")
+
+    def _lay_out(self) -> None:
+        attempts = [button(t.name, lambda _, t=t: self._try(t)) for t in self.tries]
+        heading = ipywidgets.HTML(say("tries")).add_class("fl-heading")
+        self.form.layout.flex, self.form.layout.min_width = "1 1 19em", "19em"
+        above = ipywidgets.VBox([self.board]).add_class("fl-above")
+        above.layout = ipywidgets.Layout(flex="3 1 30em", min_width="0")
+        sides = ipywidgets.Box([self.form, above]).add_class("fl-sides")
+        hint = ipywidgets.HTML(escape(say("re_run"))).add_class("fl-help")
+        parts = [
+            row("tries", [heading, *attempts]) if attempts else None,
+            row("buttons", [self.run, self.seeds, self.line_up, self.stop]),
+            self.chips,
+            self.note,
+            sides,
+            ipywidgets.VBox([self.board]).add_class("fl-below"),  # a second view: the table
+            row("keep", [self.file, self.save, *self._beside()]),
+            hint,
+        ]
+        super().__init__([part for part in parts if part])
+        self.add_class("fl-lab")
+
+    def _beside(self) -> list[ipywidgets.Widget]:
+        """Return what more stands below the table."""
+        return []
+
+    # What the settings are, and what is wrong with them
+
+    def _follow(self) -> None:
+        """Let buttons and notes follow the controls."""
+        self._adapt()
+        wrong = problem(self.recipe, self.task) if not self.recipe.method else None
+        self.note.value = escape(wrong or self._advice() or "")
+        self.line_up.disabled = bool(wrong)
+        taken = self.recipe in self.lined_up
+        self.line_up.description = say("take_out" if taken else "line_up")
+        count = len(self.lined_up)
+        what = {"count": count, "name": title(self.recipe)}
+        self.run.description = say("run_many" if count > 1 else "run_one", **what)
+        if count == 1:
+            self.run.description = say("run_one", name=title(self.lined_up[0]))
+        self.run.disabled = self.seeds.disabled = self._busy or bool(wrong and not count)
+
+    def _adapt(self) -> None:
+        """Switch off what does not apply, and say why."""
+
+    def _advice(self) -> str | None:
+        """Return what is good to know of settings that run."""
+
+    def _toggle(self, _: object = None) -> None:
+        """Let the present settings race next time; or not, if they were to."""
+        recipe = self.recipe
+        if recipe in self.lined_up:
+            self.lined_up.remove(recipe)
+        elif not self.line_up.disabled:
+            self.lined_up.append(recipe)
+        self._show_lined_up()
+
+    def _show_lined_up(self) -> None:
+        chips = []
+        for recipe, differs in zip(self.lined_up, differences(self.lined_up), strict=True):
+            said = title(recipe) + (f" ({differs})" if differs else "")
+            take_out = {"description": f"{said} ×", "tooltip": say("chip_help")}
+            chips.append(button("chip", lambda _, r=recipe: self._take_out(r), **take_out))
+        lined = ipywidgets.HTML(say("lined_up")).add_class("fl-heading")
+        self.chips.children = [lined, *chips] if chips else []
+        self._follow()
+
+    def _take_out(self, recipe: Recipe) -> None:
+        self.lined_up.remove(recipe)
+        self._show_lined_up()
+
+    def _try(self, attempt: Try) -> None:
+        """Set the controls to an experiment, say what to look for, and run it."""
+        if self._busy:
+            return self._say("busy")
+        self._set(attempt.recipes[-1])
+        self.lined_up = list(attempt.recipes)
+        self._show_lined_up()
+        self._begin(attempt=attempt)
+
+    # Runs
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait until the race is over, or for so long."""
@@ -77,27 +215,32 @@ class Lab(ipywidgets.VBox):
         self._stop.set()
         super().close()
 
-    def _begin(self, button: ipywidgets.Button) -> None:
+    def _begin(self, seeds: int = 1, attempt: Try | None = None) -> None:
         """Race what is chosen, in a thread of its own; what has been run is shown at once."""
         if self._busy:
             return self._say("busy")
-        chosen = self.lined_up or [self.recipe]
+        chosen, self._tried = self.lined_up or [self.recipe], attempt
+        self._say("starting", names="; ".join(map(title, chosen)))
         # Dealing people with their own test reviews takes a while: the run itself says what fails.
         wrong = [problem(recipe, self.task) for recipe in chosen if not recipe.method]
         if any(wrong):
             return self._say("not_run", why=next(filter(None, wrong)))
+        chosen = [replace(each, seed=each.seed + more) for each in chosen for more in range(seeds)]
         self._racers, self.lined_up = chosen, []
         self._trained = {recipe: [] for recipe in self.comparison.begin(chosen)}
-        names = "; ".join(self._called(run) for run in self._racing())
+        shown = {self._key(run) for run in self._racing()}
+        self.board.hidden = [key for key in self.board.hidden if key not in shown]
         if not self._trained:
             self._draw()
-            return self._say("from_cache", names=names)
-        self._say("starting", names=names)
-        self._busy = self.run.disabled = True
-        self.stop.disabled = False
+            names = "; ".join(dict.fromkeys(self._called(run) for run in self._racing()))
+            self._say("from_cache", names=names)
+            self._tell_seen()
+            return self._show_lined_up()
+        self._busy, self.stop.disabled = True, False
         before, self._stop = Lab._latest, threading.Event()
         self._thread = threading.Thread(target=self._work, args=(before,), daemon=True)
         Lab._latest = self._thread, self._stop
+        self._show_lined_up()
         self._thread.start()
 
     def _racing(self) -> list[Run]:
@@ -109,18 +252,22 @@ class Lab(ipywidgets.VBox):
             if before:
                 before[1].set()
                 before[0].join()
+            self._began = time.monotonic()
             with ThreadPoolExecutor(1) as pool:
                 try:
                     self._watch(pool.submit(self._race))
                 finally:
                     self._stop.set()  # the race must not go on where nobody watches it
-            self._say("ended", outcomes="; ".join(map(self._came_to, self._racing())))
+            self._say("ended", outcomes="; ".join(self._outcomes()))
+            self._tell_seen()
         except Exception as error:
             self._say("error", why=f"{type(error).__name__}: {error}")
         finally:
-            self._busy, self.run.disabled, self.stop.disabled = False, False, True
+            self._busy, self.stop.disabled = False, True
             self.comparison.abandon()
-            self._tabulate()
+            self._follow()
+            with contextlib.suppress(Exception):  # what cannot be drawn has been said above
+                self._show()
 
     def _race(self) -> None:
         told = self._stop, self._tick, self._federations
@@ -135,25 +282,168 @@ class Lab(ipywidgets.VBox):
 
     def _watch(self, working: Future) -> None:
         """Draw whatever is new, until the race is over; raise what it raised."""
-        over = False
+        over, shown = False, None
         while not over:
             self._news.wait(REDRAW)
             over = working.done()
             if self._news.is_set() or over:
                 self._news.clear()
-                self._draw()
-                going = (run for run in self._racing() if run.state == "running")
-                self._say("racing", progress="; ".join(map(self._state, going)))
+                racing = self._racing()
+                if shown != (shown := [(run.state, len(run.results)) for run in racing]):
+                    self._draw()
+                going = [run for run in racing if run.state == "running"]
+                if going:
+                    self._say("racing", progress="; ".join(map(self._state, going)))
             wait([working], REDRAW)
         working.result()
 
-    def _draw(self) -> None:
-        self.image.value = self._picture()._repr_png_()
-        self._tabulate()
+    def _share(self, run: Run) -> float:
+        """Return which share of a run is done."""
+        if run.state != "running":
+            return 1.0
+        rounds = max(0, len(run.results) - 1) + self._ticks(run) / run.recipe.cohort
+        return min(1.0, rounds / run.recipe.rounds)
 
-    def _tabulate(self, change: object = None) -> None:
-        frame = self._frame()
-        self.table.value = "" if frame.empty else table_html(frame)
+    def _ticks(self, run: Run) -> int:
+        """Return how many clients have trained since the last result."""
+        return len(self._trained.get(run.recipe, ()))
+
+    # What is shown
 
     def _say(self, key: str, **values: object) -> None:
-        self.status.value = escape(say(key, **values))
+        state = {"racing": "running", "starting": "starting", "error": "error", "not_run": "error"}
+        told = {"text": say(key, **values), "state": state.get(key, "idle")}
+        if key == "racing":
+            shares = [self._share(run) for run in self._racing() if run.recipe in self._trained]
+            told["done"] = done = sum(shares) / len(shares)
+            spent = time.monotonic() - self._began
+            if done > 0.02:
+                told["left"] = say("seconds_left", seconds=spent / done * (1 - done))
+        if self._tried:
+            told["text"] += " " + say(f"{self._tried.name}_look")
+        self.board.status = told
+
+    def _tell_seen(self) -> None:
+        """Say beside what came what was measured over seeds."""
+        if self._tried and all(run.state == "finished" for run in self._racing()):
+            text = f"{self.board.status['text']} {self._tried.seen()}"
+            self.board.status = self.board.status | {"text": text}
+
+    def _called(self, run: Run) -> str:
+        """Return the name by which the panel speaks of a run."""
+        return run.name
+
+    def _came_to(self, run: Run) -> str:
+        """Return what a run came to."""
+        key = "outcome_why" if run.why else "outcome"
+        return say(key, name=self._called(run), state=say(run.state), why=run.why)
+
+    def _outcomes(self) -> list[str]:
+        """Return what came of each, those of several seeds as one."""
+        racing = [run.number for run in self._racing()]
+        return [
+            say("outcome", name=each.name, state=say(each.state))
+            if len(each.runs) > 1
+            else self._came_to(each.runs[0])
+            for each in self.comparison.together
+            if each.number in racing
+        ]
+
+    def _key(self, run: Run | Together) -> str:
+        return str(run.number)
+
+    def _draw(self) -> None:
+        with self.board.hold_sync():
+            self.board.panes = self._panes()
+            self._show()
+
+    def _show(self) -> None:
+        shown = self.comparison.together
+        told = differences(replace(each.recipe, seed=0) for each in shown)
+        rows = [
+            (each, {"differs": differs} | self._cells(each) if any(told) else self._cells(each))
+            for each, differs in zip(shown, told, strict=True)
+        ]
+        latest = {self._key(run) for run in self._racing()}
+        columns = list(dict.fromkeys(key for _, cells in rows for key in cells))
+        with self.board.hold_sync():
+            text = {key: key in _TEXTS for key in columns}
+            self.board.columns = [
+                {"key": key, "label": say(key), "text": text[key]} for key in columns
+            ]
+            self.board.runs = [self._row(each, cells, latest) for each, cells in rows]
+
+    def _row(self, each: Together, cells: dict[str, Any], latest: set[str]) -> dict[str, Any]:
+        mean, low, high = ({k: list(v) for k, v in f.items()} for f in self._curves(each))
+        style, many = look(each.number - 1), len(each.runs) > 1
+        band = {"low": _plain(low), "high": _plain(high)} if many else {}
+        return {
+            "key": self._key(each),
+            "name": each.name,
+            "colour": "currentColor" if style["color"] == "#000000" else style["color"],
+            "line": style["linestyle"],
+            "newest": self._key(each) in latest,
+            "running": each.state == "running",
+            "points": _plain(mean),
+            "cells": {key: _cell(key, value) for key, value in cells.items()},
+            **band,
+        }
+
+    def _curves(self, each: Together) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Return mean, least and largest values over seeds, a column for each axis."""
+        return each.curves()
+
+    # What a reader does with runs
+
+    def _obey(self, message: dict[str, str]) -> None:
+        number = int(message["key"])
+        if message["do"] == "rename":
+            label = message["name"].strip().removeprefix(str(number))
+            self.comparison.rename(number, label)
+        elif any(run.number == number and run.state == "running" for run in self.comparison.runs):
+            return self._say("busy")
+        else:
+            self.comparison.drop(number)
+        self._draw()
+
+    def _save(self, _: object = None) -> None:
+        """Write the file; one that was there before stays, and another name is taken."""
+        if not self.comparison.runs:
+            return self._say("nothing_to_save")
+        try:
+            written = self.comparison.to_csv(self.file.value)
+        except OSError as error:
+            return self._say("error", why=error)
+        asked = Path(self.file.value)
+        told = {"count": len(self.comparison.runs), "file": asked.with_name(written.name)}
+        self._say("saved" if written.name == asked.name else "saved_beside", asked=asked, **told)
+
+
+def _axis(name: str) -> dict[str, Any]:
+    return {
+        "key": name,
+        "label": say(f"axis_{name}"),
+        "log": name == "factor",
+        "whole": name in ("round", "client"),
+    }
+
+
+def _plain(columns: dict[str, list]) -> dict[str, list]:
+    """Return numbers that JSON has: none for what is none."""
+    return {
+        str(name): [None if pd.isna(value) else round(float(value), 6) for value in values]
+        for name, values in columns.items()
+    }
+
+
+def _cell(key: str, value: Any) -> list[Any]:
+    """Return what a cell is sorted by, and its text; a list: of several seeds."""
+    if isinstance(value, str):
+        return [value, value]
+    values = [each for each in (value if isinstance(value, list) else [value]) if each is not None]
+    if not values:
+        return [None, "–"]
+    form = _FORMS.get(key, "{:.3g}")
+    mean = float(pd.Series(values, dtype=float).mean())
+    low, high = form.format(min(values)), form.format(max(values))
+    return [mean, form.format(mean) + ("" if low == high else f" ({low}–{high})")]

@@ -2,7 +2,8 @@
 
 from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.lessons import plots
-from fedlab_helpers.lessons.panels.parts import Explorer, choice, powers, slider
+from fedlab_helpers.lessons.panels.explorer import Explorer
+from fedlab_helpers.lessons.panels.parts import choice, powers, slider
 from fedlab_helpers.lessons.words import say
 from fedlab_helpers.tasks import partition
 from fedlab_helpers.tasks.reviews.task import DEALS, Task
@@ -23,7 +24,7 @@ class PartitionExplorer(Explorer):
     """How a task's training reviews are dealt to clients.
 
     Its controls are `kind`, `alpha`, `clients` and `seed`; what cannot be dealt is said in
-    `readout`, and the picture stays as it was.
+    `readout`, over a pale picture of the deal before.
     """
 
     def __init__(self, task: Task):
@@ -32,14 +33,15 @@ class PartitionExplorer(Explorer):
         self.alpha = powers("explorer_alpha", 0.5, 0.01, 100.0)
         self.clients = slider("explorer_clients", 20, 2, 100)
         self.seed = slider("explorer_seed", 0, 0, 9)
-        super().__init__([self.kind, self.alpha, self.clients, self.seed], width=640)
+        names = ("kind", "alpha", "clients", "seed")
+        super().__init__("explorer", {f"explorer_{name}": getattr(self, name) for name in names})
 
-    def _draw(self, change: object = None) -> None:
-        self.alpha.disabled = not DEALS[self.kind.value].uses_alpha
-        settings = self.kind.value, self.clients.value, self.alpha.value, self.seed.value
+    def _look(self) -> tuple[plots.Picture, str]:
+        kind = self.kind.value
+        off = "" if DEALS[kind].uses_alpha else say("no_alpha", partition=say(kind))
+        self.form.explain("explorer_alpha", off=off)
         try:
-            picture, sentence = dealt(self.task, *settings)
+            return dealt(self.task, kind, self.clients.value, self.alpha.value, self.seed.value)
         except ValueError as error:
-            self.readout.value = say("partition_refused", why=error)
-            return
-        self.image.value, self.readout.value = picture._repr_png_(), sentence
+            told = {"partition": say(kind), "clients": self.clients.value, "why": error}
+            raise ValueError(say("partition_refused", **told)) from error

@@ -1,21 +1,14 @@
-"""What panels are made of: controls that a driver finds by their class, and tables."""
+"""What panels are made of: controls that a driver finds by their class, and forms of them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from html import escape
 from math import ceil, floor, log10
 
 import ipywidgets
-import pandas as pd
 
-from fedlab_helpers.lessons.words import say
+from fedlab_helpers.lessons.words import ENGLISH, say
 
-LOOK = {"style": {"description_width": "12em"}, "layout": ipywidgets.Layout(width="31em")}
-_SHARES = ("final_accuracy", "best_accuracy", "mean_shared", "mean_own", "worst_own")
-_FORMATS = {
-    **dict.fromkeys(_SHARES, "{:.1%}"),
-    **dict.fromkeys(("rounds_to_target", "megabytes_to_target", "factor"), "{:.0f}"),
-    "seconds": "{:.1f}",
-    "gain": "{:+.1f}",
-}  # of columns; other numbers have three digits
+LOOK = {"style": {"description_width": "9em"}, "layout": ipywidgets.Layout(width="98%")}
 
 
 def named(name: str, control: ipywidgets.DOMWidget) -> ipywidgets.DOMWidget:
@@ -26,10 +19,17 @@ def named(name: str, control: ipywidgets.DOMWidget) -> ipywidgets.DOMWidget:
 def button(
     name: str, pressed: Callable[[ipywidgets.Button], None], **options: object
 ) -> ipywidgets.Button:
-    """Return a button that calls `pressed` with itself."""
-    made = ipywidgets.Button(description=say(name), **options)
+    """Return a button that calls `pressed` with itself, as wide as its words."""
+    layout = ipywidgets.Layout(width="auto", min_width="5em", flex="0 0 auto")
+    options.setdefault("description", ENGLISH.get(name, name))
+    made = ipywidgets.Button(layout=layout, **options)
     made.on_click(pressed)
     return named(name, made)
+
+
+def row(name: str, children: Iterable[ipywidgets.Widget]) -> ipywidgets.Box:
+    """Return a row that wraps."""
+    return ipywidgets.Box(list(children)).add_class("fl-row").add_class(f"fl-{name}")
 
 
 def choice(name: str, values: Iterable[str], value: str) -> ipywidgets.Dropdown:
@@ -40,7 +40,7 @@ def choice(name: str, values: Iterable[str], value: str) -> ipywidgets.Dropdown:
 
 def box(name: str, value: bool) -> ipywidgets.Checkbox:
     """Return a box to tick."""
-    return named(name, ipywidgets.Checkbox(value, description=say(name), **LOOK))
+    return named(name, ipywidgets.Checkbox(value, description=say(name), indent=False))
 
 
 def slider(
@@ -74,27 +74,79 @@ def steps(
     return named(name, ipywidgets.SelectionSlider(**more, **LOOK))
 
 
-class Explorer(ipywidgets.VBox):
-    """Controls over a figure and a sentence, `readout`, drawn anew whenever a control moves."""
+class Form(ipywidgets.VBox):
+    """Controls in groups with a sentence each, which wrap where there is little room; below each
+    control is what it means, or why it is off.
 
-    def __init__(self, controls: list[ipywidgets.Widget], **size: int):
-        self.image = ipywidgets.Image(format="png", **size)
-        self.readout = named("readout", ipywidgets.Label())
-        for control in controls:
-            control.observe(self._draw, "value")
-        super().__init__([*controls, self.image, self.readout, ipywidgets.Label(say("re_run"))])
-        self._draw()
+    Args:
+        groups: name of a group -> names of its controls; `words` has the sentence as "group_…".
+        controls: by name, each of which is an attribute, too.
+        folded: groups that open by a button.
+    """
 
-    _draw: Callable[..., None]
+    def __init__(
+        self,
+        groups: Mapping[str, Iterable[str]],
+        controls: Mapping[str, ipywidgets.Widget],
+        folded: Collection[str] = (),
+    ):
+        self.controls, self._places, self._act = dict(controls), {}, lambda: None
+        super().__init__([self._group(name, groups[name], name in folded) for name in groups])
+        self.add_class("fl-form")
+        for name in self.controls:
+            self._watch(name)
 
+    def __getattr__(self, name: str) -> ipywidgets.Widget:
+        try:
+            return self.__dict__["controls"][name]
+        except KeyError:
+            raise AttributeError(name) from None
 
-def table_html(table: pd.DataFrame) -> str:
-    """Return a comparison's table as a page shows it; a dash where there is no value."""
-    shown = table.astype(object)
-    for name in shown:
-        form = _FORMATS.get(name, "{:.3g}" if table[name].dtype.kind == "f" else "{}")
-        shown[name] = ["–" if pd.isna(v) else form.format(v) for v in table[name]]
-    page = shown.rename(columns=say).to_html(index=False, border=0, justify="left")
-    for cell in ("th", "td"):
-        page = page.replace(f"<{cell}>", f'<{cell} style="padding-right: 1em">')
-    return f'<div style="font-size: 90%; line-height: 1.3; overflow-x: auto">{page}</div>'
+    def _group(self, name: str, controls: Iterable[str], folded: bool) -> ipywidgets.VBox:
+        for each in controls:
+            layout = ipywidgets.Layout(flex="1 1 19em", min_width="19em", max_width="30em")
+            about = ipywidgets.HTML().add_class("fl-help")
+            self._places[each] = ipywidgets.VBox([self.controls[each], about], layout=layout)
+            self.explain(each)
+        inside = ipywidgets.Box([self._places[each] for each in controls]).add_class("fl-group")
+        title = ipywidgets.HTML(say(f"group_{name}")).add_class("fl-heading")
+        if not folded:
+            return ipywidgets.VBox([title, inside])
+        inside.layout.display = "none"
+        opened = ipywidgets.ToggleButton(False, description=say("more"), icon="chevron-right")
+        named(f"open_{name}", opened).layout.width = "auto"
+
+        def fold(change: dict) -> None:
+            inside.layout.display = None if change["new"] else "none"
+            opened.icon = "chevron-down" if change["new"] else "chevron-right"
+
+        opened.observe(fold, "value")
+        return ipywidgets.VBox([row("fold", [opened, title]), inside])
+
+    @property
+    def values(self) -> dict[str, object]:
+        """What each control says."""
+        controls = self.controls.items()
+        return {name: control.value for name, control in controls if control.has_trait("value")}
+
+    def swap(self, name: str, control: ipywidgets.Widget) -> None:
+        """Put another control in the place of one."""
+        self.controls[name] = control
+        self._places[name].children = (control, self._places[name].children[1])
+        self._watch(name)
+
+    def explain(self, name: str, off: str = "", about: str = "") -> None:
+        """Say below a control what it means, and switch it off where `off` says why."""
+        control, said = self.controls[name], self._places[name].children
+        said[1].value = escape(off or about or say(f"{name}_help"))
+        if control.has_trait("disabled"):
+            control.disabled, control.tooltip = bool(off), off or about or say(f"{name}_help")
+
+    def on_change(self, act: Callable[[], None]) -> None:
+        """Call `act` now, and after each change."""
+        self._act = act
+        act()
+
+    def _watch(self, name: str) -> None:
+        if self.controls[name].has_trait("value"):
+            self.controls[name].observe(lambda change: self._act(), "value")

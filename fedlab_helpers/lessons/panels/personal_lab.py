@@ -2,18 +2,19 @@
 
 from dataclasses import replace
 from statistics import mean
+from typing import Any
 
 import ipywidgets
 import pandas as pd
 
 from fedlab_helpers.lessons import plots, runs
-from fedlab_helpers.lessons.panels.lab import Lab
+from fedlab_helpers.lessons.panels import seen
+from fedlab_helpers.lessons.panels.lab import Lab, Try
 from fedlab_helpers.lessons.panels.parts import choice, slider, steps
 from fedlab_helpers.lessons.words import say
 from fedlab_helpers.personal.members import PARTITIONS
 from fedlab_helpers.personal.methods import METHODS
 from fedlab_helpers.recipe import Recipe, Result
-from fedlab_helpers.tasks.reviews.task import Task
 
 # The numbers by which methods are tuned, with values that a slider offers, the ends among them.
 NUMBERS = {
@@ -25,56 +26,102 @@ NUMBERS = {
     "meta_rate": (0.25, 0.5, 1.0, 1.5),
     "models": (1, 2, 3, 4, 6, 8),
 }
+USUAL = Recipe(method="fedper", partition="strictness", rounds=12)
 
 
 class PersonalLab(Lab):
-    """Choose a method, its number and a deal, press Run, and watch each client's bar.
+    """Choose a method, its number and a deal, press Run, and watch what each client gains.
 
-    `comparison` holds the runs; one that was made before is shown at once. The federation of a
-    deal is trained once, whatever method follows. What is not chosen here is as in `usual`.
+    The federation of a deal is trained once, whatever method follows. What is not chosen here is
+    as in `usual`.
     """
 
-    usual = Recipe(method="tune", partition="strictness", rounds=12)
+    name = "personal_lab"
+    groups = (
+        ("method", ("method", "number")),
+        ("deal", ("partition",)),
+        ("length", ("rounds", "seed")),
+    )
+    folded = ("length",)
+    xs = ("client",)
+    usual = USUAL
+    tries = (
+        Try(
+            "try_own_head",
+            tuple(replace(USUAL, method=method, number=None) for method in ("tune_head", "fedper")),
+            lambda: seen.personal("fedper", "tune_head", partition="strictness"),
+        ),
+        Try(
+            "try_same_rule",
+            (replace(USUAL, method="tune", number=None, partition="by_domain"),),
+            lambda: seen.personal("tune", "ifca_mixed", partition="by_domain"),
+        ),
+        Try(
+            "try_lean",
+            tuple(
+                replace(USUAL, method=method, number=None, partition="dirichlet")
+                for method in ("leaning", "tune")
+            ),
+            lambda: seen.personal("leaning", "tune", partition="dirichlet"),
+        ),
+        Try(
+            "try_alone",
+            (replace(USUAL, method="alone", number=None, partition="by_domain"),),
+            lambda: seen.personal("alone", partition="by_domain"),
+        ),
+    )
 
-    def __init__(self, task: Task):
-        self._prepare(task)
-        self._make_controls()
-        left = ipywidgets.VBox([self.method, self._own])
-        form = ipywidgets.HBox([left, ipywidgets.VBox([self.partition, self.rounds, self.seed])])
-        start = ipywidgets.HBox([self.run, self.stop])
-        super().__init__([form, start, self.status, self.image, self.table, self.hint])
-        self._say("personal_ready")
-        self._draw()
-
-    def _make_controls(self) -> None:
+    def _controls(self) -> dict[str, ipywidgets.Widget]:
         usual = self.usual
-        self.method = choice("method", METHODS, usual.method)
-        self._own = ipywidgets.VBox()  # the slider of the method's number
-        self.partition = choice("partition", PARTITIONS, usual.partition)
-        self.rounds = slider("rounds", usual.rounds, 4, 40)
-        self.seed = slider("seed", usual.seed, 0, 99)
-        self.method.observe(self._swap_numbers, "value")
-        self._swap_numbers()
+        return {
+            "method": choice("method", METHODS, usual.method),
+            "number": self._numbers(usual.method),
+            "partition": choice("partition", PARTITIONS, usual.partition),
+            "rounds": slider("rounds", usual.rounds, 4, 40),
+            "seed": slider("seed", usual.seed, 0, 99),
+        }
+
+    _at: str = USUAL.method  # whose number is offered
+
+    def _numbers(self, method: str) -> ipywidgets.Widget:
+        """Return the values of a method's number, beginning where it is worth trying."""
+        called, tries = runs.NUMBER_OF.get(method), METHODS[method].tries
+        options = [(f"{v:g}", v) for v in NUMBERS[called]] if called else [("–", 0.0)]
+        start, said = tries[len(tries) // 2] if called else 0.0, say(called or "no_number")
+        return steps("number", options, start, said)
 
     @property
     def recipe(self) -> Recipe:
-        names = ("method", "number", "partition", "rounds", "seed")
-        return replace(self.usual, **{name: getattr(self, name).value for name in names})
+        return replace(self.usual, **self.form.values)
 
-    def _swap_numbers(self, change: object = None) -> None:
-        """Offer the values of the chosen method's number, beginning where it is worth trying."""
-        called, tries = runs.NUMBER_OF.get(self.method.value), METHODS[self.method.value].tries
-        options = [(f"{v:g}", v) for v in NUMBERS[called]] if called else [("–", 0.0)]
-        start, said = tries[len(tries) // 2] if called else 0.0, say(called or "no_number")
-        self.number = steps("number", options, start, said, disabled=not called)
-        self._own.children = (self.number,)
+    def _set(self, recipe: Recipe) -> None:
+        for name in ("method", "partition", "rounds", "seed"):
+            self.form.controls[name].value = getattr(recipe, name)
+        if recipe.number is not None:
+            self.form.number.value = recipe.number
 
-    def _picture(self):
-        run = next(iter(self._racing()), None)  # that was asked for last
-        if not run or not run.last:
-            return plots.client_bars()
-        last, told = run.last, self._came_to if run.state == "finished" else self._state
-        return plots.client_bars(last.shared, last.own, last.groups, told(run))
+    def _adapt(self) -> None:
+        form, method = self.form, self.form.method.value
+        if self._at != method:
+            self._at = method
+            form.swap("number", self._numbers(method))
+        none = say("no_number_help", method=say(method))
+        form.explain("number", off="" if method in runs.NUMBER_OF else none)
+
+    def _shown(self) -> runs.Run | None:
+        """Return the run whose clients are drawn: that which was asked for last, if it is shown."""
+        hidden = self.board.hidden
+        asked = [run for run in self._racing() if self._key(run) not in hidden and run.last]
+        return next((run for run in asked if run.state == "running"), asked[-1] if asked else None)
+
+    def _draw(self) -> None:
+        super()._draw()
+        run = self._shown()
+        if not run:
+            self.board.bars = {}
+            return
+        rows = {name: list(getattr(run.last, name)) for name in ("shared", "own", "groups")}
+        self.board.bars = {"title": self._called(run), **rows}
 
     def _called(self, run: runs.Run) -> str:
         return f"{super()._called(run)}, {say(run.recipe.partition)}"
@@ -94,27 +141,55 @@ class PersonalLab(Lab):
         told = _figures(run.last) | {"clients": len(run.last.own)}
         return say("personal_done", name=self._called(run), **told)
 
-    def _frame(self) -> pd.DataFrame:
-        return pd.DataFrame(
-            {
-                "name": runs.title(run.recipe),
-                "partition": say(run.recipe.partition),
-                "rounds": run.recipe.rounds,
-                "seed": run.recipe.seed,
-                **_figures(run.last),
-            }
-            for run in self.comparison.runs
-            if run.state == "finished"
-        )
+    def _share(self, run: runs.Run) -> float:
+        if run.state != "running":
+            return 1.0
+        last, half = run.last, 0.6  # of the time goes to what all share, where it is not there yet
+        if not last:
+            return 0.0
+        own = len(last.own) / max(1, len(last.shared))
+        return half * min(1.0, last.round / run.recipe.rounds) + (1 - half) * own
+
+    def _panes(self) -> list[dict[str, Any]]:
+        level = {"name": say("shared_model"), "value": 0.0}
+        return [{"y": "gain", "label": say("gain_points"), "levels": [level]}]
+
+    def _curves(self, each: runs.Together):
+        """Return the clients' gains, sorted: of each seed for itself, then over seeds by rank."""
+        done = [sorted(_gains(run.last)) for run in each.runs if run.last and run.last.own]
+        count = min(map(len, done), default=0)
+        rows = pd.DataFrame([gains[:count] for gains in done], columns=range(1, count + 1))
+        found = [getattr(rows, name)() for name in ("mean", "min", "max")]
+        return tuple(pd.DataFrame({"client": each.index, "gain": each.values}) for each in found)
+
+    def _cells(self, each: runs.Together) -> dict[str, Any]:
+        done = [_figures(run.last) for run in each.runs if run.state == "finished"]
+        cells = {
+            "state": say(each.state),
+            "rounds": [run.last.round for run in each.runs if run.last],
+        }
+        names = ("mean_shared", "mean_own", "gain", "worst_own", "below")
+        return cells | {name: [figures[name] for figures in done] for name in names}
+
+    def _still(self) -> plots.Picture:
+        run = self._shown()
+        last = run.last if run else None
+        if not last:
+            return plots.client_bars(*seen.clients("fedper", partition="strictness"))
+        return plots.client_bars(last.shared, last.own, last.groups, self._came_to(run))
+
+
+def _gains(result: Result) -> list[float]:
+    return [100 * (o - s) for o, s in zip(result.own, result.shared, strict=False)]
 
 
 def _figures(result: Result) -> dict[str, float]:
     """Return what a run comes to."""
-    gains = [own - shared for own, shared in zip(result.own, result.shared, strict=True)]
+    gains = _gains(result)
     return {
         "mean_shared": mean(result.shared),
         "mean_own": mean(result.own),
-        "gain": 100 * mean(gains),
+        "gain": mean(gains),
         "worst_own": min(result.own),
         "below": sum(gain < 0 for gain in gains),
     }

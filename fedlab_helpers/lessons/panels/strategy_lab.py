@@ -1,122 +1,187 @@
 """Federated runs at the press of a button: choose settings, let them race, compare."""
 
-from html import escape
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import ipywidgets
-import pandas as pd
 
 from fedlab_helpers.lessons import plots, runs
-from fedlab_helpers.lessons.panels.lab import Lab
-from fedlab_helpers.lessons.panels.parts import button, named
-from fedlab_helpers.lessons.panels.settings_form import SettingsForm
+from fedlab_helpers.lessons.panels import seen
+from fedlab_helpers.lessons.panels.lab import Lab, Try
+from fedlab_helpers.lessons.panels.parts import choice, named, powers, slider
+from fedlab_helpers.lessons.plots.runs import HIGHEST_LOSS, measure_of, validation
 from fedlab_helpers.lessons.words import say
-from fedlab_helpers.recipe import Recipe
-from fedlab_helpers.tasks.reviews.task import Task
+from fedlab_helpers.recipe import LOCAL, STRATEGIES, Recipe
+from fedlab_helpers.strategies.attacks import STRENGTHS
+from fedlab_helpers.strategies.registry import Parameter
+from fedlab_helpers.tasks.reviews.task import DEALS, Task
+
+SHORT = {"rounds": 12}
+_UNLIKE = {"partition": "dirichlet", "alpha": 0.1, "lr": 0.02, **SHORT}
+_WORDS = {"partition": "by_domain", "lr": 0.02, **SHORT}
+_LIARS = {"partition": "iid", "lr": 0.02, "attackers": 0.2, "attack": "sign", **SHORT}
 
 
 class StrategyLab(Lab):
-    """Choose a strategy and its surroundings, press Run, and watch; every run stays to compare.
+    """Choose a strategy and its surroundings, press Run, and watch; every run stays to compare."""
 
-    The controls of the settings are in `form`; `comparison` holds the runs, and may bring some that
-    were made on this task. Raises ValueError if they were made on another.
-    """
+    name = "strategy_lab"
+    groups = (
+        ("server", ("strategy", "parameters", "server_rate")),
+        ("data", ("partition", "alpha")),
+        ("clients", ("optimizer", "lr", "epochs", "rounds")),
+        ("surroundings", ("clients", "cohort", "attackers", "attack", "seed")),
+    )
+    tries = (
+        Try(
+            "try_unlike",
+            (Recipe("fedavg", **_UNLIKE), Recipe("fedadagrad", **_UNLIKE)),
+            lambda: seen.strategies("fedadagrad", "fedavg", partition="dirichlet 0.1"),
+        ),
+        Try(
+            "try_liars",
+            (Recipe("fedavg", **_LIARS), Recipe("median", **_LIARS)),
+            lambda: seen.attacked("median", "fedavg", hostile=0.2, attack="sign"),
+        ),
+        Try(
+            "try_words",
+            tuple(
+                Recipe(s, partition="by_domain", lr=0.02, **SHORT) for s in ("fedavg", "rowwise")
+            ),
+            lambda: seen.strategies("rowwise", "fedavg", partition="by_domain"),
+        ),
+        Try(
+            "try_epochs",
+            tuple(Recipe(partition="iid", epochs=epochs, **SHORT) for epochs in (1, 5)),
+            lambda: seen.epochs(5, 1),
+        ),
+    )
 
     def __init__(self, task: Task, comparison: runs.Comparison | None = None):
-        self._prepare(task, comparison)
         self._levels = runs.anchors(task)
-        self._make_controls()
-        self.form = SettingsForm()
-        start = ipywidgets.HBox([self.line_up, self.run, self.stop])
-        keep = ipywidgets.HBox([self.target, self.runs, self.drop])
-        save = ipywidgets.HBox([self.file, self.save])
-        above = [self.form, self.note, start, self.status, self.image]
-        super().__init__([*above, keep, self.table, save, self.hint])
-        self.form.on_change(self._explain)
-        self._draw()
+        self.target = _target(task)
+        super().__init__(task, comparison)
+        self.target.observe(lambda _: self._show(), "value")
 
-    def _make_controls(self) -> None:
-        style = {"style": {"description_width": "8em"}, "description": say("target")}
-        self.line_up = button("line_up", self._toggle, tooltip=say("line_up_help"))
-        self.drop = button("drop", self._drop, disabled=True)
-        self.save = button("save", self._save)
-        if self.comparison.objective.measure == "accuracy":
-            share = {"min": 0.5, "max": 0.95, "step": 0.01, "readout_format": ".0%"}
-            self.target = ipywidgets.FloatSlider(0.75, **share, **style)
-        else:
-            self.target = ipywidgets.FloatText(1.0, **style)
-        self.target.observe(self._tabulate, "value")
-        self.runs = ipywidgets.Dropdown(**style | {"description": say("runs")})
-        self.file = ipywidgets.Text("strategy_lab.csv", **style | {"description": say("file")})
-        self.note = ipywidgets.HTML()
-        for name in ("target", "runs", "file", "note"):
-            named(name, getattr(self, name))
+    def _controls(self) -> dict[str, ipywidgets.Widget]:
+        start = Recipe(rounds=SHORT["rounds"])
+        return {
+            "strategy": choice("strategy", STRATEGIES, start.strategy),
+            "parameters": named("parameters", ipywidgets.VBox()),
+            "server_rate": powers("server_rate", 1.0, 1e-3, 10),
+            "optimizer": choice("optimizer", LOCAL, start.optimizer),
+            "lr": powers("lr", start.lr, 1e-4, 10),
+            "epochs": slider("epochs", start.epochs, 1, 10),
+            "rounds": slider("rounds", start.rounds, 1, 100),
+            "seed": slider("seed", start.seed, 0, 99),
+            "partition": choice("partition", DEALS, start.partition),
+            "alpha": powers("alpha", start.alpha, 1e-2, 1e2),
+            "clients": slider("clients", start.clients, 1, 200),
+            "cohort": slider("cohort", start.cohort, 1, 50),
+            "attackers": slider("attackers", start.attackers, 0, 0.5, ".0%"),
+            "attack": choice("attack", STRENGTHS, "sign"),
+        }
+
+    def _beside(self) -> list[ipywidgets.Widget]:
+        return [self.target]
+
+    @property
+    def parameters(self) -> dict[str, ipywidgets.Widget]:
+        """The sliders of the strategy's own numbers, by name."""
+        return {control.parameter: control for control in self.form.parameters.children}
 
     @property
     def recipe(self) -> Recipe:
-        return self.form.recipe
+        own = {name: _short(control.value) for name, control in self.parameters.items()}
+        rest = {name: _short(value) for name, value in self.form.values.items()}
+        return Recipe(parameters=own, **rest)
 
-    def _explain(self) -> None:
-        """Say what is wrong with the settings as they are now, or good to know."""
-        wrong = runs.problem(self.recipe, self.task)
-        self.note.value = escape(wrong or runs.advice(self.recipe) or "")
-        self.line_up.disabled = bool(wrong)
+    def _set(self, recipe: Recipe) -> None:
+        settings = recipe.settings() | {"parameters": None}
+        for name in ("strategy", "optimizer", *self.form.controls):  # these two bring others along
+            if settings.get(name) is not None:
+                self.form.controls[name].value = settings[name]
+        for name, value in recipe.parameters:
+            self.parameters[name].value = value
 
-    def _toggle(self, button: ipywidgets.Button) -> None:
-        """Let the present settings race next time; or not, if they were to."""
-        recipe = self.recipe
-        if recipe in self.lined_up:
-            self.lined_up.remove(recipe)
-        elif not runs.problem(recipe, self.task):
-            self.lined_up.append(recipe)
-        told = zip(self.lined_up, runs.differences(self.lined_up), strict=True)
-        names = [runs.title(each) + (f" ({differs})" if differs else "") for each, differs in told]
-        self._say("lined_up" if names else "ready", names="; ".join(names))
+    _at: tuple[str, str] = "", ""  # strategy and optimiser whose numbers the sliders show
 
-    def _called(self, run: runs.Run) -> str:
-        return run.name
+    def _adapt(self) -> None:
+        form, entry = self.form, STRATEGIES[self.form.strategy.value]
+        before, self._at = self._at, (entry.name, form.optimizer.value)
+        if before[0] != entry.name:
+            own = [_own_slider(parameter) for parameter in entry.parameters]
+            for control in own:
+                control.observe(lambda _: self._follow(), "value")
+            form.parameters.children = own
+            form.server_rate.value = entry.server_rate or 1.0
+        if before[1] and before[1] != form.optimizer.value:
+            form.lr.value = LOCAL[form.optimizer.value].lr  # theirs are of different sizes
+        called = say(entry.name)
+        form.explain("strategy", about=entry.sentence)
+        form.explain("parameters", about=say("own_parameters" if entry.parameters else "no_own"))
+        rated = entry.server_rate is not None
+        form.explain("server_rate", off="" if rated else say("no_server_rate", strategy=called))
+        deal = say(form.partition.value)
+        uses = DEALS[form.partition.value].uses_alpha
+        form.explain("alpha", off="" if uses else say("no_alpha", partition=deal))
+        form.explain("attack", off="" if form.attackers.value else say("no_attackers"))
 
-    def _ticks(self, run: runs.Run) -> int:
-        """Return how many clients have trained since the last result."""
-        return len(self._trained.get(run.recipe, ()))
+    def _advice(self) -> str | None:
+        return runs.advice(self.recipe)
 
     def _state(self, run: runs.Run) -> str:
-        recipe, told = run.recipe, {"name": run.name, "trained": self._ticks(run)}
-        told |= {"round": min(len(run.results), recipe.rounds), "rounds": recipe.rounds}
-        return say("racer", cohort=recipe.cohort, **told)
+        rounds = run.recipe.rounds
+        return say("racer", name=run.name, round=min(len(run.results), rounds), rounds=rounds)
 
-    def _picture(self):
-        shown = self.comparison.runs
-        return plots.race(shown, self._levels, {run.number: self._ticks(run) for run in shown})
+    def _panes(self) -> list[dict[str, Any]]:
+        measure = measure_of(self.comparison.runs)
+        form = "share" if measure == "accuracy" else ""
+        levels = [{"name": name, "value": value} for name, value in self._levels.items()]
+        return [
+            {"y": measure, "label": validation(measure), "form": form, "levels": levels},
+            {"y": "loss", "label": validation("loss"), "log": True, "highest": HIGHEST_LOSS},
+        ]
 
-    def _frame(self) -> pd.DataFrame:
-        return self.comparison.table(self.target.value)
+    def _cells(self, each: runs.Together) -> dict[str, Any]:
+        measure, target = self.comparison.objective.measure, self.target.value
+        there = [self.comparison.reached(run, target) for run in each.runs]
+        scores = [[result.score for result in run.results] for run in each.runs if run.results]
+        best = max if self.comparison.objective.higher_is_better else min
+        return {
+            "state": say(each.state),
+            "rounds": each.of(lambda run: run.last and run.last.round),
+            f"final_{measure}": [own[-1] for own in scores],
+            f"best_{measure}": [best(own) for own in scores],
+            "rounds_to_target": [at.round for at in there if at] if all(there) else None,
+            "megabytes_to_target": [t.total_bytes / 1e6 for t in there] if all(there) else None,
+            "seconds": each.of(lambda run: run.last and run.last.seconds),
+        }
 
-    def _tabulate(self, change: object = None) -> None:
-        """Show the table for the target, and the runs that can be dropped."""
-        super()._tabulate()
-        options = [(run.name, run.number) for run in self.comparison.runs]
-        if tuple(options) != tuple(self.runs.options):
-            kept = self.runs.value
-            self.runs.options = options
-            numbers = [number for _, number in options]
-            self.runs.value = kept if kept in numbers else next(iter(numbers), None)
-        self.drop.disabled = self._busy or not options
+    def _still(self) -> plots.Picture:
+        if self.comparison.runs:
+            return plots.race(self.comparison.runs, self._levels)
+        picture = plots.curves(seen.curves("fedavg", "fedadagrad", partition="dirichlet 0.1"))
+        picture.axes[0].set_title(say("study_curves", study="aggregation"), fontsize=10)
+        return picture
 
-    def _drop(self, button: ipywidgets.Button) -> None:
-        if self._busy:
-            return self._say("busy")
-        self.comparison.drop(self.runs.value)
-        self._draw()
 
-    def _save(self, button: ipywidgets.Button) -> None:
-        """Write the file; one that was there before stays, and another name is taken."""
-        if not self.comparison.runs:
-            return self._say("nothing_to_save")
-        try:
-            written = self.comparison.to_csv(self.file.value)
-        except OSError as error:
-            return self._say("error", why=error)
-        asked = Path(self.file.value)
-        told = {"count": len(self.comparison.runs), "file": asked.with_name(written.name)}
-        self._say("saved" if written.name == asked.name else "saved_beside", asked=asked, **told)
+def _target(task: Task) -> ipywidgets.Widget:
+    look: dict[str, Any] = {"style": {"description_width": "initial"}}
+    if task.validation.objective.measure == "accuracy":
+        share: Callable = ipywidgets.FloatSlider
+        look |= {"min": 0.5, "max": 0.95, "step": 0.01, "readout_format": ".0%"}
+        return named("target", share(0.75, description=say("target"), **look))
+    return named("target", ipywidgets.FloatText(1.0, description=say("target"), **look))
+
+
+def _own_slider(parameter: Parameter) -> ipywidgets.Widget:
+    kind = powers if parameter.log else slider
+    made = kind(f"parameter_{parameter.name}", parameter.default, parameter.low, parameter.high)
+    made.description, made.parameter = say("parameter", name=parameter.name), parameter.name
+    return made
+
+
+def _short(value: float | str) -> float | str:
+    """Return what a slider shows: 0.15 rather than 0.15000000000000002; a count as it is."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value

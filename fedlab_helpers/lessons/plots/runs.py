@@ -10,6 +10,7 @@ from functools import cache
 from itertools import cycle
 from math import nan
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib import font_manager, rcParams
@@ -150,9 +151,9 @@ def race(
     picture = Picture(figsize=SIZE)
     picture.subplots_adjust(left=0.05, right=0.99, top=0.92, bottom=0.37, wspace=0.19)
     panes = picture.subplots(1, 3)
-    for axes, what in zip(panes, (_measure(runs), "loss", "total_megabytes"), strict=True):
+    for axes, what in zip(panes, (measure_of(runs), "loss", "total_megabytes"), strict=True):
         bare(axes).xaxis.get_major_locator().set_params(integer=True)
-        axes.set_title(_validation(what), fontsize=9)
+        axes.set_title(validation(what), fontsize=9)
         axes.set_xlabel(say("round"), fontsize=9)
         axes.tick_params(labelsize=8)
         for run in runs:
@@ -179,11 +180,13 @@ def race(
     return picture
 
 
-def _measure(runs: Sequence[Run]) -> str:
+def measure_of(runs: Sequence[Run]) -> str:
+    """Return the name of what runs are judged by."""
     return next((next(iter(run.last.measures)) for run in runs if run.last), "accuracy")
 
 
-def _validation(what: str) -> str:
+def validation(what: str) -> str:
+    """Return what an axis is called that shows something of validation examples."""
     known = f"race_{what}"
     return say(known) if known in ENGLISH else say("on_validation", what=what)
 
@@ -197,12 +200,14 @@ def _mark(axes: Axes, run: Run, trained: int) -> None:
     axes.plot(places, [foot] * trained, "|", color=colour, transform=height)
 
 
-def codecs(runs: Sequence[Run]) -> Picture:
+def codecs(runs: Sequence[Run], goals: Sequence[Mapping[str, Any]] = ()) -> Picture:
     """Return the frontier of bytes and measure as far as runs have come: a path each, its end
-    marked."""
+    marked; `goals` are grey points of a study, each with its factor and value."""
     picture = Picture(figsize=SIZE)
-    picture.subplots_adjust(left=0.08, right=0.5, top=0.97, bottom=0.14)
-    axes, measure = bare(picture.add_subplot()), _measure(runs)
+    picture.subplots_adjust(left=0.08, right=0.5 if runs else 0.97, top=0.97, bottom=0.18)
+    axes, measure = bare(picture.add_subplot()), measure_of(runs)
+    at = [[goal[name] for goal in goals] for name in ("factor", "value")]
+    axes.plot(*at, "o", color="#999999", markersize=4)
     for run in runs:
         trained = [result for result in run.results if result.round]
         factors, scores = [r.factor for r in trained], [r.score for r in trained]
@@ -216,7 +221,7 @@ def codecs(runs: Sequence[Run]) -> Picture:
     if measure == "accuracy":  # of other measures it is not known where they lie
         scores = [result.score for run in runs for result in run.results]
         axes.set_ylim(min([0.45, *scores]), max([0.9, *scores]) + 0.01)
-    axes.set_ylabel(_validation(measure), fontsize=9)
+    axes.set_ylabel(validation(measure), fontsize=9)
     axes.tick_params(labelsize=8)
     if runs:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=7.5)

@@ -1,0 +1,376 @@
+// A chart and a table of runs that share colours, names and what is hidden.
+// Python says what there is (`panes`, `xs`, `runs`, `columns`, `bars`, `status`); a reader's clicks
+// go back as `hidden`, `x` and messages. Nothing is fetched: it works without a network.
+
+const SVG = "http://www.w3.org/2000/svg";
+const HEIGHT = 230, LEFT = 46, RIGHT = 14, TOP = 26, FOOT = 40, NARROW = 520;
+const DASHES = { "-": "", "--": "7 4", "-.": "8 3 2 3", ":": "2 3" };
+
+const html = (tag, parent, text = "", look = "") => {
+  const made = document.createElement(tag);
+  if (look) made.className = look;
+  made.textContent = text;
+  parent?.append(made);
+  return made;
+};
+
+const svg = (tag, parent, attributes = {}, text = "") => {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  if (text) made.textContent = text;
+  parent.append(made);
+  return made;
+};
+
+const shown = (value, form) => {
+  if (value === null || value === undefined) return "–";
+  if (form === "share") return (100 * value).toFixed(1) + "%";
+  return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(3)));
+};
+
+// Numbers that are read easily, some five between two values.
+function ticks(low, high, log) {
+  if (log) {
+    const found = [];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++)
+      for (const digit of high / low > 50 ? [1] : high / low > 8 ? [1, 3] : [1, 2, 3, 5, 7])
+        found.push(digit * 10 ** power);
+    return found.filter((v) => v >= low * 0.999 && v <= high * 1.001);
+  }
+  const rough = (high - low) / 4 || 1;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((digit) => digit * power >= rough);
+  const found = [];
+  for (let at = Math.ceil(low / step) * step; at <= high + step / 1e6; at += step)
+    found.push(Number(at.toPrecision(12)));
+  return found;
+}
+
+function scale(low, high, from, to, log) {
+  const place = log ? Math.log : (v) => v;
+  const [a, b] = [place(low), place(high)];
+  return (value) => from + ((place(value) - a) / (b - a || 1)) * (to - from);
+}
+
+const usable = (value, log) => Number.isFinite(value) && (!log || value > 0);
+
+// One pane of curves. Returns what a pointer at a place points at.
+function curves(parent, pane, x, runs, width, label) {
+  const inside = [LEFT, width - RIGHT];
+  const drawn = svg("svg", parent, {
+    width, height: HEIGHT, role: "img", "aria-label": `${pane.label}, ${x.label}. ${label}`,
+  });
+  const points = runs.map((run) => {
+    const xs = run.points[x.key] ?? [], ys = run.points[pane.y] ?? [];
+    const low = run.low?.[pane.y] ?? ys, high = run.high?.[pane.y] ?? ys;
+    return xs
+      .map((at, i) => ({ at, value: ys[i], low: low[i], high: high[i] }))
+      .filter((p) => usable(p.at, x.log) && usable(p.value, pane.log));
+  });
+  const all = points.flat(), levels = pane.levels ?? [];
+  const marks = (pane.marks ?? []).filter((m) => usable(m[x.key], x.log) && usable(m.value, pane.log));
+  const ats = [...all.map((p) => p.at), ...marks.map((m) => m[x.key])];
+  const values = [...all.flatMap((p) => [p.low, p.high]), ...marks.map((m) => m.value)];
+  let [left, right] = [Math.min(...ats), Math.max(...ats)];
+  if (!ats.length) [left, right] = x.log ? [1, 100] : [0, 1];
+  if (!x.log) left = 0;
+  if (left === right) right = x.log ? left * 10 : left + 1;
+  let [low, high] = [Math.min(...values), Math.max(...values)];
+  for (const level of levels) {
+    low = Math.min(low, level.value);
+    high = Math.max(high, level.value);
+  }
+  if (!Number.isFinite(low)) [low, high] = pane.log ? [0.1, 1] : [0, 1];
+  if (pane.highest) high = Math.max(low * 1.1, Math.min(high, pane.highest));
+  if (pane.log) [low, high] = [low / 1.08, high * 1.08];
+  else {
+    const room = 0.06 * (high - low) || 0.05;
+    [low, high] = [low - room, high + room];
+  }
+  const toX = scale(left, right, ...inside, x.log);
+  const toY = scale(low, high, HEIGHT - FOOT, TOP, pane.log);
+  svg("text", drawn, { x: LEFT, y: 14, class: "fl-title" }, pane.label);
+  for (const value of ticks(low, high, pane.log)) {
+    svg("line", drawn, { x1: LEFT, x2: inside[1], y1: toY(value), y2: toY(value), class: "fl-grid" });
+    const text = { x: LEFT - 6, y: toY(value) + 4, "text-anchor": "end", class: "fl-tick" };
+    svg("text", drawn, text, shown(value, pane.form).replace(".0%", "%"));
+  }
+  for (const value of ticks(left, right, x.log)) {
+    if (x.whole && !Number.isInteger(value)) continue;
+    const text = { x: toX(value), y: HEIGHT - FOOT + 16, "text-anchor": "middle", class: "fl-tick" };
+    svg("text", drawn, text, shown(value));
+  }
+  const middle = (inside[0] + inside[1]) / 2;
+  svg("text", drawn, { x: middle, y: HEIGHT - 6, "text-anchor": "middle", class: "fl-tick" }, x.label);
+  const clip = `fl-${Math.random().toString(36).slice(2)}`;
+  const frame = { x: LEFT - 6, y: TOP - 6, width: inside[1] - LEFT + 12, height: HEIGHT - FOOT - TOP + 12 };
+  svg("rect", svg("clipPath", svg("defs", drawn), { id: clip }), frame);
+  const group = svg("g", drawn, { "clip-path": `url(#${clip})` });
+  let last = -Infinity, above = -Infinity; // of two that are near, the lower's name is below it
+  for (const level of [...levels].sort((a, b) => b.value - a.value)) {
+    const y = toY(level.value), near = y - last < 16;
+    svg("line", group, { x1: LEFT, x2: inside[1], y1: y, y2: y, class: "fl-level" });
+    const at = Math.max(near || y < TOP + 12 ? y + 12 : y - 4, above + 13);
+    svg("text", group, { x: inside[1], y: at, "text-anchor": "end", class: "fl-tick" }, level.name);
+    [last, above] = [y, at];
+  }
+  for (const mark of marks) {
+    const dot = svg("circle", group, { cx: toX(mark[x.key]), cy: toY(mark.value), r: 3, class: "fl-mark" });
+    svg("title", dot, {}, `${mark.name}: ${shown(mark.value, pane.form)}`);
+  }
+  runs.forEach((run, place) => {
+    const own = points[place];
+    if (!own.length) return;
+    const path = (pick) => own.map((p) => `${toX(p.at).toFixed(1)},${toY(pick(p)).toFixed(1)}`);
+    const look = { stroke: run.colour, "stroke-dasharray": DASHES[run.line] ?? "", fill: "none" };
+    if (run.low) {
+      const band = [...path((p) => p.low), ...path((p) => p.high).reverse()].join(" ");
+      svg("polygon", group, { points: band, fill: run.colour, class: "fl-band" });
+    }
+    const kind = run.newest ? "fl-line fl-newest" : "fl-line";
+    svg("polyline", group, { points: path((p) => p.value).join(" "), class: kind, ...look });
+    const end = own.at(-1);
+    const dot = { cx: toX(end.at), cy: toY(end.value), r: run.newest ? 5 : 3.5, fill: run.colour };
+    svg("circle", group, { ...dot, class: run.running ? "fl-pulse" : "" });
+  });
+  const cursor = svg("line", drawn, { y1: TOP, y2: HEIGHT - FOOT, class: "fl-cursor", visibility: "hidden" });
+  return {
+    drawn, cursor, toX,
+    places: [...new Set(all.map((p) => p.at))].sort((a, b) => a - b),
+    at(place) {
+      return runs.flatMap((run, i) => {
+        const nearest = points[i].reduce(
+          (best, p) => (!best || Math.abs(p.at - place) < Math.abs(best.at - place) ? p : best), null);
+        return nearest ? [{ run, ...nearest }] : [];
+      });
+    },
+  };
+}
+
+// A bar for each client, from the model that all share (a mark) to its own.
+function bars(parent, told, width, words) {
+  const inside = [LEFT, width - RIGHT], count = told.shared.length;
+  const drawn = svg("svg", parent, { width, height: HEIGHT, role: "img", "aria-label": told.title });
+  svg("text", drawn, { x: LEFT, y: 14, class: "fl-title" }, told.title);
+  const low = Math.min(...told.shared, ...told.own) - 0.03, high = Math.max(...told.shared, ...told.own) + 0.03;
+  const toY = scale(low, high, HEIGHT - FOOT, TOP);
+  for (const value of ticks(low, high)) {
+    svg("line", drawn, { x1: LEFT, x2: inside[1], y1: toY(value), y2: toY(value), class: "fl-grid" });
+    const text = { x: LEFT - 6, y: toY(value) + 4, "text-anchor": "end", class: "fl-tick" };
+    svg("text", drawn, text, shown(value, "share").replace(".0%", "%"));
+  }
+  const order = [...told.groups.keys()].sort((a, b) => told.groups[a].localeCompare(told.groups[b]) || a - b);
+  const wide = (inside[1] - inside[0]) / count;
+  order.forEach((client, place) => {
+    const x = inside[0] + place * wide, own = told.own[client], shared = told.shared[client];
+    const about = [`${words.client} ${client}, ${told.groups[client]}`, `${words.shared_model} ${shown(shared, "share")}`];
+    const bar = svg("g", drawn, { class: "fl-bar" });
+    if (own !== undefined) {
+      about.push(`${words.mean_own} ${shown(own, "share")}`);
+      const kind = own < shared ? "fl-worse" : "fl-better";
+      const [top, foot] = [toY(Math.max(own, shared)), toY(Math.min(own, shared))];
+      svg("rect", bar, { x: x + 0.15 * wide, width: 0.7 * wide, y: top, height: foot - top, class: kind });
+    }
+    svg("line", bar, { x1: x + 0.1 * wide, x2: x + 0.9 * wide, y1: toY(shared), y2: toY(shared), class: "fl-shared" });
+    svg("rect", bar, { x, width: wide, y: TOP, height: HEIGHT - FOOT - TOP, fill: "transparent" });
+    svg("title", bar, {}, about.join(", "));
+  });
+  for (const name of new Set(told.groups)) {
+    const places = order.flatMap((client, place) => (told.groups[client] === name ? [place] : []));
+    const middle = inside[0] + (places[0] + places.at(-1) + 1) * 0.5 * wide;
+    svg("text", drawn, { x: middle, y: HEIGHT - FOOT + 16, "text-anchor": "middle", class: "fl-tick" }, name);
+  }
+  const key = html("div", parent, "", "fl-key");
+  for (const [kind, name] of [["shared", "shared_model"], ["better", "better_off"], ["worse", "worse_off"]]) {
+    html("span", key, "", `fl-swatch fl-${kind}`);
+    html("span", key, words[name], "fl-tick");
+  }
+}
+
+function render({ model, el }) {
+  const words = model.get("words");
+  el.classList.add("fl-board");
+  const status = html("div", el, "", "fl-told");
+  const said = html("span", status, "", "fl-status");
+  said.setAttribute("role", "status");
+  const track = html("div", el, "", "fl-track"), share = html("div", track, "", "fl-share");
+  const choose = html("label", el, words.axis + " ", "fl-axis"), axis = html("select", choose);
+  const panes = html("div", el, "", "fl-panes");
+  const legend = html("div", el, "", "fl-legend");
+  const tip = html("div", el, "", "fl-tip");
+  const scroll = html("div", el, "", "fl-table"), table = html("table", scroll);
+  const head = html("tr", html("thead", table)), body = html("tbody", table);
+  let sorted = null, down = true, place = null, views = [];
+
+  const visible = () => model.get("runs").filter((run) => !model.get("hidden").includes(run.key));
+  const xOf = () => model.get("xs").find((each) => each.key === model.get("x")) ?? model.get("xs")[0];
+  const toggle = (key) => {
+    const hidden = model.get("hidden");
+    model.set("hidden", hidden.includes(key) ? hidden.filter((k) => k !== key) : [...hidden, key]);
+    model.save_changes();
+  };
+
+  function tell() {
+    const { text = "", state = "idle", done = 0, left = null } = model.get("status");
+    said.textContent = text;
+    el.dataset.state = state;
+    share.style.width = `${100 * done}%`;
+    track.style.visibility = ["starting", "running"].includes(state) ? "visible" : "hidden";
+    track.title = left ?? "";
+    track.dataset.left = left ?? "";
+  }
+
+  function point() {
+    const x = xOf();
+    tip.hidden = place === null;
+    for (const view of views) view.cursor.setAttribute("visibility", "hidden");
+    if (place === null || !views.length) return;
+    tip.replaceChildren();
+    html("b", tip, `${x.label} ${shown(place)}`);
+    for (const { view, pane } of views.map((view) => ({ view, pane: view.pane }))) {
+      view.cursor.setAttribute("visibility", "visible");
+      view.cursor.setAttribute("x1", view.toX(place));
+      view.cursor.setAttribute("x2", view.toX(place));
+      if (views.length > 1) html("div", tip, pane.label, "fl-tick");
+      for (const { run, value, low, high } of view.at(place)) {
+        const row = html("div", tip);
+        html("span", row, "", "fl-swatch").style.background = run.colour;
+        const range = run.low ? ` (${shown(low, pane.form)}–${shown(high, pane.form)})` : "";
+        html("span", row, `${run.name}: ${shown(value, pane.form)}${range}`);
+      }
+    }
+  }
+
+  function draw() {
+    if (!panes.offsetParent) return; // this view shows the table alone
+    const runs = visible(), x = xOf(), told = model.get("bars");
+    const few = model.get("panes").length === 1 || el.clientWidth < NARROW;
+    const whole = Math.max(280, el.clientWidth - 8), wide = few ? whole : (whole - 8) / 2;
+    panes.replaceChildren();
+    views = model.get("panes").map((pane) => {
+      const names = runs.map((run) => run.name).join("; ");
+      const view = { ...curves(panes, pane, x, runs, wide, names), pane };
+      view.drawn.addEventListener("pointermove", (event) => {
+        const at = event.clientX - view.drawn.getBoundingClientRect().left;
+        const near = (best, p) => (Math.abs(view.toX(p) - at) < Math.abs(view.toX(best) - at) ? p : best);
+        place = view.places.length ? view.places.reduce(near) : null;
+        point();
+        const box = el.getBoundingClientRect(), width = tip.offsetWidth;
+        const right = event.clientX - box.left + 16;
+        tip.style.left = `${right + width > box.width ? Math.max(0, right - width - 32) : right}px`;
+        tip.style.top = `${event.clientY - box.top + 12}px`;
+      });
+      view.drawn.addEventListener("pointerleave", () => { place = null; point(); });
+      return view;
+    });
+    if (told.shared?.length) bars(panes, told, whole, words);
+    point();
+    legend.replaceChildren();
+    for (const run of model.get("runs")) {
+      const button = html("button", legend, "", "fl-legend-item");
+      const hidden = model.get("hidden").includes(run.key);
+      button.setAttribute("aria-pressed", String(!hidden));
+      button.title = hidden ? words.show : words.hide;
+      html("span", button, "", "fl-swatch").style.background = run.colour;
+      html("span", button, run.name);
+      button.onclick = () => toggle(run.key);
+    }
+  }
+
+  function tabulate() {
+    const columns = model.get("columns"), runs = [...model.get("runs")];
+    scroll.hidden = !runs.length;
+    if (sorted) {
+      const value = (run) => run.cells[sorted]?.[0] ?? null;
+      const order = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b)));
+      runs.sort((a, b) => {
+        const [one, two] = [value(a), value(b)];
+        if (one === null || two === null) return (one === null) - (two === null);
+        return (down ? -1 : 1) * order(one, two);
+      });
+    }
+    const typing = body.querySelector("input:focus"), typed = typing && { key: typing.dataset.key, text: typing.value, at: typing.selectionStart };
+    const focus = document.activeElement?.dataset?.focus;
+    head.replaceChildren();
+    html("th", head, words.show_column);
+    html("th", head, words.name);
+    for (const column of columns) {
+      const cell = html("th", head), button = html("button", cell, column.label);
+      const at = sorted === column.key ? (down ? "descending" : "ascending") : "none";
+      cell.setAttribute("aria-sort", at);
+      cell.className = column.text ? "" : "fl-number";
+      button.dataset.focus = `sort ${column.key}`;
+      button.onclick = () => {
+        [sorted, down] = [column.key, sorted === column.key ? !down : true];
+        tabulate();
+      };
+    }
+    html("th", head);
+    body.replaceChildren();
+    for (const run of runs) {
+      const row = html("tr", body), seen = html("input", html("td", row));
+      Object.assign(seen, { type: "checkbox", checked: !model.get("hidden").includes(run.key) });
+      seen.setAttribute("aria-label", `${words.show} ${run.name}`);
+      seen.style.accentColor = run.colour;
+      seen.dataset.focus = `show ${run.key}`;
+      seen.onchange = () => toggle(run.key);
+      row.style.boxShadow = `inset 4px 0 ${run.colour}`;
+      const name = html("input", html("td", row), "", "fl-name");
+      name.value = typed?.key === run.key ? typed.text : run.name;
+      name.title = run.name;
+      name.dataset.key = run.key;
+      name.setAttribute("aria-label", words.rename);
+      name.onchange = () => model.send({ do: "rename", key: run.key, name: name.value });
+      name.onkeydown = (event) => event.stopPropagation();
+      for (const column of columns) {
+        const [, text] = run.cells[column.key] ?? [null, "–"];
+        html("td", row, text, column.text ? "" : "fl-number");
+      }
+      const drop = html("button", html("td", row), "×", "fl-drop");
+      Object.assign(drop, { title: words.drop, disabled: run.running });
+      drop.setAttribute("aria-label", `${words.drop} ${run.name}`);
+      drop.dataset.focus = `drop ${run.key}`;
+      drop.onclick = () => model.send({ do: "drop", key: run.key });
+      if (typed?.key === run.key) {
+        name.focus();
+        name.setSelectionRange(typed.at, typed.at);
+      }
+    }
+    if (focus && !typed) table.querySelector(`[data-focus="${CSS.escape(focus)}"]`)?.focus();
+  }
+
+  function offer() {
+    axis.replaceChildren();
+    for (const x of model.get("xs")) html("option", axis, x.label).value = x.key;
+    axis.value = model.get("x");
+    choose.hidden = model.get("xs").length < 2;
+  }
+  axis.onchange = () => {
+    model.set("x", axis.value);
+    model.save_changes();
+  };
+  axis.onkeydown = (event) => event.stopPropagation();
+
+  const all = () => { draw(); tabulate(); };
+  model.on("change:runs", all);
+  model.on("change:hidden", all);
+  model.on("change:columns", tabulate);
+  for (const name of ["panes", "bars"]) model.on(`change:${name}`, draw);
+  for (const name of ["x", "xs"]) model.on(`change:${name}`, () => { offer(); draw(); });
+  model.on("change:status", tell);
+  const sized = new ResizeObserver(() => draw());
+  sized.observe(el);
+  // The picture that stands in for a dead panel is not needed beside a living one.
+  const waiting = setInterval(() => {
+    const output = el.closest(".jp-OutputArea-child"), before = output?.previousElementSibling;
+    if (before?.querySelector(".jp-RenderedImage")) before.style.display = "none";
+    if (output) clearInterval(waiting);
+  }, 100);
+  el.dataset.lmSuppressShortcuts = "true"; // keys are for the controls, not for the notebook
+  offer();
+  tell();
+  all();
+  return () => { sized.disconnect(); clearInterval(waiting); };
+}
+
+export default { render };
