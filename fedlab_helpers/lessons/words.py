@@ -267,6 +267,7 @@ ENGLISH = {
     "values_kept": "share of values kept, %",
     # What all panels share.
     "still": "A picture of the panel. Run this cell (Shift+Enter) to bring it to life.",
+    "sortable": "a table; its heads sort it while its kernel runs",
     "living": "the panel itself, while its kernel runs",
     "tries": "<b>Try</b> an experiment:",
     "more": "more settings",
@@ -280,7 +281,7 @@ ENGLISH = {
     "hide": "hide",
     "show_column": "",
     "rename": "another name",
-    "seeds": "{name} ({count} seeds)",
+    "many_seeds": "{name} ({count} seeds)",
     "run_one": "Run {name}",
     "run_many": "Run {count} lined up",
     "run_seeds": "with {count} seeds",
