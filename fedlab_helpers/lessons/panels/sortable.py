@@ -43,7 +43,7 @@ def _page(frame: pd.DataFrame, digits: int, coloured: Collection[str]) -> str:
     heads = ["", *(say(str(column)) for column in frame.columns)]
     head = "".join(f"<th>{escape(said)}</th>" for said in heads)
     largest = {name: frame[name].abs().max() for name in coloured}
-    rows = []
+    rows: list[str] = []
     for label, values in zip(frame.index, frame.itertuples(index=False), strict=True):
         cells = [
             _cell(value, digits, largest.get(name))
@@ -56,7 +56,7 @@ def _page(frame: pd.DataFrame, digits: int, coloured: Collection[str]) -> str:
 
 def _cell(value: Any, digits: int, largest: float | None) -> str:
     if isinstance(value, str):
-        return f"<td>{escape(say(value))}</td>"
+        return f"<td>{escape(value)}</td>"
     if pd.isna(value):
         return "<td>–</td>"
     text = f"{value:.{digits}f}" if isinstance(value, float) else str(value)
