@@ -186,7 +186,7 @@ class Together:
         """Number and title, and how many seeds there are."""
         many = len(self.runs) > 1
         name = self.runs[0].name
-        return say("seeds", name=name, count=len(self.runs)) if many else name
+        return say("many_seeds", name=name, count=len(self.runs)) if many else name
 
     @property
     def state(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -172,7 +173,8 @@ def panel_cell(name: str) -> str:
     """Return the source of the notebook's cell that shows a panel."""
     cells = json.loads((ROOT / "notebooks" / name).read_text())["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    (found,) = (source for source in sources if "lessons.panels import" in source)
+    shows = re.compile(r"lessons\.panels import \w+(Lab|Panel|Explorer)\n")
+    (found,) = (source for source in sources if shows.search(source))
     return found
 
 

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "gradient": ["LONGEST", "RADII", "SCALES", "GradientPanel"],
         "partition_explorer": ["PartitionExplorer"],
         "personal_lab": ["PersonalLab"],
+        "sortable": ["SortableTable"],
         "strategy_lab": ["StrategyLab"],
     },
 )
