@@ -31,8 +31,12 @@ PICTURES = re.compile(r"<(?:Figure|Picture) [^>]*>")
 
 
 def texts(cell: dict) -> list[str]:
-    found = "\n".join(output_text(output) for output in cell.get("outputs", []))
-    return PICTURES.sub("", re.sub(r"<(?:table|div|style).*", "", found, flags=re.S)).splitlines()
+    found = []
+    for output in cell.get("outputs", []):
+        data = output.get("data", {})
+        plain = {kind: data[kind] for kind in ("text/plain",) if kind in data}
+        found.append(output_text(output | {"data": plain} if plain else output))
+    return PICTURES.sub("", "\n".join(found)).splitlines()
 
 
 def compare(path: Path, seed: int) -> int:

@@ -1,9 +1,9 @@
 """The chart and the table of a lab, drawn in the browser: hover, hide, sort, name, drop.
 
 bqplot and anywidget, with a script of our own, were tried in a real JupyterLab, ten curves drawn
-anew three times a second for five minutes. Both kept up, without a network. The choice fell on
-anywidget: 0.3 MB to install instead of 0.9, values of all curves under the pointer instead of one
-line's name, a legend that hides, and JupyterLab's own colours in a dark theme.
+anew three times a second for five minutes. Both kept up, without a network, and suited the dark
+theme. The choice fell on anywidget: 0.3 MB to install instead of 0.9; bqplot tells under the pointer
+which line it is and none of its values, and its legend hides nothing.
 """
 
 from pathlib import Path
