@@ -318,6 +318,14 @@ def _() -> Iterator[str]:
         yield f"{factors[tuple(run)]:.0f} times for {told(points.loc[tuple(run)], 2)}"
     lossless = [up[deal, "whole", "touched rows"] for deal in ("iid", "by_domain")]
     yield f"divide by {lossless[0]:.2f}, by domain by {lossless[1]:.2f}"
+    again = table("compression_again").query("round > 15").assign(points=lost)
+    again = again.groupby(keys)["points"].mean().unstack("seed")
+    up_again = ("ternary, zstd", "top 10% sign, EF", "rank 2 in 4 bits, EF", "rank 1 in 4 bits, EF")
+    for deal in ("iid", "by_domain"):
+        for codec in up_again:
+            yield told(again.loc[deal, "whole", codec], 2)
+    pair = "top 10% sign of changes, known start", "top 10% sign, EF, momentum"
+    yield f"fresh seeds, {told(again.loc[('iid', *pair)], 2)}"
     of_sgd = table("compression_sgd").query("round > 15").assign(points=lost)
     of_sgd = of_sgd.groupby("seed")["points"].mean()
     of_adam = points.loc["iid", "whole", "top 1%, EF"]

@@ -21,6 +21,7 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "baselines_rates": "baselines",
     "block_drift": "what_to_average",
     "compression": "compression",
+    "compression_again": "compression",
     "compression_sgd": "compression",
     "compression_sgd_rates": "compression",
     "drift": "drift",

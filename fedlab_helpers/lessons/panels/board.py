@@ -2,8 +2,8 @@
 
 bqplot and anywidget, with a script of our own, were tried in a real JupyterLab, ten curves drawn
 anew three times a second for five minutes. Both kept up, without a network, and suited the dark
-theme. The choice fell on anywidget: 0.3 MB to install instead of 0.9; bqplot tells under the pointer
-which line it is and none of its values, and its legend hides nothing.
+theme. The choice fell on anywidget: 0.3 MB to install instead of 0.9, while bqplot tells under the
+pointer which line it is but none of its values, and its legend hides nothing.
 """
 
 from pathlib import Path
