@@ -71,7 +71,9 @@ def test_a_run_from_click_to_row(lab_page, lab):
     page.locator(".fl-below th button").nth(1).click()
     assert page.locator(".fl-below th[aria-sort=descending]").count() == 1
     page.locator(".fl-save").click()
-    file = says(page, "saved as").split("saved as ")[1].strip().rstrip(".")
+    kept = page.locator(".fl-kept", has_text="saved as")
+    kept.wait_for()
+    file = kept.inner_text().split("saved as ")[1].strip().rstrip(".")
     assert (lab.folder / "notebooks" / file).read_text().startswith("run,")
     page.locator(".fl-below .fl-drop").first.click()
     wait_for(lambda: rows(page) == [], 10, "the row to go")
@@ -86,7 +88,8 @@ def test_stop_chips_and_seeds(lab_page):
     press(page, "rounds", *["ArrowRight"] * 6)
     page.locator(".fl-run-seeds").click()
     says(page, "^Running", 120)
-    assert page.locator(".fl-run").is_disabled()
+    page.locator(".fl-run").click()  # a second time: what goes on goes on
+    page.locator(".fl-note", has_text="press Stop first").wait_for()
     page.locator(".fl-stop").click()
     says(page, "^Done: .*stopped", 60)
     press(page, "rounds", "Home")
@@ -119,6 +122,18 @@ def test_by_keys_alone_on_a_narrow_screen_in_the_dark(open_panel, page):
     everything = " ".join(reached)
     for control in ("fl-run", "fl-line-up", "SELECT", "noUi-handle", "fl-save"):
         assert control in everything, control
+
+    page.locator(".fl-keep select").focus()
+    page.keyboard.press("ArrowDown")
+    says_so = "document.querySelector('.fl-keep select').selectedIndex"
+    page.wait_for_function(f"{says_so} === 1")
+    page.keyboard.press("ArrowUp")
+    page.wait_for_function(f"{says_so} === 0")
+    page.locator(".fl-save").focus()
+    for key in "ddmab":  # in a notebook these delete, insert and change cells
+        page.keyboard.press(key)
+    assert page.locator(".jp-Notebook .jp-Cell").count() == 1
+    assert page.locator(".jp-MarkdownCell").count() == 0
 
     page.locator(".fl-open-rest").focus()
     page.keyboard.press("Space")

@@ -116,11 +116,12 @@ def test_three_seeds_are_one_curve_with_a_band_and_one_row(panel):
 
 def test_stop_ends_a_run_that_can_be_made_anew(panel, monkeypatch):
     go_on = until_news_comes(panel, monkeypatch)
-    assert (panel.run.disabled, panel.seeds.disabled, panel.stop.disabled) == (True, True, False)
-    panel.run.click()
-    assert "press Stop first" in said(panel)
-    panel._obey({"do": "drop", "key": "1"})
-    assert "press Stop first" in said(panel)
+    assert (panel.run.disabled, panel.stop.disabled) == (False, False)
+    for press in (panel.run.click, lambda: panel._obey({"do": "drop", "key": "1"})):
+        panel.note.value = ""
+        press()
+        assert "press Stop first" in panel.note.value
+        assert said(panel).startswith(("Starting", "Running"))  # what goes on is still told
     panel.stop.click()
     go_on.set()
     panel.wait(60)
@@ -141,7 +142,6 @@ def test_an_error_is_shown_and_run_works_again(panel, monkeypatch):
             assert "RuntimeError: no luck <today>" in said(panel)
             assert panel.board.status["state"] == "error"
             assert states(panel) == ["stopped"]
-            assert not panel.run.disabled
     run(panel)
     assert states(panel) == ["finished"]
 
@@ -182,6 +182,8 @@ def test_a_row_is_renamed_hidden_and_dropped(panel):
     panel.board.hidden = ["1"]
     run(panel)  # what is asked for is shown
     assert panel.board.hidden == []
+    panel._obey({"do": "rename", "key": "1", "name": "12 clients"})
+    assert panel.board.runs[0]["name"] == "1 12 clients"
     panel._obey({"do": "rename", "key": "1", "name": ""})
     assert LABS[type(panel)][1] in panel.board.runs[0]["name"]
     panel._obey({"do": "drop", "key": "1"})
@@ -191,10 +193,15 @@ def test_a_row_is_renamed_hidden_and_dropped(panel):
 
 def test_runs_are_saved_by_every_lab(panel, tmp_path):
     panel.save.click()
-    assert "no run to save" in said(panel)
+    assert "no run to save" in panel.kept.value
     run(panel)
+    for name, why in (("", "Give the file a name"), ("no/where.csv", "There is no folder no")):
+        panel.file.value = name
+        panel.save.click()
+        assert why in panel.kept.value
+    panel.file.value = f"{panel.name}.csv"
     panel.save.click()
-    assert said(panel) == f"1 runs saved as {panel.name}.csv."
+    assert panel.kept.value == f"1 runs saved as {panel.name}.csv."
     rows = len(panel.comparison.runs[0].results)
     assert len(pd.read_csv(tmp_path / f"{panel.name}.csv")) == rows
 

@@ -17,7 +17,7 @@ def panel():
 def test_each_control_draws_anew(panel, control):
     widget = getattr(panel, control)
     assert widget.description
-    assert widget._dom_classes == (f"fl-{control}",)
+    assert widget._dom_classes[0] == f"fl-{control}"
     other = {"radius": panels.RADII.tolist()[20], "steps": 33, "scale": "0.3"}[control]
     before = bytes(panel.image.value), panel.readout
     widget.value = other
@@ -61,5 +61,5 @@ def test_a_cell_shows_a_picture_and_the_panel(panel, monkeypatch):
     panel._ipython_display_()
     still, living = shown
     assert still["image/png"][:4] == b"\x89PNG"
-    assert "Run this cell" in still["text/plain"]
+    assert "run this cell" in still["text/plain"]
     assert living["application/vnd.jupyter.widget-view+json"]["model_id"] == panel.model_id

@@ -25,7 +25,7 @@ def test_each_control_draws_anew(explorer, control, other):
     getattr(explorer, control).value = other
     assert bytes(explorer.image.value) != before[0]
     assert explorer.readout != before[1]
-    assert getattr(explorer, control)._dom_classes == (f"fl-explorer-{control}",)
+    assert getattr(explorer, control)._dom_classes[0] == f"fl-explorer-{control}"
 
 
 def test_the_sentence_is_of_the_deal():
@@ -34,7 +34,8 @@ def test_the_sentence_is_of_the_deal():
     onesided = ((table["label 0"] >= 0.95) | (table["label 1"] >= 0.95)).sum()
     _, sentence = dealt(task(), "dirichlet", 7, 0.2, 4)
     sizes = sorted(map(len, parts))
-    assert f"7 clients of {sizes[0]} to {sizes[-1]} reviews; {onesided} of them" in sentence
+    assert f"7 clients of {sizes[0]} to {sizes[-1]} reviews, the largest with " in sentence
+    assert f"{sizes[-1] / sum(sizes):.0%} of all; {onesided} of them" in sentence
 
 
 def test_what_cannot_be_dealt_is_explained_and_the_picture_stays(explorer):

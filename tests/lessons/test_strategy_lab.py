@@ -194,20 +194,20 @@ def test_the_target_changes_the_table(panel):
 
 def test_runs_are_saved_and_what_hinders_that_is_said(panel, tmp_path):
     panel.save.click()
-    assert "no run to save" in said(panel)
+    assert "no run to save" in panel.kept.value
     race(panel)
     panel.save.click()
-    assert said(panel) == "1 runs saved as strategy_lab.csv."
+    assert panel.kept.value == "1 runs saved as strategy_lab.csv."
     assert len(pd.read_csv(tmp_path / "strategy_lab.csv")) == 3
     race(panel)
     panel.save.click()  # once more, over one's own
-    assert said(panel) == "1 runs saved as strategy_lab.csv."
+    assert panel.kept.value == "1 runs saved as strategy_lab.csv."
     (tmp_path / "mine.csv").write_text("mine")
     panel.file.value = "mine.csv"
     panel.save.click()
-    assert "saved as mine_2.csv: mine.csv was there before, and stays" in said(panel)
+    assert "saved as mine_2.csv: mine.csv was there before, and stays" in panel.kept.value
     assert (tmp_path / "mine.csv").read_text() == "mine"
     assert len(pd.read_csv(tmp_path / "mine_2.csv")) == 3
     panel.file.value = "nowhere/runs.csv"
     panel.save.click()
-    assert "Something went wrong" in said(panel)
+    assert "There is no folder nowhere" in panel.kept.value

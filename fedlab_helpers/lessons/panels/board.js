@@ -35,7 +35,8 @@ function ticks(low, high, log) {
     for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++)
       for (const digit of high / low > 50 ? [1] : high / low > 8 ? [1, 3] : [1, 2, 3, 5, 7])
         found.push(digit * 10 ** power);
-    return found.filter((v) => v >= low * 0.999 && v <= high * 1.001);
+    const inside = found.filter((v) => v >= low * 0.999 && v <= high * 1.001);
+    return inside.length > 2 ? inside : ticks(low, high, false).filter((v) => v > 0);
   }
   const rough = (high - low) / 4 || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -64,7 +65,7 @@ function curves(parent, pane, x, runs, width, label) {
     const xs = run.points[x.key] ?? [], ys = run.points[pane.y] ?? [];
     const low = run.low?.[pane.y] ?? ys, high = run.high?.[pane.y] ?? ys;
     return xs
-      .map((at, i) => ({ at, value: ys[i], low: low[i], high: high[i] }))
+      .map((at, i) => ({ at, value: ys[i], low: low[i], high: high[i], round: run.points.round?.[i] }))
       .filter((p) => usable(p.at, x.log) && usable(p.value, pane.log));
   });
   const all = points.flat(), levels = pane.levels ?? [];
@@ -73,7 +74,7 @@ function curves(parent, pane, x, runs, width, label) {
   const values = [...all.flatMap((p) => [p.low, p.high]), ...marks.map((m) => m.value)];
   let [left, right] = [Math.min(...ats), Math.max(...ats)];
   if (!ats.length) [left, right] = x.log ? [1, 100] : [0, 1];
-  if (!x.log) left = 0;
+  if (!x.log) left = x.key === "client" ? 1 : 0;
   if (left === right) right = x.log ? left * 10 : left + 1;
   let [low, high] = [Math.min(...values), Math.max(...values)];
   for (const level of levels) {
@@ -137,12 +138,15 @@ function curves(parent, pane, x, runs, width, label) {
   return {
     drawn, cursor, toX,
     places: [...new Set(all.map((p) => p.at))].sort((a, b) => a - b),
-    at(place) {
-      return runs.flatMap((run, i) => {
-        const nearest = points[i].reduce(
-          (best, p) => (!best || Math.abs(p.at - place) < Math.abs(best.at - place) ? p : best), null);
-        return nearest ? [{ run, ...nearest }] : [];
-      });
+    at(place, px, py) {
+      const of = (run, p) => ({ run, ...p });
+      if (x.log) { // no progress of a run, so that lines may be upright: the point that is nearest
+        const far = (p) => Math.hypot(toX(p.at) - px, toY(p.value) - py);
+        const all = runs.flatMap((run, i) => points[i].map((p) => of(run, p)));
+        return all.length ? [all.reduce((one, other) => (far(other) < far(one) ? other : one))] : [];
+      }
+      const near = (best, p) => (!best || Math.abs(p.at - place) < Math.abs(best.at - place) ? p : best);
+      return runs.flatMap((run, i) => (points[i].length ? [of(run, points[i].reduce(near, null))] : []));
     },
   };
 }
@@ -187,6 +191,18 @@ function bars(parent, told, width, words) {
   }
 }
 
+// Keys are for the control that has the focus, not for the notebook. A slider's handle gets its name;
+// the number beside a slider over given values cannot be typed over, for nobody would read it.
+function keep({ target, currentTarget }) {
+  target.dataset.lmSuppressShortcuts = "true";
+  const name = target.closest(".widget-inline-hbox")?.querySelector(".widget-label")?.textContent;
+  if (name && target.classList.contains("noUi-handle")) target.setAttribute("aria-label", name);
+  for (const number of currentTarget.querySelectorAll(".fl-of-a-list .widget-readout")) {
+    number.contentEditable = "false";
+    number.tabIndex = -1;
+  }
+}
+
 function render({ model, el }) {
   const words = model.get("words");
   el.classList.add("fl-board");
@@ -226,19 +242,23 @@ function render({ model, el }) {
     for (const view of views) view.cursor.setAttribute("visibility", "hidden");
     if (place === null || !views.length) return;
     tip.replaceChildren();
-    html("b", tip, `${x.label} ${shown(place)}`);
-    for (const { view, pane } of views.map((view) => ({ view, pane: view.pane }))) {
+    if (!x.log) html("b", tip, `${x.label} ${shown(place.at)}`);
+    for (const view of views) {
+      const pane = view.pane, found = view.at(place.at, place.x, place.y);
+      const cursor = view.toX(x.log ? found[0]?.at ?? place.at : place.at);
       view.cursor.setAttribute("visibility", "visible");
-      view.cursor.setAttribute("x1", view.toX(place));
-      view.cursor.setAttribute("x2", view.toX(place));
+      view.cursor.setAttribute("x1", cursor);
+      view.cursor.setAttribute("x2", cursor);
       if (views.length > 1) html("div", tip, pane.label, "fl-tick");
-      for (const { run, value, low, high } of view.at(place)) {
+      for (const { run, at, value, low, high, round } of found) {
         const row = html("div", tip);
         html("span", row, "", "fl-swatch").style.background = run.colour;
         const range = run.low ? ` (${shown(low, pane.form)}–${shown(high, pane.form)})` : "";
-        html("span", row, `${run.name}: ${shown(value, pane.form)}${range}`);
+        const when = x.log ? ` · ${shown(at)} ${x.label} · ${words.round} ${shown(round)}` : "";
+        html("span", row, `${run.name}: ${shown(value, pane.form)}${range}${when}`);
       }
     }
+    tip.style.top = `${panes.offsetTop + panes.offsetHeight}px`;
   }
 
   function draw() {
@@ -251,20 +271,18 @@ function render({ model, el }) {
       const names = runs.map((run) => run.name).join("; ");
       const view = { ...curves(panes, pane, x, runs, wide, names), pane };
       view.drawn.addEventListener("pointermove", (event) => {
-        const at = event.clientX - view.drawn.getBoundingClientRect().left;
-        const near = (best, p) => (Math.abs(view.toX(p) - at) < Math.abs(view.toX(best) - at) ? p : best);
-        place = view.places.length ? view.places.reduce(near) : null;
+        const box = view.drawn.getBoundingClientRect();
+        const [px, py] = [event.clientX - box.left, event.clientY - box.top];
+        const near = (best, p) => (Math.abs(view.toX(p) - px) < Math.abs(view.toX(best) - px) ? p : best);
+        place = view.places.length ? { at: view.places.reduce(near), x: px, y: py } : null;
         point();
-        const box = el.getBoundingClientRect(), width = tip.offsetWidth;
-        const right = event.clientX - box.left + 16;
-        tip.style.left = `${right + width > box.width ? Math.max(0, right - width - 32) : right}px`;
-        tip.style.top = `${event.clientY - box.top + 12}px`;
       });
       view.drawn.addEventListener("pointerleave", () => { place = null; point(); });
       return view;
     });
     if (told.shared?.length) bars(panes, told, whole, words);
     point();
+    const at = document.activeElement?.dataset?.focus;
     legend.replaceChildren();
     for (const run of model.get("runs")) {
       const button = html("button", legend, "", "fl-legend-item");
@@ -273,7 +291,9 @@ function render({ model, el }) {
       button.title = hidden ? words.show : words.hide;
       html("span", button, "", "fl-swatch").style.background = run.colour;
       html("span", button, run.name);
+      button.dataset.focus = `legend ${run.key}`;
       button.onclick = () => toggle(run.key);
+      if (at === button.dataset.focus) button.focus();
     }
   }
 
@@ -292,7 +312,7 @@ function render({ model, el }) {
     const typing = body.querySelector("input:focus"), typed = typing && { key: typing.dataset.key, text: typing.value, at: typing.selectionStart };
     const focus = document.activeElement?.dataset?.focus;
     head.replaceChildren();
-    html("th", head, words.show_column);
+    html("th", head);
     html("th", head, words.name);
     for (const column of columns) {
       const cell = html("th", head), button = html("button", cell, column.label);
@@ -305,19 +325,24 @@ function render({ model, el }) {
         tabulate();
       };
     }
-    html("th", head);
     body.replaceChildren();
     for (const run of runs) {
-      const row = html("tr", body), seen = html("input", html("td", row));
+      const row = html("tr", body), first = html("td", row), seen = html("input", first);
       Object.assign(seen, { type: "checkbox", checked: !model.get("hidden").includes(run.key) });
       seen.setAttribute("aria-label", `${words.show} ${run.name}`);
       seen.style.accentColor = run.colour;
       seen.dataset.focus = `show ${run.key}`;
       seen.onchange = () => toggle(run.key);
+      const drop = html("button", first, "×", "fl-drop");
+      Object.assign(drop, { title: words.drop, disabled: run.running });
+      drop.setAttribute("aria-label", `${words.drop} ${run.name}`);
+      drop.dataset.focus = `drop ${run.key}`;
+      drop.onclick = () => model.send({ do: "drop", key: run.key });
       row.style.boxShadow = `inset 4px 0 ${run.colour}`;
       const name = html("input", html("td", row), "", "fl-name");
       name.value = typed?.key === run.key ? typed.text : run.name;
       name.title = run.name;
+      name.maxLength = 60;
       name.dataset.key = run.key;
       name.setAttribute("aria-label", words.rename);
       name.onchange = () => model.send({ do: "rename", key: run.key, name: name.value });
@@ -326,11 +351,6 @@ function render({ model, el }) {
         const [, text] = run.cells[column.key] ?? [null, "–"];
         html("td", row, text, column.text ? "" : "fl-number");
       }
-      const drop = html("button", html("td", row), "×", "fl-drop");
-      Object.assign(drop, { title: words.drop, disabled: run.running });
-      drop.setAttribute("aria-label", `${words.drop} ${run.name}`);
-      drop.dataset.focus = `drop ${run.key}`;
-      drop.onclick = () => model.send({ do: "drop", key: run.key });
       if (typed?.key === run.key) {
         name.focus();
         name.setSelectionRange(typed.at, typed.at);
@@ -361,16 +381,27 @@ function render({ model, el }) {
   const sized = new ResizeObserver(() => draw());
   sized.observe(el);
   // The picture that stands in for a dead panel is not needed beside a living one.
+  let output = null, before = null;
   const waiting = setInterval(() => {
-    const output = el.closest(".jp-OutputArea-child"), before = output?.previousElementSibling;
-    if (before?.querySelector(".jp-RenderedImage")) before.style.display = "none";
-    if (output) clearInterval(waiting);
+    output = el.closest(".jp-OutputArea-child");
+    if (!output) return;
+    clearInterval(waiting);
+    before = output.previousElementSibling;
+    if (!before?.querySelector(".jp-RenderedImage")) before = null;
+    if (before) before.style.display = "none";
+    output.addEventListener("focusin", keep);
   }, 100);
-  el.dataset.lmSuppressShortcuts = "true"; // keys are for the controls, not for the notebook
+  const dead = new MutationObserver(() => {
+    const gone = el.classList.contains("jupyter-widgets-disconnected");
+    if (!output || !before) return;
+    output.style.display = gone ? "none" : "";
+    before.style.display = gone ? "" : "none";
+  });
+  dead.observe(el, { attributes: true, attributeFilter: ["class"] });
   offer();
   tell();
   all();
-  return () => { sized.disconnect(); clearInterval(waiting); };
+  return () => { sized.disconnect(); dead.disconnect(); clearInterval(waiting); };
 }
 
 export default { render };

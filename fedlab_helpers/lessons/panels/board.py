@@ -16,7 +16,7 @@ from fedlab_helpers.lessons.words import say
 _HERE = Path(__file__).parent
 _WORDS = (
     "axis", "client", "shared_model", "mean_own", "better_off", "worse_off", "show", "hide",
-    "show_column", "name", "rename", "drop",
+    "name", "rename", "drop", "round",
 )  # fmt: skip
 
 

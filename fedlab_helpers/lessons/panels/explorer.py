@@ -30,7 +30,7 @@ class Explorer(Panel):
         self.board = named("readout", Board())
         self.form.layout.flex, self.form.layout.min_width = "1 1 19em", "19em"
         shown = ipywidgets.VBox([self.board, self.image])
-        shown.layout = ipywidgets.Layout(flex="3 1 30em", min_width="0")
+        shown.layout = ipywidgets.Layout(flex="3 1 30em", min_width="0", overflow="visible")
         hint = ipywidgets.HTML(escape(say("re_run"))).add_class("fl-help")
         super().__init__([ipywidgets.Box([self.form, shown]).add_class("fl-sides"), hint])
         self.form.on_change(self._draw)
@@ -44,11 +44,11 @@ class Explorer(Panel):
         return self._look()[0]
 
     def _draw(self) -> None:
+        self.image.add_class("fl-pale")  # until the picture is of these controls
         try:
             picture, sentence = self._look()
         except ValueError as error:
             self.board.status = {"text": str(error), "state": "error"}
-            self.image.add_class("fl-pale")
             return
         self.image.remove_class("fl-pale")
         self.image.value = picture._repr_png_()

@@ -4,6 +4,7 @@ One thread runs, another draws, and the kernel stays free for the Stop button.
 """
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +23,7 @@ from fedlab_helpers.lessons.panels.panel import Panel
 from fedlab_helpers.lessons.panels.parts import Form, button, named, row
 from fedlab_helpers.lessons.plots.runs import look
 from fedlab_helpers.lessons.runs import Comparison, Run, Together, differences, problem, race, title
-from fedlab_helpers.lessons.words import say
+from fedlab_helpers.lessons.words import ENGLISH, say
 from fedlab_helpers.personal.federation import Federation
 from fedlab_helpers.recipe import Recipe
 from fedlab_helpers.tasks.reviews.task import Task
@@ -122,6 +123,7 @@ class Lab(Panel):
         self.note = named("note", ipywidgets.HTML())
         self.file = named("file", ipywidgets.Text(f"{self.name}.csv", description=say("file")))
         self.save = button("save", self._save, icon="download")
+        self.kept = named("kept", ipywidgets.HTML())
 
     def _lay_out(self) -> None:
         attempts = [button(t.name, lambda _, t=t: self._try(t)) for t in self.tries]
@@ -138,7 +140,7 @@ class Lab(Panel):
             self.note,
             sides,
             ipywidgets.VBox([self.board]).add_class("fl-below"),  # a second view: the table
-            row("keep", [self.file, self.save, *self._beside()]),
+            row("keep", [self.file, self.save, self.kept, *self._beside()]),
             hint,
         ]
         super().__init__([part for part in parts if part])
@@ -163,7 +165,7 @@ class Lab(Panel):
         self.run.description = say("run_many" if count > 1 else "run_one", **what)
         if count == 1:
             self.run.description = say("run_one", name=title(self.lined_up[0]))
-        self.run.disabled = self.seeds.disabled = self._busy or bool(wrong and not count)
+        self.run.disabled = self.seeds.disabled = bool(wrong and not count)
 
     def _adapt(self) -> None:
         """Switch off what does not apply, and say why."""
@@ -197,7 +199,7 @@ class Lab(Panel):
     def _try(self, attempt: Try) -> None:
         """Set the controls to an experiment, say what to look for, and run it."""
         if self._busy:
-            return self._say("busy")
+            return self._refuse("busy")
         self._set(attempt.recipes[-1])
         self.lined_up = list(attempt.recipes)
         self._show_lined_up()
@@ -218,7 +220,7 @@ class Lab(Panel):
     def _begin(self, seeds: int = 1, attempt: Try | None = None) -> None:
         """Race what is chosen, in a thread of its own; what has been run is shown at once."""
         if self._busy:
-            return self._say("busy")
+            return self._refuse("busy")
         chosen, self._tried = self.lined_up or [self.recipe], attempt
         self._say("starting", names="; ".join(map(title, chosen)))
         # Dealing people with their own test reviews takes a while: the run itself says what fails.
@@ -319,14 +321,19 @@ class Lab(Panel):
             spent = time.monotonic() - self._began
             if done > 0.02:
                 told["left"] = say("seconds_left", seconds=spent / done * (1 - done))
-        if self._tried:
-            told["text"] += " " + say(f"{self._tried.name}_look")
+        stopped = key == "ended" and any(run.state != "finished" for run in self._racing())
+        if self._tried and not stopped:
+            told["text"] += "\n" + say(f"{self._tried.name}_look")
         self.board.status = told
+
+    def _refuse(self, key: str) -> None:
+        """Say beside the buttons why a press does nothing; what goes on is still told."""
+        self.note.value = escape(say(key))
 
     def _tell_seen(self) -> None:
         """Say beside what came what was measured over seeds."""
         if self._tried and all(run.state == "finished" for run in self._racing()):
-            text = f"{self.board.status['text']} {self._tried.seen()}"
+            text = f"{self.board.status['text']}\n{self._tried.seen()}"
             self.board.status = self.board.status | {"text": text}
 
     def _called(self, run: Run) -> str:
@@ -369,7 +376,7 @@ class Lab(Panel):
         with self.board.hold_sync():
             text = {key: key in _TEXTS for key in columns}
             self.board.columns = [
-                {"key": key, "label": say(key), "text": text[key]} for key in columns
+                {"key": key, "label": _head(key), "text": text[key]} for key in columns
             ]
             self.board.runs = [self._row(each, cells, latest) for each, cells in rows]
 
@@ -398,25 +405,36 @@ class Lab(Panel):
     def _obey(self, message: dict[str, str]) -> None:
         number = int(message["key"])
         if message["do"] == "rename":
-            label = message["name"].strip().removeprefix(str(number))
+            label = re.sub(rf"^{number}\s+", "", message["name"].strip())
             self.comparison.rename(number, label)
         elif any(run.number == number and run.state == "running" for run in self.comparison.runs):
-            return self._say("busy")
+            return self._refuse("busy")
         else:
             self.comparison.drop(number)
         self._draw()
 
     def _save(self, _: object = None) -> None:
         """Write the file; one that was there before stays, and another name is taken."""
+        self.kept.value = escape(self._saved())
+
+    def _saved(self) -> str:
+        asked = Path(self.file.value.strip())
         if not self.comparison.runs:
-            return self._say("nothing_to_save")
+            return say("nothing_to_save")
+        if not asked.name:
+            return say("no_file")
+        if not asked.parent.is_dir():
+            return say("no_folder", folder=asked.parent)
         try:
-            written = self.comparison.to_csv(self.file.value)
+            written = self.comparison.to_csv(asked)
         except OSError as error:
-            return self._say("error", why=error)
-        asked = Path(self.file.value)
+            return say("error", why=error)
         told = {"count": len(self.comparison.runs), "file": asked.with_name(written.name)}
-        self._say("saved" if written.name == asked.name else "saved_beside", asked=asked, **told)
+        return say("saved" if written.name == asked.name else "saved_beside", asked=asked, **told)
+
+
+def _head(key: str) -> str:
+    return say(f"column_{key}") if f"column_{key}" in ENGLISH else say(key)
 
 
 def _axis(name: str) -> dict[str, Any]:

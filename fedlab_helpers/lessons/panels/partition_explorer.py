@@ -16,6 +16,7 @@ def dealt(task: Task, kind: str, clients: int, alpha: float, seed: int) -> tuple
     table = partition.describe(parts, task.train.labels, task.domains)
     onesided = table.filter(regex="^label [^d]").max(axis=1) >= 0.95
     sizes = {"smallest": table["size"].min(), "largest": table["size"].max()}
+    sizes["share"] = sizes["largest"] / table["size"].sum()
     sentence = say("partition_readout", clients=clients, onesided=int(onesided.sum()), **sizes)
     return plots.partition_map(table, getattr(task, "classes", None)), sentence
 

@@ -71,7 +71,7 @@ def steps(
 ) -> ipywidgets.SelectionSlider:
     """Return a slider over these values, each with what is shown for it, described by `said`."""
     more |= {"options": options, "value": value, "description": said or say(name)}
-    return named(name, ipywidgets.SelectionSlider(**more, **LOOK))
+    return named(name, ipywidgets.SelectionSlider(**more, **LOOK)).add_class("fl-of-a-list")
 
 
 class Form(ipywidgets.VBox):
@@ -113,7 +113,8 @@ class Form(ipywidgets.VBox):
         if not folded:
             return ipywidgets.VBox([title, inside])
         inside.layout.display = "none"
-        opened = ipywidgets.ToggleButton(False, description=say("more"), icon="chevron-right")
+        say_more = {"description": say("more"), "tooltip": say("more"), "icon": "chevron-right"}
+        opened = ipywidgets.ToggleButton(False, **say_more)
         named(f"open_{name}", opened).layout.width = "auto"
 
         def fold(change: dict) -> None:

@@ -129,7 +129,7 @@ class PersonalLab(Lab):
     def _state(self, run: runs.Run) -> str:
         name, last = self._called(run), run.last
         if last is None:
-            return say("personal_waits")
+            return say("personal_begins", name=name)
         if not last.own:
             return say("personal_round", name=name, round=last.round)
         told = {"client": len(last.own), "clients": len(last.shared)}
@@ -151,6 +151,10 @@ class PersonalLab(Lab):
         return half * min(1.0, last.round / run.recipe.rounds) + (1 - half) * own
 
     def _panes(self) -> list[dict[str, Any]]:
+        if not any(
+            run.last and run.last.own for run in self.comparison.runs
+        ):  # nobody has a model of its own yet
+            return []
         level = {"name": say("shared_model"), "value": 0.0}
         return [{"y": "gain", "label": say("gain_points"), "levels": [level]}]
 

@@ -2,7 +2,8 @@
 
 function render({ model, el }) {
   el.classList.add("fl-board");
-  el.dataset.lmSuppressShortcuts = "true";
+  const keep = ({ target }) => { target.dataset.lmSuppressShortcuts = "true"; };
+  el.addEventListener("focusin", keep); // keys are for the table, not for the notebook
   el.innerHTML = model.get("html");
   const table = el.querySelector("table"), body = table.querySelector("tbody");
   const value = (row, place) => {
