@@ -65,6 +65,8 @@ def about(panel, name):
 
 def test_the_panel_opens_as_usual_and_each_kind_brings_its_amounts(panel):
     assert panel._still()._repr_png_()[:4] == b"\x89PNG"
+    assert panel.recipe == replace(SHORT, squeeze=None)
+    panel.form.squeeze.value = True
     assert panel.recipe == SHORT
     for keep in KEEPS:
         panel.form.keep.value = keep

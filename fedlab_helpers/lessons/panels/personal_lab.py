@@ -26,7 +26,7 @@ NUMBERS = {
     "meta_rate": (0.25, 0.5, 1.0, 1.5),
     "models": (1, 2, 3, 4, 6, 8),
 }
-USUAL = Recipe(method="fedper", partition="strictness", rounds=12)
+USUAL = Recipe(method="fedper", partition="strictness", rounds=6)
 
 
 class PersonalLab(Lab):
