@@ -7,9 +7,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from fedlab_helpers.lessons.panels import CompressionLab, PersonalLab, StrategyLab, lab
-from fedlab_helpers.lessons.runs import Comparison, race
+from fedlab_helpers.lessons.panels import CompressionLab, PersonalLab, StrategyLab, lab, seen
+from fedlab_helpers.lessons.runs import Comparison, End, race
 from fedlab_helpers.lessons.words import ENGLISH
+from fedlab_helpers.studies import results
 from fedlab_helpers.studies.study import task as built_in
 
 LONG = 100  # rounds of a race that a test will stop
@@ -269,3 +270,31 @@ def test_a_folded_group_opens(small_task):
     assert inside.layout.display == "none"
     opened.value = True
     assert inside.layout.display is None
+
+
+def test_a_stopped_experiment_tells_nothing_of_what_was_measured(small_task, monkeypatch):
+    panel = make(CompressionLab, small_task)
+    attempt = lab.Try("try_ternary", (panel.recipe,), lambda: "Measured: so much.")
+
+    def stopped(recipes, *rest):
+        return iter([(recipe, End("stopped")) for recipe in recipes])
+
+    monkeypatch.setattr(lab, "race", stopped)
+    panel._try(attempt)
+    panel.wait(60)
+    assert said(panel).startswith("Done: 1 ")
+    assert "Measured" not in said(panel)
+    assert "Look" not in said(panel)
+
+
+def test_what_was_measured_is_that_of_the_tables():
+    again = pd.concat(
+        pd.read_csv(results.RESULTS / f"{name}.csv")
+        for name in ("aggregation", "aggregation_again")
+    )
+    late = again[(again["partition"] == "dirichlet 0.1") & (again["round"] > 15)]
+    means = late.groupby(["strategy", "seed"])["accuracy"].mean()
+    points = 100 * (means["fedadagrad"] - means["fedavg"])
+    told = seen.strategies("fedadagrad", "fedavg", partition="dirichlet 0.1")
+    assert f"{len(points)} seeds: FedAdagrad {points.mean():+.1f} points against FedAvg" in told
+    assert f"({points.min():+.1f} to {points.max():+.1f};" in told
