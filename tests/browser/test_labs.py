@@ -168,6 +168,12 @@ def test_a_panel_survives(open_panel, lab, page):
     page.evaluate("jupyterapp.commands.execute('notebook:interrupt-kernel')")
     says(page, "^Done: 1 FedAvg, stopped", 60)
 
+    page.evaluate("() => { jupyterapp.commands.execute('kernelmenu:restart'); }")
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    still.first.wait_for(state="visible", timeout=30_000)  # no dead buttons beside it
+    assert not page.locator(".fl-lab").first.is_visible()
+    wait_for(lab.kernel_waits, 60, "the new kernel")
+    page.wait_for_timeout(3000)
     page.evaluate("jupyterapp.commands.execute('docmanager:save')")
     page.wait_for_timeout(1500)
     for session in lab.ask("sessions"):

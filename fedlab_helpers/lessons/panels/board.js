@@ -381,7 +381,7 @@ function render({ model, el }) {
   const sized = new ResizeObserver(() => draw());
   sized.observe(el);
   // The picture that stands in for a dead panel is not needed beside a living one.
-  let output = null, before = null;
+  let output = null, before = null, root = null;
   const waiting = setInterval(() => {
     output = el.closest(".jp-OutputArea-child");
     if (!output) return;
@@ -390,14 +390,15 @@ function render({ model, el }) {
     if (!before?.querySelector(".jp-RenderedImage")) before = null;
     if (before) before.style.display = "none";
     output.addEventListener("focusin", keep);
+    root = output.querySelector(".jupyter-widgets"); // its view is told when the kernel is gone
+    if (root) dead.observe(root, { attributes: true, attributeFilter: ["class"] });
   }, 100);
   const dead = new MutationObserver(() => {
-    const gone = el.classList.contains("jupyter-widgets-disconnected");
+    const gone = root.classList.contains("jupyter-widgets-disconnected");
     if (!output || !before) return;
     output.style.display = gone ? "none" : "";
     before.style.display = gone ? "" : "none";
   });
-  dead.observe(el, { attributes: true, attributeFilter: ["class"] });
   offer();
   tell();
   all();
