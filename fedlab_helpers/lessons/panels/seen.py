@@ -8,7 +8,7 @@ from fedlab_helpers.lessons.words import say
 from fedlab_helpers.studies import results
 
 _LAST = 5  # rounds at the end of a run that count
-TESTED = 34.73  # test reviews of the studies: one in a hundred
+TESTED = 3473  # test reviews of the studies
 
 
 @cache
@@ -41,10 +41,7 @@ def _said(key: str, points: pd.Series, study: str, **told: object) -> str:
 
 def strategies(one: str, other: str, partition: str) -> str:
     """Say how far one strategy ends above another, each with its tuned rate."""
-    names = "aggregation", "aggregation_again"
-    ends = [_late(_of(names, partition=partition, strategy=each)) for each in (one, other)]
-    points, told = 100 * (ends[0] - ends[1]), {"one": say(one), "other": say(other)}
-    return _said("seen_ahead", points, "aggregation", **told)
+    return _ahead(("aggregation", "aggregation_again"), one, other, partition=partition)
 
 
 def curves(*names: str, partition: str) -> dict[str, pd.DataFrame]:
@@ -59,10 +56,13 @@ def curves(*names: str, partition: str) -> dict[str, pd.DataFrame]:
 
 def attacked(one: str, other: str, hostile: float, attack: str) -> str:
     """Say how far one strategy ends above another where clients lie."""
-    rows = {"hostile": hostile, "attack": attack}
-    ends = [_late(_of(("robustness",), strategy=each, **rows)) for each in (one, other)]
+    return _ahead(("robustness",), one, other, hostile=hostile, attack=attack)
+
+
+def _ahead(names: tuple[str, ...], one: str, other: str, **rows: object) -> str:
+    ends = [_late(_of(names, strategy=each, **rows)) for each in (one, other)]
     points, told = 100 * (ends[0] - ends[1]), {"one": say(one), "other": say(other)}
-    return _said("seen_ahead", points, "robustness", **told)
+    return _said("seen_ahead", points, names[0], **told)
 
 
 def epochs(many: int, few: int) -> str:
@@ -82,7 +82,7 @@ def codec(*names: str) -> str:
     for name in names:
         rows = _of(("compression",), partition="iid", downlink="whole", codec=name)
         late = rows[rows["round"] > rows["round"].max() - _LAST]
-        lost = (late["lost"] - late["gained"]).groupby(late["seed"]).mean() / TESTED
+        lost = 100 * (late["lost"] - late["gained"]).groupby(late["seed"]).mean() / TESTED
         factor = (late["dense_bytes_up"] / late["bytes_up"]).mean()
         parts.append(_said("seen_codec", lost, "compression", codec=name, factor=factor))
     return " ".join(parts)
