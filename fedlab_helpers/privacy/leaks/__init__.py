@@ -1,0 +1,24 @@
+"""What an update tells of the examples behind it: words, sentences, membership, secrets.
+
+Taught on reviews that are public, so that whoever builds such a system knows what it must protect.
+"""
+
+from fedlab_helpers.privacy.leaks.canary import exposure
+from fedlab_helpers.privacy.leaks.dominoes import Chains, Dominoes, Table, dominoes
+from fedlab_helpers.privacy.leaks.gate import shut
+from fedlab_helpers.privacy.leaks.membership import (
+    auc,
+    confidence,
+    likelihood_ratio,
+    touched_share,
+    true_positives,
+)
+from fedlab_helpers.privacy.leaks.sentences import Sentence, explain, gives, gradient_of, read
+from fedlab_helpers.privacy.leaks.updates import gradient_behind
+from fedlab_helpers.privacy.leaks.words import clock, touched
+
+__all__ = [
+    "Chains", "Dominoes", "Sentence", "Table", "auc", "clock", "confidence", "dominoes", "explain",
+    "exposure", "gives", "gradient_behind", "gradient_of", "likelihood_ratio", "read", "shut",
+    "touched", "touched_share", "true_positives",
+]  # fmt: skip

@@ -1,0 +1,158 @@
+"""Whole sentences out of one gradient of a recurrent classifier, with a certificate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from fedlab_helpers.core.examples import Examples
+from fedlab_helpers.core.require import require_count
+from fedlab_helpers.core.state import State
+from fedlab_helpers.privacy.leaks.dominoes import Chains, Table, dominoes
+from fedlab_helpers.privacy.leaks.words import clock, touched
+
+LONGEST = 64  # words of a sentence
+_WIDTH = 8  # chains that are followed, for each sentence
+_PLAY = {True: (1e-3,), False: (1e-5, 1e-3)}  # whether there is one sentence -> states' tolerance
+_EXPLAINED = 1e-4  # of the head's gradient, what rounding leaves
+_AGREE = 1e-3  # of a row of the embedding's gradient, likewise
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence as it was read: word ids, its class, and whether it is certain.
+
+    `certified`: put through the model, the sentences found give the gradient that was seen, row by
+    row of the embedding. A row keeps its own precision however small it is, so the check also
+    sees words far back.
+    """
+
+    tokens: tuple[int, ...]
+    label: int
+    certified: bool
+
+
+def read(model: nn.Module, gradient: State, sentences: int = 1) -> list[Sentence]:
+    """Return the sentences behind a gradient of their mean loss, as well as they can be read.
+
+    Args:
+        model: as it was when the gradient was taken, without dropout: `embedding`, a recurrent
+            layer `recurrent` of one direction, `pooling` "last" or "mean", and a linear `head`.
+        gradient: of the model's parameters, by name, or a positive multiple of it, such as the
+            change that one step of plain SGD makes, negated.
+        sentences: how many there are.
+
+    Returns:
+        The sentences, in no order, all certified or none. Where they do not explain the head's
+        gradient: one, of the touched words in the order of the `clock`, each once.
+
+    Raises:
+        ValueError: `dominoes` refuses the gradient or the model.
+    """
+    require_count(sentences=sentences)
+    tiles = dominoes(model, gradient)
+    likely: list[Sentence] = []
+    with torch.no_grad():
+        for play in _PLAY[sentences == 1]:
+            for found in _Reader(model, gradient, sentences).found(Table(model, tiles), play):
+                likely = found
+                if gives(model, found, gradient):
+                    return [replace(sentence, certified=True) for sentence in found]
+    by_clock = tuple(clock(gradient["embedding.weight"]).tolist())
+    return likely or [Sentence(by_clock, int(gradient["head.bias"].argmin()), False)]
+
+
+class _Reader:
+    """Lays dominoes until what the head saw is explained."""
+
+    def __init__(self, model: nn.Module, gradient: State, sentences: int):
+        self.pooling, self.sentences = model.pooling, sentences
+        head, bias = gradient["head.weight"].double(), gradient["head.bias"].double()
+        self.head = torch.cat([head, bias[:, None]], 1)  # (C, H + 1)
+
+    def found(self, table: Table, play: float):
+        """Yield sentences that use all words and explain the head's gradient."""
+        chains, ends = table.empty(), []
+        for _ in range(LONGEST):
+            chains, stuck = table.lay(chains, play, _WIDTH * self.sentences)
+            if self.sentences == 1:
+                yield from self._explained(table, [chains])
+            elif stuck.places.shape[1]:
+                ends.append(stuck)
+            if not len(chains):
+                break
+        if self.sentences > 1:
+            yield from self._explained(table, [*ends, chains])
+
+    def _explained(self, table: Table, ends: Sequence[Chains]):
+        pooled = torch.cat([chains.pooled(self.pooling) for chains in ends])
+        views = torch.cat([pooled, pooled.new_ones(len(pooled), 1)], 1)
+        chosen, weights = explain(self.head, views, self.sentences)
+        places = [row for chains in ends for row in chains.places.tolist()]
+        laid = [places[k] for k in chosen]
+        if laid and len(set().union(*laid)) == len(table.tiles.words):
+            words = table.tiles.words
+            yield [
+                Sentence(tuple(words[row].tolist()), int(weight.argmin()), False)
+                for row, weight in zip(laid, weights.T, strict=True)
+            ]
+
+
+def explain(head: Tensor, views: Tensor, count: int) -> tuple[list[int], Tensor]:
+    """Return which of the views explain a head's gradient as their combination.
+
+    One after the other, that which explains most of what is left: orthogonal matching pursuit
+    (Pati et al. 1993).
+
+    Args:
+        head: gradient of the head's weights and, in the last column, bias, (C, H + 1).
+        views: what the head may have seen, with a one behind it, (k, H + 1).
+        count: how many it saw.
+
+    Returns:
+        Their rows, and the weight of each for each class, (C, count); no row if they do not
+        explain it.
+    """
+    chosen: list[int] = []
+    rest, free, weights = head, views, head[:, :0]
+    for _ in range(min(count, len(views))):
+        size = free.square().sum(1)
+        gain = (rest @ free.T).square().sum(0) / size.clamp(min=1e-12)
+        chosen.append(int(gain.masked_fill(size < 1e-9, -1.0).argmax()))
+        weights = torch.linalg.lstsq(views[chosen].T, head.T).solution.T
+        rest = head - weights @ views[chosen]
+        basis, _ = torch.linalg.qr(views[chosen].T)
+        free = views - views @ basis @ basis.T
+    fine = len(chosen) == count and bool(rest.norm() < _EXPLAINED * head.norm())
+    return (chosen if fine else []), weights
+
+
+def gives(model: nn.Module, found: Sequence[Sentence], gradient: State) -> bool:
+    """Return whether sentences give a gradient, up to a positive factor: the certificate."""
+    tokens = [torch.tensor(sentence.tokens) for sentence in found]
+    lengths = torch.tensor([len(row) for row in tokens])
+    padded = nn.utils.rnn.pad_sequence(tokens, batch_first=True)
+    labels = torch.tensor([sentence.label for sentence in found])
+    again = gradient_of(model, Examples((padded, lengths), labels, padded=True))
+    seen, again = (state["embedding.weight"] for state in (gradient, again))
+    words = touched(seen)
+    if not torch.equal(words, touched(again)):
+        return False
+    seen, again = seen[words].double(), again[words].double()
+    scale = (seen * again).sum() / again.square().sum()
+    off = (seen - scale * again).norm(dim=1)
+    return bool(scale > 0 and (off < _AGREE * seen.norm(dim=1)).all())
+
+
+def gradient_of(model: nn.Module, data: Examples) -> State:
+    """Return the gradient of the mean loss of examples, by parameter, without dropout."""
+    was = model.training
+    model.eval()
+    try:
+        with torch.enable_grad():
+            loss = data.objective.loss(model(*data.inputs), data.targets)
+            found = torch.autograd.grad(loss, list(model.parameters()))
+    finally:
+        model.train(was)
+    return {name: g for (name, _), g in zip(model.named_parameters(), found, strict=True)}
