@@ -22,14 +22,14 @@ class Clip:
     def __post_init__(self):
         require_positive(max_norm=self.max_norm)
 
-    def clipped(self, update: Update) -> Update:
-        """Return the clipped update; a counter stays as it is, and does not count in the norm."""
-        floats = {n: t for n, t in update.delta.items() if t.is_floating_point()}
+    def of(self, change: State) -> State:
+        """Return the clipped change; a counter stays as it is, and does not count in the norm."""
+        floats = {n: t for n, t in change.items() if t.is_floating_point()}
         scale = min(1.0, self.max_norm / max(norm(floats), 1e-12))
-        return replace(update, delta=update.delta | {n: t * scale for n, t in floats.items()})
+        return change | {n: t * scale for n, t in floats.items()}
 
     def __call__(self, update: Update, kept: State, rng: torch.Generator) -> tuple[Update, State]:
-        return self.clipped(update), kept
+        return replace(update, delta=self.of(update.delta)), kept
 
 
 @dataclass(frozen=True)

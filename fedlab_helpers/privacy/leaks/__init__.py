@@ -13,12 +13,19 @@ from fedlab_helpers.privacy.leaks.membership import (
     touched_share,
     true_positives,
 )
-from fedlab_helpers.privacy.leaks.sentences import Sentence, explain, gives, gradient_of, read
+from fedlab_helpers.privacy.leaks.sentences import (
+    LONGEST,
+    Sentence,
+    explain,
+    gives,
+    gradient_of,
+    read,
+)
 from fedlab_helpers.privacy.leaks.updates import gradient_behind
 from fedlab_helpers.privacy.leaks.words import clock, touched
 
 __all__ = [
-    "Chains", "Dominoes", "Sentence", "Table", "auc", "clock", "confidence", "dominoes", "explain",
+    "LONGEST", "Chains", "Dominoes", "Sentence", "Table", "auc", "clock", "confidence", "dominoes", "explain",
     "exposure", "gives", "gradient_behind", "gradient_of", "likelihood_ratio", "read", "shut",
     "touched", "touched_share", "true_positives",
 ]  # fmt: skip
