@@ -149,9 +149,9 @@ def _attack(model: SentimentLSTM, condition: Condition, data: EncodedReviews, se
     seen = condition.view(model, EncodedReviews(*batch.inputs, batch.targets), seed)
     rows = zip(data.tokens, data.lengths, strict=True)
     wanted = [tuple(row[:length].tolist()) for row, length in rows][: condition.sentences]
-    began = time.perf_counter()
+    began = time.process_time()
     found = _read(model, seen, condition.sentences, len(set().union(*wanted)))
-    took = time.perf_counter() - began
+    took = time.process_time() - began
     closest = [max(leaks.rouge_l(text, f.tokens) for f in found) for text in wanted]
     labels = sorted(f.label for f in found) == sorted(data.labels[: len(wanted)].tolist())
     there = torch.zeros(len(task().vocab))
@@ -167,9 +167,7 @@ def _attack(model: SentimentLSTM, condition: Condition, data: EncodedReviews, se
     }
 
 
-def _read(
-    model: SentimentLSTM, seen: State, sentences: int, distinct: int
-) -> list[leaks.Sentence]:
+def _read(model: SentimentLSTM, seen: State, sentences: int, distinct: int) -> list[leaks.Sentence]:
     """Return the sentences read; where rows of all words are touched, the largest by the clock, as
     many as there were."""
     try:

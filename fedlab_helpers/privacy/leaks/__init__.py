@@ -25,7 +25,7 @@ from fedlab_helpers.privacy.leaks.updates import gradient_behind
 from fedlab_helpers.privacy.leaks.words import clock, touched
 
 __all__ = [
-    "LONGEST", "Chains", "Dominoes", "Sentence", "Table", "auc", "clock", "confidence", "dominoes", "explain",
-    "exposure", "gives", "gradient_behind", "gradient_of", "likelihood_ratio", "read", "shut",
-    "touched", "touched_share", "true_positives",
+    "LONGEST", "Chains", "Dominoes", "Sentence", "Table", "auc", "clock", "confidence", "dominoes",
+    "explain", "exposure", "gives", "gradient_behind", "gradient_of", "likelihood_ratio", "read",
+    "shut", "touched", "touched_share", "true_positives",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from fedlab_helpers.privacy.leaks.words import clock, touched
 LONGEST = 64  # words of a sentence
 _WIDTH = 8  # chains that are followed, for each sentence
 _PLAY = {True: (1e-3,), False: (1e-5, 1e-3)}  # whether there is one sentence -> states' tolerance
-_EXPLAINED = 1e-4  # of the head's gradient, what rounding leaves
+_EXPLAINED = 1e-3  # of the head's gradient, what rounding leaves
 _AGREE = 1e-3  # of a row of the embedding's gradient, likewise
 
 
