@@ -5,6 +5,7 @@ server that follows the protocol but looks at all it gets, with clients that may
 time. This is for teaching: nobody has reviewed it as cryptography, so protect no one's data by it.
 """
 
+from fedlab_helpers.privacy.secure.protocol import Client, PublicKeys, Server, secure_sum
 from fedlab_helpers.privacy.secure.ring import FixedPoint
 
-__all__ = ["FixedPoint"]
+__all__ = ["Client", "FixedPoint", "PublicKeys", "Server", "secure_sum"]
