@@ -146,7 +146,7 @@ def test_without_masks_that_depend_on_the_model_that_update_would_be_bared():
 def test_garbage_is_not_decoded():
     coding = FixedPoint(32, clients=3, clip=1, most_examples=1)
     server, clients, inboxes = shared({0: b"model", 1: b"other", 2: b"model"})
-    vectors = {n: coding.encode(np.zeros(50), 1, numpy_rng(n)) for n in clients}
+    vectors = {n: coding.encode(np.zeros(50_000), 1, numpy_rng(n)) for n in clients}
     with pytest.raises(ValueError, match="total: got"):
         coding.decode(finish(server, clients, mask_all(clients, inboxes, vectors)))
 

@@ -112,7 +112,7 @@ def _blocks(vector: np.ndarray, seed: bytes) -> Iterator[tuple[np.ndarray, np.nd
     block = raw.view(vector.dtype)
     for start in range(0, len(vector), len(block)):
         part = vector[start : start + len(block)]
-        stream.update_into(memoryview(_ZEROS)[: part.nbytes], raw)
+        stream.update_into(_ZEROS, raw)
         yield part, block[: len(part)]
 
 

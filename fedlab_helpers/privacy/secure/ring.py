@@ -97,7 +97,8 @@ class FixedPoint:
 
         Raises:
             ValueError: another shape or dtype came; the weights are 0 together; or this is the sum
-                of no such elements, for a value is larger than its weights allow.
+                of no such elements, for a value is larger than its weights allow. Elements at
+                random get by with a chance of about 1 / 2d.
         """
         dtype = _RINGS[self.bits]
         fine = total.ndim == 1 and len(total) > 0 and total.dtype == dtype
