@@ -31,10 +31,10 @@ def plain_sum(vectors):
     return np.sum(list(vectors.values()), axis=0, dtype=first.dtype)
 
 
-def shared(contexts, threshold=2, sharers=None, round_number=0):
+def shared(contexts, threshold=2, sharers=None):
     """Return the server, its clients and their inboxes after the round in which they share."""
-    server = Server(threshold, round_number, contexts[min(contexts)])
-    clients = {n: Client(n, threshold, round_number, contexts[n]) for n in contexts}
+    server = Server(threshold, context=contexts[min(contexts)])
+    clients = {n: Client(n, threshold, context=contexts[n]) for n in contexts}
     roster = server.announce({n: client.advertise() for n, client in clients.items()})
     sent = {n: clients[n].share(roster) for n in sharers or clients}
     return server, clients, server.deliver(sent)
@@ -166,11 +166,20 @@ def test_the_server_gets_one_secret_of_each_client_and_it_is_the_right_one():
         assert is_key == (client == 2)
 
 
-def test_shares_can_be_read_by_their_client_only():
+@pytest.mark.parametrize(("by", "to"), [(0, 2), (2, 1), (1, 0)])
+def test_shares_can_be_read_by_their_client_only(by, to):
+    """What client 0 sealed for 2, what 2 sealed for 1, and what 1 itself sealed for 0."""
     _, clients, inboxes = shared(dict.fromkeys(range(3), b""))
-    wrong = {0: inboxes[2][0], 2: inboxes[1][2]}  # the first is sealed for 2
     with pytest.raises(ValueError, match="the shares of client 0 do not open, expected what it"):
-        clients[1].mask(wrong, np.zeros(4, np.uint32))
+        clients[1].mask({0: inboxes[to][by], 2: inboxes[1][2]}, np.zeros(4, np.uint32))
+
+
+def test_shares_of_another_round_do_not_open():
+    clients = [Client(n, 2, round_number=n) for n in range(2)]
+    roster = dict(enumerate(client.advertise() for client in clients))
+    sent = [client.share(roster) for client in clients]
+    with pytest.raises(ValueError, match="the shares of client 1 do not open"):
+        clients[0].mask({1: sent[1][0]}, np.zeros(4, np.uint32))
 
 
 # What is refused.
@@ -239,6 +248,17 @@ def test_the_server_takes_one_vector_of_each_and_none_too_late():
     server.survivors()
     with pytest.raises(ValueError, match=r"client: got 2, expected one of \[\]"):
         server.add(2, masked[2])
+
+
+def test_the_server_goes_on_with_enough_clients_only():
+    server, clients = Server(2), [Client(n, 2) for n in range(3)]
+    roster = server.announce(dict(enumerate(client.advertise() for client in clients)))
+    with pytest.raises(ValueError, match="sent: got '1 clients', expected at least 2"):
+        server.deliver({0: clients[0].share(roster)})
+    server, clients, inboxes = shared(dict.fromkeys(range(3), b""))
+    server.add(0, clients[0].mask(inboxes[0], np.zeros(4, np.uint32)))
+    with pytest.raises(ValueError, match="survivors: got '1 clients', expected at least 2"):
+        server.survivors()
 
 
 @pytest.mark.parametrize(
