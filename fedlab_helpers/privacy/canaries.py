@@ -37,7 +37,8 @@ class Canaries:
 
     Args:
         like: gives names, shapes and dtypes of an update.
-        count: how many; about half of them take part.
+        count: how many; about half of them take part. With 500 the estimate of an epsilon of 8 has
+            a standard error of 7 %, with 1,000 of 5 %.
         norm: Euclidean norm of an update, spread evenly over the tensors; well above the norm that
             updates are clipped to, or it is not seen whether they are.
         seed: of the directions and of who takes part.
@@ -46,7 +47,7 @@ class Canaries:
     """
 
     like: State
-    count: int = 300
+    count: int = 500
     norm: float = 100.0
     seed: int = 0
 

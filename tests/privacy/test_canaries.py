@@ -57,7 +57,7 @@ def test_an_honest_claim_is_met_within_a_quarter(seed):
     "bug", [{"clip": clip_each_layer}, {"spared": ["layer 3"]}, {"std": NOISE / 10}]
 )
 def test_planted_bugs_are_found(bug):
-    told = audit(released_by(0, **bug), Canaries(LAYERS), ROUNDS)
+    told = audit(released_by(0, **bug), Canaries(LAYERS, 200), ROUNDS)
     assert told.epsilon > 1.5 * CLAIM
 
 
@@ -83,7 +83,7 @@ def test_who_never_takes_part_is_not_told_apart():
     told = audit(without_updates, canaries, ROUNDS)
     assert told.epsilon < 0.1 * CLAIM
     assert told.at_least < 0.1 * CLAIM
-    assert of_scores(np.zeros((300, 5)), canaries.inside).epsilon == 0
+    assert of_scores(np.zeros((500, 5)), canaries.inside).epsilon == 0
 
 
 def test_one_flat_tensor_will_do():
@@ -149,10 +149,12 @@ def test_ten_right_guesses_of_ten_by_hand():
 
 
 def test_what_delta_adds_by_hand():
-    """Two right of two, at epsilon 1: p^2, and 2 m delta max(P(1), P(0 or 1) / 2)."""
-    p = 1 / (1 + math.exp(-1))
-    chance = p**2 + 2 * 4 * 0.001 * max(2 * p * (1 - p), (1 - p**2) / 2)
-    assert epsilon_at_least(2, 2, 4, 0.001, confidence=1 - chance) == pytest.approx(1, abs=1e-5)
+    """All four right, at epsilon 0.1; three and two are likelier than three, on average."""
+    p = 1 / (1 + math.exp(-0.1))
+    three, two = 4 * p**3 * (1 - p), 6 * p**2 * (1 - p) ** 2
+    assert (three + two) / 2 > three
+    chance = p**4 + 2 * 5 * 0.01 * (three + two) / 2
+    assert epsilon_at_least(4, 4, 5, 0.01, confidence=1 - chance) == pytest.approx(0.1, abs=1e-5)
 
 
 @pytest.mark.parametrize("epsilon", [0.5, 2.0, 3.0])
