@@ -79,7 +79,8 @@ def test_the_ends_of_the_closed_form():
 def test_full_participation_is_the_closed_form_to_nine_digits(noise_multiplier, rounds):
     run = Mechanism(noise_multiplier, rounds, 50, 50, "all")
     gaussian = dp_accounting.GaussianDpEvent(noise_multiplier)
-    assert run.epsilon() == pytest.approx(told_by(PLDAccountant(), gaussian, run), rel=1e-8)
+    fine_grid = PLDAccountant(value_discretization_interval=5e-5)
+    assert run.epsilon() == pytest.approx(told_by(fine_grid, gaussian, run), rel=1e-9)
     theirs = dp_accounting.get_epsilon_gaussian(noise_multiplier / math.sqrt(rounds), 1e-5)
     assert run.epsilon() == pytest.approx(theirs, rel=1e-11)
     assert replace(run, sampling="poisson").epsilon() == run.epsilon()
