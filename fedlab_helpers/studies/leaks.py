@@ -140,7 +140,7 @@ def attacked(model: SentimentLSTM, condition: Condition, seed: int, times: int) 
         for chosen in [rng.choice(short, condition.sentences + condition.beside, replace=False)]
     ]
     means = {name: np.mean([score[name] for score in scores]) for name in scores[0]}
-    false = sum(score["certified"] and not score["exact"] == 1 for score in scores)
+    false = sum(score["certified"] and score["exact"] != 1 for score in scores)
     return {"attacks": times, "false_certificates": false, **rounded(**means)}
 
 
