@@ -2,6 +2,13 @@
 
 ENGLISH = {
     # Figures, and the first panels.
+    # What an update gives away.
+    "place_in_review": "place of the word in the review",
+    "row_gradient": "length of the word's gradient",
+    "written": "written",
+    "read": "read",
+    "certified": "Certain: these words, put through the model, give this very gradient.",
+    "not_certified": "Not certain: the gradient of these words is another one.",
     "round": "round",
     "accuracy": "accuracy on test reviews",
     "loss": "loss on test reviews (nats)",

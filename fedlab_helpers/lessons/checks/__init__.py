@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules={
-        "averaging", "baseline", "chinese_text", "clinic", "compression", "differences",
+        "averaging", "baseline", "chinese_text", "clinic", "compression", "differences", "leaks",
         "local_work", "network", "personalization", "recurrent", "shrinking", "start_here",
         "strategies",
     },

@@ -14,5 +14,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "bars", "calibration", "cold_start", "confusion", "energy", "frontier", "gains",
             "gradient_map", "histogram", "seed_dots", "size_speed",
         ],
+        "leaks": ["Page", "reading", "word_rows"],
     },
 )  # fmt: skip
