@@ -219,6 +219,12 @@ class Recipe:
         """Return the strategy. Raises ValueError: a parameter is out of range."""
         return make_strategy(self.strategy, dict(self.parameters), self.lr, self.server_rate)
 
+    @property
+    def least_cohort(self) -> int:
+        """The least cohort with which the strategy works. Raises ValueError: a parameter is out of
+        range."""
+        return getattr(self.new_strategy().combine, "least_cohort", 1)
+
     def plan(self) -> Plan:
         """Return the plan. Raises ValueError: a number is out of range."""
         local = replace(LOCAL[self.optimizer], lr=self.lr, epochs=self.epochs)

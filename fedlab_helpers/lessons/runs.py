@@ -73,7 +73,8 @@ def advice(recipe: Recipe) -> str | None:
 def problem(recipe: Recipe, task: Task) -> str | None:
     """Return why these settings cannot be run, in words for a learner; None if they can."""
     found = recipe.problem(task)
-    return found and say(f"bad_{found[0]}", why=found[1])
+    told = {name: say(getattr(recipe, name)) for name in ("partition", "strategy")}
+    return found and say(f"bad_{found[0]}", of=recipe, **told)
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def race(
     options, lanes = {"stop": stop, "federations": federations}, {}
     for recipe in recipes:
         on_client = tick and partial(tick, recipe)
-        lanes[recipe] = _lane(recipe.results(task, on_client=on_client, **options))
+        results = recipe.results(task, on_client=on_client, **options)
+        lanes[recipe] = _lane(results, partial(problem, recipe, task))
     while lanes:
         for recipe, lane in list(lanes.items()):
             news = next(lane)
@@ -116,14 +118,17 @@ def race(
             yield recipe, news
 
 
-def _lane(results: Iterator[Result]) -> Iterator[Result | End]:
+def _lane(results: Iterator[Result], why: Callable[[], str | None]) -> Iterator[Result | End]:
     settled = False
     try:
         for result in results:
             settled = result.settled
             yield result
-    except (NoUpdateLeft, ValueError) as error:
-        yield End("failed", str(error)[:500])
+    except NoUpdateLeft:
+        yield End("failed", say("no_update_left"))
+        return
+    except ValueError as error:
+        yield End("failed", why() or str(error)[:500])
         return
     yield End("finished" if settled else "stopped")
 
