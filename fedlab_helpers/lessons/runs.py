@@ -40,7 +40,8 @@ _MEASURED = "de07b5542aa0d58aa15006635274e1f37432649f99e0faeaa2dd39206f025cf2"
 
 
 def title(recipe: Recipe) -> str:
-    """Return what a reader calls a run: its strategy, codec or personal method, with numbers."""
+    """Return what a reader calls a run: its strategy, codec or personal method, with numbers. Of a
+    codec that is what sets it apart from every value in 32 bits."""
     if recipe.method:
         called = NUMBER_OF.get(recipe.method)
         own = f" ({say(called)} {recipe.number:g})" if called else ""
@@ -49,12 +50,13 @@ def title(recipe: Recipe) -> str:
     strategy = say(recipe.strategy) + (f" ({own})" if own else "")
     if recipe.keep in LOSSLESS:
         return strategy + ("" if recipe.keep == "touched_rows" else f", {say(recipe.keep)}")
-    parts = [say(recipe.keep), say(recipe.write)]
-    if recipe.amount is not None:
-        parts[0] += f" ({amount(recipe.keep, recipe.amount)})"
+    share = "" if recipe.amount is None else f" ({amount(recipe.keep, recipe.amount)})"
+    parts = [say(recipe.keep) + share] if recipe.keep != "everything" else []
+    parts += [say(recipe.write)] if recipe.write != "float32" else []
     more = [name for name in ("squeeze", "feedback", "momentum") if getattr(recipe, name)]
+    parts += [say(f"with_{name}") for name in more]
     others = [] if recipe.strategy == "rowwise" else [strategy]
-    return ", ".join([*parts, *(say(f"with_{name}") for name in more), *others])
+    return ", ".join([*(parts or [say("everything")]), *others])
 
 
 def amount(keep: str, value: float) -> str:
