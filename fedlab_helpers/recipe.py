@@ -24,7 +24,7 @@ from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import Strategy, require_cohort
 from fedlab_helpers.core.training import LocalConfig, Stopped, evaluate
 from fedlab_helpers.personal import members
-from fedlab_helpers.personal.federation import Answer, Federation
+from fedlab_helpers.personal.federation import Federation
 from fedlab_helpers.personal.methods import METHODS
 from fedlab_helpers.strategies import attacks
 from fedlab_helpers.strategies.registry import STRATEGIES
@@ -219,6 +219,12 @@ class Recipe:
         """Return the strategy. Raises ValueError: a parameter is out of range."""
         return make_strategy(self.strategy, dict(self.parameters), self.lr, self.server_rate)
 
+    @property
+    def least_cohort(self) -> int:
+        """The least cohort with which the strategy works. Raises ValueError: a parameter is out of
+        range."""
+        return getattr(self.new_strategy().combine, "least_cohort", 1)
+
     def plan(self) -> Plan:
         """Return the plan. Raises ValueError: a number is out of range."""
         local = replace(LOCAL[self.optimizer], lr=self.lr, epochs=self.epochs)
@@ -345,9 +351,8 @@ class Recipe:
                 at, up = snapshot.round, snapshot.bytes_up
                 shared, own = _shared_result(federation, at, federation.shared[at][0]), ()
                 shared = replace(shared, bytes_up=up, bytes_down=snapshot.total_bytes - up)
-                for client, member in enumerate(federation.members):
-                    federation.require_going_on()
-                    own = (*own, _score(member, snapshot.answer(client)))
+                for score in federation.scores(snapshot.answer):
+                    own = (*own, score)
                     last = replace(shared, own=own)
                     if len(own) == len(shared.shared):
                         last = replace(last, measures={"accuracy": mean(own)})
@@ -395,13 +400,8 @@ class _Ticking:
         return update, kept
 
 
-def _score(member: members.Member, answer: Answer) -> float:
-    return member.test.accuracy(member.test.right(answer(member.test.data)))
-
-
 def _shared_result(federation: Federation, at: int, weights: State) -> Result:
     """Return how the model that all share does for each client."""
-    ours, answer = federation.members, federation.answer_of(weights)
-    scores = tuple(_score(member, answer) for member in ours)
+    ours, scores = federation.members, federation.shared_scores(at, weights)
     groups = tuple(m.domain if m.convention == "sentiment" else m.convention for m in ours)
     return Result(at, {"accuracy": mean(scores)}, shared=scores, groups=groups)

@@ -9,7 +9,7 @@ from threading import Event
 import torch
 from torch import Tensor, nn
 
-from fedlab_helpers.core.compute import torch_rng
+from fedlab_helpers.core.compute import intra_op_threads, torch_rng
 from fedlab_helpers.core.examples import Batch, Examples
 from fedlab_helpers.core.model import seed_dropout
 from fedlab_helpers.core.objective import Objective
@@ -218,11 +218,13 @@ def _device(model: nn.Module) -> torch.device:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch the model to evaluation, and each of its modules back to its own mode after."""
+    """Switch the model to evaluation, and each of its modules back after; in one intra-op thread:
+    several wait for each other, step by step, where other programs are at work."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        yield
+        with intra_op_threads(1):
+            yield
     finally:
         for module, training in modes:
             module.training = training

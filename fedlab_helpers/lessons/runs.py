@@ -40,7 +40,8 @@ _MEASURED = "de07b5542aa0d58aa15006635274e1f37432649f99e0faeaa2dd39206f025cf2"
 
 
 def title(recipe: Recipe) -> str:
-    """Return what a reader calls a run: its strategy, codec or personal method, with numbers."""
+    """Return what a reader calls a run: its strategy, codec or personal method, with numbers. Of a
+    codec that is what sets it apart from every value in 32 bits."""
     if recipe.method:
         called = NUMBER_OF.get(recipe.method)
         own = f" ({say(called)} {recipe.number:g})" if called else ""
@@ -49,12 +50,13 @@ def title(recipe: Recipe) -> str:
     strategy = say(recipe.strategy) + (f" ({own})" if own else "")
     if recipe.keep in LOSSLESS:
         return strategy + ("" if recipe.keep == "touched_rows" else f", {say(recipe.keep)}")
-    parts = [say(recipe.keep), say(recipe.write)]
-    if recipe.amount is not None:
-        parts[0] += f" ({amount(recipe.keep, recipe.amount)})"
+    share = "" if recipe.amount is None else f" ({amount(recipe.keep, recipe.amount)})"
+    parts = [say(recipe.keep) + share] if recipe.keep != "everything" else []
+    parts += [say(recipe.write)] if recipe.write != "float32" else []
     more = [name for name in ("squeeze", "feedback", "momentum") if getattr(recipe, name)]
+    parts += [say(f"with_{name}") for name in more]
     others = [] if recipe.strategy == "rowwise" else [strategy]
-    return ", ".join([*parts, *(say(f"with_{name}") for name in more), *others])
+    return ", ".join([*(parts or [say("everything")]), *others])
 
 
 def amount(keep: str, value: float) -> str:
@@ -73,7 +75,8 @@ def advice(recipe: Recipe) -> str | None:
 def problem(recipe: Recipe, task: Task) -> str | None:
     """Return why these settings cannot be run, in words for a learner; None if they can."""
     found = recipe.problem(task)
-    return found and say(f"bad_{found[0]}", why=found[1])
+    told = {name: say(getattr(recipe, name)) for name in ("partition", "strategy")}
+    return found and say(f"bad_{found[0]}", of=recipe, **told)
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,8 @@ def race(
     options, lanes = {"stop": stop, "federations": federations}, {}
     for recipe in recipes:
         on_client = tick and partial(tick, recipe)
-        lanes[recipe] = _lane(recipe.results(task, on_client=on_client, **options))
+        results = recipe.results(task, on_client=on_client, **options)
+        lanes[recipe] = _lane(results, partial(problem, recipe, task))
     while lanes:
         for recipe, lane in list(lanes.items()):
             news = next(lane)
@@ -116,14 +120,17 @@ def race(
             yield recipe, news
 
 
-def _lane(results: Iterator[Result]) -> Iterator[Result | End]:
+def _lane(results: Iterator[Result], why: Callable[[], str | None]) -> Iterator[Result | End]:
     settled = False
     try:
         for result in results:
             settled = result.settled
             yield result
-    except (NoUpdateLeft, ValueError) as error:
-        yield End("failed", str(error)[:500])
+    except NoUpdateLeft:
+        yield End("failed", say("no_update_left"))
+        return
+    except ValueError as error:
+        yield End("failed", why() or str(error)[:500])
         return
     yield End("finished" if settled else "stopped")
 

@@ -167,21 +167,25 @@ ENGLISH = {
     "centralised": "centralised",
     "majority": "majority class",
     "bad_partition": (
-        "The reviews cannot be dealt to the clients like this; choose fewer or more clients, or "
-        "another deal. ({why})"
+        "“{partition}” cannot deal the reviews to {of.clients} clients like this; choose fewer or "
+        "more clients, or another deal."
     ),
     "bad_plan": (
-        "Rounds, client rate, local epochs and cohort do not fit; a cohort is at least one client "
-        "and at most all of them. ({why})"
+        "A cohort is at least one client and at most all of them: here {of.cohort} of "
+        "{of.clients}. Rounds and local epochs are at least 1, the client rate is above 0."
     ),
-    "bad_strategy": "A parameter of the strategy is out of range. ({why})",
+    "bad_strategy": "A number of {strategy} is out of range.",
     "bad_cohort": (
-        "The strategy cannot work with a cohort of this size; choose a larger cohort or smaller "
-        "parameters. ({why})"
+        "{strategy} needs a cohort of at least {of.least_cohort} clients with these numbers, and "
+        "has {of.cohort}; choose a larger cohort or smaller numbers."
     ),
-    "bad_attackers": "The share of attackers must be from 0 to 1, or at least one client. ({why})",
-    "bad_codec": "What is sent of a change is out of range. ({why})",
-    "bad_model": "A size of the model is out of range. ({why})",
+    "bad_attackers": (
+        "{of.attackers:.0%} of {of.clients} clients is less than one attacker, or more than all; "
+        "choose more attackers, or none."
+    ),
+    "bad_codec": "What is sent of a change is out of range.",
+    "bad_model": "A size of the model is out of range.",
+    "no_update_left": "every client was left out: no change came that could be used",
     "made_for_sgd": (
         "{strategy} was made for clients that train with plain SGD; with Adam its formula is a "
         "rule of thumb. Set “clients train with” to plain SGD to see it as it was meant."
@@ -333,6 +337,20 @@ ENGLISH = {
     "parameters_help": "",
     "own_parameters": "numbers of this strategy alone",
     "no_own": "this strategy has no number of its own",
+    "fedatt_epsilon_help": "how far the server goes along its weighted mean",
+    "fedprox_mu_help": "pull of a training client back to the global weights",
+    "calibrated_tau_help": "how much of its labels' shares a client is told; 0 is FedAvg",
+    "feddyn_alpha_help": "pull of a training client back to the weights it received",
+    "qfedavg_q_help": "how much large losses count; 0: all clients count alike",
+    "worst_group_rate_help": "how fast weights move to large losses; 0: they stay alike",
+    "trimmed_mean_share_help": "left out at either end; 0: nobody is, a plain mean",
+    "krum_f_help": "liars to be withstood; a cohort needs twice as many clients, and three",
+    "krum_keep_help": "updates that are averaged; 1: one update is taken whole",
+    "norm_clipping_max_norm_help": "greatest length of a change; longer ones are shortened to it",
+    "fedavgm_beta_help": "share of the last step that goes on in the next; 0: none",
+    "fedadagrad_tau_help": "the larger, the more the steps of all weights are alike in scale",
+    "fedadam_tau_help": "the larger, the more the steps of all weights are alike in scale",
+    "fedyogi_tau_help": "the larger, the more the steps of all weights are alike in scale",
     "server_rate_help": "how far the server goes along the mean change",
     "no_server_rate": "off: {strategy} has no server rate",
     "optimizer_help": "Adam sizes its steps itself, SGD goes by the gradient's length",

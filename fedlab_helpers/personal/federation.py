@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from fedlab_helpers import strategies
+from fedlab_helpers.core.compute import ordered_map, worker_count
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.rounds import rounds
@@ -17,7 +18,7 @@ from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig, Stopped, predict
 from fedlab_helpers.personal.members import Member
-from fedlab_helpers.personal.per_client import score
+from fedlab_helpers.personal.per_client import OwnTest, score
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 Weights = tuple[State, int, int]  # global weights, bytes up so far, bytes both ways
@@ -50,6 +51,8 @@ class Federation:
     stop: threading.Event | None = None  # once set, training raises `Stopped`
     # shared runs that have been made with these members, by what decides them
     memory: dict[tuple, dict[int, Weights]] = field(default_factory=dict)
+    # what clients scored with them, by the same and the round
+    judged: dict[tuple, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def clients(self) -> list[Examples]:
@@ -119,14 +122,39 @@ class Federation:
         return better(answers, key=lambda at: self.validation_score(lambda client: answers[at]))
 
     def model_of(self, weights: State, kind: type[SentimentLSTM] = SentimentLSTM) -> SentimentLSTM:
-        """Return a model with these weights."""
-        model = self.new_model(kind)
+        """Return a model with these weights, ready to answer in several threads."""
+        model = self.new_model(kind).eval()
         model.load_state_dict(weights)
         return model
 
     def answer_of(self, weights: State, kind: type[SentimentLSTM] = SentimentLSTM) -> Answer:
         """Return such a model, as a function of reviews."""
         return partial(predict, self.model_of(weights, kind))
+
+    def scores(self, answer: Callable[[int], Answer]) -> Iterator[float]:
+        """Yield each client's accuracy on its own test, in their order, with its model `answer`:
+        models are made one after the other and asked side by side. Raises Stopped if `stop` is
+        set."""
+
+        def score_of(asked: tuple[OwnTest, Answer]) -> float:
+            test, model = asked
+            return test.accuracy(test.right(model(test.data)))
+
+        def asked() -> Iterator[tuple[OwnTest, Answer]]:
+            for client, member in enumerate(self.members):
+                self.require_going_on()
+                yield member.test, answer(client)
+
+        yield from ordered_map(score_of, asked(), worker_count(self.plan.workers))
+
+    def shared_scores(self, number: int, weights: State) -> tuple[float, ...]:
+        """Return each client's accuracy on its own test with the shared run's weights after this
+        round; a round is judged once. Raises Stopped if `stop` is set."""
+        key = (self.plan, self.strategy, self.every, number)
+        if key not in self.judged:
+            shared = self.answer_of(weights)
+            self.judged[key] = tuple(self.scores(lambda client: shared))
+        return self.judged[key]
 
     def validation_score(self, answer: Callable[[int], Answer]) -> float:
         """Return the mean over the clients of the measure on their own validation reviews."""

@@ -29,6 +29,17 @@ def lab_page(request, open_panel, page):
     return page, called
 
 
+def test_tracks_are_long_enough_where_there_is_little_room(lab_page):
+    page, _ = lab_page
+    page.set_viewport_size({"width": 1000, "height": 1000})
+    page.wait_for_timeout(500)
+    read = "all => all.filter(e => e.offsetParent).map(e => e.getBoundingClientRect().width)"
+    tracks = page.eval_on_selector_all(".fl-form .noUi-target", read)
+    picture(page, "lab_narrow")
+    assert len(tracks) >= 3
+    assert min(tracks) >= 140, tracks
+
+
 def rows(page) -> list[str]:
     """Return the names in the table."""
     read = "names => names.map(name => name.value)"  # at once: the table may be drawn anew

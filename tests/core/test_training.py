@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fedlab_helpers.core import state
+from fedlab_helpers.core.compute import intra_op_threads
 from fedlab_helpers.core.training import (
     Hooks,
     LocalConfig,
@@ -318,6 +319,22 @@ def test_evaluation_is_without_dropout_and_leaves_no_trace(reviews, small_model,
     assert [m.training for m in model.modules()] == modes
     assert bits(state.of_model(model)) == before
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_evaluation_takes_one_intra_op_thread(reviews, small_model, monkeypatch):
+    model, before, used = small_model(), torch.get_num_threads(), []
+    whole = model.forward
+
+    def forward(*inputs):
+        used.append(torch.get_num_threads())
+        return whole(*inputs)
+
+    monkeypatch.setattr(model, "forward", forward)
+    with intra_op_threads(before + 2):
+        evaluate(model, reviews(8))
+        predict(model, reviews(8))
+        assert torch.get_num_threads() == before + 2
+    assert used == [1, 1]
 
 
 def test_the_mode_comes_back_after_an_error_too(reviews, small_model):

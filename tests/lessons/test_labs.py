@@ -1,17 +1,22 @@
 """What all labs share, without a browser: buttons are pressed by calls."""
 
 import json
+import re
 import threading
 from dataclasses import replace
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fedlab_helpers.lessons.panels import CompressionLab, PersonalLab, StrategyLab, lab, seen
-from fedlab_helpers.lessons.runs import Comparison, End, race
+from fedlab_helpers.lessons.runs import Comparison, End, problem, race
 from fedlab_helpers.lessons.words import ENGLISH
+from fedlab_helpers.recipe import STRATEGIES, Recipe
 from fedlab_helpers.studies import results
 from fedlab_helpers.studies.study import task as built_in
+from fedlab_helpers.tasks.reviews.task import DEALS
 
 LONG = 100  # rounds of a race that a test will stop
 LABS = {  # what is set, how a run is called, what it came to
@@ -261,6 +266,50 @@ def test_every_control_has_its_words(kind, small_task):
         assert about != f"{name}_help"
     for group, _ in kind.groups:
         assert f"group_{group}" in ENGLISH
+
+
+def test_no_word_carries_the_marks_of_a_docstring():
+    assert not [key for key, text in ENGLISH.items() if "`" in text]
+
+
+def ends(low, high):
+    return st.sampled_from([low, high])
+
+
+@st.composite
+def settings_at_their_ends(draw):
+    """Recipes that the forms can ask for, each number at one of its slider's ends."""
+    entry = draw(st.sampled_from(list(STRATEGIES.values())))
+    own = {each.name: draw(ends(each.low, each.high)) for each in entry.parameters}
+    people = {"clients": draw(ends(1, 200)), "cohort": draw(ends(1, 50))}
+    deal = {"partition": draw(st.sampled_from(list(DEALS))), "alpha": draw(ends(1e-2, 1e2))}
+    attackers = draw(st.sampled_from((0.0, 0.05, 0.5)))
+    return Recipe(entry.name, own, attackers=attackers, **people, **deal)
+
+
+@given(recipe=settings_at_their_ends())
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_refusal_is_a_sentence_for_a_reader(recipe, small_task):
+    said = problem(recipe, small_task)
+    assert bool(said) == bool(recipe.problem(small_task))
+    assert not said or not re.search(r"\w\(|\w_\w|[`\[\]{}=]|got ", said), said
+
+
+def test_a_personal_run_that_cannot_be_dealt_says_so_to_a_reader(small_task):
+    recipe = replace(PersonalLab.usual, partition="domain_dirichlet")
+    ((_, end),) = race([recipe], small_task)
+    assert end == End("failed", problem(recipe, small_task))
+    assert "cannot deal the reviews to 20 clients" in end.why
+
+
+def test_what_is_wrong_is_told_with_its_numbers(small_task):
+    krum = Recipe("krum", partition="iid", cohort=3)
+    assert "Krum needs a cohort of at least 7 clients with these" in problem(krum, small_task)
+    assert "and has 3" in problem(krum, small_task)
+    few = Recipe(partition="iid", clients=2, cohort=3)
+    assert "here 3 of 2" in problem(few, small_task)
+    nobody = Recipe(partition="iid", clients=4, cohort=2, attackers=0.05)
+    assert problem(nobody, small_task).startswith("5% of 4 clients is less than one")
 
 
 def test_a_folded_group_opens(small_task):

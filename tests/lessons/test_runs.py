@@ -43,10 +43,11 @@ def test_a_title_says_what_was_chosen():
         "rowwise", keep="topk", amount=0.05, write="signs", squeeze=19, feedback=True, momentum=0.9
     )
     assert title(dgc) == "the largest values (5%), its sign, Zstandard, EF, momentum"
-    assert (
-        title(Recipe("rowwise", keep="lowrank", amount=2)) == "low-rank factors (rank 2), 32 bits"
-    )
-    assert title(Recipe("median", keep="everything")) == "every value, 32 bits, median"
+    assert title(Recipe("rowwise", keep="lowrank", amount=2)) == "low-rank factors (rank 2)"
+    assert title(Recipe("median", keep="everything")) == "every value, median"
+    assert title(Recipe("rowwise", keep="everything", squeeze=3)) == "Zstandard"
+    assert title(Recipe("rowwise", keep="everything", write="bits8")) == "8 bits"
+    assert title(Recipe("rowwise", keep="everything")) == "every value"
     assert title(Recipe("fedprox")) == "FedProx (mu=0.0001)"
     assert title(Recipe("median", keep="dense")) == "median, every value, dense"
     assert title(Recipe("rowwise", method="ditto", partition="by_domain")) == "Ditto (pull 10)"

@@ -7,6 +7,7 @@ import pytest
 
 from fedlab_helpers.lessons.panels import StrategyLab, lab
 from fedlab_helpers.lessons.runs import compare
+from fedlab_helpers.lessons.words import ENGLISH
 from fedlab_helpers.recipe import STRATEGIES, Recipe
 from fedlab_helpers.studies.study import task as built_in
 
@@ -56,10 +57,22 @@ def test_each_strategy_brings_its_own_sliders_at_their_defaults(name, small_task
     assert list(lab.parameters) == [parameter.name for parameter in STRATEGIES[name].parameters]
     assert lab.recipe == Recipe(name)
     assert lab.recipe.new_strategy() == Recipe(name).new_strategy()  # a count is a whole number
-    assert STRATEGIES[name].sentence in html.unescape(about(lab, "strategy"))
+    assert STRATEGIES[name].sentence.replace("`", "") == html.unescape(about(lab, "strategy"))
     for control in lab.parameters.values():
         assert control.description.startswith("its ")
         assert control._dom_classes[0].startswith("fl-parameter-")
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_each_number_of_a_strategy_is_explained_below_it(name, small_task):
+    lab = StrategyLab(small_task)
+    set_to(lab, strategy=name)
+    for place, parameter in zip(
+        lab.form.parameters.children, STRATEGIES[name].parameters, strict=True
+    ):
+        said = place.children[1].value
+        assert said == html.escape(ENGLISH[f"{name}_{parameter.name}_help"])
+    assert "`" not in about(lab, "strategy")
 
 
 def test_every_control_moves_its_setting(small_task):

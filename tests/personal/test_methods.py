@@ -171,6 +171,38 @@ def test_the_best_shared_round_is_the_best_by_validation(federation):
     assert scores[federation.best_shared_round] == max(scores.values())
 
 
+def test_clients_are_scored_in_their_order_whatever_thread_asks(federation):
+    snapshot = last(federation, METHODS["fedper"])
+    asked = []
+
+    def answer(client):
+        asked.append(client)
+        return snapshot.answer(client)
+
+    tests = [member.test for member in federation.members]
+    each = zip(tests, answers(federation, snapshot), strict=True)
+    alone = [test.accuracy(test.right(logits)) for test, logits in each]
+    assert (
+        list(replace(federation, plan=replace(federation.plan, workers=3)).scores(answer)) == alone
+    )
+    assert asked == list(range(len(tests)))
+
+
+def test_a_shared_model_is_judged_once(federation, monkeypatch):
+    federation = replace(federation, judged={})
+    weights = federation.shared[4][0]
+    first = federation.shared_scores(4, weights)
+    assert first == tuple(federation.scores(lambda client: federation.answer_of(weights)))
+    monkeypatch.setattr(Federation, "scores", None)
+    assert federation.shared_scores(4, weights) == first
+
+
+def test_models_of_a_federation_answer_side_by_side(federation):
+    """Asking one in two threads must not bring back its dropout in the one that is still busy."""
+    model = federation.model_of(federation.shared[4][0])
+    assert not any(module.training for module in model.modules())
+
+
 def test_validation_accuracy_by_hand(federation):
     """Always label 1: the mean over clients of their shares of it."""
     shares = [m.validation.labels.double().mean().item() for m in federation.members]

@@ -74,6 +74,17 @@ def steps(
     return named(name, ipywidgets.SelectionSlider(**more, **LOOK)).add_class("fl-of-a-list")
 
 
+def explained(control: ipywidgets.Widget, about: str = "", **layout: str) -> ipywidgets.VBox:
+    """Return the control with what it means below it."""
+    said = ipywidgets.HTML(prose(about)).add_class("fl-help")
+    return ipywidgets.VBox([control, said], layout=ipywidgets.Layout(**layout))
+
+
+def prose(text: str) -> str:
+    """Return a text for a reader as HTML, without the marks that docstrings set around names."""
+    return escape(text.replace("`", ""))
+
+
 class Form(ipywidgets.VBox):
     """Controls in groups with a sentence each, which wrap where there is little room; below each
     control is what it means, or why it is off.
@@ -104,9 +115,8 @@ class Form(ipywidgets.VBox):
 
     def _group(self, name: str, controls: Iterable[str], folded: bool) -> ipywidgets.VBox:
         for each in controls:
-            layout = ipywidgets.Layout(flex="1 1 19em", min_width="19em", max_width="30em")
-            about = ipywidgets.HTML().add_class("fl-help")
-            self._places[each] = ipywidgets.VBox([self.controls[each], about], layout=layout)
+            layout = {"flex": "1 1 19em", "min_width": "19em", "max_width": "30em"}
+            self._places[each] = explained(self.controls[each], **layout)
             self.explain(each)
         inside = ipywidgets.Box([self._places[each] for each in controls]).add_class("fl-group")
         title = ipywidgets.HTML(say(f"group_{name}")).add_class("fl-heading")
@@ -139,7 +149,7 @@ class Form(ipywidgets.VBox):
     def explain(self, name: str, off: str = "", about: str = "") -> None:
         """Say below a control what it means, and switch it off where `off` says why."""
         control, said = self.controls[name], self._places[name].children
-        said[1].value = escape(off or about or say(f"{name}_help"))
+        said[1].value = prose(off or about or say(f"{name}_help"))
         if control.has_trait("disabled"):
             control.disabled, control.tooltip = bool(off), off or about or say(f"{name}_help")
 

@@ -8,12 +8,12 @@ import ipywidgets
 from fedlab_helpers.lessons import plots, runs
 from fedlab_helpers.lessons.panels import seen
 from fedlab_helpers.lessons.panels.lab import Lab, Try
-from fedlab_helpers.lessons.panels.parts import choice, named, powers, slider
+from fedlab_helpers.lessons.panels.parts import choice, explained, named, powers, slider
 from fedlab_helpers.lessons.plots.runs import HIGHEST_LOSS, measure_of, validation
-from fedlab_helpers.lessons.words import say
+from fedlab_helpers.lessons.words import ENGLISH, say
 from fedlab_helpers.recipe import LOCAL, STRATEGIES, Recipe
 from fedlab_helpers.strategies.attacks import STRENGTHS
-from fedlab_helpers.strategies.registry import Parameter
+from fedlab_helpers.strategies.registry import Entry, Parameter
 from fedlab_helpers.tasks.reviews.task import DEALS, Task
 
 SHORT = {"rounds": 12}
@@ -88,7 +88,8 @@ class StrategyLab(Lab):
     @property
     def parameters(self) -> dict[str, ipywidgets.Widget]:
         """The sliders of the strategy's own numbers, by name."""
-        return {control.parameter: control for control in self.form.parameters.children}
+        own = [place.children[0] for place in self.form.parameters.children]
+        return {control.parameter: control for control in own}
 
     @property
     def recipe(self) -> Recipe:
@@ -110,10 +111,10 @@ class StrategyLab(Lab):
         form, entry = self.form, STRATEGIES[self.form.strategy.value]
         before, self._at = self._at, (entry.name, form.optimizer.value)
         if before[0] != entry.name:
-            own = [_own_slider(parameter) for parameter in entry.parameters]
-            for control in own:
+            own = [(_own_slider(each), _about(entry, each)) for each in entry.parameters]
+            for control, _ in own:
                 control.observe(lambda _: self._follow(), "value")
-            form.parameters.children = own
+            form.parameters.children = [explained(control, about) for control, about in own]
             form.server_rate.value = entry.server_rate or 1.0
         if before[1] and before[1] != form.optimizer.value:
             form.lr.value = LOCAL[form.optimizer.value].lr  # theirs are of different sizes
@@ -178,8 +179,14 @@ def _target(task: Task) -> ipywidgets.Widget:
 def _own_slider(parameter: Parameter) -> ipywidgets.Widget:
     kind = powers if parameter.log else slider
     made = kind(f"parameter_{parameter.name}", parameter.default, parameter.low, parameter.high)
-    made.description, made.parameter = say("parameter", name=parameter.name), parameter.name
+    made.description = say("parameter", name=parameter.name.replace("_", " "))
+    made.parameter = parameter.name
     return made
+
+
+def _about(entry: Entry, parameter: Parameter) -> str:
+    """Return what a strategy's number does; nothing for a strategy that a reader entered."""
+    return ENGLISH.get(f"{entry.name}_{parameter.name}_help", "")
 
 
 def _short(value: float | str) -> float | str:
