@@ -210,7 +210,6 @@ def _silent() -> dict[str, SentimentLSTM]:
     )
     changed("a head of zeros", "head.weight", slice(None), 0.0)
     changed("input gates shut", "recurrent.bias_ih_l0", slice(0, size), -1e4)
-    changed("candidates without inputs", "recurrent.bias_ih_l0", slice(2 * size, 3 * size), 1e4)
     models["the cheating server's"] = _model(4)
     models["the cheating server's"].load_state_dict(leaks.shut(_model(4)))
     return models
