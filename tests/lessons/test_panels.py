@@ -52,6 +52,7 @@ def test_the_heat_map_draws_each_value_and_the_mark():
     assert np.allclose(drawn, np.log10(lengths))
     (point,) = axes.lines
     assert (point.get_xdata()[0], point.get_ydata()[0]) == (10, 1.0)
+    assert not point.get_clip_on()  # whole at the edge, too
     assert axes.get_xlabel() == "steps back in time"
 
 

@@ -143,7 +143,7 @@ def client_bars(
         return picture
     axes.plot(
         range(len(order)), [shared[client] for client in order], "_",
-        color="black", markersize=13, markeredgewidth=2, label=say("shared_model"),
+        color="black", markersize=13, markeredgewidth=2, label=say("shared_model"), clip_on=False,
     )  # fmt: skip
     for worse, name in ((False, "better_off"), (True, "worse_off")):
         axes.add_patch(Rectangle((0, 0), 0, 0, **_look(worse), label=say(name)))

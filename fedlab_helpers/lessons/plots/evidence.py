@@ -104,7 +104,8 @@ def gradient_map(
     lines = axes.contour(steps[5:], radii, smooth, **style)  # at step 0 every length is 1
     axes.clabel(lines, fmt=lambda level: f"{10**level:g}", fontsize=8)
     if mark:
-        axes.plot(*mark, "o", color="white", markeredgecolor="black", markersize=8)
+        style = {"color": "white", "markeredgecolor": "black", "markersize": 8}
+        axes.plot(*mark, "o", **style, clip_on=False)  # whole at the edge, too
     bar = picture.colorbar(mesh, ax=axes, extend="both", label=say("gradient_length"))
     bar.set_ticks([-8, -4, 0, 4, 8], labels=["1e-8", "1e-4", "1", "1e4", "1e8"])
     axes.set(xlabel=say("steps_back"), ylabel=say("spectral_radius"))
