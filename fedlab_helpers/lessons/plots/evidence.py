@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.contour import ContourSet
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 from scipy.ndimage import gaussian_filter
@@ -99,9 +100,7 @@ def gradient_map(
     picture, axes = figure(5.4, 3.2)
     steps, logs = np.arange(lengths.shape[1]), np.log10(lengths)
     mesh = axes.pcolormesh(steps, radii, logs, cmap="PuOr_r", vmin=-8, vmax=8, shading="nearest")
-    style = {"levels": [-3, 0, 3], "colors": "black", "linestyles": [":", "-", "--"]}
-    smooth = gaussian_filter(logs, (2, 4))[:, 5:]  # lines without the islands of single draws
-    lines = axes.contour(steps[5:], radii, smooth, **style)  # at step 0 every length is 1
+    lines = gradient_levels(axes, lengths, radii)
     axes.clabel(lines, fmt=lambda level: f"{10**level:g}", fontsize=8)
     if mark:
         style = {"color": "white", "markeredgecolor": "black", "markersize": 8}
@@ -110,6 +109,15 @@ def gradient_map(
     bar.set_ticks([-8, -4, 0, 4, 8], labels=["1e-8", "1e-4", "1", "1e4", "1e8"])
     axes.set(xlabel=say("steps_back"), ylabel=say("spectral_radius"))
     return picture
+
+
+def gradient_levels(axes: Axes, lengths: np.ndarray, radii: Sequence[float]) -> ContourSet:
+    """Draw where a gradient, smoothed, is 1/1000, 1 and 1000 long, and return these lines; lengths
+    and radii are as in `gradient_map`."""
+    style = {"levels": [-3, 0, 3], "colors": "black", "linestyles": [":", "-", "--"]}
+    smooth = gaussian_filter(np.log10(lengths), (2, 4))  # without the islands of single draws
+    steps = np.arange(5, lengths.shape[1])  # at step 0 every length is 1
+    return axes.contour(steps, radii, smooth[:, 5:], **style)
 
 
 def frontier(
