@@ -5,7 +5,7 @@ import pytest
 
 from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.lessons.panels import PartitionExplorer
-from fedlab_helpers.lessons.panels.partition_explorer import in_numbers
+from fedlab_helpers.lessons.panels.partition_explorer import _shown, in_numbers
 from fedlab_helpers.studies.study import task
 from fedlab_helpers.tasks import partition
 from fedlab_helpers.tasks.reviews.task import DEALS
@@ -49,10 +49,12 @@ def test_sentence_and_picture_are_of_the_deal(explorer):
 def test_numbers_of_three_clients_by_hand():
     parts = [np.array([0, 1, 2, 3]), np.array([4]), np.array([5, 6, 7])]
     labels, names = [0, 0, 1, 1, 1, 0, 0, 0], ["divers", "books"] * 4
-    told = in_numbers(partition.describe(parts, labels, names))
+    table = partition.describe(parts, labels, names)
+    told = in_numbers(table)
     assert (told["clients"], told["smallest"], told["largest"]) == (3, 1, 4)
     assert (told["share"], told["together"], told["onesided"]) == (0.5, 2, 2)
     assert told["label_bits"] > told["domain_bits"] > 0
+    assert _shown(table, ["no", "yes"])["panes"][2]["ticks"] == [[0, "books"], [1, "divers"]]
 
 
 @pytest.mark.parametrize("name", PartitionExplorer.tries)
@@ -74,10 +76,10 @@ def test_what_cannot_be_dealt_is_explained_and_the_picture_stays(explorer):
     explorer.clients.value = 3
     assert "3 clients cannot be dealt by “one domain a client”" in explorer.readout
     assert "at least one for each of the 4 domains" in explorer.readout
-    assert "fl-pale" in explorer.map._dom_classes
+    assert explorer.map.pale
     assert explorer.map.shown == before
     explorer.clients.value = 4
-    assert "fl-pale" not in explorer.map._dom_classes
+    assert not explorer.map.pale
 
 
 def test_alpha_rests_where_it_says_nothing(explorer):

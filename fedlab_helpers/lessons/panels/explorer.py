@@ -89,12 +89,11 @@ class Explorer(Panel):
         try:
             view = self._look()
         except ValueError as error:
-            self.map.add_class("fl-pale")
+            self.map.pale = True
             self.board.status = {"text": str(error), "state": "error"}
             return
-        self.map.remove_class("fl-pale")
         with self.map.hold_sync():
-            self.map.shown, self.map.mark = view.shown, list(view.mark)
+            self.map.shown, self.map.mark, self.map.pale = view.shown, list(view.mark), False
         keys = [f"{self.name}_readout", *([f"{self._tried}_look"] if self._tried else [])]
         text = "\n".join(say(key, **view.told) for key in keys)
         self.board.status = {"text": text, "state": "idle"}

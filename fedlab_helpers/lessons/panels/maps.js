@@ -158,10 +158,13 @@ function render({ model, el }) {
     html("span", key, colours.names.at(-1), "fl-tick");
   }
 
+  const fade = () => place.classList.toggle("fl-pale", model.get("pale"));
+  model.on("change:pale", fade);
   model.on("change:shown", draw);
   model.on("change:mark", point);
   const sized = new ResizeObserver(draw);
   sized.observe(el);
+  fade();
   draw();
   return () => sized.disconnect();
 }

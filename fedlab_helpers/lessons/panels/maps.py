@@ -29,6 +29,7 @@ class Maps(anywidget.AnyWidget):
     _css = _HERE / "maps.css"
     shown = traitlets.Dict().tag(sync=True)
     mark = traitlets.List().tag(sync=True)
+    pale = traitlets.Bool().tag(sync=True)  # not of the controls as they stand
 
 
 def pixels(
