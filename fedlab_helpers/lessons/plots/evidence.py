@@ -18,6 +18,7 @@ from sklearn.metrics import confusion_matrix
 from fedlab_helpers.lessons.plots.clients import BETTER, WORSE, class_names
 from fedlab_helpers.lessons.plots.runs import (
     COLOURS,
+    PAPER,
     PLAIN,
     Picture,
     factor_axis,
@@ -166,7 +167,7 @@ def frontier(
     return picture
 
 
-_HALO = [withStroke(linewidth=2, foreground="white")]  # letters stay legible on lines
+_HALO = [withStroke(linewidth=2, foreground=PAPER)]  # letters stay legible on lines
 _APART = (0, 1, 2, 3, 6, 5, 4)  # colours in the order in which neighbours look least alike
 
 
@@ -276,7 +277,7 @@ def seed_dots(
             place.axvline(level, color="#777777", linestyle=":", linewidth=1)
         place.set_title(title, fontsize=10)
         place.set_xlabel(label, fontsize=9)
-        place.grid(axis="y", color="#eeeeee")
+        place.grid(axis="y", color="#d8d8d4")
         place.set_axisbelow(True)
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
