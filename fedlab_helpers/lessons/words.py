@@ -41,11 +41,11 @@ ENGLISH = {
     "cosine": "cosine of the angle",
     "clients_sorted": "clients, from the worst to the best served",
     "own_accuracy": "accuracy on reviews like its own",
-    "explorer_kind": "kind of difference",
+    "explorer_kind": "differ in",
     "explorer_alpha": "alpha",
     "explorer_clients": "clients",
     "explorer_seed": "seed",
-    "partition_readout": (
+    "explorer_readout": (
         "{clients} clients of {smallest} to {largest} reviews, the largest with {share:.0%} of "
         "all; {onesided} of them see one label in at least 95 of 100 reviews."
     ),
@@ -60,6 +60,53 @@ ENGLISH = {
     "gradient_readout": (
         "{steps} steps back, at radius {radius:.2f} and inputs of size {scale:g}: "
         "the gradient is {times} as long as at the start."
+    ),
+    "map_radius": "spectral radius: press or drag in the map to move the mark",
+    "gradient_tip": "{steps} steps back, radius {radius}: {times} as long",
+    "after_steps": "after {steps} steps",
+    "not_in_map": "not within 60 steps",
+    "map_label": "labels: they differ by {bits:.2f} bits",
+    "map_domain": "domains: they differ by {bits:.2f} bits",
+    "client_tip": "client {client}: {reviews:,} reviews",
+    "try_usual": "An ordinary network",
+    "try_usual_look": (
+        "Look along its row: when is less than 1/1000 of a gradient left? At radius {radius:.2f} "
+        "{fades}."
+    ),
+    "try_silent": "No inputs, radius 1",
+    "try_silent_look": (
+        "Look: does radius 1 alone keep a gradient? After {steps} steps it is {times} as long; "
+        "with inputs of size 1 it would be {loud_times} as long."
+    ),
+    "try_explode": "It explodes",
+    "try_explode_look": (
+        "Look: how fast does it grow without inputs? After {steps} steps it is {times} as long; "
+        "with inputs of size 1 it would be {loud_times} as long."
+    ),
+    "try_through": "Get through 60 steps",
+    "try_through_look": (
+        "Drag the mark up and down: which radius brings a gradient through {steps} steps as long "
+        "as it was? Nearest is {lasting:.2f}; without inputs it is {quiet_lasting:.2f}."
+    ),
+    "try_alike": "All alike",
+    "try_alike_look": (
+        "Look: are bars and colours the same? Sizes {smallest} to {largest}, labels differ by "
+        "{label_bits:.3f} bits."
+    ),
+    "try_one_label": "Labels unlike",
+    "try_one_label_look": (
+        "Look: what else grows unlike with the labels? Sizes, {smallest} to {largest}: the largest "
+        "client holds no less than the {together} smallest together."
+    ),
+    "try_one_domain": "One domain each",
+    "try_one_domain_look": (
+        "Look: in what do clients differ now? Domains by {domain_bits:.2f} bits, labels by "
+        "{label_bits:.2f}."
+    ),
+    "try_large_one": "One large client",
+    "try_large_one_look": (
+        "Look: do the two lower maps show that sizes differ? Bits say {label_bits:.3f} and "
+        "{domain_bits:.3f}, and one client holds {share:.0%} of all."
     ),
     # The strategy lab: strategies, deals and attacks, descriptions of controls, messages.
     "fedavg": "FedAvg",
@@ -329,7 +376,7 @@ ENGLISH = {
     "radius_help": "largest absolute eigenvalue of the recurrent weights",
     "steps_help": "from the loss to the step whose gradient is measured",
     "scale_help": "inputs push tanh to its flat ends; 0: a silent network",
-    "explorer_kind_help": "by what clients differ",
+    "explorer_kind_help": "in what clients differ",
     "explorer_alpha_help": "the smaller, the more unlike, until one client has most reviews",
     "explorer_clients_help": "among whom the reviews are dealt",
     "explorer_seed_help": "another seed, another deal of the same kind",

@@ -20,8 +20,8 @@ def told(page) -> tuple[int, float, float]:
 
 
 def pixels(page) -> bytes:
-    """Return the figure's pixels; its address differs each time anyway."""
-    return page.locator(".fl-picture").first.screenshot()
+    """Return what the map looks like."""
+    return page.locator(".fl-map svg").first.screenshot()
 
 
 def changes(page, before: str) -> None:
@@ -53,6 +53,24 @@ def test_the_gradient_panel_follows_its_controls(open_panel, page):
     assert pixels(page) != drawn
     picture(page, "gradient_panel")
 
+    drawn = page.locator(".fl-map svg").first.bounding_box()
+    page.mouse.move(drawn["x"] + 200, drawn["y"] + 150)
+    assert re.match(r"\d+ steps back, radius [\d.]+: ", page.inner_text(".fl-map .fl-tip"))
+    before = page.text_content(".fl-status")
+    page.mouse.down()
+    page.mouse.move(drawn["x"] + 300, drawn["y"] + 60, steps=10)
+    page.mouse.up()
+    changes(page, before)
+    page.wait_for_timeout(500)
+    steps, radius, _ = told(page)
+    tip = page.inner_text(".fl-map .fl-tip")
+    assert tip.startswith(f"{steps} steps back, radius {radius:.2f}: ")
+    assert page.locator(".fl-steps .widget-readout").inner_text() == str(steps)
+
+    page.get_by_role("button", name="No inputs, radius 1").click()
+    says(page, "^40 steps back, at radius 1.00 and inputs of size 0.*\n?Look")
+    assert faults(page) == []
+
 
 def test_the_partition_explorer_follows_its_controls(open_panel, page):
     open_panel("06_when_clients_differ.ipynb")
@@ -70,6 +88,12 @@ def test_the_partition_explorer_follows_its_controls(open_panel, page):
     assert pixels(page) != drawn
     assert "has no alpha" in page.inner_text(".fl-form")
     picture(page, "partition_explorer")
+
+    page.locator(".fl-amount").nth(3).hover()
+    assert page.inner_text(".fl-map .fl-tip").startswith("client 3: ")
+    page.get_by_role("button", name="One large client").click()
+    says(page, "one client holds 27% of all")
+    choose(page, "explorer-kind", "one domain a client")
 
     press(page, "explorer-clients", "Home")  # two, for four domains
     says(page, "2 clients cannot be dealt")

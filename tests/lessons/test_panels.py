@@ -5,7 +5,7 @@ import pytest
 
 from fedlab_helpers.core import compute
 from fedlab_helpers.lessons import numpy_rnn, panels, plots
-from fedlab_helpers.lessons.panels.gradient import _times
+from fedlab_helpers.lessons.panels.gradient import _lengths, _times
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +19,11 @@ def test_each_control_draws_anew(panel, control):
     assert widget.description
     assert widget._dom_classes[0] == f"fl-{control}"
     other = {"radius": panels.RADII.tolist()[20], "steps": 33, "scale": "0.3"}[control]
-    before = bytes(panel.image.value), panel.readout
+    before = panel.map.shown, panel.map.mark, panel.readout
     widget.value = other
-    assert bytes(panel.image.value[:4]) == b"\x89PNG"
-    assert bytes(panel.image.value) != before[0]
-    assert panel.readout != before[1]
+    assert (panel.map.shown != before[0]) == (control == "scale")
+    assert (panel.map.mark != before[1]) == (control != "scale")
+    assert panel.readout != before[2]
     assert f"is {_times(panel.length)} as long" in panel.readout
 
 
@@ -44,6 +44,54 @@ def test_the_value_is_that_of_the_map(panel):
         assert panel.length == lengths[7, 12]
 
 
+def test_a_place_in_the_map_moves_the_controls(panel):
+    drawn = []
+    panel.board.observe(lambda change: drawn.append(change["new"]), "status")
+    panel.map.mark = [7, 0]
+    assert (panel.steps.value, panel.radius.value) == (7, 2.5)
+    panel.map.mark = [8, 45]
+    assert (panel.steps.value, panel.radius.value) == (8, 0.25)
+    assert panel.map.mark == [8, 45]
+    assert len(drawn) == 2  # once each, though two controls move
+
+
+def test_the_map_has_each_length_its_colour_its_text_and_the_lines(panel):
+    panel.scale.value, panel.radius.value, panel.steps.value = "0.3", 2.5, 60
+    (pane,), lengths = panel.map.shown["panes"], _lengths(0.3)
+    assert pane["tips"][45][60].startswith("60 steps back, radius 0.25: ")
+    assert pane["tips"][0][60] == f"60 steps back, radius 2.50: {_times(panel.length)} as long"
+    opacity = np.frombuffer(pane["pixels"], np.uint8).reshape(46, 61, 4)[::-1, :, 3]
+    expected = 255 * np.abs(np.log10(lengths)).clip(0, 8) / 8
+    assert np.abs(opacity - expected).max() <= 0.5
+    (line,) = (each for each in pane["lines"] if each["name"] == "1/1000")
+    for column, row in line["points"]:
+        near = lengths[round(45 - row), round(column)]
+        assert 1e-5 < near < 1e-1
+
+
+@pytest.mark.parametrize("name", panels.GradientPanel.tries)
+def test_an_experiment_sets_all_controls_and_says_what_came(panel, name):
+    panel._try(name)
+    values = panel.tries[name]
+    assert panel.form.values == values
+    first, look = panel.readout.split("\n")
+    assert first.startswith(f"{values['steps']} steps back, at radius {values['radius']:.2f}")
+    assert "Look" in look or "Drag" in look
+    panel.steps.value = 5
+    assert "\n" not in panel.readout  # a reader goes on alone
+
+
+def test_experiments_say_the_maps_numbers(panel):
+    loud, quiet = _lengths(1.0), _lengths(0.0)
+    panel._try("try_usual")
+    assert f"after {np.flatnonzero(loud[15] < 1e-3)[0]} steps" in panel.readout
+    panel._try("try_silent")
+    assert f"it would be {_times(loud[15, 40])} as long" in panel.readout
+    panel._try("try_through")
+    nearest = [panels.RADII[np.abs(np.log(each[:, 60])).argmin()] for each in (loud, quiet)]
+    assert f"Nearest is {nearest[0]:.2f}; without inputs it is {nearest[1]:.2f}" in panel.readout
+
+
 def test_the_heat_map_draws_each_value_and_the_mark():
     radii = np.array([0.5, 1.0, 2.0])
     lengths = radii[:, None] ** np.arange(30)
@@ -52,6 +100,7 @@ def test_the_heat_map_draws_each_value_and_the_mark():
     assert np.allclose(drawn, np.log10(lengths))
     (point,) = axes.lines
     assert (point.get_xdata()[0], point.get_ydata()[0]) == (10, 1.0)
+    assert not point.get_clip_on()  # whole at the edge, too
     assert axes.get_xlabel() == "steps back in time"
 
 

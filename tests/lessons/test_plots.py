@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 from matplotlib import font_manager, image
+from matplotlib.colors import to_rgba
 from matplotlib.ft2font import FT2Font
 
 from fedlab_helpers.core.history import History, RoundRecord
@@ -23,9 +24,18 @@ def pixels(picture: plots.Picture) -> np.ndarray:
     return image.imread(io.BytesIO(picture._repr_png_()))
 
 
-def test_a_picture_shows_itself_as_png_of_its_size():
-    picture, _ = plots.figure(5, 3)
-    assert pixels(picture).shape[:2] == (300, 500)
+def test_a_picture_is_a_card_of_its_size_with_a_margin_and_round_corners():
+    picture, axes = plots.figure(5, 3)
+    axes.imshow([[1.0]], cmap="Blues", vmin=0, vmax=1)
+    drawn = pixels(picture)
+    assert drawn.shape == (316, 516, 4)
+    corner, *paper = drawn[0, 0], drawn[0, 258], drawn[12, 12]
+    assert corner[3] == 0  # what lies below shows: light or dark
+    for place in paper:
+        assert np.allclose(place, to_rgba("#e9e9e5"), atol=0.002)
+    assert drawn[158, 258, 2] > drawn[158, 258, 0] + 0.2  # the blue square
+    beside = drawn[150, 80]  # within the axes, beside the square, no white box
+    assert np.allclose(beside, to_rgba("#e9e9e5"), atol=0.002)
 
 
 def test_curves_draw_each_evaluated_round_and_each_level():

@@ -27,6 +27,15 @@ def test_the_table_says_names_numbers_and_dashes():
     assert shades == ["0, 114, 178, 0.55", "213, 94, 0, 0.28"]
 
 
+def test_numbers_have_the_decimals_of_their_column_and_name_rows_that_sort():
+    frame = pd.DataFrame({"loss": [0.512], "points": [71.26], "mine": [1.0]}, index=[0.03])
+    page = SortableTable(frame.rename_axis("α"), digits={"loss": 2, "points": 0}).html
+    cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", page)
+    assert cells[0] == "α"
+    assert cells[4:] == ["0.03", "0.51", "71", "1.0"]
+    assert '<th data-value="0.03">' in page
+
+
 def test_a_cell_shows_the_table_and_what_sorts_it(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))

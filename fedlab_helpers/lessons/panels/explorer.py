@@ -1,55 +1,99 @@
-"""Controls over a figure and a sentence: whatever moves is drawn anew."""
+"""Controls over a picture and a sentence: whatever moves is drawn anew, while it moves."""
 
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import ipywidgets
 
 from fedlab_helpers.lessons.panels.board import Board
+from fedlab_helpers.lessons.panels.maps import Maps
 from fedlab_helpers.lessons.panels.panel import Panel
-from fedlab_helpers.lessons.panels.parts import Form, named
-from fedlab_helpers.lessons.plots.runs import Picture
+from fedlab_helpers.lessons.panels.parts import Form, button, named, row
 from fedlab_helpers.lessons.words import say
 
 
-class Explorer(Panel):
-    """Controls, a figure, and a sentence, `readout`, on it.
+@dataclass(frozen=True)
+class View:
+    """What controls lead to."""
 
-    A subclass says in `_look` what picture and what sentence its controls lead to, or raises
-    ValueError: then the sentence says why, and the picture is shown pale, for it is not of these
-    controls.
+    shown: dict[str, Any]  # as `Maps` has it
+    told: dict[str, Any]  # numbers that the sentences are made of
+    mark: tuple[int, int] | tuple[()] = ()  # column and row
+
+
+class Explorer(Panel):
+    """Controls, a picture, and a sentence on it, `readout`.
+
+    A subclass is a page: class attributes `name`, `tries` (an experiment at the press of a button:
+    its name -> values of the controls; `words` has as "…_look" what to look for, and what came),
+    and `_look`, which says what the controls lead to, or raises ValueError: then the sentence says
+    why, and the picture is shown pale, for it is not of these controls. `words` has the sentence as
+    "…_readout".
+
+    A control that is dragged sends its values one at a time, and the browser drops those that a
+    newer one has overtaken while the kernel was drawing: no value is waited for in vain.
     """
 
-    _look: Callable[[], tuple[Picture, str]]
+    name: str
+    tries: Mapping[str, Mapping[str, object]]
+    _look: Callable[[], View]
 
-    def __init__(self, name: str, controls: Mapping[str, ipywidgets.Widget]):
-        self.form = Form({name: controls}, controls)
-        self.image = named("image", ipywidgets.Image(format="png"))
-        self.image.layout = ipywidgets.Layout(max_width="100%", align_self="flex-start")
-        self.image.add_class("fl-picture")
-        self.board = named("readout", Board())
-        self.form.layout.flex, self.form.layout.min_width = "1 1 19em", "19em"
-        shown = ipywidgets.VBox([self.board, self.image])
+    def __init__(self, controls: Mapping[str, ipywidgets.Widget]):
+        self._tried, self._held = "", False
+        self.form = Form({self.name: controls}, controls)
+        self.map, self.board = named("map", Maps()), named("readout", Board())
+        for control in controls.values():
+            control.style.description_width = "7.5em"  # room for a slider to be dragged
+        self.form.layout.flex, self.form.layout.min_width = "1 1 22em", "19em"
+        shown = ipywidgets.VBox([self.board, self.map])
         shown.layout = ipywidgets.Layout(flex="3 1 30em", min_width="0", overflow="visible")
+        heading = ipywidgets.HTML(say("tries")).add_class("fl-heading")
+        attempts = [button(name, lambda _, name=name: self._try(name)) for name in self.tries]
         hint = ipywidgets.HTML(escape(say("re_run"))).add_class("fl-help")
-        super().__init__([ipywidgets.Box([self.form, shown]).add_class("fl-sides"), hint])
-        self.form.on_change(self._draw)
+        sides = ipywidgets.Box([self.form, shown]).add_class("fl-sides")
+        super().__init__([row("tries", [heading, *attempts]), sides, hint])
+        self.add_class("fl-explorer")
+        self.form.on_change(self._follow)
 
     @property
     def readout(self) -> str:
         """The sentence."""
         return self.board.status["text"]
 
-    def _still(self) -> Picture:
-        return self._look()[0]
+    @contextmanager
+    def _at_once(self):
+        """Draw once, after several controls have moved."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            self._draw()
+
+    def _try(self, name: str) -> None:
+        """Set the controls to an experiment, and say what to look for."""
+        with self._at_once():
+            self._tried = name
+            for control, value in self.tries[name].items():
+                self.form.controls[control].value = value
+
+    def _follow(self) -> None:
+        if not self._held:
+            self._tried = ""  # a reader goes on alone
+            self._draw()
 
     def _draw(self) -> None:
-        self.image.add_class("fl-pale")  # until the picture is of these controls
         try:
-            picture, sentence = self._look()
+            view = self._look()
         except ValueError as error:
+            self.map.pale = True
             self.board.status = {"text": str(error), "state": "error"}
             return
-        self.image.remove_class("fl-pale")
-        self.image.value = picture._repr_png_()
-        self.board.status = {"text": sentence, "state": "idle"}
+        with self.map.hold_sync():
+            self.map.shown, self.map.mark, self.map.pale = view.shown, list(view.mark), False
+        keys = [f"{self.name}_readout", *([f"{self._tried}_look"] if self._tried else [])]
+        text = "\n".join(say(key, **view.told) for key in keys)
+        self.board.status = {"text": text, "state": "idle"}

@@ -1,6 +1,5 @@
 """A panel, alive while its kernel runs; a picture stands in for it elsewhere."""
 
-import io
 from typing import Any
 
 import ipywidgets
@@ -22,9 +21,8 @@ class Panel(ipywidgets.VBox):
 
         picture = self._still()
         picture.text(0.5, -0.02, say("still"), ha="center", va="top", fontsize=9)
-        page = io.BytesIO()
-        picture.savefig(page, format="png", dpi=100, bbox_inches="tight")  # with the line below it
-        told = {"image/png": page.getvalue(), "text/plain": say("still")}
+        page = picture.page(bbox_inches="tight")  # with the line below it
+        told = {"image/png": page, "text/plain": say("still")}
         display(told, raw=True)
         living = ipywidgets.VBox._repr_mimebundle_(self, **options)
         display(living | {"text/plain": say("living")}, raw=True)

@@ -1,7 +1,8 @@
 """A large table: readable names, columns in colour, sorted by a click on a column's head."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from html import escape
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ class SortableTable(anywidget.AnyWidget):
 
     Args:
         frame: its index names the rows, as `words` has it; a number missing is a dash.
-        digits: decimals of numbers.
+        digits: decimals of numbers, of all columns or by column's name (1 of one that is not
+            named).
         coloured: columns in which a cell is the darker, the farther its number is from zero: blue
             above, orange below.
     """
@@ -28,7 +30,12 @@ class SortableTable(anywidget.AnyWidget):
     _css = _HERE / "board.css"
     html = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, frame: pd.DataFrame, digits: int = 1, coloured: Collection[str] = ()):
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        digits: int | Mapping[str, int] = 1,
+        coloured: Collection[str] = (),
+    ):
         super().__init__(html=_page(frame, digits, coloured))
 
     def _ipython_display_(self, **options: Any) -> None:
@@ -39,17 +46,19 @@ class SortableTable(anywidget.AnyWidget):
         display(living | {"text/plain": say("living")}, raw=True)
 
 
-def _page(frame: pd.DataFrame, digits: int, coloured: Collection[str]) -> str:
-    heads = ["", *(say(str(column)) for column in frame.columns)]
+def _page(frame: pd.DataFrame, digits: int | Mapping[str, int], coloured: Collection[str]) -> str:
+    decimals = digits if isinstance(digits, Mapping) else dict.fromkeys(frame.columns, digits)
+    heads = [say(frame.index.name or ""), *(say(str(column)) for column in frame.columns)]
     head = "".join(f"<th>{escape(said)}</th>" for said in heads)
     largest = {name: frame[name].abs().max() for name in coloured}
     rows: list[str] = []
     for label, values in zip(frame.index, frame.itertuples(index=False), strict=True):
         cells = [
-            _cell(value, digits, largest.get(name))
+            _cell(value, decimals.get(name, 1), largest.get(name))
             for name, value in zip(frame.columns, values, strict=True)
         ]
-        rows.append(f"<tr><th>{escape(say(str(label)))}</th>{''.join(cells)}</tr>")
+        sorted_by = f' data-value="{label}"' if isinstance(label, Number) else ""
+        rows.append(f"<tr><th{sorted_by}>{escape(say(str(label)))}</th>{''.join(cells)}</tr>")
     body = "".join(rows)
     return f'<table class="fl-sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from fedlab_helpers.lessons.plots.runs import COLOURS, SIZE, Picture, bare, figure
+from fedlab_helpers.lessons.plots.runs import COLOURS, PAPER, SIZE, Picture, bare, figure
 from fedlab_helpers.lessons.words import say
 
 BETTER, WORSE = COLOURS[0], COLOURS[1]
@@ -77,7 +77,7 @@ def cosine_maps(
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> Picture:
     """Return a heat map of the cosines between clients' updates, (K, K), for each kind of deal; the
-    diagonal is left white. By kind, `titles` are written over maps in place of the kind's name, and
+    diagonal is left empty. By kind, `titles` are written over maps in place of the kind's name, and
     `groups`, the name of each client's group, along the axis in place of numbers."""
     size = 2.6 * len(matrices) + 0.6, 3.3 if groups else 2.8
     picture = Picture(figsize=size, layout="constrained")
@@ -143,7 +143,7 @@ def client_bars(
         return picture
     axes.plot(
         range(len(order)), [shared[client] for client in order], "_",
-        color="black", markersize=13, markeredgewidth=2, label=say("shared_model"),
+        color="black", markersize=13, markeredgewidth=2, label=say("shared_model"), clip_on=False,
     )  # fmt: skip
     for worse, name in ((False, "better_off"), (True, "worse_off")):
         axes.add_patch(Rectangle((0, 0), 0, 0, **_look(worse), label=say(name)))
@@ -155,7 +155,7 @@ def client_bars(
 
 def _look(worse: bool) -> dict[str, object]:
     colour, hatch = (WORSE, "///") if worse else (BETTER, "")
-    return {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "alpha": 0.75}
+    return {"facecolor": colour, "hatch": hatch, "edgecolor": PAPER, "alpha": 0.75}
 
 
 def _middles(groups: list[str]) -> tuple[list[float], list[str]]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.contour import ContourSet
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 from scipy.ndimage import gaussian_filter
@@ -17,6 +18,7 @@ from sklearn.metrics import confusion_matrix
 from fedlab_helpers.lessons.plots.clients import BETTER, WORSE, class_names
 from fedlab_helpers.lessons.plots.runs import (
     COLOURS,
+    PAPER,
     PLAIN,
     Picture,
     factor_axis,
@@ -99,16 +101,24 @@ def gradient_map(
     picture, axes = figure(5.4, 3.2)
     steps, logs = np.arange(lengths.shape[1]), np.log10(lengths)
     mesh = axes.pcolormesh(steps, radii, logs, cmap="PuOr_r", vmin=-8, vmax=8, shading="nearest")
-    style = {"levels": [-3, 0, 3], "colors": "black", "linestyles": [":", "-", "--"]}
-    smooth = gaussian_filter(logs, (2, 4))[:, 5:]  # lines without the islands of single draws
-    lines = axes.contour(steps[5:], radii, smooth, **style)  # at step 0 every length is 1
+    lines = gradient_levels(axes, lengths, radii)
     axes.clabel(lines, fmt=lambda level: f"{10**level:g}", fontsize=8)
     if mark:
-        axes.plot(*mark, "o", color="white", markeredgecolor="black", markersize=8)
+        style = {"color": "white", "markeredgecolor": "black", "markersize": 8}
+        axes.plot(*mark, "o", **style, clip_on=False)  # whole at the edge, too
     bar = picture.colorbar(mesh, ax=axes, extend="both", label=say("gradient_length"))
     bar.set_ticks([-8, -4, 0, 4, 8], labels=["1e-8", "1e-4", "1", "1e4", "1e8"])
     axes.set(xlabel=say("steps_back"), ylabel=say("spectral_radius"))
     return picture
+
+
+def gradient_levels(axes: Axes, lengths: np.ndarray, radii: Sequence[float]) -> ContourSet:
+    """Draw where a gradient, smoothed, is 1/1000, 1 and 1000 long, and return these lines; lengths
+    and radii are as in `gradient_map`."""
+    style = {"levels": [-3, 0, 3], "colors": "black", "linestyles": [":", "-", "--"]}
+    smooth = gaussian_filter(np.log10(lengths), (2, 4))  # without the islands of single draws
+    steps = np.arange(5, lengths.shape[1])  # at step 0 every length is 1
+    return axes.contour(steps, radii, smooth[:, 5:], **style)
 
 
 def frontier(
@@ -157,7 +167,7 @@ def frontier(
     return picture
 
 
-_HALO = [withStroke(linewidth=2, foreground="white")]  # letters stay legible on lines
+_HALO = [withStroke(linewidth=2, foreground=PAPER)]  # letters stay legible on lines
 _APART = (0, 1, 2, 3, 6, 5, 4)  # colours in the order in which neighbours look least alike
 
 
@@ -267,7 +277,7 @@ def seed_dots(
             place.axvline(level, color="#777777", linestyle=":", linewidth=1)
         place.set_title(title, fontsize=10)
         place.set_xlabel(label, fontsize=9)
-        place.grid(axis="y", color="#eeeeee")
+        place.grid(axis="y", color="#d8d8d4")
         place.set_axisbelow(True)
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
