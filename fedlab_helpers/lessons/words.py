@@ -3,6 +3,39 @@
 ENGLISH = {
     # Figures, and the first panels.
     # What an update gives away.
+    "group_leak": "What a client sends",
+    "reviews_sent": "reviews",
+    "reviews_sent_help": "How many reviews are in the one gradient or update.",
+    "stage": "model",
+    "stage_help": "An untrained model forgets fast; a trained one holds on to what it read.",
+    "trained": "trained",
+    "untrained": "untrained",
+    "sends": "sends",
+    "sends_help": "The gradient itself, or what local training changed.",
+    "gradient": "the gradient",
+    "adam_undone": "Adam's change, solved for the gradient",
+    "local_steps_help": "Steps of the optimiser before the client sends.",
+    "no_steps": "A gradient is taken once; choose an optimiser to take steps.",
+    "local_steps": "steps",
+    "written_in": "written in",
+    "written_in_help": "In how many bits each value travels.",
+    "signs_10": "signs of the largest 10%",
+    "leak_noise": "noise",
+    "leak_noise_help": "Standard deviation of what is added to each value; the whole is clipped to 1.",
+    "leak_readout": (
+        "{exact} of {reviews} reviews are read word for word, {certified} with a certificate; "
+        "{found} of {words} words are named."
+    ),
+    "try_one_gradient": "One gradient",
+    "try_one_gradient_look": "Look: every word, its place, and a proof.",
+    "try_four_reviews": "Four reviews at once",
+    "try_four_reviews_look": (
+        "Look: one mean over four reviews, and {exact} are read. Does a mean protect?"
+    ),
+    "try_adam": "Five steps of Adam",
+    "try_adam_look": "Look: the order is lost. Are the words?",
+    "try_noise": "Noise",
+    "try_noise_look": "Look: {found} of {words} words are left. Try less noise, and more.",
     "place_in_review": "place of the word in the review",
     "row_gradient": "length of the word's gradient",
     "written": "written",
@@ -474,6 +507,31 @@ ENGLISH = {
     "study_curves": "labels dealt at Dirichlet 0.1, mean over the seeds of the table {study}",
     "study_run": "{method}, {partition}: the first seed of the table {study}",
     "whole_level": "nothing lost",
+}
+
+
+# What the words of examples mean.
+GLOSSES = {
+    "房间": "room",
+    "很": "very",
+    "干净": "clean",
+    ",": ",",
+    "服务": "service",
+    "不错": "not bad",
+    "电池": "battery",
+    "不行": "no good",
+    "声音": "sound",
+    "也": "too",
+    "太大": "too loud",
+    "快递": "delivery",
+    "很快": "fast",
+    "包装": "packing",
+    "好": "good",
+    "这": "this",
+    "本书": "book",
+    "太": "too",
+    "无聊": "boring",
+    "了": "(so)",
 }
 
 

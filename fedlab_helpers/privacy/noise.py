@@ -58,15 +58,17 @@ class GaussianNoise:
         """Whether nobody may be able to draw the same noise again."""
         return not self.repeatable
 
+    def of(self, change: State, rng: torch.Generator) -> State:
+        """Return the change with noise; a counter stays as it is."""
+        normal = {"generator": rng, "dtype": torch.float32, "device": "cpu"}
+        return {
+            name: tensor + self.std * torch.randn(tensor.shape, **normal).to(tensor)
+            if tensor.is_floating_point()
+            else tensor
+            for name, tensor in change.items()
+        }
+
     def __call__(self, update: Update, kept: State, rng: torch.Generator) -> tuple[Update, State]:
         if update.touched_rows:
             raise ValueError(f"update: rows of {sorted(update.touched_rows)}, expected it whole")
-        delta = {
-            name: tensor
-            + self.std
-            * torch.randn(tensor.shape, generator=rng, dtype=torch.float32, device="cpu").to(tensor)
-            if tensor.is_floating_point()
-            else tensor
-            for name, tensor in update.delta.items()
-        }
-        return replace(update, delta=delta), kept
+        return replace(update, delta=self.of(update.delta, rng)), kept

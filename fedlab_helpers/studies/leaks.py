@@ -1,21 +1,20 @@
 """What an update gives away, measured: its words, its sentences, and who was trained on."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 
 from fedlab_helpers.compression.registry import make_codec
-from fedlab_helpers.core.compute import child_seed, numpy_rng, torch_rng
-from fedlab_helpers.core.model import seed_dropout
+from fedlab_helpers.core.compute import child_seed, numpy_rng
 from fedlab_helpers.core.rounds import rounds
 from fedlab_helpers.core.state import State, of_model, subtract
 from fedlab_helpers.core.training import LocalConfig, train
 from fedlab_helpers.privacy import leaks
-from fedlab_helpers.privacy.noise import Clip
 from fedlab_helpers.recipe import Recipe
 from fedlab_helpers.studies.study import Row, Settings, Study, begin, grid, rounded, task
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
@@ -24,6 +23,7 @@ from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 STAGES = (0, 1, 2, 5, 10, 20)
 _MANY, _FEW = 100, 40  # attacks on each condition
 ADAM, SGD = LocalConfig(), LocalConfig(optimizer="sgd", lr=0.5)
+PLAIN = LocalConfig(optimizer="sgd", lr=1.0, max_grad_norm=None)
 
 
 @cache
@@ -46,87 +46,41 @@ def model_at(stage: int, seed: int, cell: str = "lstm", pooling: str = "last", *
     return model.eval()
 
 
-View = Callable[[SentimentLSTM, EncodedReviews, int], State]  # of a model, reviews and a seed
-
-
 @dataclass(frozen=True)
 class Condition:
-    """What an attacker gets to see: of how many reviews, of at most how many words."""
+    """What an attacker gets to see: as `leaks.seen` has it, of how many reviews, of at most how
+    many words, with how many others in the same mean, and with which dropout."""
 
-    view: View
     sentences: int = 1
     longest: int = leaks.LONGEST
-    beside: int = 0  # reviews in the same mean that it does not look for
+    beside: int = 0
+    dropout: float = 0.0
+    sent: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _gradient(model: SentimentLSTM, data: EncodedReviews, seed: int) -> State:
-    return leaks.gradient_of(model, data)
+def _sent(**options: Any) -> Condition:
+    return Condition(sent=options)
 
 
-def _dropped_out(model: SentimentLSTM, data: EncodedReviews, seed: int) -> State:
-    noisy = SentimentLSTM(len(task().vocab), dropout=0.5)
-    noisy.load_state_dict(of_model(model))
-    seed_dropout(noisy, torch_rng(seed, "dropout"))
-    loss = data.objective.loss(noisy.train()(*data.inputs), data.targets)
-    found = torch.autograd.grad(loss, list(noisy.parameters()))
-    return {name: g for (name, _), g in zip(noisy.named_parameters(), found, strict=True)}
-
-
-def _written(**codec) -> View:
-    """Return what is left of the gradient once it was encoded."""
-    made = make_codec(**codec)
-
-    def view(model: SentimentLSTM, data: EncodedReviews, seed: int) -> State:
-        return made.decode(made.encode(leaks.gradient_of(model, data), torch_rng(seed, "codec")))
-
-    return view
-
-
-def _noised(std: float) -> View:
-    """Return the gradient, clipped to length 1, with noise on every value."""
-
-    def view(model: SentimentLSTM, data: EncodedReviews, seed: int) -> State:
-        rng = torch_rng(seed, "noise")
-        clipped = Clip(1.0).of(leaks.gradient_of(model, data))
-        return {n: t + std * torch.randn(t.shape, generator=rng) for n, t in clipped.items()}
-
-    return view
-
-
-def _trained(config: LocalConfig, undone: bool = True) -> View:
-    """Return what local training left, as a gradient; not `undone`: just the change, negated."""
-
-    def view(model: SentimentLSTM, data: EncodedReviews, seed: int) -> State:
-        before, learner = of_model(model), SentimentLSTM(len(task().vocab))
-        learner.load_state_dict(before)
-        train(learner, data, config, seed=seed)
-        change = subtract(of_model(learner), before)
-        if undone:
-            return leaks.gradient_behind(change, config)
-        return {name: -tensor for name, tensor in change.items()}
-
-    return view
-
-
-GRADIENT = Condition(_gradient)
 CONDITIONS = {
-    "gradient": GRADIENT,
-    "2 reviews": replace(GRADIENT, sentences=2, longest=20),
-    "4 reviews": replace(GRADIENT, sentences=4, longest=14),
-    "8 reviews": replace(GRADIENT, sentences=8, longest=9),
-    "sgd, 1 step": Condition(_trained(SGD)),
-    "sgd, 5 steps": Condition(_trained(replace(SGD, epochs=5))),
-    "adam, 1 step": Condition(_trained(ADAM, undone=False)),
-    "adam, 1 step undone": Condition(_trained(ADAM)),
-    "adam, 5 steps": Condition(_trained(replace(ADAM, epochs=5), undone=False)),
-    "float16": Condition(_written(keep="everything", write="float16")),
-    "8 bits": Condition(_written(keep="everything", write="bits8")),
-    "signs of 10%": Condition(_written(keep="topk", amount=0.1, write="signs")),
-    "dropout 0.5": Condition(_dropped_out),
-    "clipped": Condition(_noised(0.0)),
-    **{f"noise {std:.0e}": Condition(_noised(std)) for std in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)},
-    "mean of 10": replace(GRADIENT, beside=9),
-    "mean of 100": replace(GRADIENT, beside=99),
+    "gradient": Condition(),
+    "2 reviews": Condition(sentences=2, longest=20),
+    "4 reviews": Condition(sentences=4, longest=14),
+    "8 reviews": Condition(sentences=8, longest=9),
+    "sgd, 1 step": _sent(config=SGD),
+    "sgd, 5 steps": _sent(config=replace(SGD, epochs=5)),
+    "adam, 1 step": _sent(config=ADAM, undone=False),
+    "adam, 1 step undone": _sent(config=ADAM),
+    "adam, 5 steps": _sent(config=replace(ADAM, epochs=5), undone=False),
+    "float16": _sent(codec=make_codec("everything", write="float16")),
+    "8 bits": _sent(codec=make_codec("everything", write="bits8")),
+    "signs of 10%": _sent(codec=make_codec("topk", 0.1, "signs")),
+    # One step of SGD at rate 1, unclipped, is the gradient; only training drops values.
+    "dropout 0.5": replace(_sent(config=PLAIN), dropout=0.5),
+    "clipped": _sent(clip=1.0),
+    **{f"noise {std:.0e}": _sent(clip=1.0, noise=std) for std in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)},
+    "mean of 10": Condition(beside=9),
+    "mean of 100": Condition(beside=99),
 }
 
 
@@ -146,7 +100,10 @@ def attacked(model: SentimentLSTM, condition: Condition, seed: int, times: int) 
 
 def _attack(model: SentimentLSTM, condition: Condition, data: EncodedReviews, seed: int) -> Row:
     batch = next(iter(data.batches(None)))
-    seen = condition.view(model, EncodedReviews(*batch.inputs, batch.targets), seed)
+    cut = EncodedReviews(*batch.inputs, batch.targets)
+    model.dropout.p = condition.dropout
+    seen = leaks.seen(model, cut, seed=seed, **condition.sent)
+    model.dropout.p = 0.0
     rows = zip(data.tokens, data.lengths, strict=True)
     wanted = [tuple(row[:length].tolist()) for row, length in rows][: condition.sentences]
     began = time.process_time()

@@ -37,6 +37,7 @@ class Explorer(Panel):
     newer one has overtaken while the kernel was drawing: no value is waited for in vain.
     """
 
+    canvas: type[ipywidgets.DOMWidget] = Maps  # or another with its traits
     name: str
     tries: Mapping[str, Mapping[str, object]]
     _look: Callable[[], View]
@@ -44,7 +45,7 @@ class Explorer(Panel):
     def __init__(self, controls: Mapping[str, ipywidgets.Widget]):
         self._tried, self._held = "", False
         self.form = Form({self.name: controls}, controls)
-        self.map, self.board = named("map", Maps()), named("readout", Board())
+        self.map, self.board = named("map", self.canvas()), named("readout", Board())
         for control in controls.values():
             control.style.description_width = "7.5em"  # room for a slider to be dragged
         self.form.layout.flex, self.form.layout.min_width = "1 1 22em", "19em"

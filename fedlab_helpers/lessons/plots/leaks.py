@@ -6,7 +6,8 @@ from html import escape
 
 import numpy as np
 
-from fedlab_helpers.lessons.plots.runs import Picture, figure, look
+from fedlab_helpers.lessons.plots.clients import WORSE
+from fedlab_helpers.lessons.plots.runs import COLOURS, Picture, chinese_font, figure, look
 from fedlab_helpers.lessons.words import say
 
 
@@ -62,6 +63,30 @@ def reading(
     body = f'<div class="fl-reading" style="{_ROW}">{_head()}{cells}</div>'
     text = f"{' '.join(written)}\n{' '.join(read)}\n{verdict}"
     return Page(f"{body}<p>{escape(verdict)}</p>", text)
+
+
+def readings(pairs: Sequence[tuple[Sequence[str], Sequence[str], bool]]) -> Picture:
+    """Return the same as a figure, without glosses: for each pair its words, those read below."""
+    widest = max(sum(map(_width, row)) for words in pairs for row in words[:2])
+    picture, axes = figure(1.2 + 0.17 * widest, 0.3 + 0.62 * len(pairs))
+    axes.set_axis_off()
+    font = chinese_font()
+    for line, (written, read, certified) in enumerate(pairs):
+        for below, words in enumerate((written, read)):
+            fine = not below or certified or list(words) == list(written)
+            colour = "black" if not below else COLOURS[0] if fine else WORSE
+            at = 0.0
+            for word in words:
+                place = {"va": "top", "color": colour, "fontfamily": [font], "size": 11}
+                axes.text(at, -2.4 * line - below, word, **place)
+                at += _width(word)
+    axes.set(xlim=(0, widest), ylim=(-2.4 * len(pairs), 0.2))
+    return picture
+
+
+def _width(word: str) -> int:
+    """Return how wide a word is drawn, with a space: Chinese characters are two letters wide."""
+    return 1 + sum(2 if ord(letter) > 0x2E80 else 1 for letter in word)
 
 
 _ROW = "display: flex; flex-wrap: wrap; gap: 2px 4px; line-height: 1.5"

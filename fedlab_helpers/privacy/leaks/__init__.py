@@ -21,11 +21,12 @@ from fedlab_helpers.privacy.leaks.sentences import (
     gradient_of,
     read,
 )
+from fedlab_helpers.privacy.leaks.sight import seen
 from fedlab_helpers.privacy.leaks.updates import gradient_behind
 from fedlab_helpers.privacy.leaks.words import clock, touched
 
 __all__ = [
     "LONGEST", "Chains", "Dominoes", "Sentence", "Table", "auc", "clock", "confidence", "dominoes",
-    "explain", "exposure", "gives", "gradient_behind", "gradient_of", "likelihood_ratio", "read",
+    "explain", "exposure", "gives", "gradient_behind", "gradient_of", "likelihood_ratio", "read", "seen",
     "shut", "touched", "touched_share", "true_positives",
 ]  # fmt: skip
