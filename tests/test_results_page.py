@@ -372,6 +372,30 @@ def _() -> Iterator[str]:
     yield f"the gain of {told(differ)} is not settled"
 
 
+@section("A planted secret")
+def _() -> Iterator[str]:
+    runs = table("leaks_canary")
+    keys = ["task", "repeats", "round", "seed"]
+    bits = runs.set_index(keys)[["local_exposure", "averaged_exposure"]].unstack("seed")
+    own, mean = bits["local_exposure"], bits["averaged_exposure"]
+
+    def learned(task: str) -> pd.Series:
+        return mean.loc[task, 20, 8] - mean.loc[task, 0, 8]
+
+    first = own.loc["next word", 20, 1], mean.loc["next word", 20, 1]
+    yield f"gives away {first[0].mean():.1f} bits, the mean {told(first[0] - first[1])} fewer"
+    yield f"gives away {told(learned('next word'))} more than without the secret"
+    yield f"The classifier gives away {told(own.loc['sentiment', 20, 1])} bits after one round"
+    yield f"its mean after eight {told(learned('sentiment'))} more than without"
+    found = runs.query("repeats == 20").groupby("task")[["local_extracted", "averaged_extracted"]]
+    (words, of_mean), classifier = found.sum().loc["next word"], found.sum().loc["sentiment"]
+    assert of_mean == 0
+    yield f"client's model in {words} of 24 rounds, with the mean in none"
+    yield f"finds it in {classifier.iloc[0]} and in {classifier.iloc[1]} of 24 rounds"
+    score = runs.groupby("task")["score"].mean()
+    yield f"a recall@1 of {score['next word']:.0%}, an accuracy of {score['sentiment']:.0%}"
+
+
 @section("Engines")
 def _() -> Iterator[str]:
     runs = table("engines").groupby(["engine", "clients"])

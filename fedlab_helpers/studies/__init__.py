@@ -27,6 +27,7 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "drift": "drift",
     "federated_distillation": "federated_distillation",
     "label_skew": "label_skew",
+    "leaks_canary": "leaks_canary",
     "leaks_clock": "leaks",
     "leaks_membership": "leaks",
     "leaks_sentences": "leaks",

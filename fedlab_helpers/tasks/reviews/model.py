@@ -1,5 +1,8 @@
 """Recurrent sentiment classifiers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +11,16 @@ from fedlab_helpers.core.require import require, require_count
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 POOLINGS = ("last", "mean")
+
+
+@contextmanager
+def weights_from(seed: int | None) -> Iterator[None]:
+    """Let the layers made within draw their weights from this seed, and leave torch's global
+    generator as it was; None: they draw from that one."""
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed reseeds GPUs too
+        yield
 
 
 class SentimentLSTM(nn.Module):
@@ -50,9 +63,7 @@ class SentimentLSTM(nn.Module):
         require_count(hidden_size=hidden_size, num_classes=num_classes)
         self.pooling = pooling
         self.dropout = SeededDropout(dropout)
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.default_generator.manual_seed(seed)  # torch.manual_seed reseeds GPUs too
+        with weights_from(seed):
             self.embedding = nn.Embedding(vocab_size, embedding_dim, padding_idx=0)
             self.recurrent = CELLS[cell](embedding_dim, hidden_size, batch_first=True)
             self.head = nn.Linear(hidden_size, num_classes)
