@@ -4,6 +4,7 @@ Taught on reviews that are public, so that whoever builds such a system knows wh
 """
 
 from fedlab_helpers.privacy.leaks.canary import exposure
+from fedlab_helpers.privacy.leaks.certificate import Sentence, gives
 from fedlab_helpers.privacy.leaks.dominoes import Chains, Dominoes, Table, dominoes
 from fedlab_helpers.privacy.leaks.gate import shut
 from fedlab_helpers.privacy.leaks.membership import (
@@ -13,8 +14,8 @@ from fedlab_helpers.privacy.leaks.membership import (
     touched_share,
     true_positives,
 )
-from fedlab_helpers.privacy.leaks.sentences import Sentence, explain, gives, gradient_of, read
-from fedlab_helpers.privacy.leaks.updates import gradient_behind
+from fedlab_helpers.privacy.leaks.sentences import explain, read
+from fedlab_helpers.privacy.leaks.updates import gradient_behind, gradient_of
 from fedlab_helpers.privacy.leaks.words import clock, touched
 
 __all__ = [

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import State
+from fedlab_helpers.privacy.leaks.updates import require_gradient
 from fedlab_helpers.privacy.leaks.words import clock
 
 _ROUNDING = 1e-7  # of a float32 gradient, relative to its norm
@@ -55,9 +56,10 @@ def dominoes(model: nn.Module, gradient: State) -> Dominoes:
         gradient: of the model's parameters, by name; or a positive multiple of it.
 
     Raises:
-        ValueError: there is no word, or more distinct ones than the embedding has dimensions; or
-            the recurrent layer is none of those that can be read.
+        ValueError: `require_gradient` refuses it; there is no word, or more distinct ones than
+            the embedding has dimensions; or the recurrent layer is none of those that can be read.
     """
+    require_gradient(model, gradient)
     words = clock(gradient["embedding.weight"])
     vectors = model.embedding.weight.detach()[words].double()
     most = vectors.shape[1]

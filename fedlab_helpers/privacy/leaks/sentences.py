@@ -1,36 +1,21 @@
 """Whole sentences out of one gradient of a recurrent classifier, with a certificate."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.require import require_count
 from fedlab_helpers.core.state import State
+from fedlab_helpers.privacy.leaks.certificate import Sentence, gives
 from fedlab_helpers.privacy.leaks.dominoes import Chains, Table, dominoes
-from fedlab_helpers.privacy.leaks.words import clock, touched
+from fedlab_helpers.privacy.leaks.words import clock
 
 LONGEST = 64  # words of a sentence
 _WIDTH = 8  # chains that are followed, for each sentence
 _PLAY = {True: (1e-3,), False: (1e-5, 1e-3)}  # whether there is one sentence -> states' tolerance
 _EXPLAINED = 1e-4  # of the head's gradient, what rounding leaves
-_AGREE = 1e-3  # of a row of the embedding's gradient, likewise
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """A sentence as it was read: word ids, its class, and whether it is certain.
-
-    `certified`: put through the model, the sentences found give the gradient that was seen, row by
-    row of the embedding. A row keeps its own precision however small it is, so the check also
-    sees words far back.
-    """
-
-    tokens: tuple[int, ...]
-    label: int
-    certified: bool
 
 
 def read(model: nn.Module, gradient: State, sentences: int = 1) -> list[Sentence]:
@@ -126,33 +111,3 @@ def explain(head: Tensor, views: Tensor, count: int) -> tuple[list[int], Tensor]
         free = views - views @ basis @ basis.T
     fine = len(chosen) == count and bool(rest.norm() < _EXPLAINED * head.norm())
     return (chosen if fine else []), weights
-
-
-def gives(model: nn.Module, found: Sequence[Sentence], gradient: State) -> bool:
-    """Return whether sentences give a gradient, up to a positive factor: the certificate."""
-    tokens = [torch.tensor(sentence.tokens) for sentence in found]
-    lengths = torch.tensor([len(row) for row in tokens])
-    padded = nn.utils.rnn.pad_sequence(tokens, batch_first=True)
-    labels = torch.tensor([sentence.label for sentence in found])
-    again = gradient_of(model, Examples((padded, lengths), labels, padded=True))
-    seen, again = (state["embedding.weight"] for state in (gradient, again))
-    words = touched(seen)
-    if not torch.equal(words, touched(again)):
-        return False
-    seen, again = seen[words].double(), again[words].double()
-    scale = (seen * again).sum() / again.square().sum()
-    off = (seen - scale * again).norm(dim=1)
-    return bool(scale > 0 and (off < _AGREE * seen.norm(dim=1)).all())
-
-
-def gradient_of(model: nn.Module, data: Examples) -> State:
-    """Return the gradient of the mean loss of examples, by parameter, without dropout."""
-    was = model.training
-    model.eval()
-    try:
-        with torch.enable_grad():
-            loss = data.objective.loss(model(*data.inputs), data.targets)
-            found = torch.autograd.grad(loss, list(model.parameters()))
-    finally:
-        model.train(was)
-    return {name: g for (name, _), g in zip(model.named_parameters(), found, strict=True)}
