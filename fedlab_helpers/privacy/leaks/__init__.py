@@ -7,6 +7,7 @@ from fedlab_helpers.privacy.leaks.canary import exposure
 from fedlab_helpers.privacy.leaks.certificate import Sentence, gives
 from fedlab_helpers.privacy.leaks.dominoes import Chains, Dominoes, Table, dominoes
 from fedlab_helpers.privacy.leaks.gate import shut
+from fedlab_helpers.privacy.leaks.matching import match
 from fedlab_helpers.privacy.leaks.membership import (
     auc,
     confidence,
@@ -14,12 +15,13 @@ from fedlab_helpers.privacy.leaks.membership import (
     touched_share,
     true_positives,
 )
+from fedlab_helpers.privacy.leaks.rouge import rouge_l
 from fedlab_helpers.privacy.leaks.sentences import explain, read
 from fedlab_helpers.privacy.leaks.updates import gradient_behind, gradient_of
 from fedlab_helpers.privacy.leaks.words import clock, touched
 
 __all__ = [
     "Chains", "Dominoes", "Sentence", "Table", "auc", "clock", "confidence", "dominoes", "explain",
-    "exposure", "gives", "gradient_behind", "gradient_of", "likelihood_ratio", "read", "shut",
-    "touched", "touched_share", "true_positives",
+    "exposure", "gives", "gradient_behind", "gradient_of", "likelihood_ratio", "match", "read",
+    "rouge_l", "shut", "touched", "touched_share", "true_positives",
 ]  # fmt: skip
