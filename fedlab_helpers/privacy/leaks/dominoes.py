@@ -70,7 +70,9 @@ def dominoes(model: nn.Module, gradient: State) -> Dominoes:
     size = gates.norm(dim=1, keepdim=True).clamp(min=1e-300)
     basis, mixed = torch.linalg.qr((gates / size).T)  # (G, n), (n, n)
     before = torch.linalg.solve_triangular(mixed, basis.T @ by_state, upper=True) / size
-    noise = _ROUNDING * by_state.norm()
+    # What no vector explains is noise, such as the rounding of weights that an update went through.
+    noise = (by_input - gates.T @ vectors).norm() / max(1, most - len(words)) ** 0.5
+    noise = noise.clamp(min=_ROUNDING * float(by_state.norm()))
     # What the sums of a word's gates leave unexplained: gates of its single occurrences, each times
     # a difference of the states before them.
     _, strength, differences = torch.linalg.svd(by_state - basis @ (basis.T @ by_state))

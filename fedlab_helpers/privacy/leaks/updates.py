@@ -54,6 +54,7 @@ def require_gradient(model: nn.Module, gradient: State) -> None:
     """
     require_same_shapes(dict(model.named_parameters()), gradient, "gradient")
     for name, tensor in gradient.items():
-        require(all_finite({name: tensor}), f"gradient: {name!r}", tensor, "finite numbers")
-    bias = gradient["head.bias"]
-    require(bool(bias.any()), "gradient: 'head.bias'", bias, "a number that is not 0")
+        fine = all_finite({name: tensor})
+        require(fine, f"gradient: {name!r}", "NaN or infinity", "finite numbers")
+    bias = gradient["head.bias"].tolist()
+    require(any(bias), "gradient: 'head.bias'", bias, "a number that is not 0")
