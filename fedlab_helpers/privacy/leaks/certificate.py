@@ -74,7 +74,12 @@ def _rows(model: nn.Module, examples: Sequence[tuple], words: Tensor) -> Tensor:
     rows = [torch.tensor(row) for row in tokens]
     padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
     vectors: list[Tensor] = []
-    hook = model.embedding.register_forward_hook(lambda *call: vectors.append(call[-1]))
+
+    def keep(_module: nn.Module, _tokens: tuple, output: Tensor) -> Tensor:
+        vectors.append(output.detach().requires_grad_())
+        return vectors[-1]
+
+    hook = model.embedding.register_forward_hook(keep)
     logits = model(padded, torch.tensor([len(row) for row in rows]))
     hook.remove()
     loss = nn.functional.cross_entropy(logits, torch.tensor(labels), reduction="sum")

@@ -25,7 +25,8 @@ def read(model: nn.Module, gradient: State, sentences: int = 1) -> list[Sentence
         model: as it was when the gradient was taken, without dropout: `embedding`, a recurrent
             layer `recurrent` of one direction, `pooling` "last" or "mean", and a linear `head`.
         gradient: of the model's parameters, by name, or a positive multiple of it, such as the
-            change that one step of plain SGD makes, negated.
+            change that one step of plain SGD makes, negated. Of two classes, a negative multiple
+            is a gradient too: that of the other class.
         sentences: how many there are.
 
     Returns:
