@@ -25,6 +25,15 @@ def test_only_the_sentence_itself_gives_its_gradient(cell, pooling):
         assert not stands(model, gradient, (other, 1))
 
 
+@pytest.mark.parametrize(("size", "told"), [(1e-4, True), (1e-2, False)])
+def test_a_row_may_be_off_by_rounding_but_not_by_more(size, told):
+    model = reader()
+    gradient = gradient_of(model, examples(([7, 59], 1)))
+    row = gradient["embedding.weight"][7]
+    row += size * row.norm() * torch.eye(16)[3]
+    assert stands(model, gradient, ([7, 59], 1)) == told
+
+
 def test_all_words_that_were_touched_and_no_others_must_be_there():
     model = reader()
     gradient = gradient_of(model, examples((WORDS, 1)))

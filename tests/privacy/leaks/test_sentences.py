@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from leak_toys import KINDS, WORDS, examples, reader, readers, sentences, told
 
@@ -37,6 +37,7 @@ def test_what_is_certified_is_the_sentence(model, words, label):
 
 @some
 @given(readers, sentences(30, range(1, 4)), st.integers(0, 1))
+@example(reader("rnn", gain=0.5), [31] * 8, 0)
 def test_nor_is_it_wrong_where_words_recur_again_and_again(model, words, label):
     require_true(read(model, gradient_of(model, examples((words, label)))), (words, label))
 
@@ -197,3 +198,10 @@ def test_views_that_explain_a_head_are_found_with_their_weights():
     head = torch.tensor([[0.1, 0.2, 0.4]], dtype=torch.float64)
     assert explain(head, views[:2], 1)[0] == []
     assert explain(head, views[:0], 1)[0] == []
+
+
+def test_a_view_much_like_the_first_is_found_by_what_it_adds():
+    """Of what is left after the first, the last view holds more, but only part of itself fits."""
+    views = torch.tensor([[0, 0, 1], [0.1, 0, 1], [1, 1, 1]], dtype=torch.float64)
+    chosen, _ = explain(views[:2].sum(0, keepdim=True), views, 2)
+    assert sorted(chosen) == [0, 1]
