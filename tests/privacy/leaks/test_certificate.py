@@ -49,6 +49,22 @@ def test_sentences_of_a_batch_are_judged_together():
     assert not stands(model, gradient, *pairs[:2], ([5, 5], 1))
 
 
+def test_nor_in_a_batch_is_certified_what_cannot_be_counted():
+    model = reader("rnn", gain=0.5)
+    gradient = gradient_of(model, examples(([31] * 8, 0), ([5, 6], 1)))
+    for count in (7, 9):
+        assert not stands(model, gradient, ([31] * count, 0), ([5, 6], 1))
+
+
+def test_where_nothing_is_remembered_nothing_is_certified():
+    """Only the last word leaves a trace, so any words may have stood before it."""
+    model = reader("rnn")
+    model.recurrent.weight_hh_l0.data.zero_()
+    gradient = gradient_of(model, examples(([2, 7], 1)))
+    for words in ([2, 7], [7], [7, 7]):
+        assert not stands(model, gradient, (words, 1))
+
+
 @pytest.mark.parametrize(("length", "told"), [(3, True), (30, False)])
 def test_how_often_a_word_was_said_is_certified_only_as_long_as_it_is_seen(length, told):
     """Each time further back moves the row by a share of what the next one did."""
