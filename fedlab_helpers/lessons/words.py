@@ -21,7 +21,7 @@ ENGLISH = {
     "written_in_help": "In how many bits each value travels.",
     "signs_10": "signs of the largest 10%",
     "leak_noise": "noise",
-    "leak_noise_help": "Standard deviation of what is added to each value; the whole is clipped to 1.",
+    "leak_noise_help": "Standard deviation of what is added to each value, after a clip to 1.",
     "leak_readout": (
         "{exact} of {reviews} reviews are read word for word, {certified} with a certificate; "
         "{found} of {words} words are named."

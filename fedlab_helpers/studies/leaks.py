@@ -107,7 +107,7 @@ def _attack(model: SentimentLSTM, condition: Condition, data: EncodedReviews, se
     rows = zip(data.tokens, data.lengths, strict=True)
     wanted = [tuple(row[:length].tolist()) for row, length in rows][: condition.sentences]
     began = time.process_time()
-    found = _read(model, seen, condition.sentences, len(set().union(*wanted)))
+    found = leaks.attempt(model, seen, condition.sentences, len(set().union(*wanted)))
     took = time.process_time() - began
     closest = [max(leaks.rouge_l(text, f.tokens) for f in found) for text in wanted]
     labels = sorted(f.label for f in found) == sorted(data.labels[: len(wanted)].tolist())
@@ -122,20 +122,6 @@ def _attack(model: SentimentLSTM, condition: Condition, data: EncodedReviews, se
         "word_auc": leaks.auc(there[1:], seen["embedding.weight"].norm(dim=1)[1:]),
         "milliseconds": 1000 * took,
     }
-
-
-def _read(model: SentimentLSTM, seen: State, sentences: int, distinct: int) -> list[leaks.Sentence]:
-    """Return the sentences read; where rows of all words are touched, the largest by the clock, as
-    many as there were."""
-    try:
-        return leaks.read(model, seen, sentences)
-    except ValueError:
-        table = seen["embedding.weight"]
-        largest = torch.zeros_like(table)
-        rows = table.norm(dim=1).topk(distinct).indices
-        largest[rows] = table[rows]
-        tokens = tuple(leaks.clock(largest).tolist())
-        return [leaks.Sentence(tokens, int(seen["head.bias"].argmin()), False)]
 
 
 def measure_sentences(settings: Settings) -> list[Row]:

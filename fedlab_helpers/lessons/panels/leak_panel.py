@@ -65,10 +65,31 @@ class LeakPanel(Explorer):
     name = "leak"
     canvas = Texts
     tries: Mapping[str, Mapping[str, object]] = {
-        "try_one_gradient": {"reviews_sent": 1, "sends": "gradient", "leak_noise": 0.0, "stage": "trained"},
-        "try_four_reviews": {"reviews_sent": 4, "sends": "gradient", "leak_noise": 0.0, "stage": "trained"},
-        "try_adam": {"reviews_sent": 1, "sends": "adam", "local_steps": 5, "leak_noise": 0.0, "stage": "trained"},
-        "try_noise": {"reviews_sent": 1, "sends": "gradient", "leak_noise": 1e-3, "stage": "trained"},
+        "try_one_gradient": {
+            "reviews_sent": 1,
+            "sends": "gradient",
+            "leak_noise": 0.0,
+            "stage": "trained",
+        },
+        "try_four_reviews": {
+            "reviews_sent": 4,
+            "sends": "gradient",
+            "leak_noise": 0.0,
+            "stage": "trained",
+        },
+        "try_adam": {
+            "reviews_sent": 1,
+            "sends": "adam",
+            "local_steps": 5,
+            "leak_noise": 0.0,
+            "stage": "trained",
+        },
+        "try_noise": {
+            "reviews_sent": 1,
+            "sends": "gradient",
+            "leak_noise": 1e-3,
+            "stage": "trained",
+        },
     }
 
     def __init__(self, task: Task, trained: nn.Module | None = None):
@@ -110,9 +131,7 @@ class LeakPanel(Explorer):
         """Return for each review its words, what comes closest to it, and whether it is certain."""
         texts, found = self._read()
         read = [(self.task.vocab.decode(each.tokens), each.certified) for each in found]
-        return [
-            (text, *max(read, key=lambda each: leaks.rouge_l(text, each[0]))) for text in texts
-        ]
+        return [(text, *max(read, key=lambda each: leaks.rouge_l(text, each[0]))) for text in texts]
 
     def _look(self) -> View:
         self.form.explain("local_steps", off=say("no_steps") if self._sends_gradient() else "")

@@ -4,8 +4,10 @@ Taught on reviews that are public, so that whoever builds such a system knows wh
 """
 
 from fedlab_helpers.privacy.leaks.canary import exposure
+from fedlab_helpers.privacy.leaks.certificate import Sentence, gives
 from fedlab_helpers.privacy.leaks.dominoes import Chains, Dominoes, Table, dominoes
 from fedlab_helpers.privacy.leaks.gate import shut
+from fedlab_helpers.privacy.leaks.matching import match
 from fedlab_helpers.privacy.leaks.membership import (
     auc,
     confidence,
@@ -13,20 +15,15 @@ from fedlab_helpers.privacy.leaks.membership import (
     touched_share,
     true_positives,
 )
-from fedlab_helpers.privacy.leaks.sentences import (
-    LONGEST,
-    Sentence,
-    explain,
-    gives,
-    gradient_of,
-    read,
-)
+from fedlab_helpers.privacy.leaks.rouge import rouge_l
+from fedlab_helpers.privacy.leaks.sentences import LONGEST, attempt, explain, read
 from fedlab_helpers.privacy.leaks.sight import seen
-from fedlab_helpers.privacy.leaks.updates import gradient_behind
+from fedlab_helpers.privacy.leaks.updates import gradient_behind, gradient_of
 from fedlab_helpers.privacy.leaks.words import clock, touched
 
 __all__ = [
-    "LONGEST", "Chains", "Dominoes", "Sentence", "Table", "auc", "clock", "confidence", "dominoes",
-    "explain", "exposure", "gives", "gradient_behind", "gradient_of", "likelihood_ratio", "read", "seen",
-    "shut", "touched", "touched_share", "true_positives",
+    "LONGEST", "Chains", "Dominoes", "Sentence", "Table", "attempt", "auc", "clock", "confidence",
+    "dominoes", "explain", "exposure", "gives", "gradient_behind", "gradient_of",
+    "likelihood_ratio", "match", "read", "rouge_l", "seen", "shut", "touched", "touched_share",
+    "true_positives",
 ]  # fmt: skip

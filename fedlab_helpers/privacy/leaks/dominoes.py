@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import State
+from fedlab_helpers.privacy.leaks.updates import require_gradient
 from fedlab_helpers.privacy.leaks.words import clock
 
 _ROUNDING = 1e-7  # of a float32 gradient, relative to its norm
-_LIKELY = 0.3  # of that largest value: most of the noise lies below
 _VAGUE = 0.05  # a state that may be off by this much, of -1 to 1, says nothing
 _MISFIT = 3.4  # log of how many times further off than its blur a word may be
 _DUE, _NOT_DUE = 0.5, 5.0  # misfits of vague words, by the clock
@@ -56,9 +56,10 @@ def dominoes(model: nn.Module, gradient: State) -> Dominoes:
         gradient: of the model's parameters, by name; or a positive multiple of it.
 
     Raises:
-        ValueError: there is no word, or more distinct ones than the embedding has dimensions; or
-            the recurrent layer is none of those that can be read.
+        ValueError: `require_gradient` refuses it; there is no word, or more distinct ones than
+            the embedding has dimensions; or the recurrent layer is none of those that can be read.
     """
+    require_gradient(model, gradient)
     words = clock(gradient["embedding.weight"])
     vectors = model.embedding.weight.detach()[words].double()
     most = vectors.shape[1]
@@ -69,7 +70,9 @@ def dominoes(model: nn.Module, gradient: State) -> Dominoes:
     size = gates.norm(dim=1, keepdim=True).clamp(min=1e-300)
     basis, mixed = torch.linalg.qr((gates / size).T)  # (G, n), (n, n)
     before = torch.linalg.solve_triangular(mixed, basis.T @ by_state, upper=True) / size
-    noise = _noise(by_input.T - vectors.T @ gates, len(words), by_state)
+    # What no vector explains is noise, such as the rounding of weights that an update went through.
+    noise = (by_input - gates.T @ vectors).norm() / max(1, most - len(words)) ** 0.5
+    noise = noise.clamp(min=_ROUNDING * float(by_state.norm()))
     # What the sums of a word's gates leave unexplained: gates of its single occurrences, each times
     # a difference of the states before them.
     _, strength, differences = torch.linalg.svd(by_state - basis @ (basis.T @ by_state))
@@ -77,20 +80,6 @@ def dominoes(model: nn.Module, gradient: State) -> Dominoes:
     seen = torch.eye(before.shape[1], dtype=torch.float64) - untold.T @ untold
     blur = noise * torch.linalg.inv(mixed).norm(dim=1) / size[:, 0]
     return Dominoes(words, vectors, before @ seen, seen, blur, len(untold))
-
-
-def _noise(left: Tensor, words: int, by_state: Tensor) -> Tensor:
-    """Return how large a matrix of rounding errors like `by_state` (G, H) is at most likely.
-
-    Args:
-        left: what the gates leave unexplained of the gradient of the input weights, (E, G); with
-            fewer words than E, that is rounding, too, or what else was done to the gradient.
-        words: how many there are.
-    """
-    degrees = (len(left) - words) * left.shape[1]
-    each = left.norm() / max(1, degrees) ** 0.5
-    size = sum(side**0.5 for side in by_state.shape)  # of its largest singular value, over `each`
-    return torch.maximum(_ROUNDING * by_state.norm(), _LIKELY * each * size)
 
 
 def _told_gates(recurrent: nn.Module) -> slice:

@@ -18,10 +18,8 @@ def touched_share(data: Examples, touched: Tensor) -> np.ndarray:
         touched: ids of the touched rows, (n,).
     """
     tokens, lengths = data.inputs[0], data.inputs[-1]
-    known = torch.zeros(int(max(tokens.max(), touched.max())) + 1, dtype=torch.bool)
-    known[touched] = True
     rows = (row[:length].unique() for row, length in zip(tokens, lengths, strict=True))
-    return np.array([float(known[words].double().mean()) for words in rows])
+    return np.array([float(torch.isin(words, touched).double().mean()) for words in rows])
 
 
 def confidence(model: nn.Module, data: Examples) -> np.ndarray:
@@ -68,5 +66,5 @@ def true_positives(member: np.ndarray, score: np.ndarray, false_positives: float
     """Return the share of members found where at most this share of strangers is accused."""
     from sklearn.metrics import roc_curve
 
-    fpr, tpr, _ = roc_curve(member, score)
+    fpr, tpr, _ = roc_curve(member, score, drop_intermediate=False)
     return float(tpr[fpr <= false_positives].max())

@@ -1,36 +1,21 @@
 """Whole sentences out of one gradient of a recurrent classifier, with a certificate."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.require import require_count
 from fedlab_helpers.core.state import State
+from fedlab_helpers.privacy.leaks.certificate import Sentence, gives
 from fedlab_helpers.privacy.leaks.dominoes import Chains, Table, dominoes
-from fedlab_helpers.privacy.leaks.words import clock, touched
+from fedlab_helpers.privacy.leaks.words import clock
 
 LONGEST = 64  # words of a sentence
 _WIDTH = 8  # chains that are followed, for each sentence
 _PLAY = {True: (1e-3,), False: (1e-5, 1e-3)}  # whether there is one sentence -> states' tolerance
 _EXPLAINED = 1e-3  # of the head's gradient, what rounding leaves
-_AGREE = 1e-3  # of a row of the embedding's gradient, likewise
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """A sentence as it was read: word ids, its class, and whether it is certain.
-
-    `certified`: put through the model, the sentences found give the gradient that was seen, row by
-    row of the embedding. A row keeps its own precision however small it is, so the check also
-    sees words far back.
-    """
-
-    tokens: tuple[int, ...]
-    label: int
-    certified: bool
 
 
 def read(model: nn.Module, gradient: State, sentences: int = 1) -> list[Sentence]:
@@ -40,7 +25,8 @@ def read(model: nn.Module, gradient: State, sentences: int = 1) -> list[Sentence
         model: as it was when the gradient was taken, without dropout: `embedding`, a recurrent
             layer `recurrent` of one direction, `pooling` "last" or "mean", and a linear `head`.
         gradient: of the model's parameters, by name, or a positive multiple of it, such as the
-            change that one step of plain SGD makes, negated.
+            change that one step of plain SGD makes, negated. Of two classes, a negative multiple
+            is a gradient too: that of the other class.
         sentences: how many there are.
 
     Returns:
@@ -59,8 +45,21 @@ def read(model: nn.Module, gradient: State, sentences: int = 1) -> list[Sentence
                 likely = found
                 if gives(model, found, gradient):
                     return [replace(sentence, certified=True) for sentence in found]
-    by_clock = tuple(clock(gradient["embedding.weight"]).tolist())
-    return likely or [Sentence(by_clock, int(gradient["head.bias"].argmin()), False)]
+    return likely or [_by_clock(gradient, clock(gradient["embedding.weight"]))]
+
+
+def attempt(model: nn.Module, gradient: State, sentences: int, distinct: int) -> list[Sentence]:
+    """Return what `read` does; where it refuses, for noise touches all rows, the words of the
+    largest rows in the order of the `clock`, as many as there are `distinct` ones."""
+    try:
+        return read(model, gradient, sentences)
+    except ValueError:
+        order = clock(gradient["embedding.weight"])
+        return [_by_clock(gradient, order[-distinct:])]
+
+
+def _by_clock(gradient: State, order: Tensor) -> Sentence:
+    return Sentence(tuple(order.tolist()), int(gradient["head.bias"].argmin()), False)
 
 
 class _Reader:
@@ -126,33 +125,3 @@ def explain(head: Tensor, views: Tensor, count: int) -> tuple[list[int], Tensor]
         free = views - views @ basis @ basis.T
     fine = len(chosen) == count and bool(rest.norm() < _EXPLAINED * head.norm())
     return (chosen if fine else []), weights
-
-
-def gives(model: nn.Module, found: Sequence[Sentence], gradient: State) -> bool:
-    """Return whether sentences give a gradient, up to a positive factor: the certificate."""
-    tokens = [torch.tensor(sentence.tokens) for sentence in found]
-    lengths = torch.tensor([len(row) for row in tokens])
-    padded = nn.utils.rnn.pad_sequence(tokens, batch_first=True)
-    labels = torch.tensor([sentence.label for sentence in found])
-    again = gradient_of(model, Examples((padded, lengths), labels, padded=True))
-    seen, again = (state["embedding.weight"] for state in (gradient, again))
-    words = touched(seen)
-    if not torch.equal(words, touched(again)):
-        return False
-    seen, again = seen[words].double(), again[words].double()
-    scale = (seen * again).sum() / again.square().sum()
-    off = (seen - scale * again).norm(dim=1)
-    return bool(scale > 0 and (off < _AGREE * seen.norm(dim=1)).all())
-
-
-def gradient_of(model: nn.Module, data: Examples) -> State:
-    """Return the gradient of the mean loss of examples, by parameter, without dropout."""
-    was = model.training
-    model.eval()
-    try:
-        with torch.enable_grad():
-            loss = data.objective.loss(model(*data.inputs), data.targets)
-            found = torch.autograd.grad(loss, list(model.parameters()))
-    finally:
-        model.train(was)
-    return {name: g for (name, _), g in zip(model.named_parameters(), found, strict=True)}

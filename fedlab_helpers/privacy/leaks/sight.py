@@ -9,8 +9,7 @@ from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import Codec
 from fedlab_helpers.core.state import State, of_model, subtract
 from fedlab_helpers.core.training import LocalConfig, train
-from fedlab_helpers.privacy.leaks.sentences import gradient_of
-from fedlab_helpers.privacy.leaks.updates import gradient_behind
+from fedlab_helpers.privacy.leaks.updates import gradient_behind, gradient_of
 from fedlab_helpers.privacy.noise import Clip, GaussianNoise
 
 
