@@ -73,11 +73,11 @@ class _Reader:
     def found(self, table: Table, play: float):
         """Yield sentences that use all words and explain the head's gradient."""
         chains, ends = table.empty(), []
-        for _ in range(LONGEST):
+        for length in range(1, LONGEST + 1):
             chains, stuck = table.lay(chains, play, _WIDTH * self.sentences)
-            if self.sentences == 1:
+            if self.sentences == 1 and length >= len(table.tiles.words):
                 yield from self._explained(table, [chains])
-            elif stuck.places.shape[1]:
+            elif self.sentences > 1 and stuck.places.shape[1]:
                 ends.append(stuck)
             if not len(chains):
                 break
