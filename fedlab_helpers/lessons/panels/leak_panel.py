@@ -21,10 +21,10 @@ from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.task import Task
 
 REVIEWS = (
-    Review("房间很干净,服务不错", 1),
-    Review("电池不行,声音也太大", 0),
-    Review("快递很快,包装很好", 1),
-    Review("这本书太无聊了", 0),
+    Review("房间很干净,服务不错", 1, "hotel"),
+    Review("电池不行,声音也太大", 0, "computer"),
+    Review("快递很快,包装很好", 1, "shop"),
+    Review("这本书太无聊了", 0, "book"),
 )
 SENDS = {
     "gradient": None,
