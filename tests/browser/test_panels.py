@@ -99,3 +99,24 @@ def test_the_partition_explorer_follows_its_controls(open_panel, page):
     says(page, "2 clients cannot be dealt")
     assert page.locator(".fl-pale").count() == 1
     assert faults(page) == []
+
+
+def test_the_leak_panel_reads_what_is_sent(open_panel, page):
+    open_panel("11_what_an_update_gives_away.ipynb")
+    says(page, "^1 of 1 reviews are read word for word, 1 with a certificate; 6 of 6 words")
+    assert "房间" in page.inner_text(".fl-reading")
+    assert faults(page) == []
+
+    page.get_by_role("button", name="Four reviews at once").click()
+    says(page, "^4 of 4 reviews are read")
+    assert page.locator(".fl-reading").count() == 4
+    picture(page, "leak_panel")
+
+    press(page, "leak-noise", "End")
+    says(page, "^0 of 4 reviews are read")
+    choose(page, "sends", "Adam")
+    press(page, "local-steps", "End")
+    assert page.locator(".fl-local-steps .widget-readout").inner_text() == "5"
+    press(page, "leak-noise", "Home")
+    says(page, "of 4 reviews are read")
+    assert faults(page) == []
