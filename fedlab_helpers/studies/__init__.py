@@ -29,6 +29,7 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "label_skew": "label_skew",
     "leaks_canary": "leaks_canary",
     "leaks_clock": "leaks",
+    "leaks_matching": "leaks",
     "leaks_membership": "leaks",
     "leaks_sentences": "leaks",
     "leaks_words": "leaks",

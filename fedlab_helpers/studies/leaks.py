@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from fedlab_helpers.compression.registry import make_codec
@@ -138,6 +139,31 @@ def measure_sentences(settings: Settings) -> list[Row]:
     return rows
 
 
+def measure_matching(settings: Settings) -> list[Row]:
+    """Return how well gradient matching reads short reviews, and dominoes the same ones."""
+    model = model_at(settings["round"], settings["seed"])
+    rng, longest = numpy_rng(settings["seed"], "matching"), settings["longest"]
+    short = (task().test.lengths <= longest).nonzero()[:, 0].numpy()
+    scores: dict[str, list[Row]] = {"matching": [], "dominoes": []}
+    for turn, place in enumerate(rng.choice(short, _FEW, replace=False)):
+        one = task().test.subset([place])
+        text = tuple(one.tokens[0, : one.lengths[0]].tolist())
+        seen = leaks.gradient_of(model, one)
+        for name, attack in {
+            "matching": lambda: leaks.match(model, seen, len(text), seed=turn),  # noqa: B023
+            "dominoes": lambda: leaks.read(model, seen)[0],  # noqa: B023
+        }.items():
+            began = time.process_time()
+            found = attack().tokens
+            took = 1000 * (time.process_time() - began)
+            score = {"exact": found == text, "rouge_l": leaks.rouge_l(text, found)}
+            scores[name].append(score | {"milliseconds": took})
+    return [
+        {"attack": name, "attacks": len(each), **rounded(**pd.DataFrame(each).mean())}
+        for name, each in scores.items()
+    ]
+
+
 def measure_words(settings: Settings) -> list[Row]:
     """Return what the rows of a client's change say of its words, sent dense."""
     seed, reviews = settings["seed"], settings["reviews"]
@@ -248,6 +274,9 @@ LEAKS_SENTENCES = Study(
     "leaks_sentences",
     tuple({"seed": s, "cell": c, "pooling": p} for c, p in _KINDS for s in range(3)),
     measure_sentences,
+)
+LEAKS_MATCHING = Study(
+    "leaks_matching", grid(seed=range(3), round=(0, 10), longest=[20]), measure_matching
 )
 LEAKS_WORDS = Study(
     "leaks_words",

@@ -100,3 +100,12 @@ def test_members_are_told_apart_by_their_words(quick, monkeypatch):
     assert by["words"]["auc"] > 0.9
     assert all(0 <= row["auc"] <= 1 and 0 <= row["true_positives"] <= 1 for row in rows)
     assert np.isfinite([row["auc"] for row in rows]).all()
+
+
+def test_matching_and_dominoes_read_the_same_reviews(quick):
+    rows = study.measure_matching({"seed": 0, "round": 10, "longest": 6})
+    assert [(row["attack"], row["attacks"]) for row in rows] == [("matching", 2), ("dominoes", 2)]
+    matching, dominoes = rows
+    assert dominoes["exact"] == 1
+    assert 0 < matching["rouge_l"] <= 1
+    assert matching["milliseconds"] > dominoes["milliseconds"]
