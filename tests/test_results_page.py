@@ -372,6 +372,44 @@ def _() -> Iterator[str]:
     yield f"the gain of {told(differ)} is not settled"
 
 
+@section("What can be read")
+def _() -> Iterator[str]:
+    runs = table("leaks_sentences")
+    first = runs.query("cell == 'lstm' and pooling == 'last'")
+    plain = first[first["condition"] == "gradient"]
+    exact = plain.pivot(index="round", columns="seed", values="exact")
+    yield f"reads {100 * exact.loc[0].mean():.0f}% of the reviews word for word before training"
+    yield f"{100 * exact.loc[10].mean():.1f}% after ten rounds and {100 * exact.loc[20].mean():.1f}%"
+    assert runs["false_certificates"].sum() == 0
+    count = (runs["certified"] * runs["attacks"]).sum()
+    yield f"None of {round(count, -2):,.0f} certificates was wrong"
+    later = first[first["round"] == 10].groupby("condition")
+    share = 100 * later["exact"].mean()
+    yield f"{share['float16']:.0f}% of reviews are still read"
+    assert share[["8 bits", "adam, 1 step", "adam, 5 steps", "dropout 0.5", "mean of 10"]].max() < 3
+    auc = later["word_auc"].mean()
+    assert auc[["8 bits", "adam, 5 steps", "signs of 10%", "dropout 0.5"]].min() > 0.999
+    yield f"With noise of 0.01 a word is told from others with an AUC of {auc['noise 1e-02']:.2f}"
+    matched = table("leaks_matching").groupby(["attack", "round"])["rouge_l"].mean()
+    yield f"a ROUGE-L of {matched['matching', 0]:.2f} and {matched['matching', 10]:.2f}"
+    words = table("leaks_words")
+    assert words["precision"].min() == 1
+    after = words[words["round"] == 20]
+    yield f"{100 * after['recall'].min():.1f}% of the words at least"
+    clock = table("leaks_clock").groupby("round")["kendall"].mean()
+    yield f"of {clock[0]:.3f} (Kendall) before training, of {clock[20]:.2f} after twenty rounds"
+
+
+@section("Who was trained on")
+def _() -> Iterator[str]:
+    keys = ["reviews", "attack", "seed"]
+    runs = table("leaks_membership").set_index(keys)["auc"].unstack("seed")
+    for reviews in (12, 600):
+        yield f"{told(runs.loc[reviews, 'words'], 3)}"
+        yield f"{told(runs.loc[reviews, 'lira'], 2)}"
+    assert runs.xs("loss", level="attack").mean(axis=1).max() < 0.65
+
+
 @section("A planted secret")
 def _() -> Iterator[str]:
     runs = table("leaks_canary")

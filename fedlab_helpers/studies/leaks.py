@@ -133,7 +133,7 @@ def measure_sentences(settings: Settings) -> list[Row]:
         model = model_at(stage, seed, *kind)
         all_conditions = kind == ("lstm", "last") and stage in (0, 10)
         for name in CONDITIONS if all_conditions else ["gradient"]:
-            times = _MANY if name == "gradient" else _FEW
+            times = _MANY if name == "gradient" and kind == _KINDS[0] else _FEW
             row = attacked(model, CONDITIONS[name], seed, times)
             rows.append({"round": stage, "condition": name, **row})
     return rows
