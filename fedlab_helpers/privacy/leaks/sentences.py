@@ -71,18 +71,22 @@ class _Reader:
         self.head = torch.cat([head, bias[:, None]], 1)  # (C, H + 1)
 
     def found(self, table: Table, play: float):
-        """Yield sentences that use all words and explain the head's gradient."""
-        chains, ends = table.empty(), []
+        """Yield sentences that use all words and explain the head's gradient. Of several, each is
+        likely to end where no word fits; but one that ends in the same word again and again may
+        end anywhere."""
+        chains, ends, all_chains = table.empty(), [], []
         for length in range(1, LONGEST + 1):
             chains, stuck = table.lay(chains, play, _WIDTH * self.sentences)
             if self.sentences == 1 and length >= len(table.tiles.words):
                 yield from self._explained(table, [chains])
-            elif self.sentences > 1 and stuck.places.shape[1]:
-                ends.append(stuck)
+            elif self.sentences > 1:
+                ends += [stuck] if length > 1 else []
+                all_chains.append(chains)
             if not len(chains):
                 break
         if self.sentences > 1:
             yield from self._explained(table, [*ends, chains])
+            yield from self._explained(table, all_chains)
 
     def _explained(self, table: Table, ends: Sequence[Chains]):
         pooled = torch.cat([chains.pooled(self.pooling) for chains in ends])
