@@ -43,7 +43,7 @@ def test_tracks_are_long_enough_where_there_is_little_room(lab_page):
 def rows(page) -> list[str]:
     """Return the names in the table."""
     read = "names => names.map(name => name.value)"  # at once: the table may be drawn anew
-    return page.eval_on_selector_all(".fl-below .fl-name", read)
+    return page.eval_on_selector_all(".fl-name", read)
 
 
 def test_a_run_from_click_to_row(lab_page, lab):
@@ -60,33 +60,33 @@ def test_a_run_from_click_to_row(lab_page, lab):
     says(page, rf"^Done: 1 {called}", 240)
     print(f"over after {time.monotonic() - began:.1f} s")
     assert len(rows(page)) == 1
-    lines = page.locator(".fl-above .fl-line")
+    lines = page.locator(".fl-line")
     assert lines.count() >= 1
     assert faults(page) == []
     picture(page, f"lab_{called.split(' ')[0].strip(',')}")
 
     # A pointer is told values, the legend hides, a row is named, sorted by, saved and dropped.
-    box = page.locator(".fl-above .fl-panes svg").first.bounding_box()
+    box = page.locator(".fl-panes svg").first.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    tip = page.locator(".fl-above .fl-tip")
+    tip = page.locator(".fl-lab .fl-tip")
     tip.wait_for(state="visible")
     assert rows(page)[0] in tip.inner_text()
     shown = lines.count()
-    page.locator(".fl-above .fl-legend-item").first.click()
+    page.locator(".fl-legend-item").first.click()
     wait_for(lambda: lines.count() < shown, 10, "the curve to go")
-    page.locator(".fl-below tbody input[type=checkbox]").first.check()
+    page.locator("tbody input[type=checkbox]").first.check()
     wait_for(lambda: lines.count() == shown, 10, "the curve to come back")
-    page.locator(".fl-below .fl-name").first.fill("my first")
+    page.locator(".fl-name").first.fill("my first")
     page.keyboard.press("Tab")
     wait_for(lambda: rows(page) == ["1 my first"], 10, "the new name")
-    page.locator(".fl-below th button").nth(1).click()
-    assert page.locator(".fl-below th[aria-sort=descending]").count() == 1
+    page.locator("th button").nth(1).click()
+    assert page.locator("th[aria-sort=descending]").count() == 1
     page.locator(".fl-save").click()
     kept = page.locator(".fl-kept", has_text="saved as")
     kept.wait_for()
     file = kept.inner_text().split("saved as ")[1].strip().rstrip(".")
     assert (lab.folder / "notebooks" / file).read_text().startswith("run,")
-    page.locator(".fl-below .fl-drop").first.click()
+    page.locator(".fl-drop").first.click()
     wait_for(lambda: rows(page) == [], 10, "the row to go")
 
 
@@ -102,12 +102,12 @@ def test_stop_chips_and_seeds(lab_page):
     page.locator(".fl-run").click()  # a second time: what goes on goes on
     page.locator(".fl-note", has_text="press Stop first").wait_for()
     page.locator(".fl-stop").click()
-    says(page, "^Done: .*stopped", 60)
+    says(page, "^Ended early: .*stopped", 60)
     press(page, "rounds", "Home")
     page.locator(".fl-run-seeds").click()
     says(page, r"^Done: .*\(3 seeds\), finished", 300)
     assert any(name.endswith("(3 seeds)") for name in rows(page))
-    assert page.locator(".fl-above .fl-band").count() >= 1
+    assert page.locator(".fl-band").count() >= 1
     assert faults(page) == []
 
 
@@ -152,7 +152,7 @@ def test_by_keys_alone_on_a_narrow_screen_in_the_dark(open_panel, page):
     page.locator(".fl-run").focus()
     page.keyboard.press("Space")
     says(page, "^Done: 1 every value", 120)
-    page.locator(".fl-below .fl-drop").first.focus()
+    page.locator(".fl-drop").first.focus()
     page.keyboard.press("Enter")
     wait_for(lambda: rows(page) == [], 10, "the row to go")
     assert page.locator(".jp-mod-editMode").count() == 0  # the notebook has not taken the key
@@ -177,7 +177,7 @@ def test_a_panel_survives(open_panel, lab, page):
     page.locator(".fl-run").click()
     says(page, "^Running: 1 FedAvg", 60)
     page.evaluate("jupyterapp.commands.execute('notebook:interrupt-kernel')")
-    says(page, "^Done: 1 FedAvg, stopped", 60)
+    says(page, "^Ended early: 1 FedAvg, stopped", 60)
 
     page.evaluate("() => { jupyterapp.commands.execute('kernelmenu:restart'); }")
     page.locator(".jp-Dialog .jp-mod-accept").click()

@@ -42,7 +42,7 @@ def test_a_title_says_what_was_chosen():
     dgc = Recipe(
         "rowwise", keep="topk", amount=0.05, write="signs", squeeze=19, feedback=True, momentum=0.9
     )
-    assert title(dgc) == "the largest values (5%), its sign, Zstandard, EF, momentum"
+    assert title(dgc) == "the largest values (5%), its sign, Zstandard, error feedback, momentum"
     assert title(Recipe("rowwise", keep="lowrank", amount=2)) == "low-rank factors (rank 2)"
     assert title(Recipe("median", keep="everything")) == "every value, median"
     assert title(Recipe("rowwise", keep="everything", squeeze=3)) == "Zstandard"

@@ -105,13 +105,16 @@ class PersonalLab(Lab):
         if self._at != method:
             self._at = method
             form.swap("number", self._numbers(method))
-        none = say("no_number_help", method=say(method))
-        form.explain("number", off="" if method in runs.NUMBER_OF else none)
+        form.explain("method", about=say(f"{method}_about"))
+        called = runs.NUMBER_OF.get(method)
+        none = "" if called else say("no_number_help", method=say(method))
+        form.explain("number", off=none, about=say(f"number_{called}"))
 
     def _shown(self) -> runs.Run | None:
-        """Return the run whose clients are drawn: that which was asked for last, if it is shown."""
-        hidden = self.board.hidden
-        asked = [run for run in self._racing() if self._key(run) not in hidden and run.last]
+        """Return the run whose clients are drawn: the one that goes on, else that which was asked
+        for last, else the newest; of those that are shown."""
+        seen = [r for r in self.comparison.runs if self._key(r) not in self.board.hidden and r.last]
+        asked = [run for run in seen if run.recipe in self._racers] or seen
         return next((run for run in asked if run.state == "running"), asked[-1] if asked else None)
 
     def _draw(self) -> None:
@@ -129,7 +132,7 @@ class PersonalLab(Lab):
     def _state(self, run: runs.Run) -> str:
         name, last = self._called(run), run.last
         if last is None:
-            return say("personal_begins", name=name)
+            return say("begins", name=name)
         if not last.own:
             return say("personal_round", name=name, round=last.round)
         told = {"client": len(last.own), "clients": len(last.shared)}
