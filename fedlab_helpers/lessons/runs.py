@@ -34,6 +34,7 @@ NUMBER_OF = {  # the number by which a personal method is tuned
     "ifca_random": "models",
     "ifca_mixed": "models",
 }
+_BESIDES = ("squeeze", "feedback", "momentum")  # done, or not, beside what is kept and written
 _IN_TITLE = {"strategy", "parameters", "method", "number", *PARTS}
 # Of the task that the tables in data/results were measured on.
 _MEASURED = "de07b5542aa0d58aa15006635274e1f37432649f99e0faeaa2dd39206f025cf2"
@@ -53,8 +54,7 @@ def title(recipe: Recipe) -> str:
     share = "" if recipe.amount is None else f" ({amount(recipe.keep, recipe.amount)})"
     parts = [say(recipe.keep) + share] if recipe.keep != "everything" else []
     parts += [say(recipe.write)] if recipe.write != "float32" else []
-    more = [name for name in ("squeeze", "feedback", "momentum") if getattr(recipe, name)]
-    parts += [say(f"with_{name}") for name in more]
+    parts += [say(f"with_{name}") for name in _BESIDES if getattr(recipe, name)]
     others = [] if recipe.strategy == "rowwise" else [strategy]
     return ", ".join([*(parts or [say("everything")]), *others])
 
@@ -248,14 +248,16 @@ def differences(recipes: Iterable[Recipe], titled: bool = True) -> list[str]:
     left_out = _IN_TITLE if titled else _IN_TITLE - set(PARTS)
     names = [name for name in (rows[0] if rows else ()) if name not in left_out]
     odd = [name for name in names if len({row[name] for row in rows}) > 1]
-    return [
-        ", ".join(_said(name, row[name]) for name in odd if row[name] is not None) for row in rows
-    ]
+    told = [[_said(name, row[name]) for name in odd] for row in rows]
+    return [", ".join(filter(None, parts)) for parts in told]
 
 
-def _said(name: str, value: str | float) -> str:
-    if isinstance(value, bool):
+def _said(name: str, value: str | float | None) -> str:
+    """Return how a setting is told; nothing for one that does not apply."""
+    if name in _BESIDES:
         return say("with_it" if value else "without_it", what=say(name))
+    if value is None:
+        return ""
     return f"{say(name)} {say(value) if isinstance(value, str) else f'{value:g}'}"
 
 

@@ -120,13 +120,13 @@ ENGLISH = {
         "inputs”."
     ),
     "try_silent_answer": (
-        "After {steps} steps at radius {radius:.2f} it is {times} as long; with inputs of size 1 "
+        "After {steps} steps at radius {radius:.2f} it is {times} as long; with inputs of size 1: "
         "{loud_times}."
     ),
     "try_explode": "It explodes",
     "try_explode_look": "How fast does it grow without inputs? And with them?",
     "try_explode_answer": (
-        "After {steps} steps at radius {radius:.2f} it is {times} as long; with inputs of size 1 "
+        "After {steps} steps at radius {radius:.2f} it is {times} as long; with inputs of size 1: "
         "{loud_times}."
     ),
     "try_through": "Get through 60 steps",

@@ -1,9 +1,10 @@
 """The three labs, driven in JupyterLab as a reader drives them: by clicks, and by keys alone."""
 
+import re
 import time
 
 import pytest
-from conftest import choose, faults, picture, press, says, wait_for
+from conftest import WHOLE, choose, faults, picture, press, says, wait_for
 
 pytestmark = pytest.mark.browser
 ANSWER = 2.0  # seconds until a click is answered; on two idle cores 0.2, which no test can hold
@@ -40,6 +41,12 @@ def test_tracks_are_long_enough_where_there_is_little_room(lab_page):
     assert min(tracks) >= 140, tracks
 
 
+def has_focus(page, look: str) -> None:
+    """Wait until the control with this class has the focus."""
+    at = "look => document.activeElement.classList.contains(look)"
+    page.wait_for_function(at, arg=look, timeout=5000)
+
+
 def rows(page) -> list[str]:
     """Return the names in the table."""
     read = "names => names.map(name => name.value)"  # at once: the table may be drawn anew
@@ -66,11 +73,19 @@ def test_a_run_from_click_to_row(lab_page, lab):
     picture(page, f"lab_{called.split(' ')[0].strip(',')}")
 
     # A pointer is told values, the legend hides, a row is named, sorted by, saved and dropped.
-    box = page.locator(".fl-panes svg").first.bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     tip = page.locator(".fl-lab .fl-tip")
-    tip.wait_for(state="visible")
-    assert rows(page)[0] in tip.inner_text()
+    chart = page.locator(".fl-panes svg").first
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    for share in (0.3, 0.5, 0.8):
+        at = box["x"] + share * box["width"], box["y"] + box["height"] / 2
+        page.mouse.move(*at)
+        tip.wait_for(state="visible")
+        assert rows(page)[0] in tip.inner_text()
+        assert re.search(r": [+-]?\d+(\.\d+)?", tip.inner_text())  # the value
+        assert tip.evaluate(WHOLE)
+        found = tip.bounding_box()
+        assert found["y"] - 20 < at[1] < found["y"] + found["height"] + 20  # beside the pointer
     shown = lines.count()
     page.locator(".fl-legend-item").first.click()
     wait_for(lambda: lines.count() < shown, 10, "the curve to go")
@@ -96,6 +111,7 @@ def test_stop_chips_and_seeds(lab_page):
     page.locator(".fl-chip").first.wait_for()
     page.locator(".fl-chip").first.click()
     wait_for(lambda: page.locator(".fl-chip").count() == 0, 10, "the chip to go")
+    has_focus(page, "fl-run")
     press(page, "rounds", *["ArrowRight"] * 6)
     page.locator(".fl-run-seeds").click()
     says(page, "^Running", 120)
@@ -103,6 +119,7 @@ def test_stop_chips_and_seeds(lab_page):
     page.locator(".fl-note", has_text="press Stop first").wait_for()
     page.locator(".fl-stop").click()
     says(page, "^Ended early: .*stopped", 60)
+    has_focus(page, "fl-run")
     press(page, "rounds", "Home")
     page.locator(".fl-run-seeds").click()
     says(page, r"^Done: .*\(3 seeds\), finished", 300)
@@ -134,6 +151,12 @@ def test_by_keys_alone_on_a_narrow_screen_in_the_dark(open_panel, page):
     for control in ("fl-run", "fl-line-up", "SELECT", "noUi-handle", "fl-save"):
         assert control in everything, control
 
+    for off in ("fl-amount", "fl-momentum"):  # every value is sent: there is nothing to choose
+        assert f"{off} " not in everything
+        within = f"document.querySelector('.{off}').contains(document.activeElement)"
+        page.locator(f".{off} .noUi-handle, .{off} input").first.evaluate("e => e.focus()")
+        assert not page.evaluate(within)
+
     page.locator(".fl-keep select").focus()
     page.keyboard.press("ArrowDown")
     says_so = "document.querySelector('.fl-keep select').selectedIndex"
@@ -152,9 +175,14 @@ def test_by_keys_alone_on_a_narrow_screen_in_the_dark(open_panel, page):
     page.locator(".fl-run").focus()
     page.keyboard.press("Space")
     says(page, "^Done: 1 every value", 120)
+    page.locator(".fl-name").first.focus()
+    page.keyboard.type("no")
+    page.keyboard.press("Escape")  # the name stays
+    assert rows(page) == ["1 every value"]
     page.locator(".fl-drop").first.focus()
     page.keyboard.press("Enter")
     wait_for(lambda: rows(page) == [], 10, "the row to go")
+    has_focus(page, "fl-run")
     assert page.locator(".jp-mod-editMode").count() == 0  # the notebook has not taken the key
     picture(page, "dark_and_narrow")
     page.evaluate(theme.replace("Dark", "Light"))

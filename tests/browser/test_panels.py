@@ -7,7 +7,7 @@ from conftest import choose, faults, picture, press, says
 
 pytestmark = pytest.mark.browser
 READOUT = re.compile(
-    r"(\d+) steps back, at radius ([\d.]+) .* gradient is (\S+)(?: × 10(\S+))? times as long"
+    r"(\d+) steps back, at radius ([\d.]+) .* gradient is (\S+)(?:\s×\s10(\S+))? times as long"
 )
 
 

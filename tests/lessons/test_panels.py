@@ -32,7 +32,7 @@ def test_each_control_draws_anew(panel, control):
     [(1.3, "1.3"), (1 / 40, "0.025"), (2.54e6, "2.5 × 10⁶"), (3e-7, "3.0 × 10⁻⁷"), (123.4, "120")],
 )
 def test_a_length_is_said_as_one_says_it(length, said):
-    assert _times(length) == f"{said} times"
+    assert _times(length).replace("\N{NO-BREAK SPACE}", " ") == f"{said} times"
 
 
 def test_the_value_is_that_of_the_map(panel):
@@ -93,7 +93,7 @@ def test_experiments_say_the_maps_numbers(panel):
         return panel.board.status["parts"][-1][1]
 
     assert f"after {np.flatnonzero(loud[15] < 1e-3)[0]} steps" in answer("try_usual")
-    assert f"with inputs of size 1 {_times(loud[15, 40])}." in answer("try_silent")
+    assert f"with inputs of size 1: {_times(loud[15, 40])}." in answer("try_silent")
     nearest = [panels.RADII[np.abs(np.log(each[:, 60])).argmin()] for each in (loud, quiet)]
     said = f"Nearest is {nearest[0]:.2f}; without inputs it is {nearest[1]:.2f}"
     assert said in answer("try_through")

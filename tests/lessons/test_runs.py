@@ -172,6 +172,22 @@ def test_only_settings_that_differ_are_told():
     assert differences(recipes[:1]) == [""]
 
 
+def test_what_is_sent_of_a_change_is_told_beside_titles_in_a_table():
+    largest = Recipe("rowwise", keep="topk", amount=0.01, squeeze=19)
+    recipes = [largest, replace(largest, feedback=True), replace(largest, squeeze=None)]
+    assert differences(recipes) == ["", "", ""]
+    assert differences(recipes, titled=False) == [
+        "Zstandard on top: yes, error feedback: no",
+        "Zstandard on top: yes, error feedback: yes",
+        "Zstandard on top: no, error feedback: no",
+    ]
+
+
+def test_an_untrained_model_has_not_reached_a_target(small_task):
+    comparison = filled(small_task, (FEDAVG, (0.9, 0.8, 0.9), "finished"))
+    assert comparison.reached(comparison.runs[0], 0.85).round == 2
+
+
 def test_finished_runs_come_back_dropped_or_not_and_stopped_ones_begin_anew(small_task):
     comparison = filled(small_task, (FEDAVG, (0.5, 0.8), "finished"), (FEDPROX, (0.5,), "stopped"))
     before = comparison.runs

@@ -2,7 +2,7 @@
 // Python says what there is (`panes`, `xs`, `runs`, `columns`, `bars`, `status`); a reader's clicks
 // go back as `hidden`, `x` and messages. Nothing is fetched: it works without a network.
 
-const HEIGHT = 230, LEFT = 46, RIGHT = 14, TOP = 26, FOOT = 40, LEAST = 360, NEAR = 9;
+const TALL = 230, LOW = 190, LEFT = 46, RIGHT = 14, TOP = 26, FOOT = 40, LEAST = 360, NEAR = 9;
 
 const shown = (value, form) => {
   if (value === null || value === undefined) return "–";
@@ -37,13 +37,20 @@ function scale(low, high, from, to, log) {
 
 const usable = (value, log) => Number.isFinite(value) && (!log || value > 0);
 
+// A name in two lines, about as long as each other.
+function halves(name) {
+  const words = name.split(" "), part = (count) => [words.slice(0, count).join(" "), words.slice(count).join(" ")];
+  const longer = (lines) => Math.max(...lines.map((line) => line.length));
+  return words.map((_, at) => part(at + 1)).reduce((a, b) => (longer(b) < longer(a) ? b : a)).filter(Boolean);
+}
+
 // One pane of curves. Returns what a pointer at a place points at.
-function curves(parent, pane, x, runs, width, label) {
-  const levels = pane.levels ?? [], words = levels.flatMap((level) => level.name.split(" "));
-  const longest = Math.max(0, ...words.map((word) => word.length));
+function curves(parent, pane, x, runs, [width, height], label) {
+  const levels = (pane.levels ?? []).map((level) => ({ ...level, lines: halves(level.name) }));
+  const longest = Math.max(0, ...levels.flatMap(({ lines }) => lines.map((line) => line.length)));
   const inside = [LEFT, width - RIGHT - 6 * longest];
   const drawn = svg("svg", parent, {
-    width, height: HEIGHT, role: "img", "aria-label": `${pane.label}, ${x.label}. ${label}`,
+    width, height, role: "img", "aria-label": `${pane.label}, ${x.label}. ${label}`,
   });
   const points = runs.map((run) => {
     const xs = run.points[x.key] ?? [], ys = run.points[pane.y] ?? [];
@@ -77,7 +84,7 @@ function curves(parent, pane, x, runs, width, label) {
     [low, high] = [low - room, high + room];
   }
   const toX = scale(left, right, ...inside, x.log);
-  const toY = scale(low, high, HEIGHT - FOOT, TOP, pane.log);
+  const toY = scale(low, high, height - FOOT, TOP, pane.log);
   svg("text", drawn, { x: LEFT, y: 14, class: "fl-title" }, pane.label);
   for (const value of ticks(low, high, pane.log)) {
     svg("line", drawn, { x1: LEFT, x2: inside[1], y1: toY(value), y2: toY(value), class: "fl-grid" });
@@ -86,22 +93,22 @@ function curves(parent, pane, x, runs, width, label) {
   }
   for (const value of ticks(left, right, x.log)) {
     if (x.whole && !Number.isInteger(value)) continue;
-    const text = { x: toX(value), y: HEIGHT - FOOT + 16, "text-anchor": "middle", class: "fl-tick" };
+    const text = { x: toX(value), y: height - FOOT + 16, "text-anchor": "middle", class: "fl-tick" };
     svg("text", drawn, text, shown(value));
   }
   const middle = (inside[0] + inside[1]) / 2;
-  svg("text", drawn, { x: middle, y: HEIGHT - 6, "text-anchor": "middle", class: "fl-tick" }, x.label);
+  svg("text", drawn, { x: middle, y: height - 6, "text-anchor": "middle", class: "fl-tick" }, x.label);
   const clip = `fl-${Math.random().toString(36).slice(2)}`;
-  const frame = { x: LEFT - 6, y: TOP - 6, width: inside[1] - LEFT + 12, height: HEIGHT - FOOT - TOP + 12 };
+  const frame = { x: LEFT - 6, y: TOP - 6, width: inside[1] - LEFT + 12, height: height - FOOT - TOP + 12 };
   svg("rect", svg("clipPath", svg("defs", drawn), { id: clip }), frame);
   const group = svg("g", drawn, { "clip-path": `url(#${clip})` });
   let free = -Infinity; // below the name of the level above
   for (const level of [...levels].sort((a, b) => b.value - a.value)) {
-    const y = toY(level.value), lines = level.name.split(" ");
+    const y = toY(level.value), { lines } = level;
     svg("line", group, { x1: LEFT, x2: inside[1], y1: y, y2: y, class: "fl-level" });
     const from = Math.max(free, y + 4 - 6 * (lines.length - 1));
-    lines.forEach((word, line) => {
-      svg("text", drawn, { x: inside[1] + 8, y: from + 12 * line, class: "fl-tick" }, word);
+    lines.forEach((text, line) => {
+      svg("text", drawn, { x: inside[1] + 8, y: from + 12 * line, class: "fl-tick" }, text);
     });
     free = from + 12 * lines.length + 2;
   }
@@ -123,7 +130,7 @@ function curves(parent, pane, x, runs, width, label) {
     const dot = { cx: toX(end.at), cy: toY(end.value), r: run.newest ? 5 : 3.5, fill: run.colour };
     svg("circle", group, { ...dot, class: run.running ? "fl-pulse" : "" });
   });
-  const cursor = svg("line", drawn, { y1: TOP, y2: HEIGHT - FOOT, class: "fl-cursor", visibility: "hidden" });
+  const cursor = svg("line", drawn, { y1: TOP, y2: height - FOOT, class: "fl-cursor", visibility: "hidden" });
   return {
     drawn, cursor, toX,
     marked(px, py) {
@@ -147,12 +154,12 @@ function curves(parent, pane, x, runs, width, label) {
 
 // A bar for each client, from the model that all share (a mark) to its own.
 // `point` is called with what to say of the bar under a pointer, and with nothing beside bars.
-function bars(parent, told, width, words, point) {
+function bars(parent, told, [width, height], words, point) {
   const inside = [LEFT, width - RIGHT], count = told.shared.length;
-  const drawn = svg("svg", parent, { width, height: HEIGHT, role: "img", "aria-label": told.title });
+  const drawn = svg("svg", parent, { width, height, role: "img", "aria-label": told.title });
   svg("text", drawn, { x: LEFT, y: 14, class: "fl-title" }, told.title);
   const low = Math.min(...told.shared, ...told.own) - 0.03, high = Math.max(...told.shared, ...told.own) + 0.03;
-  const toY = scale(low, high, HEIGHT - FOOT, TOP);
+  const toY = scale(low, high, height - FOOT, TOP);
   for (const value of ticks(low, high)) {
     svg("line", drawn, { x1: LEFT, x2: inside[1], y1: toY(value), y2: toY(value), class: "fl-grid" });
     const text = { x: LEFT - 6, y: toY(value) + 4, "text-anchor": "end", class: "fl-tick" };
@@ -171,14 +178,14 @@ function bars(parent, told, width, words, point) {
       svg("rect", bar, { x: x + 0.15 * wide, width: 0.7 * wide, y: top, height: foot - top, class: kind });
     }
     svg("line", bar, { x1: x + 0.1 * wide, x2: x + 0.9 * wide, y1: toY(shared), y2: toY(shared), class: "fl-shared" });
-    svg("rect", bar, { x, width: wide, y: TOP, height: HEIGHT - FOOT - TOP, fill: "transparent" });
+    svg("rect", bar, { x, width: wide, y: TOP, height: height - FOOT - TOP, fill: "transparent" });
     bar.addEventListener("pointermove", (event) => point(about, event));
     bar.addEventListener("pointerleave", () => point());
   });
   for (const name of new Set(told.groups)) {
     const places = order.flatMap((client, place) => (told.groups[client] === name ? [place] : []));
     const middle = inside[0] + (places[0] + places.at(-1) + 1) * 0.5 * wide;
-    svg("text", drawn, { x: middle, y: HEIGHT - FOOT + 16, "text-anchor": "middle", class: "fl-tick" }, name);
+    svg("text", drawn, { x: middle, y: height - FOOT + 16, "text-anchor": "middle", class: "fl-tick" }, name);
   }
   const key = html("div", parent, "", "fl-key");
   for (const [kind, name] of [["shared", "shared_model"], ["better", "better_off"], ["worse", "worse_off"]]) {
@@ -220,13 +227,19 @@ function tend(output) {
   const release = () => setTimeout(() => {
     if (held && there(held) && !output.contains(document.activeElement)) held = null;
   });
-  const changed = new MutationObserver(() => {
-    for (const control of all(".jupyter-widgets")) control.inert = control.classList.contains("fl-off");
+  const pass = () => {
     if (!held || there(held) || ![document.body, held].includes(document.activeElement)) return;
     const alike = kind ? all(kind).filter(there) : [];
     const next = alike[Math.min(place, alike.length - 1)] ?? all(".fl-run, .fl-form select").find(there);
     held = null;
     next?.focus();
+  };
+  let soon = null;
+  const changed = new MutationObserver(() => {
+    for (const control of all(".fl-off, [inert]")) control.inert = control.classList.contains("fl-off");
+    if (!held || there(held)) return;
+    clearTimeout(soon);
+    soon = setTimeout(pass, 100); // what comes in the place of a control comes after it has gone
   });
   output.addEventListener("focusin", hold);
   output.addEventListener("focusout", release);
@@ -308,10 +321,11 @@ function render({ model, el }) {
     const runs = visible(), x = xOf(), told = model.get("bars");
     const whole = Math.max(280, el.clientWidth), count = model.get("panes").length;
     const wide = whole >= count * LEAST + 8 * (count - 1) ? (whole - 8 * (count - 1)) / (count || 1) : whole;
+    const height = wide === whole && (count > 1 || told.shared?.length) ? LOW : TALL, size = [wide, height];
     panes.replaceChildren();
     views = model.get("panes").map((pane) => {
       const names = runs.map((run) => run.name).join("; ");
-      const view = { ...curves(panes, pane, x, runs, wide, names), pane };
+      const view = { ...curves(panes, pane, x, runs, size, names), pane };
       view.drawn.addEventListener("pointermove", (event) => {
         const box = view.drawn.getBoundingClientRect();
         const [px, py] = [event.clientX - box.left, event.clientY - box.top];
@@ -324,7 +338,7 @@ function render({ model, el }) {
       view.drawn.addEventListener("pointerleave", () => { place = null; point(); });
       return view;
     });
-    if (told.shared?.length) bars(panes, told, whole, words, pointBar);
+    if (told.shared?.length) bars(panes, told, [whole, height], words, pointBar);
     point();
     about.textContent = model.get("panes").map((pane) => pane.about ?? "").join(" ").trim();
     const at = document.activeElement?.dataset?.focus;

@@ -41,7 +41,7 @@ def _shown(scale: float) -> dict[str, Any]:
     ]
     pane = {
         "label": say("map_radius"),
-        "height": 240,
+        "height": 260,
         "rows": len(rows),
         "ticks": [[row, rows[row]] for row in range(0, len(rows), 5)],
         "tips": tips,
@@ -144,5 +144,7 @@ def _times(length: float) -> str:
     number = f"{float(f'{length:.2g}'):g}"
     if not 1e-3 <= length < 1e4:
         digits, power = f"{length:.1e}".split("e")
-        number = f"{digits} × 10{str(int(power)).translate(_RAISED)}"
+        number = (
+            f"{digits}\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}10{str(int(power)).translate(_RAISED)}"
+        )
     return say("times", number=number)

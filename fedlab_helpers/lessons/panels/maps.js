@@ -31,12 +31,18 @@ function cells(drawn, pane, top, toX, left, inside, columns) {
   const toY = (row) => top + ((row + 0.5) * pane.height) / pane.rows;
   for (const [row, text] of pane.ticks)
     svg("text", drawn, { x: left - 6, y: toY(row) + 4, "text-anchor": "end", class: "fl-tick" }, text);
+  const names = [];
   for (const { name, line, points } of pane.lines ?? []) {
     const path = points.map(([column, row]) => `${toX(column).toFixed(1)},${toY(row).toFixed(1)}`);
     svg("polyline", drawn, { points: path.join(" "), class: "fl-contour", "stroke-dasharray": DASHES[line] });
     const [column, row] = points.reduce((a, b) => (b[0] > a[0] ? b : a));
-    const at = { x: toX(column) - 6, y: toY(row) - 5, "text-anchor": "end", class: "fl-tick" };
+    if (name) names.push({ name, x: toX(column) - 6, y: toY(row) - 5 });
+  }
+  let free = -Infinity; // below the name above
+  for (const { name, x, y } of names.sort((a, b) => a.y - b.y)) {
+    const at = { x, y: Math.max(y, free), "text-anchor": "end", class: "fl-tick" };
     svg("text", drawn, at, name);
+    free = at.y + 14;
   }
   return toY;
 }
