@@ -144,7 +144,5 @@ def _times(length: float) -> str:
     number = f"{float(f'{length:.2g}'):g}"
     if not 1e-3 <= length < 1e4:
         digits, power = f"{length:.1e}".split("e")
-        number = (
-            f"{digits}\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}10{str(int(power)).translate(_RAISED)}"
-        )
-    return say("times", number=number)
+        number = f"{digits} × 10{str(int(power)).translate(_RAISED)}"
+    return say("times", number=number.replace(" ", "\N{NO-BREAK SPACE}"))
