@@ -50,18 +50,19 @@ FAULTS = """() => {
 }"""
 
 
-# Whether an element lies whole within what is seen, cut by no box around it.
-WHOLE = """(e) => {
+# What cuts an element, the window or a box around it; nothing where it is whole.
+CUT_BY = """(e) => {
   const own = e.getBoundingClientRect();
   const within = (box) => own.left >= box.left - 1 && own.right <= box.right + 1
     && own.top >= box.top - 1 && own.bottom <= box.bottom + 1;
-  if (!within({ left: 0, top: 0, right: innerWidth, bottom: innerHeight })) return false;
-  for (let at = e.parentElement; at; at = at.parentElement) {
+  if (!within({ left: 0, top: 0, right: innerWidth, bottom: innerHeight })) return 'the window';
+  for (let at = e.parentElement; at !== document.body; at = at.parentElement) {
     const look = getComputedStyle(at);
     const cuts = look.overflowX !== 'visible' || /content|strict|paint/.test(look.contain);
-    if (cuts && !within(at.getBoundingClientRect())) return false;
+    if (cuts && !within(at.getBoundingClientRect()))
+      return [at.className, JSON.stringify(own), JSON.stringify(at.getBoundingClientRect())].join();
   }
-  return true;
+  return '';
 }"""
 
 

@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from conftest import WHOLE, choose, faults, picture, press, says, wait_for
+from conftest import CUT_BY, choose, faults, picture, press, says, wait_for
 
 pytestmark = pytest.mark.browser
 ANSWER = 2.0  # seconds until a click is answered; on two idle cores 0.2, which no test can hold
@@ -83,7 +83,7 @@ def test_a_run_from_click_to_row(lab_page, lab):
         tip.wait_for(state="visible")
         assert rows(page)[0] in tip.inner_text()
         assert re.search(r": [+-]?\d+(\.\d+)?", tip.inner_text())  # the value
-        assert tip.evaluate(WHOLE)
+        assert tip.evaluate(CUT_BY) == ""
         found = tip.bounding_box()
         assert found["y"] - 20 < at[1] < found["y"] + found["height"] + 20  # beside the pointer
     shown = lines.count()

@@ -19,12 +19,26 @@ const svg = (tag, parent, attributes = {}, text = "") => {
   return made;
 };
 
-// Puts a box beside the pointer, whole within the widget and what is seen of the page.
+// Returns what is seen of an element: boxes around it that scroll may cut it. (What the page has
+// for its body counts for the window.)
+function sight(el) {
+  let { left, top, right, bottom } = el.getBoundingClientRect();
+  const cut = (box) => {
+    [left, top] = [Math.max(left, box.left), Math.max(top, box.top)];
+    [right, bottom] = [Math.min(right, box.right), Math.min(bottom, box.bottom)];
+  };
+  cut({ left: 0, top: 0, right: innerWidth, bottom: innerHeight });
+  for (let at = el.parentElement; at && at !== document.body; at = at.parentElement)
+    if (getComputedStyle(at).overflowY !== "visible") cut(at.getBoundingClientRect());
+  return { left, top, right, bottom };
+}
+
+// Puts a box beside the pointer, whole within what is seen of the widget.
 function beside(tip, el, { clientX, clientY }) {
-  const own = el.getBoundingClientRect(), [wide, high] = [tip.offsetWidth, tip.offsetHeight];
+  const own = el.getBoundingClientRect(), seen = sight(el);
   const place = (at, size, low, high) => (at + 14 + size <= high ? at + 14 : Math.max(low, at - 14 - size));
-  const x = place(clientX, wide, Math.max(0, own.left), Math.min(innerWidth, own.right));
-  const y = place(clientY, high, Math.max(0, own.top), Math.min(innerHeight, own.bottom));
+  const x = place(clientX, tip.offsetWidth, seen.left, seen.right);
+  const y = place(clientY, tip.offsetHeight, seen.top, seen.bottom);
   tip.style.left = `${x - own.left}px`;
   tip.style.top = `${y - own.top}px`;
 }
