@@ -252,7 +252,7 @@ ENGLISH = {
     "saved_beside": "{count} saved as {file}: {asked} was there before, and stays.",
     "runs_one": "1 run",
     "runs_many": "{count} runs",
-    "runs_rows": " ({rows} in the table, some over several seeds)",
+    "runs_rows": ", each seed counted,",
     "no_file": "Give the file a name.",
     "no_folder": "There is no folder {folder}: choose another, or a name alone.",
     "nothing_to_save": "There is no run to save yet.",

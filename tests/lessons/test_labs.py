@@ -378,3 +378,22 @@ def test_what_is_off_is_marked_for_the_page(small_task):
     assert "fl-off" in panel.form.amount._dom_classes
     set_to(panel, keep="topk")
     assert "fl-off" not in panel.form.amount._dom_classes
+
+
+def test_of_several_seeds_each_is_named_while_they_race(small_task):
+    panel = make(StrategyLab, small_task)
+    alone, *others = [replace(panel.recipe, seed=seed) for seed in (0, 1, 2)]
+    panel.comparison.begin([alone])
+    panel._racers = [alone]
+    assert panel._called(panel.comparison.runs[0]) == "1 FedAvg"
+    panel.comparison.begin(others)
+    panel._racers = [alone, *others]
+    called = [panel._state(run) for run in panel.comparison.runs]
+    assert called == [f"1 FedAvg, seed {seed} in round 0 of 2" for seed in (0, 1, 2)]
+
+
+def test_runs_of_several_seeds_are_counted_beside_their_rows(panel):
+    run(panel, "seeds")
+    panel.save.click()
+    said = f"3 runs, each seed counted, saved as {panel.name}.csv."
+    assert panel.kept.value == said

@@ -445,7 +445,7 @@ class Lab(Panel):
             return say("error", why=error)
         runs, rows = len(self.comparison.runs), len(self.comparison.together)
         count = say("runs_one" if runs == 1 else "runs_many", count=runs)
-        count += say("runs_rows", rows=rows) if rows < runs else ""
+        count += say("runs_rows") if rows < runs else ""
         told = {"count": count, "file": asked.with_name(written.name)}
         return say("saved" if written.name == asked.name else "saved_beside", asked=asked, **told)
 
