@@ -146,9 +146,9 @@ def test_by_keys_alone_on_a_narrow_screen_in_the_dark(open_panel, page):
     for _ in range(40):
         page.keyboard.press("Tab")
         at = "document.activeElement"
-        reached.append(page.evaluate(f"{at}.className + {at}.tagName"))
+        reached.append(page.evaluate(f"{at}.className + {at}.tagName + {at}.type"))
     everything = " ".join(reached)
-    for control in ("fl-run", "fl-line-up", "SELECT", "noUi-handle", "fl-save"):
+    for control in ("fl-run", "fl-line-up", "SELECT", "checkbox", "fl-save"):
         assert control in everything, control
 
     for off in ("fl-amount", "fl-momentum"):  # every value is sent: there is nothing to choose
@@ -161,6 +161,10 @@ def test_by_keys_alone_on_a_narrow_screen_in_the_dark(open_panel, page):
     page.keyboard.press("ArrowDown")
     says_so = "document.querySelector('.fl-keep select').selectedIndex"
     page.wait_for_function(f"{says_so} === 1")
+    page.locator(".fl-amount:not(.fl-off)").wait_for()
+    page.keyboard.press("Tab")  # now it matters how much is sent
+    has_focus(page, "noUi-handle")
+    page.keyboard.press("Shift+Tab")
     page.keyboard.press("ArrowUp")
     page.wait_for_function(f"{says_so} === 0")
     page.locator(".fl-save").focus()
