@@ -548,7 +548,7 @@ ENGLISH = {
     "try_ternary": "−1, 0 or 1",
     "try_ternary_look": "How far right does the point go, and does it fall?",
     "try_feedback": "Remember the rest",
-    "try_feedback_look": "The largest 1% without and with error feedback.",
+    "try_feedback_look": "What does error feedback bring back of what the largest 1% lose?",
     "try_signs": "Signs of the largest",
     "try_signs_look": "How far below the whole message do signs end?",
     "try_rank": "Two thin tables",
