@@ -34,6 +34,7 @@ NUMBER_OF = {  # the number by which a personal method is tuned
     "ifca_random": "models",
     "ifca_mixed": "models",
 }
+_BESIDES = ("squeeze", "feedback", "momentum")  # done, or not, beside what is kept and written
 _IN_TITLE = {"strategy", "parameters", "method", "number", *PARTS}
 # Of the task that the tables in data/results were measured on.
 _MEASURED = "de07b5542aa0d58aa15006635274e1f37432649f99e0faeaa2dd39206f025cf2"
@@ -53,8 +54,7 @@ def title(recipe: Recipe) -> str:
     share = "" if recipe.amount is None else f" ({amount(recipe.keep, recipe.amount)})"
     parts = [say(recipe.keep) + share] if recipe.keep != "everything" else []
     parts += [say(recipe.write)] if recipe.write != "float32" else []
-    more = [name for name in ("squeeze", "feedback", "momentum") if getattr(recipe, name)]
-    parts += [say(f"with_{name}") for name in more]
+    parts += [say(f"with_{name}") for name in _BESIDES if getattr(recipe, name)]
     others = [] if recipe.strategy == "rowwise" else [strategy]
     return ", ".join([*(parts or [say("everything")]), *others])
 
@@ -72,11 +72,36 @@ def advice(recipe: Recipe) -> str | None:
     return None
 
 
-def problem(recipe: Recipe, task: Task) -> str | None:
-    """Return why these settings cannot be run, in words for a learner; None if they can."""
+@dataclass(frozen=True)
+class Refusal:
+    """Why settings cannot be run."""
+
+    settings: tuple[str, ...]  # of a recipe, which the reason is about
+    why: str  # in words for a learner
+
+
+_ABOUT = {  # what cannot be run, as a recipe says it -> settings
+    "partition": ("partition", "clients"),
+    "plan": ("cohort",),
+    "strategy": ("parameters",),
+    "cohort": ("strategy", "cohort"),
+    "attackers": ("attackers",),
+    "codec": ("amount",),
+    "model": (),
+}
+
+
+def refusal(recipe: Recipe, task: Task) -> Refusal | None:
+    """Return why these settings cannot be run, and which they are; None if they can."""
     found = recipe.problem(task)
     told = {name: say(getattr(recipe, name)) for name in ("partition", "strategy")}
-    return found and say(f"bad_{found[0]}", of=recipe, **told)
+    return found and Refusal(_ABOUT[found[0]], say(f"bad_{found[0]}", of=recipe, **told))
+
+
+def problem(recipe: Recipe, task: Task) -> str | None:
+    """Return why these settings cannot be run, in words for a learner; None if they can."""
+    refused = refusal(recipe, task)
+    return refused and refused.why
 
 
 @dataclass(frozen=True)
@@ -216,19 +241,24 @@ class Together:
         return rows.mean(), rows.min(), rows.max()
 
 
-def differences(recipes: Iterable[Recipe]) -> list[str]:
-    """Return, for each, the settings in which not all agree; those in its title are left out."""
+def differences(recipes: Iterable[Recipe], titled: bool = True) -> list[str]:
+    """Return, for each, the settings in which not all agree; a strategy and a method are told by
+    titles, and what is sent of a change, too, where `titled`."""
     rows = [recipe.settings() for recipe in recipes]
-    names = [name for name in (rows[0] if rows else ()) if name not in _IN_TITLE]
+    left_out = _IN_TITLE if titled else _IN_TITLE - set(PARTS)
+    names = [name for name in (rows[0] if rows else ()) if name not in left_out]
     odd = [name for name in names if len({row[name] for row in rows}) > 1]
-    return [
-        ", ".join(f"{say(name)} {_said(row[name])}" for name in odd if row[name] is not None)
-        for row in rows
-    ]
+    told = [[_said(name, row[name]) for name in odd] for row in rows]
+    return [", ".join(filter(None, parts)) for parts in told]
 
 
-def _said(value: str | float) -> str:
-    return say(value) if isinstance(value, str) else f"{value:g}"
+def _said(name: str, value: str | float | None) -> str:
+    """Return how a setting is told; nothing for one that does not apply."""
+    if name in _BESIDES:
+        return say("with_it" if value else "without_it", what=say(name))
+    if value is None:
+        return ""
+    return f"{say(name)} {say(value) if isinstance(value, str) else f'{value:g}'}"
 
 
 class Comparison:
@@ -323,9 +353,10 @@ class Comparison:
         self._runs = {recipe: run for recipe, run in self._runs.items() if run.number != number}
 
     def reached(self, run: Run, target: float) -> Result | None:
-        """Return where a run stood when its measure first was at least as good as `target`."""
+        """Return where a run stood when, trained, it first was at least as good as `target`."""
         sign = 1 if self.objective.higher_is_better else -1
-        return next((r for r in run.results if sign * r.score >= sign * target), None)
+        trained = [result for result in run.results if result.round]
+        return next((r for r in trained if sign * r.score >= sign * target), None)
 
     def table(self, target: float = 0.75) -> pd.DataFrame:
         """Return one row a run: name, differs (the settings in which runs differ), state, rounds,

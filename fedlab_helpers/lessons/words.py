@@ -27,15 +27,19 @@ ENGLISH = {
         "{found} of {words} words are named."
     ),
     "try_one_gradient": "One gradient",
-    "try_one_gradient_look": "Look: every word, its place, and a proof.",
+    "try_one_gradient_look": "What is read, and is it certain?",
+    "try_one_gradient_answer": "{found} of {words} words, in their places, and with a proof.",
     "try_four_reviews": "Four reviews at once",
-    "try_four_reviews_look": (
-        "Look: one mean over four reviews, and {exact} are read. Does a mean protect?"
-    ),
+    "try_four_reviews_look": "Does a mean over four reviews protect them?",
+    "try_four_reviews_answer": "{exact} of {reviews} reviews were read word for word.",
     "try_adam": "Five steps of Adam",
-    "try_adam_look": "Look: the order is lost. Are the words?",
+    "try_adam_look": "Is the order of the words lost? Are the words?",
+    "try_adam_answer": (
+        "{exact} of {reviews} reviews were read in order; {found} of {words} words were named."
+    ),
     "try_noise": "Noise",
-    "try_noise_look": "Look: {found} of {words} words are left. Try less noise, and more.",
+    "try_noise_look": "How many words are left? Try less noise, and more.",
+    "try_noise_answer": "With noise 0.001 {found} of {words} words were left.",
     "place_in_review": "place of the word in the review",
     "row_gradient": "length of the word's gradient",
     "written": "written",
@@ -83,8 +87,12 @@ ENGLISH = {
         "all; {onesided} of them see one label in at least 95 of 100 reviews."
     ),
     "partition_refused": (
-        "{clients} clients cannot be dealt by “{partition}”; the picture is of the deal before. "
-        "({why})"
+        "{clients} clients cannot be dealt by “{partition}”: {why} "
+        "The picture is of the deal before."
+    ),
+    "too_few_clients": "it takes a client for each of the {domains} domains. Choose more clients.",
+    "too_few_reviews": (
+        "some would hold too few reviews. Choose fewer clients, a larger alpha, or another deal."
     ),
     "interrupted": (
         "■ Stopped. What was done by then is kept; run this cell again from its beginning."
@@ -98,48 +106,58 @@ ENGLISH = {
     "gradient_tip": "{steps} steps back, radius {radius}: {times} as long",
     "after_steps": "after {steps} steps",
     "not_in_map": "not within 60 steps",
-    "map_label": "labels: they differ by {bits:.2f} bits",
-    "map_domain": "domains: they differ by {bits:.2f} bits",
+    "map_label": "labels: they differ by {bits:.2f} bits, of {most:.2f} at most",
+    "map_domain": "domains: they differ by {bits:.2f} bits, of {most:.2f} at most",
     "client_tip": "client {client}: {reviews:,} reviews",
     "try_usual": "An ordinary network",
     "try_usual_look": (
-        "Look along its row: when is less than 1/1000 of a gradient left? At radius {radius:.2f} "
-        "{fades}."
+        "Drag the mark along its row: where is less than 0.001 of the gradient left?"
     ),
+    "try_usual_answer": "At radius {radius:.2f} {fades}.",
     "try_silent": "No inputs, radius 1",
     "try_silent_look": (
-        "Look: does radius 1 alone keep a gradient? After {steps} steps it is {times} as long; "
-        "with inputs of size 1 it would be {loud_times} as long."
+        "Does radius 1 alone keep a gradient? Compare with inputs of size 1, below “size of the "
+        "inputs”."
+    ),
+    "try_silent_answer": (
+        "After {steps} steps at radius {radius:.2f} it is {times} as long; with inputs of size 1: "
+        "{loud_times}."
     ),
     "try_explode": "It explodes",
-    "try_explode_look": (
-        "Look: how fast does it grow without inputs? After {steps} steps it is {times} as long; "
-        "with inputs of size 1 it would be {loud_times} as long."
+    "try_explode_look": "How fast does it grow without inputs? And with them?",
+    "try_explode_answer": (
+        "After {steps} steps at radius {radius:.2f} it is {times} as long; with inputs of size 1: "
+        "{loud_times}."
     ),
     "try_through": "Get through 60 steps",
     "try_through_look": (
-        "Drag the mark up and down: which radius brings a gradient through {steps} steps as long "
-        "as it was? Nearest is {lasting:.2f}; without inputs it is {quiet_lasting:.2f}."
+        "Drag the mark up and down: which radius brings a gradient through 60 steps as long as "
+        "it was?"
     ),
+    "try_through_answer": ("Nearest is {lasting:.2f}; without inputs it is {quiet_lasting:.2f}."),
     "try_alike": "All alike",
-    "try_alike_look": (
-        "Look: are bars and colours the same? Sizes {smallest} to {largest}, labels differ by "
-        "{label_bits:.3f} bits."
+    "try_alike_look": "Are bars and colours the same? Move the seed.",
+    "try_alike_answer": (
+        "With seed 0: sizes {smallest} to {largest}, labels differ by {label_bits:.3f} bits, of "
+        "{label_most:.2f} at most."
     ),
     "try_one_label": "Labels unlike",
-    "try_one_label_look": (
-        "Look: what else grows unlike with the labels? Sizes, {smallest} to {largest}: the largest "
-        "client holds no less than the {together} smallest together."
+    "try_one_label_look": "What else grows unlike with the labels? Move alpha.",
+    "try_one_label_answer": (
+        "Sizes, at alpha 0.1 from {smallest} to {largest}: the largest client holds no less than "
+        "the {together} smallest together."
     ),
     "try_one_domain": "One domain each",
-    "try_one_domain_look": (
-        "Look: in what do clients differ now? Domains by {domain_bits:.2f} bits, labels by "
-        "{label_bits:.2f}."
+    "try_one_domain_look": "In what do clients differ now? Move the number of clients.",
+    "try_one_domain_answer": (
+        "With 20 clients domains differ by {domain_bits:.2f} bits, of {domain_most:.2f} at most; "
+        "labels by {label_bits:.2f}, of {label_most:.2f}."
     ),
     "try_large_one": "One large client",
-    "try_large_one_look": (
-        "Look: do the two lower maps show that sizes differ? Bits say {label_bits:.3f} and "
-        "{domain_bits:.3f}, and one client holds {share:.0%} of all."
+    "try_large_one_look": "Do the two lower maps show that sizes differ? Move the seed.",
+    "try_large_one_answer": (
+        "With seed 0 bits say {label_bits:.3f} and {domain_bits:.3f}, and one client holds "
+        "{share:.0%} of all."
     ),
     # The strategy lab: strategies, deals and attacks, descriptions of controls, messages.
     "fedavg": "FedAvg",
@@ -217,18 +235,24 @@ ENGLISH = {
     "run_help": "Race what is lined up, or these settings alone",
     "file": "file to save",
     "ready": "Press an experiment above, or set the controls and press Run.",
-    "racing": "Running: {progress}.",
+    "racing": "Running: {progress}",
     "racer": "{name} in round {round} of {rounds}",
-    "starting": "Starting: {names}.",
-    "ended": "Done: {outcomes}.",
+    "starting": "Starting: {names}",
+    "ended": "Done: {outcomes}",
+    "not_ended": "Ended early: {outcomes}",
+    "begins": "{name} begins; nothing has been sent yet",
+    "one_seed": "{name}, seed {seed}",
     "outcome": "{name}, {state}",
     "outcome_why": "{name}, {state} ({why})",
-    "from_cache": "Already run with these settings, shown at once: {names}.",
+    "from_cache": "Already run with these settings, shown at once: {names}",
     "not_run": "Not run. {why}",
     "busy": "A race is still running: press Stop first.",
     "error": "Something went wrong: {why}",
-    "saved": "{count} runs saved as {file}.",
-    "saved_beside": "{count} runs saved as {file}: {asked} was there before, and stays.",
+    "saved": "{count} saved as {file}.",
+    "saved_beside": "{count} saved as {file}: {asked} was there before, and stays.",
+    "runs_one": "1 run",
+    "runs_many": "{count} runs",
+    "runs_rows": ", each seed counted,",
     "no_file": "Give the file a name.",
     "no_folder": "There is no folder {folder}: choose another, or a name alone.",
     "nothing_to_save": "There is no run to save yet.",
@@ -311,7 +335,6 @@ ENGLISH = {
     "meta_rate": "server rate",
     "models": "models",
     "personal_waits": "Nothing trained yet.",
-    "personal_begins": "{name} begins",
     "personal_round": "{name}: the shared model after round {round}",
     "personal_client": "{name}: round {round}, client {client} of {clients}",
     "personal_done": "{name}: {gain:+.1f} points on average; {below} of {clients} clients lose",
@@ -320,6 +343,7 @@ ENGLISH = {
     "shared_model": "shared model",
     "mean_shared": "shared",
     "mean_own": "own",
+    "own_model": "own model",
     "gain": "gain (points)",
     "worst_own": "worst client",
     "below": "clients that lose",
@@ -350,7 +374,9 @@ ENGLISH = {
     "feedback": "error feedback",
     "momentum": "momentum 0.9",
     "with_squeeze": "Zstandard",
-    "with_feedback": "EF",
+    "with_feedback": "error feedback",
+    "with_it": "{what}: yes",
+    "without_it": "{what}: no",
     "with_momentum": "momentum",
     "compression_round": "{name}: round {round} of {rounds}, {factor:.0f} times fewer bytes up",
     "compression_done": (
@@ -360,6 +386,10 @@ ENGLISH = {
     "factor": "times fewer bytes up than dense float32",
     "kilobytes_up": "kB a client and round",
     "allowed": "one point lost",
+    "goals": (
+        "Grey points: codecs that were measured over 3 seeds, where they stood after {round} "
+        "rounds, clients at random (data/results/compression.csv). A pointer is told their names."
+    ),
     "points_lost": "points lost against the lossless run",
     "points_whole": "points lost against the whole model",
     "times_smaller": "times smaller on disk than the whole model in PyTorch",
@@ -380,6 +410,15 @@ ENGLISH = {
     "axis_seconds": "seconds of training",
     "axis_factor": "times fewer bytes up than dense float32",
     "axis_client": "clients, from the largest loss to the largest gain",
+    "heading_round": "round {at}",
+    "heading_total_megabytes": "{at} megabytes, both ways",
+    "heading_seconds": "after {at} seconds of training",
+    "heading_factor": "{at} times fewer bytes",
+    "heading_client": "client {at}, counted from the largest loss",
+    "look_for": "Look for",
+    "measured": "Measured",
+    "answer": "Answer",
+    "fewer_rounds": "Your run has {count} rounds: the order may differ.",
     "show": "show",
     "hide": "hide",
     "rename": "another name",
@@ -445,7 +484,8 @@ ENGLISH = {
     "attackers_help": "share of all clients that lie",
     "attack_help": "what a liar sends",
     "no_attackers": "off: there are no attackers",
-    "seed_help": "decides first weights, deal, cohorts and attackers",
+    "seed_help": "decides first weights, deal and cohorts",
+    "seed_attackers": "decides first weights, deal, cohorts and attackers",
     "keep_help": "",
     "everything_help": "all values, each in fewer bits",
     "topk_help": "only the values that change most, and their places",
@@ -460,49 +500,82 @@ ENGLISH = {
     "no_feedback": "off: unbiased rounding and sketches need no feedback",
     "momentum_help": "a client gathers velocity of what it did not send",
     "no_momentum": "off: it needs the largest values, with error feedback",
-    "method_help": "whose weights are whose; notebook 08 has their rules",
-    "number_help": "its usual values; most steps to the right change more",
+    "method_help": "",
+    "shared_about": "one model for all, as the federation has trained it",
+    "leaning_about": "the shared model, its answers shifted to the client's shares of labels",
+    "two_epochs_about": "one model for all, trained with two local epochs a round",
+    "twice_about": "a client weighs the answers of two shared models that it is sent",
+    "alone_about": "a client trains from fresh weights, and nobody else takes part",
+    "alone_mixed_about": "a client weighs the answers of its lonely model and of the shared one",
+    "tune_fixed_about": "all weights train on for so many epochs, whatever they come to",
+    "tune_about": "all weights train on, until the client's validation reviews say stop",
+    "tune_pulled_about": "all weights train on, pulled back to the shared ones",
+    "tune_head_about": "the output layer trains on; all other weights stay shared",
+    "tune_recurrent_about": "the LSTM trains on; all other weights stay shared",
+    "tune_embedding_about": "the word vectors train on; all other weights stay shared",
+    "fedper_about": "the output layer never leaves its client, from the first round on",
+    "fedper_recurrent_about": "the LSTM never leaves its client, from the first round on",
+    "fedper_both_about": "LSTM and output layer never leave their client",
+    "fedper_embedding_about": "the word vectors never leave their client",
+    "fedrep_about": "first the own output layer trains, then, with it fixed, what all share",
+    "fedrep_mixed_about": "a client weighs the answers of its FedRep model and of the shared one",
+    "own_words_about": "a client adds word vectors of its own to the shared ones",
+    "ditto_about": "beside the shared model each client trains its own, pulled back to it",
+    "apfl_about": "a client's model is a mixture of the shared weights and of its own",
+    "per_fedavg_about": "the shared model is trained to be good after one step of a client",
+    "reptile_about": "the shared model goes part of the way to where clients' training ends",
+    "ifca_about": "several shared models; a client trains the one that fits it best",
+    "ifca_random_about": "several shared models from random weights; a client trains the best",
+    "ifca_mixed_about": "a client weighs the answers of its cluster's model and of the shared one",
+    "number_help": "",
+    "number_lr": "step of a client's own training: the larger, the more it changes",
+    "number_epochs": "passes over a client's own reviews: the more, the more it changes",
+    "number_lam": "pull back to the shared weights: the larger, the less it changes",
+    "number_alpha": "weight of the client's own model: 0 is the shared one, 1 its own alone",
+    "number_trial_rate": "length of the trial step after which the shared model is judged",
+    "number_meta_rate": "share of the way that the shared model goes to clients' ends",
+    "number_models": "how many shared models there are; 1: all clients have the same",
     "no_number_help": "off: {method} has no number to tune",
     # Experiments: what to press, what to look for, what was measured.
     "try_unlike": "Labels that differ",
-    "try_unlike_look": "Look: which curve swings, and which climbs?",
+    "try_unlike_look": "Which curve swings, and which climbs?",
     "try_liars": "One client in five lies",
-    "try_liars_look": "Look: what do liars cost a mean, and what a median?",
+    "try_liars_look": "What do liars cost a mean, and what a median?",
     "try_words": "Words few clients have",
-    "try_words_look": "Look: does averaging row by row, over those who have a word, gain?",
+    "try_words_look": "Does averaging row by row, over those who have a word, gain?",
     "try_epochs": "More local work",
-    "try_epochs_look": "Look: who is ahead after five rounds, and who in seconds of training?",
+    "try_epochs_look": "Who is ahead after five rounds, and who in seconds of training?",
     "try_ternary": "−1, 0 or 1",
-    "try_ternary_look": "Look: how far right does the point go, and does it fall?",
+    "try_ternary_look": "How far right does the point go, and does it fall?",
     "try_feedback": "Remember the rest",
-    "try_feedback_look": "Look: the largest 1% without and with error feedback.",
+    "try_feedback_look": "What does error feedback bring back of what the largest 1% lose?",
     "try_signs": "Signs of the largest",
-    "try_signs_look": "Look: how far below the whole message do signs end?",
+    "try_signs_look": "How far below the whole message do signs end?",
     "try_rank": "Two thin tables",
-    "try_rank_look": "Look: how many times fewer bytes does rank 2 in 4 bits take?",
+    "try_rank_look": "How many times fewer bytes does rank 2 in 4 bits take?",
     "try_own_head": "Strict or lenient",
-    "try_own_head_look": "Look: who gains more, a fine-tuned head or one private all along?",
+    "try_own_head_look": "Who gains more, a fine-tuned head or one private all along?",
     "try_same_rule": "Same rule, other words",
-    "try_same_rule_look": "Look: how many clients lose by fine-tuning?",
+    "try_same_rule_look": "How many clients lose by fine-tuning?",
     "try_lean": "Other shares of labels",
-    "try_lean_look": "Look: what does training add to leaning on one's frequent label?",
+    "try_lean_look": "What does training add to leaning on one's frequent label?",
     "try_alone": "Everybody alone",
-    "try_alone_look": "Look: is anybody better off without the others?",
+    "try_alone_look": "Is anybody better off without the others?",
     "seen_ahead": (
-        "Measured, last five rounds, {seeds} seeds: {one} {points:+.1f} points against {other} "
-        "({low:+.1f} to {high:+.1f}; table {study})."
+        "{seeds} seeds, last five of {rounds} rounds: {one} {points:+.1f} points against {other} "
+        "({low:+.1f} to {high:+.1f}; data/results/{study}.csv)."
     ),
     "seen_epochs": (
-        "Measured, {seeds} seeds, after {round} rounds: {many} local epochs {points:+.1f} points "
-        "against {few} ({low:+.1f} to {high:+.1f}; table {study})."
+        "{seeds} seeds, after {round} rounds: {many} local epochs {points:+.1f} points "
+        "against {few} ({low:+.1f} to {high:+.1f}; data/results/{study}.csv)."
     ),
     "seen_codec": (
-        "Measured, {seeds} seeds, 20 rounds: “{codec}” takes {factor:.0f} times fewer bytes and "
-        "loses {points:.2f} points ({low:.2f} to {high:.2f}; table {study})."
+        "{seeds} seeds, {rounds} rounds: “{codec}” takes {factor:.0f} times fewer bytes and "
+        "loses {points:.2f} points ({low:.2f} to {high:.2f}; data/results/{study}.csv)."
     ),
     "seen_personal": (
-        "Measured, {seeds} seeds: {method} {points:+.1f} points ({low:+.1f} to {high:+.1f}), and "
-        "{below:.0f} of 20 clients lose (table {study})."
+        "{seeds} seeds, {rounds} rounds: {method} {points:+.1f} points ({low:+.1f} to "
+        "{high:+.1f}), and {below:.0f} of 20 clients lose (data/results/{study}.csv)."
     ),
     "study_curves": "labels dealt at Dirichlet 0.1, mean over the seeds of the table {study}",
     "study_run": "{method}, {partition}: the first seed of the table {study}",

@@ -50,6 +50,22 @@ FAULTS = """() => {
 }"""
 
 
+# What cuts an element, the window or a box around it; nothing where it is whole.
+CUT_BY = """(e) => {
+  const own = e.getBoundingClientRect();
+  const within = (box) => own.left >= box.left - 1 && own.right <= box.right + 1
+    && own.top >= box.top - 1 && own.bottom <= box.bottom + 1;
+  if (!within({ left: 0, top: 0, right: innerWidth, bottom: innerHeight })) return 'the window';
+  for (let at = e.parentElement; at !== document.body; at = at.parentElement) {
+    const look = getComputedStyle(at);
+    const cuts = look.overflowX !== 'visible' || /content|strict|paint/.test(look.contain);
+    if (cuts && !within(at.getBoundingClientRect()))
+      return [at.className, JSON.stringify(own), JSON.stringify(at.getBoundingClientRect())].join();
+  }
+  return '';
+}"""
+
+
 def wait_for(condition, seconds: float, what: str):
     """Return the first true value of `condition()`; fail by name when the time is over."""
     end = time.monotonic() + seconds

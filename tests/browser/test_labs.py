@@ -1,9 +1,10 @@
 """The three labs, driven in JupyterLab as a reader drives them: by clicks, and by keys alone."""
 
+import re
 import time
 
 import pytest
-from conftest import choose, faults, picture, press, says, wait_for
+from conftest import CUT_BY, choose, faults, picture, press, says, wait_for
 
 pytestmark = pytest.mark.browser
 ANSWER = 2.0  # seconds until a click is answered; on two idle cores 0.2, which no test can hold
@@ -40,10 +41,16 @@ def test_tracks_are_long_enough_where_there_is_little_room(lab_page):
     assert min(tracks) >= 140, tracks
 
 
+def has_focus(page, look: str) -> None:
+    """Wait until the control with this class has the focus."""
+    at = "look => document.activeElement.classList.contains(look)"
+    page.wait_for_function(at, arg=look, timeout=5000)
+
+
 def rows(page) -> list[str]:
     """Return the names in the table."""
     read = "names => names.map(name => name.value)"  # at once: the table may be drawn anew
-    return page.eval_on_selector_all(".fl-below .fl-name", read)
+    return page.eval_on_selector_all(".fl-name", read)
 
 
 def test_a_run_from_click_to_row(lab_page, lab):
@@ -60,33 +67,41 @@ def test_a_run_from_click_to_row(lab_page, lab):
     says(page, rf"^Done: 1 {called}", 240)
     print(f"over after {time.monotonic() - began:.1f} s")
     assert len(rows(page)) == 1
-    lines = page.locator(".fl-above .fl-line")
+    lines = page.locator(".fl-line")
     assert lines.count() >= 1
     assert faults(page) == []
     picture(page, f"lab_{called.split(' ')[0].strip(',')}")
 
     # A pointer is told values, the legend hides, a row is named, sorted by, saved and dropped.
-    box = page.locator(".fl-above .fl-panes svg").first.bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    tip = page.locator(".fl-above .fl-tip")
-    tip.wait_for(state="visible")
-    assert rows(page)[0] in tip.inner_text()
+    tip = page.locator(".fl-lab .fl-tip")
+    chart = page.locator(".fl-panes svg").first
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    for share in (0.3, 0.5, 0.8):
+        at = box["x"] + share * box["width"], box["y"] + box["height"] / 2
+        page.mouse.move(*at)
+        tip.wait_for(state="visible")
+        assert rows(page)[0] in tip.inner_text()
+        assert re.search(r": [+-]?\d+(\.\d+)?", tip.inner_text())  # the value
+        assert tip.evaluate(CUT_BY) == ""
+        found = tip.bounding_box()
+        assert found["y"] - 20 < at[1] < found["y"] + found["height"] + 20  # beside the pointer
     shown = lines.count()
-    page.locator(".fl-above .fl-legend-item").first.click()
+    page.locator(".fl-legend-item").first.click()
     wait_for(lambda: lines.count() < shown, 10, "the curve to go")
-    page.locator(".fl-below tbody input[type=checkbox]").first.check()
+    page.locator("tbody input[type=checkbox]").first.check()
     wait_for(lambda: lines.count() == shown, 10, "the curve to come back")
-    page.locator(".fl-below .fl-name").first.fill("my first")
+    page.locator(".fl-name").first.fill("my first")
     page.keyboard.press("Tab")
     wait_for(lambda: rows(page) == ["1 my first"], 10, "the new name")
-    page.locator(".fl-below th button").nth(1).click()
-    assert page.locator(".fl-below th[aria-sort=descending]").count() == 1
+    page.locator("th button").nth(1).click()
+    assert page.locator("th[aria-sort=descending]").count() == 1
     page.locator(".fl-save").click()
     kept = page.locator(".fl-kept", has_text="saved as")
     kept.wait_for()
     file = kept.inner_text().split("saved as ")[1].strip().rstrip(".")
     assert (lab.folder / "notebooks" / file).read_text().startswith("run,")
-    page.locator(".fl-below .fl-drop").first.click()
+    page.locator(".fl-drop").first.click()
     wait_for(lambda: rows(page) == [], 10, "the row to go")
 
 
@@ -96,18 +111,20 @@ def test_stop_chips_and_seeds(lab_page):
     page.locator(".fl-chip").first.wait_for()
     page.locator(".fl-chip").first.click()
     wait_for(lambda: page.locator(".fl-chip").count() == 0, 10, "the chip to go")
+    has_focus(page, "fl-run")
     press(page, "rounds", *["ArrowRight"] * 6)
     page.locator(".fl-run-seeds").click()
     says(page, "^Running", 120)
     page.locator(".fl-run").click()  # a second time: what goes on goes on
     page.locator(".fl-note", has_text="press Stop first").wait_for()
     page.locator(".fl-stop").click()
-    says(page, "^Done: .*stopped", 60)
+    says(page, "^Ended early: .*stopped", 60)
+    has_focus(page, "fl-run")
     press(page, "rounds", "Home")
     page.locator(".fl-run-seeds").click()
     says(page, r"^Done: .*\(3 seeds\), finished", 300)
     assert any(name.endswith("(3 seeds)") for name in rows(page))
-    assert page.locator(".fl-above .fl-band").count() >= 1
+    assert page.locator(".fl-band").count() >= 1
     assert faults(page) == []
 
 
@@ -129,15 +146,25 @@ def test_by_keys_alone_on_a_narrow_screen_in_the_dark(open_panel, page):
     for _ in range(40):
         page.keyboard.press("Tab")
         at = "document.activeElement"
-        reached.append(page.evaluate(f"{at}.className + {at}.tagName"))
+        reached.append(page.evaluate(f"{at}.className + {at}.tagName + {at}.type"))
     everything = " ".join(reached)
-    for control in ("fl-run", "fl-line-up", "SELECT", "noUi-handle", "fl-save"):
+    for control in ("fl-run", "fl-line-up", "SELECT", "checkbox", "fl-save"):
         assert control in everything, control
+
+    for off in ("fl-amount", "fl-momentum"):  # every value is sent: there is nothing to choose
+        assert f"{off} " not in everything
+        within = f"document.querySelector('.{off}').contains(document.activeElement)"
+        page.locator(f".{off} .noUi-handle, .{off} input").first.evaluate("e => e.focus()")
+        assert not page.evaluate(within)
 
     page.locator(".fl-keep select").focus()
     page.keyboard.press("ArrowDown")
     says_so = "document.querySelector('.fl-keep select').selectedIndex"
     page.wait_for_function(f"{says_so} === 1")
+    page.locator(".fl-amount:not(.fl-off)").wait_for()
+    page.keyboard.press("Tab")  # now it matters how much is sent
+    has_focus(page, "noUi-handle")
+    page.keyboard.press("Shift+Tab")
     page.keyboard.press("ArrowUp")
     page.wait_for_function(f"{says_so} === 0")
     page.locator(".fl-save").focus()
@@ -152,9 +179,14 @@ def test_by_keys_alone_on_a_narrow_screen_in_the_dark(open_panel, page):
     page.locator(".fl-run").focus()
     page.keyboard.press("Space")
     says(page, "^Done: 1 every value", 120)
-    page.locator(".fl-below .fl-drop").first.focus()
+    page.locator(".fl-name").first.focus()
+    page.keyboard.type("no")
+    page.keyboard.press("Escape")  # the name stays
+    assert rows(page) == ["1 every value"]
+    page.locator(".fl-drop").first.focus()
     page.keyboard.press("Enter")
     wait_for(lambda: rows(page) == [], 10, "the row to go")
+    has_focus(page, "fl-run")
     assert page.locator(".jp-mod-editMode").count() == 0  # the notebook has not taken the key
     picture(page, "dark_and_narrow")
     page.evaluate(theme.replace("Dark", "Light"))
@@ -177,7 +209,7 @@ def test_a_panel_survives(open_panel, lab, page):
     page.locator(".fl-run").click()
     says(page, "^Running: 1 FedAvg", 60)
     page.evaluate("jupyterapp.commands.execute('notebook:interrupt-kernel')")
-    says(page, "^Done: 1 FedAvg, stopped", 60)
+    says(page, "^Ended early: 1 FedAvg, stopped", 60)
 
     page.evaluate("() => { jupyterapp.commands.execute('kernelmenu:restart'); }")
     page.locator(".jp-Dialog .jp-mod-accept").click()

@@ -110,3 +110,17 @@ def test_goals_are_those_of_the_study_after_as_many_rounds(small_task):
     assert mark["factor"] == pytest.approx((there["dense_bytes_up"] / there["bytes_up"]).mean())
     lossless, allowed = (level["value"] for level in pane["levels"])
     assert lossless - allowed == pytest.approx(0.01)
+
+
+def test_before_anything_is_sent_no_factor_is_told(panel):
+    untrained, trained = Result(0, {"accuracy": 0.3}), Result(1, {"accuracy": 0.4}, 10, 0, 50)
+    assert "begins" in panel._state(Run(1, SHORT, (untrained,)))
+    assert "round 1 of 2, 5 times fewer" in panel._state(Run(1, SHORT, (untrained, trained)))
+
+
+def test_the_axis_leaves_room_to_codecs_that_lose_little():
+    (pane,) = CompressionLab(built_in()).board.panes
+    whole = pane["levels"][0]["value"]
+    assert pane["lowest"] == pytest.approx(whole - 0.06)
+    assert {"lossless", "top 1%, error feedback"} & {mark["name"] for mark in pane["marks"]}
+    assert "compression.csv" in pane["about"]

@@ -64,7 +64,7 @@ def states(panel):
 
 
 def said(panel):
-    return panel.board.status["text"]
+    return panel.board.text
 
 
 def until_news_comes(panel, monkeypatch):
@@ -207,7 +207,7 @@ def test_runs_are_saved_by_every_lab(panel, tmp_path):
         assert why in panel.kept.value
     panel.file.value = f"{panel.name}.csv"
     panel.save.click()
-    assert panel.kept.value == f"1 runs saved as {panel.name}.csv."
+    assert panel.kept.value == f"1 run saved as {panel.name}.csv."
     rows = len(panel.comparison.runs[0].results)
     assert len(pd.read_csv(tmp_path / f"{panel.name}.csv")) == rows
 
@@ -238,17 +238,21 @@ def test_an_experiment_sets_the_controls_runs_and_tells_what_was_measured(
         panel.wait(60)
         assert raced == list(attempt.recipes)
         assert panel.recipe == attempt.recipes[-1]
-        assert attempt.seen().startswith("Measured, ")
+        measured = attempt.seen()
+        assert f" {measured.rounds} rounds" in measured.text
 
 
 def test_what_was_measured_is_told_after_a_run_that_came_to_its_end(small_task, monkeypatch):
     panel = make(CompressionLab, small_task)
-    attempt = lab.Try("try_ternary", (panel.recipe,), lambda: "Measured: so much.")
+    attempt = lab.Try("try_ternary", (panel.recipe,), lambda: seen.Seen("So much.", rounds=20))
     panel._try(attempt)
     panel.wait(60)
-    assert said(panel).endswith("Measured: so much.")
+    assert panel.board.status["parts"][-1] == [
+        "Measured",
+        "So much. Your run has 2 rounds: the order may differ.",
+    ]
     run(panel)  # no experiment any more
-    assert "Measured" not in said(panel)
+    assert "So much" not in said(panel)
 
 
 # Controls
@@ -316,6 +320,7 @@ def test_a_folded_group_opens(small_task):
     panel = StrategyLab(small_task)
     folded = panel.form.children[-1]
     opened, inside = folded.children[0].children[0], folded.children[1]
+    opened.value = False
     assert inside.layout.display == "none"
     opened.value = True
     assert inside.layout.display is None
@@ -323,7 +328,7 @@ def test_a_folded_group_opens(small_task):
 
 def test_a_stopped_experiment_tells_nothing_of_what_was_measured(small_task, monkeypatch):
     panel = make(CompressionLab, small_task)
-    attempt = lab.Try("try_ternary", (panel.recipe,), lambda: "Measured: so much.")
+    attempt = lab.Try("try_ternary", (panel.recipe,), lambda: seen.Seen("So much.", rounds=20))
 
     def stopped(recipes, *rest):
         return iter([(recipe, End("stopped")) for recipe in recipes])
@@ -331,9 +336,8 @@ def test_a_stopped_experiment_tells_nothing_of_what_was_measured(small_task, mon
     monkeypatch.setattr(lab, "race", stopped)
     panel._try(attempt)
     panel.wait(60)
-    assert said(panel).startswith("Done: 1 ")
-    assert "Measured" not in said(panel)
-    assert "Look" not in said(panel)
+    assert said(panel).startswith("Ended early: 1 ")
+    assert len(panel.board.status["parts"]) == 1
 
 
 def test_what_was_measured_is_that_of_the_tables():
@@ -344,6 +348,52 @@ def test_what_was_measured_is_that_of_the_tables():
     late = again[(again["partition"] == "dirichlet 0.1") & (again["round"] > 15)]
     means = late.groupby(["strategy", "seed"])["accuracy"].mean()
     points = 100 * (means["fedadagrad"] - means["fedavg"])
-    told = seen.strategies("fedadagrad", "fedavg", partition="dirichlet 0.1")
-    assert f"{len(points)} seeds: FedAdagrad {points.mean():+.1f} points against FedAvg" in told
+    told = seen.strategies("fedadagrad", "fedavg", partition="dirichlet 0.1").text
+    assert told.startswith(f"{len(points)} seeds, last five of 20 rounds: FedAdagrad ")
+    assert f"{points.mean():+.1f} points against FedAvg" in told
     assert f"({points.min():+.1f} to {points.max():+.1f};" in told
+
+
+def test_a_refusal_is_said_below_what_it_is_about(small_task):
+    panel = StrategyLab(small_task)
+    set_to(panel, partition="iid", clients=6, cohort=4)
+
+    def warned():
+        places = panel.form._places.items()
+        return {name for name, place in places if len(place.children) > 2}
+
+    folded = panel.form.children[-1].children[0].children[0]
+    folded.value = False
+    assert warned() == set()
+    set_to(panel, strategy="krum")
+    assert warned() == {"strategy", "cohort"}
+    assert "larger cohort" in panel.form._places["cohort"].children[2].value
+    assert folded.value  # what it is about is not hidden
+    set_to(panel, strategy="median")
+    assert warned() == set()
+
+
+def test_what_is_off_is_marked_for_the_page(small_task):
+    panel = CompressionLab(small_task)
+    assert "fl-off" in panel.form.amount._dom_classes
+    set_to(panel, keep="topk")
+    assert "fl-off" not in panel.form.amount._dom_classes
+
+
+def test_of_several_seeds_each_is_named_while_they_race(small_task):
+    panel = make(StrategyLab, small_task)
+    alone, *others = [replace(panel.recipe, seed=seed) for seed in (0, 1, 2)]
+    panel.comparison.begin([alone])
+    panel._racers = [alone]
+    assert panel._called(panel.comparison.runs[0]) == "1 FedAvg"
+    panel.comparison.begin(others)
+    panel._racers = [alone, *others]
+    called = [panel._state(run) for run in panel.comparison.runs]
+    assert called == [f"1 FedAvg, seed {seed} in round 0 of 2" for seed in (0, 1, 2)]
+
+
+def test_runs_of_several_seeds_are_counted_beside_their_rows(panel):
+    run(panel, "seeds")
+    panel.save.click()
+    said = f"3 runs, each seed counted, saved as {panel.name}.csv."
+    assert panel.kept.value == said

@@ -29,10 +29,10 @@ def test_each_control_draws_anew(panel, control):
 
 @pytest.mark.parametrize(
     ("length", "said"),
-    [(1.3, "1.3 times"), (1 / 40, "1/40"), (2.5e6, "2.5e6 times"), (3e-7, "3.0e-07 times")],
+    [(1.3, "1.3"), (1 / 40, "0.025"), (2.54e6, "2.5 × 10⁶"), (3e-7, "3.0 × 10⁻⁷"), (123.4, "120")],
 )
 def test_a_length_is_said_as_one_says_it(length, said):
-    assert _times(length) == said
+    assert _times(length).replace("\N{NO-BREAK SPACE}", " ") == f"{said} times"
 
 
 def test_the_value_is_that_of_the_map(panel):
@@ -63,7 +63,7 @@ def test_the_map_has_each_length_its_colour_its_text_and_the_lines(panel):
     opacity = np.frombuffer(pane["pixels"], np.uint8).reshape(46, 61, 4)[::-1, :, 3]
     expected = 255 * np.abs(np.log10(lengths)).clip(0, 8) / 8
     assert np.abs(opacity - expected).max() <= 0.5
-    (line,) = (each for each in pane["lines"] if each["name"] == "1/1000")
+    (line,) = (each for each in pane["lines"] if each["name"] == "0.001")
     for column, row in line["points"]:
         near = lengths[round(45 - row), round(column)]
         assert 1e-5 < near < 1e-1
@@ -76,20 +76,27 @@ def test_an_experiment_sets_all_controls_and_says_what_came(panel, name):
     assert panel.form.values == values
     first, look = panel.readout.split("\n")
     assert first.startswith(f"{values['steps']} steps back, at radius {values['radius']:.2f}")
-    assert "Look" in look or "Drag" in look
     panel.steps.value = 5
-    assert "\n" not in panel.readout  # a reader goes on alone
+    again = panel.board.status["parts"]
+    assert again[1] == ["Look for", look]  # the question stays
+    assert again[2][0] == "Answer"
+    panel._try(name)
+    assert panel.readout == f"{first}\n{look}"
 
 
 def test_experiments_say_the_maps_numbers(panel):
     loud, quiet = _lengths(1.0), _lengths(0.0)
-    panel._try("try_usual")
-    assert f"after {np.flatnonzero(loud[15] < 1e-3)[0]} steps" in panel.readout
-    panel._try("try_silent")
-    assert f"it would be {_times(loud[15, 40])} as long" in panel.readout
-    panel._try("try_through")
+
+    def answer(name):
+        panel._try(name)
+        panel.steps.value -= 1
+        return panel.board.status["parts"][-1][1]
+
+    assert f"after {np.flatnonzero(loud[15] < 1e-3)[0]} steps" in answer("try_usual")
+    assert f"with inputs of size 1: {_times(loud[15, 40])}." in answer("try_silent")
     nearest = [panels.RADII[np.abs(np.log(each[:, 60])).argmin()] for each in (loud, quiet)]
-    assert f"Nearest is {nearest[0]:.2f}; without inputs it is {nearest[1]:.2f}" in panel.readout
+    said = f"Nearest is {nearest[0]:.2f}; without inputs it is {nearest[1]:.2f}"
+    assert said in answer("try_through")
 
 
 def test_the_heat_map_draws_each_value_and_the_mark():

@@ -54,6 +54,7 @@ def test_numbers_of_three_clients_by_hand():
     assert (told["clients"], told["smallest"], told["largest"]) == (3, 1, 4)
     assert (told["share"], told["together"], told["onesided"]) == (0.5, 2, 2)
     assert told["label_bits"] > told["domain_bits"] > 0
+    assert told["domain_most"] == pytest.approx(0.3113, abs=1e-4)  # two halves: one alone is 0.311
     assert _shown(table, ["no", "yes"])["panes"][2]["ticks"] == [[0, "books"], [1, "divers"]]
 
 
@@ -61,13 +62,15 @@ def test_numbers_of_three_clients_by_hand():
 def test_an_experiment_sets_all_controls_and_says_what_came(explorer, name):
     explorer.clients.value = 33
     drawn = []
-    explorer.board.observe(lambda change: drawn.append(change["new"]["text"]), "status")
+    explorer.board.observe(lambda change: drawn.append(change["new"]["parts"]), "status")
     explorer._try(name)
     assert explorer.form.values == explorer.tries[name]
     assert len(drawn) == 1  # once, though four controls are set
-    assert drawn[0].split("\n")[1].startswith("Look")
-    explorer.seed.value = 1
-    assert "Look" not in explorer.readout
+    assert [heading for heading, _ in drawn[0]] == ["", "Look for"]
+    explorer.clients.value = 21
+    explorer.clients.value = 22
+    assert [heading for heading, _ in drawn[2]] == ["", "Look for", "Answer"]
+    assert drawn[1][1:] == drawn[2][1:]  # the question stays, and the answer is of the experiment
 
 
 def test_what_cannot_be_dealt_is_explained_and_the_picture_stays(explorer):
@@ -75,7 +78,8 @@ def test_what_cannot_be_dealt_is_explained_and_the_picture_stays(explorer):
     before = explorer.map.shown
     explorer.clients.value = 3
     assert "3 clients cannot be dealt by “one domain a client”" in explorer.readout
-    assert "at least one for each of the 4 domains" in explorer.readout
+    assert "it takes a client for each of the 4 domains" in explorer.readout
+    assert "_" not in explorer.readout
     assert explorer.map.pale
     assert explorer.map.shown == before
     explorer.clients.value = 4

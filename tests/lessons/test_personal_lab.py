@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from fedlab_helpers.lessons import plots
 from fedlab_helpers.lessons.panels import PersonalLab
 from fedlab_helpers.lessons.panels.personal_lab import NUMBERS
 from fedlab_helpers.lessons.runs import NUMBER_OF, End
@@ -53,3 +54,35 @@ def test_gains_are_sorted_and_those_of_seeds_by_rank(small_task):
     assert row["low"]["gain"] == [-10.0, 0.0, 20.0]
     assert row["cells"]["below"] == [0.5, "0.5 (0–1)"]
     assert row["cells"]["gain"] == [pytest.approx(10.0), "+10.0 (+3.3–+16.7)"]
+
+
+def test_the_bars_are_of_a_run_that_is_shown(small_task):
+    panel = PersonalLab(small_task)
+    result = Result(4, {"accuracy": 0.5}, shared=(0.5,), own=(0.6,), groups=("a",))
+    for method in ("tune", "fedper"):
+        recipe = replace(USUAL, method=method, number=None)
+        panel.comparison.begin([recipe])
+        panel.comparison.take(recipe, result)
+        panel.comparison.take(recipe, End("finished"))
+        panel._racers = [recipe]
+    panel._draw()
+    assert panel.board.bars["title"].startswith("2 FedPer")
+    panel._obey({"do": "drop", "key": "2"})
+    assert panel.board.bars["title"].startswith("1 fine-tuned")
+    panel.board.hidden = ["1"]
+    assert panel.board.bars == {}
+
+
+def test_each_method_and_each_number_has_its_sentence(small_task):
+    panel = PersonalLab(small_task)
+    told = set()
+    for name in METHODS:
+        panel.form.method.value = name
+        told.add(panel.form._places["method"].children[1].value)
+        assert panel.form._places["number"].children[1].value
+    assert len(told) == len(METHODS)
+    assert not any("_about" in sentence for sentence in told)
+
+
+def test_colours_of_gains_are_of_no_run():
+    assert not {plots.clients.BETTER, plots.clients.WORSE} & {c.lower() for c in plots.runs.COLOURS}

@@ -118,4 +118,4 @@ def test_chinese_is_drawn_not_boxes(monkeypatch):
 
 def test_a_word_that_is_not_in_the_table_is_shown_as_it_is():
     assert [say(word) for word in ("round", "{x}", "100%")] == ["round", "{x}", "100%"]
-    assert say("starting", names="{x}") == "Starting: {x}."
+    assert say("starting", names="{x}") == "Starting: {x}"

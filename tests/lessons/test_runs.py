@@ -42,7 +42,7 @@ def test_a_title_says_what_was_chosen():
     dgc = Recipe(
         "rowwise", keep="topk", amount=0.05, write="signs", squeeze=19, feedback=True, momentum=0.9
     )
-    assert title(dgc) == "the largest values (5%), its sign, Zstandard, EF, momentum"
+    assert title(dgc) == "the largest values (5%), its sign, Zstandard, error feedback, momentum"
     assert title(Recipe("rowwise", keep="lowrank", amount=2)) == "low-rank factors (rank 2)"
     assert title(Recipe("median", keep="everything")) == "every value, median"
     assert title(Recipe("rowwise", keep="everything", squeeze=3)) == "Zstandard"
@@ -170,6 +170,22 @@ def test_only_settings_that_differ_are_told():
         "reviews are dealt labels, Dirichlet, alpha 0.5, cohort of a round 10",
     ]
     assert differences(recipes[:1]) == [""]
+
+
+def test_what_is_sent_of_a_change_is_told_beside_titles_in_a_table():
+    largest = Recipe("rowwise", keep="topk", amount=0.01, squeeze=19)
+    recipes = [largest, replace(largest, feedback=True), replace(largest, squeeze=None)]
+    assert differences(recipes) == ["", "", ""]
+    assert differences(recipes, titled=False) == [
+        "Zstandard on top: yes, error feedback: no",
+        "Zstandard on top: yes, error feedback: yes",
+        "Zstandard on top: no, error feedback: no",
+    ]
+
+
+def test_an_untrained_model_has_not_reached_a_target(small_task):
+    comparison = filled(small_task, (FEDAVG, (0.9, 0.8, 0.9), "finished"))
+    assert comparison.reached(comparison.runs[0], 0.85).round == 2
 
 
 def test_finished_runs_come_back_dropped_or_not_and_stopped_ones_begin_anew(small_task):

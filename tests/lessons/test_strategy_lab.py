@@ -34,7 +34,7 @@ def about(panel, name):
 
 
 def said(panel):
-    return panel.board.status["text"]
+    return panel.board.text
 
 
 def shown(panel):
@@ -201,7 +201,7 @@ def test_the_target_changes_the_table(panel):
     for target in (0.95, 0.5):
         panel.target.value = target
         cell = panel.board.runs[0]["cells"]["rounds_to_target"]
-        there = next((r.round for r in run.results if r.score >= target), None)
+        there = next((r.round for r in run.results if r.round and r.score >= target), None)
         assert cell == ([None, "–"] if there is None else [float(there), str(there)])
 
 
@@ -210,11 +210,11 @@ def test_runs_are_saved_and_what_hinders_that_is_said(panel, tmp_path):
     assert "no run to save" in panel.kept.value
     race(panel)
     panel.save.click()
-    assert panel.kept.value == "1 runs saved as strategy_lab.csv."
+    assert panel.kept.value == "1 run saved as strategy_lab.csv."
     assert len(pd.read_csv(tmp_path / "strategy_lab.csv")) == 3
     race(panel)
     panel.save.click()  # once more, over one's own
-    assert panel.kept.value == "1 runs saved as strategy_lab.csv."
+    assert panel.kept.value == "1 run saved as strategy_lab.csv."
     (tmp_path / "mine.csv").write_text("mine")
     panel.file.value = "mine.csv"
     panel.save.click()

@@ -2,25 +2,7 @@
 // Python says what there is (`panes`, `xs`, `runs`, `columns`, `bars`, `status`); a reader's clicks
 // go back as `hidden`, `x` and messages. Nothing is fetched: it works without a network.
 
-const SVG = "http://www.w3.org/2000/svg";
-const HEIGHT = 230, LEFT = 46, RIGHT = 14, TOP = 26, FOOT = 40, NARROW = 520;
-const DASHES = { "-": "", "--": "7 4", "-.": "8 3 2 3", ":": "2 3" };
-
-const html = (tag, parent, text = "", look = "") => {
-  const made = document.createElement(tag);
-  if (look) made.className = look;
-  made.textContent = text;
-  parent?.append(made);
-  return made;
-};
-
-const svg = (tag, parent, attributes = {}, text = "") => {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  if (text) made.textContent = text;
-  parent.append(made);
-  return made;
-};
+const TALL = 230, LOW = 190, LEFT = 46, RIGHT = 14, TOP = 26, FOOT = 40, LEAST = 360, NEAR = 9;
 
 const shown = (value, form) => {
   if (value === null || value === undefined) return "–";
@@ -55,11 +37,20 @@ function scale(low, high, from, to, log) {
 
 const usable = (value, log) => Number.isFinite(value) && (!log || value > 0);
 
+// A name in two lines, about as long as each other.
+function halves(name) {
+  const words = name.split(" "), part = (count) => [words.slice(0, count).join(" "), words.slice(count).join(" ")];
+  const longer = (lines) => Math.max(...lines.map((line) => line.length));
+  return words.map((_, at) => part(at + 1)).reduce((a, b) => (longer(b) < longer(a) ? b : a)).filter(Boolean);
+}
+
 // One pane of curves. Returns what a pointer at a place points at.
-function curves(parent, pane, x, runs, width, label) {
-  const inside = [LEFT, width - RIGHT];
+function curves(parent, pane, x, runs, [width, height], label) {
+  const levels = (pane.levels ?? []).map((level) => ({ ...level, lines: halves(level.name) }));
+  const longest = Math.max(0, ...levels.flatMap(({ lines }) => lines.map((line) => line.length)));
+  const inside = [LEFT, width - RIGHT - 6 * longest];
   const drawn = svg("svg", parent, {
-    width, height: HEIGHT, role: "img", "aria-label": `${pane.label}, ${x.label}. ${label}`,
+    width, height, role: "img", "aria-label": `${pane.label}, ${x.label}. ${label}`,
   });
   const points = runs.map((run) => {
     const xs = run.points[x.key] ?? [], ys = run.points[pane.y] ?? [];
@@ -68,7 +59,7 @@ function curves(parent, pane, x, runs, width, label) {
       .map((at, i) => ({ at, value: ys[i], low: low[i], high: high[i], round: run.points.round?.[i] }))
       .filter((p) => usable(p.at, x.log) && usable(p.value, pane.log));
   });
-  const all = points.flat(), levels = pane.levels ?? [];
+  const all = points.flat();
   const marks = (pane.marks ?? []).filter((m) => usable(m[x.key], x.log) && usable(m.value, pane.log));
   const ats = [...all.map((p) => p.at), ...marks.map((m) => m[x.key])];
   const values = [...all.flatMap((p) => [p.low, p.high]), ...marks.map((m) => m.value)];
@@ -83,13 +74,17 @@ function curves(parent, pane, x, runs, width, label) {
   }
   if (!Number.isFinite(low)) [low, high] = pane.log ? [0.1, 1] : [0, 1];
   if (pane.highest) high = Math.max(low * 1.1, Math.min(high, pane.highest));
+  if (pane.lowest) {
+    const ends = points.flatMap((own) => own.slice(-1).map((p) => p.low));
+    low = Math.min(pane.lowest, ...ends);
+  }
   if (pane.log) [low, high] = [low / 1.08, high * 1.08];
   else {
     const room = 0.06 * (high - low) || 0.05;
     [low, high] = [low - room, high + room];
   }
   const toX = scale(left, right, ...inside, x.log);
-  const toY = scale(low, high, HEIGHT - FOOT, TOP, pane.log);
+  const toY = scale(low, high, height - FOOT, TOP, pane.log);
   svg("text", drawn, { x: LEFT, y: 14, class: "fl-title" }, pane.label);
   for (const value of ticks(low, high, pane.log)) {
     svg("line", drawn, { x1: LEFT, x2: inside[1], y1: toY(value), y2: toY(value), class: "fl-grid" });
@@ -98,26 +93,27 @@ function curves(parent, pane, x, runs, width, label) {
   }
   for (const value of ticks(left, right, x.log)) {
     if (x.whole && !Number.isInteger(value)) continue;
-    const text = { x: toX(value), y: HEIGHT - FOOT + 16, "text-anchor": "middle", class: "fl-tick" };
+    const text = { x: toX(value), y: height - FOOT + 16, "text-anchor": "middle", class: "fl-tick" };
     svg("text", drawn, text, shown(value));
   }
   const middle = (inside[0] + inside[1]) / 2;
-  svg("text", drawn, { x: middle, y: HEIGHT - 6, "text-anchor": "middle", class: "fl-tick" }, x.label);
+  svg("text", drawn, { x: middle, y: height - 6, "text-anchor": "middle", class: "fl-tick" }, x.label);
   const clip = `fl-${Math.random().toString(36).slice(2)}`;
-  const frame = { x: LEFT - 6, y: TOP - 6, width: inside[1] - LEFT + 12, height: HEIGHT - FOOT - TOP + 12 };
+  const frame = { x: LEFT - 6, y: TOP - 6, width: inside[1] - LEFT + 12, height: height - FOOT - TOP + 12 };
   svg("rect", svg("clipPath", svg("defs", drawn), { id: clip }), frame);
   const group = svg("g", drawn, { "clip-path": `url(#${clip})` });
-  let last = -Infinity, above = -Infinity; // of two that are near, the lower's name is below it
+  let free = -Infinity; // below the name of the level above
   for (const level of [...levels].sort((a, b) => b.value - a.value)) {
-    const y = toY(level.value), near = y - last < 16;
+    const y = toY(level.value), { lines } = level;
     svg("line", group, { x1: LEFT, x2: inside[1], y1: y, y2: y, class: "fl-level" });
-    const at = Math.max(near || y < TOP + 12 ? y + 12 : y - 4, above + 13);
-    svg("text", group, { x: inside[1], y: at, "text-anchor": "end", class: "fl-tick" }, level.name);
-    [last, above] = [y, at];
+    const from = Math.max(free, y + 4 - 6 * (lines.length - 1));
+    lines.forEach((text, line) => {
+      svg("text", drawn, { x: inside[1] + 8, y: from + 12 * line, class: "fl-tick" }, text);
+    });
+    free = from + 12 * lines.length + 2;
   }
   for (const mark of marks) {
-    const dot = svg("circle", group, { cx: toX(mark[x.key]), cy: toY(mark.value), r: 3, class: "fl-mark" });
-    svg("title", dot, {}, `${mark.name}: ${shown(mark.value, pane.form)}`);
+    svg("circle", group, { cx: toX(mark[x.key]), cy: toY(mark.value), r: 3.5, class: "fl-mark" });
   }
   runs.forEach((run, place) => {
     const own = points[place];
@@ -134,9 +130,14 @@ function curves(parent, pane, x, runs, width, label) {
     const dot = { cx: toX(end.at), cy: toY(end.value), r: run.newest ? 5 : 3.5, fill: run.colour };
     svg("circle", group, { ...dot, class: run.running ? "fl-pulse" : "" });
   });
-  const cursor = svg("line", drawn, { y1: TOP, y2: HEIGHT - FOOT, class: "fl-cursor", visibility: "hidden" });
+  const cursor = svg("line", drawn, { y1: TOP, y2: height - FOOT, class: "fl-cursor", visibility: "hidden" });
   return {
     drawn, cursor, toX,
+    marked(px, py) {
+      const far = (mark) => Math.hypot(toX(mark[x.key]) - px, toY(mark.value) - py);
+      const found = marks.filter((mark) => far(mark) < NEAR).sort((one, other) => far(one) - far(other));
+      return found[0];
+    },
     places: [...new Set(all.map((p) => p.at))].sort((a, b) => a - b),
     at(place, px, py) {
       const of = (run, p) => ({ run, ...p });
@@ -152,12 +153,13 @@ function curves(parent, pane, x, runs, width, label) {
 }
 
 // A bar for each client, from the model that all share (a mark) to its own.
-function bars(parent, told, width, words) {
+// `point` is called with what to say of the bar under a pointer, and with nothing beside bars.
+function bars(parent, told, [width, height], words, point) {
   const inside = [LEFT, width - RIGHT], count = told.shared.length;
-  const drawn = svg("svg", parent, { width, height: HEIGHT, role: "img", "aria-label": told.title });
+  const drawn = svg("svg", parent, { width, height, role: "img", "aria-label": told.title });
   svg("text", drawn, { x: LEFT, y: 14, class: "fl-title" }, told.title);
   const low = Math.min(...told.shared, ...told.own) - 0.03, high = Math.max(...told.shared, ...told.own) + 0.03;
-  const toY = scale(low, high, HEIGHT - FOOT, TOP);
+  const toY = scale(low, high, height - FOOT, TOP);
   for (const value of ticks(low, high)) {
     svg("line", drawn, { x1: LEFT, x2: inside[1], y1: toY(value), y2: toY(value), class: "fl-grid" });
     const text = { x: LEFT - 6, y: toY(value) + 4, "text-anchor": "end", class: "fl-tick" };
@@ -167,28 +169,35 @@ function bars(parent, told, width, words) {
   const wide = (inside[1] - inside[0]) / count;
   order.forEach((client, place) => {
     const x = inside[0] + place * wide, own = told.own[client], shared = told.shared[client];
-    const about = [`${words.client} ${client}, ${told.groups[client]}`, `${words.shared_model} ${shown(shared, "share")}`];
+    const about = [`${words.client} ${client}, ${told.groups[client]}`, `${words.shared_model}: ${shown(shared, "share")}`];
     const bar = svg("g", drawn, { class: "fl-bar" });
     if (own !== undefined) {
-      about.push(`${words.mean_own} ${shown(own, "share")}`);
+      about.push(`${words.own_model}: ${shown(own, "share")}`);
       const kind = own < shared ? "fl-worse" : "fl-better";
       const [top, foot] = [toY(Math.max(own, shared)), toY(Math.min(own, shared))];
       svg("rect", bar, { x: x + 0.15 * wide, width: 0.7 * wide, y: top, height: foot - top, class: kind });
     }
     svg("line", bar, { x1: x + 0.1 * wide, x2: x + 0.9 * wide, y1: toY(shared), y2: toY(shared), class: "fl-shared" });
-    svg("rect", bar, { x, width: wide, y: TOP, height: HEIGHT - FOOT - TOP, fill: "transparent" });
-    svg("title", bar, {}, about.join(", "));
+    svg("rect", bar, { x, width: wide, y: TOP, height: height - FOOT - TOP, fill: "transparent" });
+    bar.addEventListener("pointermove", (event) => point(about, event));
+    bar.addEventListener("pointerleave", () => point());
   });
   for (const name of new Set(told.groups)) {
     const places = order.flatMap((client, place) => (told.groups[client] === name ? [place] : []));
     const middle = inside[0] + (places[0] + places.at(-1) + 1) * 0.5 * wide;
-    svg("text", drawn, { x: middle, y: HEIGHT - FOOT + 16, "text-anchor": "middle", class: "fl-tick" }, name);
+    svg("text", drawn, { x: middle, y: height - FOOT + 16, "text-anchor": "middle", class: "fl-tick" }, name);
   }
   const key = html("div", parent, "", "fl-key");
   for (const [kind, name] of [["shared", "shared_model"], ["better", "better_off"], ["worse", "worse_off"]]) {
     html("span", key, "", `fl-swatch fl-${kind}`);
     html("span", key, words[name], "fl-tick");
   }
+}
+
+// A name that is long takes several lines.
+function fit(name) {
+  name.style.height = "0";
+  name.style.height = `${name.scrollHeight + 2}px`;
 }
 
 // Keys are for the control that has the focus, not for the notebook. A slider's handle gets its name;
@@ -203,15 +212,50 @@ function keep({ target, currentTarget }) {
   }
 }
 
+// Controls that are off are no stops of Tab. Where a control that had the focus goes or is switched
+// off, the next of its kind has it, or the button that runs: never the page, which would scroll.
+function tend(output) {
+  let held = null, kind = null, place = 0;
+  const kinds = [".fl-chip", ".fl-drop"];
+  const there = (control) => control.isConnected && !control.disabled && !control.closest(".fl-off");
+  const all = (selector) => [...output.querySelectorAll(selector)];
+  const hold = ({ target }) => {
+    held = target;
+    kind = kinds.find((each) => target.matches(each));
+    place = kind ? all(kind).indexOf(target) : 0;
+  };
+  const release = () => setTimeout(() => {
+    if (held && there(held) && !output.contains(document.activeElement)) held = null;
+  });
+  const pass = () => {
+    if (!held || there(held) || ![document.body, held].includes(document.activeElement)) return;
+    const alike = kind ? all(kind).filter(there) : [];
+    const next = alike[Math.min(place, alike.length - 1)] ?? all(".fl-run, .fl-form select").find(there);
+    held = null;
+    next?.focus();
+  };
+  let soon = null;
+  const changed = new MutationObserver(() => {
+    for (const control of all(".fl-off, [inert]")) control.inert = control.classList.contains("fl-off");
+    if (!held || there(held)) return;
+    clearTimeout(soon);
+    soon = setTimeout(pass, 100); // what comes in the place of a control comes after it has gone
+  });
+  output.addEventListener("focusin", hold);
+  output.addEventListener("focusout", release);
+  changed.observe(output, { subtree: true, childList: true, attributeFilter: ["class", "disabled"] });
+  return changed;
+}
+
 function render({ model, el }) {
   const words = model.get("words");
   el.classList.add("fl-board");
   const status = html("div", el, "", "fl-told");
-  const said = html("span", status, "", "fl-status");
+  const said = html("div", status, "", "fl-status");
   said.setAttribute("role", "status");
   const track = html("div", el, "", "fl-track"), share = html("div", track, "", "fl-share");
   const choose = html("label", el, words.axis + " ", "fl-axis"), axis = html("select", choose);
-  const panes = html("div", el, "", "fl-panes");
+  const panes = html("div", el, "", "fl-panes"), about = html("div", el, "", "fl-about fl-tick");
   const legend = html("div", el, "", "fl-legend");
   const tip = html("div", el, "", "fl-tip");
   const scroll = html("div", el, "", "fl-table"), table = html("table", scroll);
@@ -227,8 +271,9 @@ function render({ model, el }) {
   };
 
   function tell() {
-    const { text = "", state = "idle", done = 0, left = null } = model.get("status");
-    said.textContent = text;
+    const { parts = [], state = "idle", done = 0, left = null } = model.get("status");
+    said.replaceChildren();
+    for (const [heading, text] of parts) html("div", said, text, "fl-part").dataset.heading = heading;
     el.dataset.state = state;
     share.style.width = `${100 * done}%`;
     track.style.visibility = ["starting", "running"].includes(state) ? "visible" : "hidden";
@@ -237,12 +282,17 @@ function render({ model, el }) {
   }
 
   function point() {
-    const x = xOf();
+    const x = xOf(), event = place?.event;
     tip.hidden = place === null;
     for (const view of views) view.cursor.setAttribute("visibility", "hidden");
     if (place === null || !views.length) return;
     tip.replaceChildren();
-    if (!x.log) html("b", tip, `${x.label} ${shown(place.at)}`);
+    if (place.mark) {
+      html("b", tip, place.mark.name);
+      html("div", tip, `${shown(place.mark.value, place.pane.form)} · ${shown(place.mark[x.key])} ${x.label}`);
+      return beside(tip, el, event);
+    }
+    if (!x.log) html("b", tip, x.heading.replace("{at}", shown(place.at)));
     for (const view of views) {
       const pane = view.pane, found = view.at(place.at, place.x, place.y);
       const cursor = view.toX(x.log ? found[0]?.at ?? place.at : place.at);
@@ -258,30 +308,39 @@ function render({ model, el }) {
         html("span", row, `${run.name}: ${shown(value, pane.form)}${range}${when}`);
       }
     }
-    tip.style.top = `${panes.offsetTop + panes.offsetHeight}px`;
+    beside(tip, el, event);
+  }
+
+  function pointBar(lines = [], event) {
+    tip.hidden = !lines.length;
+    tip.replaceChildren(...lines.map((line, at) => html(at ? "div" : "b", null, line)));
+    if (event) beside(tip, el, event);
   }
 
   function draw() {
-    if (!panes.offsetParent) return; // this view shows the table alone
     const runs = visible(), x = xOf(), told = model.get("bars");
-    const few = model.get("panes").length === 1 || el.clientWidth < NARROW;
-    const whole = Math.max(280, el.clientWidth - 8), wide = few ? whole : (whole - 8) / 2;
+    const whole = Math.max(280, el.clientWidth), count = model.get("panes").length;
+    const wide = whole >= count * LEAST + 8 * (count - 1) ? (whole - 8 * (count - 1)) / (count || 1) : whole;
+    const height = wide === whole && (count > 1 || told.shared?.length) ? LOW : TALL, size = [wide, height];
     panes.replaceChildren();
     views = model.get("panes").map((pane) => {
       const names = runs.map((run) => run.name).join("; ");
-      const view = { ...curves(panes, pane, x, runs, wide, names), pane };
+      const view = { ...curves(panes, pane, x, runs, size, names), pane };
       view.drawn.addEventListener("pointermove", (event) => {
         const box = view.drawn.getBoundingClientRect();
         const [px, py] = [event.clientX - box.left, event.clientY - box.top];
         const near = (best, p) => (Math.abs(view.toX(p) - px) < Math.abs(view.toX(best) - px) ? p : best);
-        place = view.places.length ? { at: view.places.reduce(near), x: px, y: py } : null;
+        const mark = view.marked(px, py);
+        const at = view.places.length ? { at: view.places.reduce(near), x: px, y: py, event } : null;
+        place = mark ? { mark, pane, event } : at;
         point();
       });
       view.drawn.addEventListener("pointerleave", () => { place = null; point(); });
       return view;
     });
-    if (told.shared?.length) bars(panes, told, whole, words);
+    if (told.shared?.length) bars(panes, told, [whole, height], words, pointBar);
     point();
+    about.textContent = model.get("panes").map((pane) => pane.about ?? "").join(" ").trim();
     const at = document.activeElement?.dataset?.focus;
     legend.replaceChildren();
     for (const run of model.get("runs")) {
@@ -309,7 +368,7 @@ function render({ model, el }) {
         return (down ? -1 : 1) * order(one, two);
       });
     }
-    const typing = body.querySelector("input:focus"), typed = typing && { key: typing.dataset.key, text: typing.value, at: typing.selectionStart };
+    const typing = body.querySelector(".fl-name:focus"), typed = typing && { key: typing.dataset.key, text: typing.value, at: typing.selectionStart };
     const focus = document.activeElement?.dataset?.focus;
     head.replaceChildren();
     html("th", head);
@@ -339,14 +398,20 @@ function render({ model, el }) {
       drop.dataset.focus = `drop ${run.key}`;
       drop.onclick = () => model.send({ do: "drop", key: run.key });
       row.style.boxShadow = `inset 4px 0 ${run.colour}`;
-      const name = html("input", html("td", row), "", "fl-name");
+      const name = html("textarea", html("td", row), "", "fl-name");
       name.value = typed?.key === run.key ? typed.text : run.name;
-      name.title = run.name;
+      name.rows = 1;
       name.maxLength = 60;
       name.dataset.key = run.key;
       name.setAttribute("aria-label", words.rename);
       name.onchange = () => model.send({ do: "rename", key: run.key, name: name.value });
-      name.onkeydown = (event) => event.stopPropagation();
+      name.onkeydown = (event) => {
+        event.stopPropagation();
+        if (event.key === "Escape") name.value = run.name;
+        if (event.key === "Escape" || event.key === "Enter") name.blur();
+      };
+      name.oninput = () => fit(name);
+      fit(name);
       for (const column of columns) {
         const [, text] = run.cells[column.key] ?? [null, "–"];
         html("td", row, text, column.text ? "" : "fl-number");
@@ -378,10 +443,13 @@ function render({ model, el }) {
   for (const name of ["panes", "bars"]) model.on(`change:${name}`, draw);
   for (const name of ["x", "xs"]) model.on(`change:${name}`, () => { offer(); draw(); });
   model.on("change:status", tell);
-  const sized = new ResizeObserver(() => draw());
+  const sized = new ResizeObserver(() => {
+    draw();
+    for (const name of body.querySelectorAll(".fl-name")) fit(name);
+  });
   sized.observe(el);
   // The picture that stands in for a dead panel is not needed beside a living one.
-  let output = null, before = null, root = null;
+  let output = null, before = null, root = null, tended = null;
   const waiting = setInterval(() => {
     output = el.closest(".jp-OutputArea-child");
     if (!output) return;
@@ -390,6 +458,7 @@ function render({ model, el }) {
     if (!before?.querySelector(".jp-RenderedImage")) before = null;
     if (before) before.style.display = "none";
     output.addEventListener("focusin", keep);
+    tended = tend(output);
     root = output.querySelector(".jupyter-widgets"); // its view is told when the kernel is gone
     if (root) dead.observe(root, { attributes: true, attributeFilter: ["class"] });
   }, 100);
@@ -402,7 +471,7 @@ function render({ model, el }) {
   offer();
   tell();
   all();
-  return () => { sized.disconnect(); dead.disconnect(); clearInterval(waiting); };
+  return () => { sized.disconnect(); dead.disconnect(); tended?.disconnect(); clearInterval(waiting); };
 }
 
 export default { render };

@@ -24,6 +24,7 @@ AMOUNTS = {  # what is kept -> how much of it a slider offers
 }
 PARTITIONS = ("iid", "by_domain", "dirichlet")
 _SQUEEZE, _MOMENTUM = 19, 0.9
+_BAND = 0.06  # of accuracy below the lossless run, in which codecs are told apart
 USUAL = Recipe("rowwise", partition="iid", rounds=10, keep="everything", squeeze=_SQUEEZE)
 # What the controls begin with: Zstandard at this level takes longer than the training, where every
 # value is sent in 32 bits.
@@ -130,9 +131,11 @@ class CompressionLab(Lab):
         form.explain("momentum", off="" if self._may_gather() else say("no_momentum"))
 
     def _state(self, run: runs.Run) -> str:
-        told = {"round": run.last.round, "factor": run.last.factor} if run.last else {}
-        told = {"round": 0, "factor": 1, **told, "rounds": run.recipe.rounds}
-        return say("compression_round", name=self._called(run), **told)
+        name, last = self._called(run), run.last
+        if not last or not last.round:
+            return say("begins", name=name)
+        told = {"round": last.round, "rounds": run.recipe.rounds, "factor": last.factor}
+        return say("compression_round", name=name, **told)
 
     def _came_to(self, run: runs.Run) -> str:
         if run.state != "finished":
@@ -144,17 +147,14 @@ class CompressionLab(Lab):
 
     def _panes(self) -> list[dict[str, Any]]:
         measure = measure_of(self.comparison.runs)
-        at_risk = [mark["value"] for mark in self._goals if mark["lossless"]]
-        levels = [
-            {"name": say("whole_level"), "value": value}
-            if name == 0
-            else {"name": say("allowed"), "value": value - 0.01}
-            for value in at_risk
-            for name in (0, 1)
-        ]
-        form = "share" if measure == "accuracy" else ""
-        told = {"y": measure, "label": validation(measure), "form": form}
-        return [told | {"levels": levels, "marks": self._goals}]
+        whole = [mark["value"] for mark in self._goals if mark["lossless"]]
+        told: dict[str, Any] = {"y": measure, "label": validation(measure), "marks": self._goals}
+        told["form"] = "share" if measure == "accuracy" else ""
+        if whole:
+            levels = {"whole_level": whole[0], "allowed": whole[0] - 0.01}
+            told["levels"] = [{"name": say(name), "value": v} for name, v in levels.items()]
+            told |= {"lowest": whole[0] - _BAND, "about": say("goals", round=self.usual.rounds)}
+        return [told]
 
     def _curves(self, each: runs.Together):
         return tuple(frame[frame["round"] > 0] for frame in each.curves())

@@ -28,7 +28,8 @@ class Explorer(Panel):
     """Controls, a picture, and a sentence on it, `readout`.
 
     A subclass is a page: class attributes `name`, `tries` (an experiment at the press of a button:
-    its name -> values of the controls; `words` has as "…_look" what to look for, and what came),
+    its name -> values of the controls; `words` has as "…_look" what to look for, which stays until
+    another experiment is tried, and as "…_answer" what came of it, told once a control has moved),
     and `_look`, which says what the controls lead to, or raises ValueError: then the sentence says
     why, and the picture is shown pale, for it is not of these controls. `words` has the sentence as
     "…_readout".
@@ -43,7 +44,7 @@ class Explorer(Panel):
     _look: Callable[[], View]
 
     def __init__(self, controls: Mapping[str, ipywidgets.Widget]):
-        self._tried, self._held = "", False
+        self._tried, self._answer, self._moved, self._held = "", "", False, False
         self.form = Form({self.name: controls}, controls)
         self.map, self.board = named("map", self.canvas()), named("readout", Board())
         for control in controls.values():
@@ -61,8 +62,8 @@ class Explorer(Panel):
 
     @property
     def readout(self) -> str:
-        """The sentence."""
-        return self.board.status["text"]
+        """The sentence, and a line each for what to look for and what came."""
+        return self.board.text
 
     @contextmanager
     def _at_once(self):
@@ -77,13 +78,13 @@ class Explorer(Panel):
     def _try(self, name: str) -> None:
         """Set the controls to an experiment, and say what to look for."""
         with self._at_once():
-            self._tried = name
+            self._tried, self._answer, self._moved = name, "", False
             for control, value in self.tries[name].items():
                 self.form.controls[control].value = value
 
     def _follow(self) -> None:
         if not self._held:
-            self._tried = ""  # a reader goes on alone
+            self._moved = True
             self._draw()
 
     def _draw(self) -> None:
@@ -91,10 +92,14 @@ class Explorer(Panel):
             view = self._look()
         except ValueError as error:
             self.map.pale = True
-            self.board.status = {"text": str(error), "state": "error"}
+            self.board.tell(str(error), "error")
             return
         with self.map.hold_sync():
             self.map.shown, self.map.mark, self.map.pale = view.shown, list(view.mark), False
-        keys = [f"{self.name}_readout", *([f"{self._tried}_look"] if self._tried else [])]
-        text = "\n".join(say(key, **view.told) for key in keys)
-        self.board.status = {"text": text, "state": "idle"}
+        below = {}
+        if self._tried:
+            self._answer = self._answer or say(f"{self._tried}_answer", **view.told)
+            below["look_for"] = say(f"{self._tried}_look")
+        if self._tried and self._moved:
+            below["answer"] = self._answer
+        self.board.tell(say(f"{self.name}_readout", **view.told), below=below)

@@ -19,6 +19,7 @@ SCALES = (0.0, 0.3, 1.0)
 LONGEST = 60
 _ONE, _LARGE = RADII.tolist()[15], RADII.tolist()[25]  # 1 and 1.5
 _ENDS = 8  # powers of ten that the colours reach, down and up
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _GROWS, _FADES = (224, 116, 18), (126, 82, 186)  # the orange and the purple of the still picture
 
 
@@ -40,7 +41,7 @@ def _shown(scale: float) -> dict[str, Any]:
     ]
     pane = {
         "label": say("map_radius"),
-        "height": 300,
+        "height": 260,
         "rows": len(rows),
         "ticks": [[row, rows[row]] for row in range(0, len(rows), 5)],
         "tips": tips,
@@ -49,7 +50,7 @@ def _shown(scale: float) -> dict[str, Any]:
     }
     ticks = [[back, str(back)] for back in range(0, LONGEST + 1, 10)]
     colours = [f"rgb{_FADES}", "transparent", f"rgb{_GROWS}"]
-    key = {"label": say("gradient_length"), "names": ["1e-8", "1e8"], "colours": colours}
+    key = {"label": say("gradient_length"), "names": ["10⁻⁸", "10⁸"], "colours": colours}
     x = {"label": say("steps_back"), "columns": LONGEST + 1, "ticks": ticks}
     return {"x": x, "panes": [pane], "key": key}
 
@@ -58,7 +59,7 @@ def _levels(scale: float) -> list[dict[str, Any]]:
     """Return the lines of the still picture, in columns and rows; the rightmost piece of each
     bears its name."""
     drawn = plots.gradient_levels(plots.figure()[1], _lengths(scale), RADII)
-    step, names, found = RADII[1] - RADII[0], ("1/1000", "1", "1000"), []
+    step, names, found = RADII[1] - RADII[0], ("0.001", "1", "1000"), []
     for name, line, pieces in zip(names, (":", "-", "--"), drawn.allsegs, strict=True):
         pieces = [piece for piece in pieces if len(piece)]  # a level that is not reached has none
         for place, piece in enumerate(sorted(pieces, key=lambda piece: -piece[:, 0].max())):
@@ -108,7 +109,7 @@ class GradientPanel(Explorer):
         """Let the controls follow the mark."""
         column, row = change["new"]
         if (column, row) != (self.steps.value, len(RADII) - 1 - self._row()):
-            self._tried = ""
+            self._moved = True
             with self._at_once():
                 self.steps.value, self.radius.value = column, RADII.tolist()[-1 - row]
 
@@ -139,8 +140,9 @@ def _lasting(scale: float, back: int) -> float:
 
 
 def _times(length: float) -> str:
-    """Return how many times as long, or which part: 1.3 times, 1/40, 2.5e6 times."""
-    if 1e-4 <= length < 0.1:
-        return f"1/{1 / length:.0f}"
-    number = f"{length:.3g}" if 0.1 <= length < 1e4 else f"{length:.1e}".replace("e+0", "e")
-    return say("times", number=number)
+    """Return how many times as long, with two digits: 1.3 times, 0.025 times, 2.5 × 10⁶ times."""
+    number = f"{float(f'{length:.2g}'):g}"
+    if not 1e-3 <= length < 1e4:
+        digits, power = f"{length:.1e}".split("e")
+        number = f"{digits} × 10{str(int(power)).translate(_RAISED)}"
+    return say("times", number=number.replace(" ", "\N{NO-BREAK SPACE}"))

@@ -21,8 +21,18 @@ from fedlab_helpers.lessons.interrupted import on_interrupt
 from fedlab_helpers.lessons.panels.board import Board
 from fedlab_helpers.lessons.panels.panel import Panel
 from fedlab_helpers.lessons.panels.parts import Form, button, named, row
+from fedlab_helpers.lessons.panels.seen import Seen
 from fedlab_helpers.lessons.plots.runs import look
-from fedlab_helpers.lessons.runs import Comparison, Run, Together, differences, problem, race, title
+from fedlab_helpers.lessons.runs import (
+    Comparison,
+    Run,
+    Together,
+    differences,
+    problem,
+    race,
+    refusal,
+    title,
+)
 from fedlab_helpers.lessons.words import ENGLISH, say
 from fedlab_helpers.personal.federation import Federation
 from fedlab_helpers.recipe import Recipe
@@ -46,7 +56,7 @@ class Try:
 
     name: str  # `words` has what to press, and as "…_look" what to look for
     recipes: tuple[Recipe, ...]  # that race; the controls end at the last
-    seen: Callable[[], str]  # what was measured, from a study's table
+    seen: Callable[[], Seen]  # what was measured, from a study's table
 
 
 class Lab(Panel):
@@ -128,10 +138,11 @@ class Lab(Panel):
     def _lay_out(self) -> None:
         attempts = [button(t.name, lambda _, t=t: self._try(t)) for t in self.tries]
         heading = ipywidgets.HTML(say("tries")).add_class("fl-heading")
-        self.form.layout.flex, self.form.layout.min_width = "1 1 19em", "19em"
-        above = ipywidgets.VBox([self.board]).add_class("fl-above")
-        above.layout = ipywidgets.Layout(flex="3 1 30em", min_width="0")
-        sides = ipywidgets.Box([self.form, above]).add_class("fl-sides")
+        self.form.layout.flex, self.form.layout.min_width = "1 1 21em", "19em"
+        keep = row("keep", [self.file, self.save, self.kept, *self._beside()])
+        shown = ipywidgets.VBox([self.board, keep]).add_class("fl-shown")
+        shown.layout = ipywidgets.Layout(flex="6 1 28em", min_width="0")
+        sides = ipywidgets.Box([self.form, shown]).add_class("fl-sides")
         hint = ipywidgets.HTML(escape(say("re_run"))).add_class("fl-help")
         parts = [
             row("tries", [heading, *attempts]) if attempts else None,
@@ -139,8 +150,6 @@ class Lab(Panel):
             self.chips,
             self.note,
             sides,
-            ipywidgets.VBox([self.board]).add_class("fl-below"),  # a second view: the table
-            row("keep", [self.file, self.save, self.kept, *self._beside()]),
             hint,
         ]
         super().__init__([part for part in parts if part])
@@ -155,11 +164,14 @@ class Lab(Panel):
     def _follow(self) -> None:
         """Let buttons and notes follow the controls."""
         self._adapt()
-        wrong = problem(self.recipe, self.task) if not self.recipe.method else None
+        refused = refusal(self.recipe, self.task) if not self.recipe.method else None
+        wrong = refused and refused.why
         self.note.value = escape(wrong or self._advice() or "")
+        self.form.warn(refused.settings if refused else (), wrong or "")
         self.line_up.disabled = bool(wrong)
         taken = self.recipe in self.lined_up
         self.line_up.description = say("take_out" if taken else "line_up")
+        self.line_up.icon = "minus" if taken else "plus"
         count = len(self.lined_up)
         what = {"count": count, "name": title(self.recipe)}
         self.run.description = say("run_many" if count > 1 else "run_one", **what)
@@ -222,7 +234,7 @@ class Lab(Panel):
         if self._busy:
             return self._refuse("busy")
         chosen, self._tried = self.lined_up or [self.recipe], attempt
-        self._say("starting", names="; ".join(map(title, chosen)))
+        self._say("starting", names="\n".join(dict.fromkeys(map(title, chosen))))
         # Dealing people with their own test reviews takes a while: the run itself says what fails.
         wrong = [problem(recipe, self.task) for recipe in chosen if not recipe.method]
         if any(wrong):
@@ -234,9 +246,8 @@ class Lab(Panel):
         self.board.hidden = [key for key in self.board.hidden if key not in shown]
         if not self._trained:
             self._draw()
-            names = "; ".join(dict.fromkeys(self._called(run) for run in self._racing()))
+            names = "\n".join(dict.fromkeys(self._called(run) for run in self._racing()))
             self._say("from_cache", names=names)
-            self._tell_seen()
             return self._show_lined_up()
         self._busy, self.stop.disabled = True, False
         before, self._stop = Lab._latest, threading.Event()
@@ -260,8 +271,8 @@ class Lab(Panel):
                     self._watch(pool.submit(self._race))
                 finally:
                     self._stop.set()  # the race must not go on where nobody watches it
-            self._say("ended", outcomes="; ".join(self._outcomes()))
-            self._tell_seen()
+            whole = all(run.state == "finished" for run in self._racing())
+            self._say("ended" if whole else "not_ended", outcomes="\n".join(self._outcomes()))
         except Exception as error:
             self._say("error", why=f"{type(error).__name__}: {error}")
         finally:
@@ -295,7 +306,7 @@ class Lab(Panel):
                     self._draw()
                 going = [run for run in racing if run.state == "running"]
                 if going:
-                    self._say("racing", progress="; ".join(map(self._state, going)))
+                    self._say("racing", progress="\n".join(map(self._state, going)))
             wait([working], REDRAW)
         working.result()
 
@@ -314,31 +325,34 @@ class Lab(Panel):
 
     def _say(self, key: str, **values: object) -> None:
         state = {"racing": "running", "starting": "starting", "error": "error", "not_run": "error"}
-        told = {"text": say(key, **values), "state": state.get(key, "idle")}
+        told: dict[str, Any] = {}
         if key == "racing":
             shares = [self._share(run) for run in self._racing() if run.recipe in self._trained]
             told["done"] = done = sum(shares) / len(shares)
             spent = time.monotonic() - self._began
             if done > 0.02:
                 told["left"] = say("seconds_left", seconds=spent / done * (1 - done))
-        stopped = key == "ended" and any(run.state != "finished" for run in self._racing())
-        if self._tried and not stopped:
-            told["text"] += "\n" + say(f"{self._tried.name}_look")
-        self.board.status = told
+        below = {}
+        if self._tried and key != "not_ended":
+            below["look_for"] = say(f"{self._tried.name}_look")
+        if self._tried and key in ("ended", "from_cache"):
+            below["measured"] = self._seen(self._tried)
+        self.board.tell(say(key, **values), state.get(key, "idle"), below, **told)
 
     def _refuse(self, key: str) -> None:
         """Say beside the buttons why a press does nothing; what goes on is still told."""
         self.note.value = escape(say(key))
 
-    def _tell_seen(self) -> None:
-        """Say beside what came what was measured over seeds."""
-        if self._tried and all(run.state == "finished" for run in self._racing()):
-            text = f"{self.board.status['text']}\n{self._tried.seen()}"
-            self.board.status = self.board.status | {"text": text}
+    def _seen(self, tried: Try) -> str:
+        """Return what was measured over seeds, and whether this race has fewer rounds."""
+        seen, rounds = tried.seen(), max(recipe.rounds for recipe in tried.recipes)
+        fewer = say("fewer_rounds", count=rounds) if rounds < seen.rounds else ""
+        return f"{seen.text} {fewer}".strip()
 
     def _called(self, run: Run) -> str:
-        """Return the name by which the panel speaks of a run."""
-        return run.name
+        """Return the name by which the panel speaks of a run; its seed, where several race."""
+        alike = [other for other in self._racing() if other.number == run.number]
+        return run.name if len(alike) < 2 else say("one_seed", name=run.name, seed=run.recipe.seed)
 
     def _came_to(self, run: Run) -> str:
         """Return what a run came to."""
@@ -366,7 +380,7 @@ class Lab(Panel):
 
     def _show(self) -> None:
         shown = self.comparison.together
-        told = differences(replace(each.recipe, seed=0) for each in shown)
+        told = differences((replace(each.recipe, seed=0) for each in shown), titled=False)
         rows = [
             (each, {"differs": differs} | self._cells(each) if any(told) else self._cells(each))
             for each, differs in zip(shown, told, strict=True)
@@ -429,7 +443,10 @@ class Lab(Panel):
             written = self.comparison.to_csv(asked)
         except OSError as error:
             return say("error", why=error)
-        told = {"count": len(self.comparison.runs), "file": asked.with_name(written.name)}
+        runs, rows = len(self.comparison.runs), len(self.comparison.together)
+        count = say("runs_one" if runs == 1 else "runs_many", count=runs)
+        count += say("runs_rows") if rows < runs else ""
+        told = {"count": count, "file": asked.with_name(written.name)}
         return say("saved" if written.name == asked.name else "saved_beside", asked=asked, **told)
 
 
@@ -441,6 +458,7 @@ def _axis(name: str) -> dict[str, Any]:
     return {
         "key": name,
         "label": say(f"axis_{name}"),
+        "heading": say(f"heading_{name}", at="{at}"),
         "log": name == "factor",
         "whole": name in ("round", "client"),
     }

@@ -1,25 +1,7 @@
 // Panes of bars and cells over one horizontal axis. Python says what is `shown`; a pointer moves
 // `mark` where there is one. Nothing is fetched: it works without a network.
 
-const SVG = "http://www.w3.org/2000/svg";
 const LETTER = 6.4, RIGHT = 18, TITLE = 20, GAP = 8, FOOT = 38, WIDEST = 760;
-const DASHES = { "-": "", "--": "7 4", ":": "2 3" };
-
-const html = (tag, parent, text = "", look = "") => {
-  const made = document.createElement(tag);
-  if (look) made.className = look;
-  made.textContent = text;
-  parent.append(made);
-  return made;
-};
-
-const svg = (tag, parent, attributes = {}, text = "") => {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.textContent = text;
-  parent.append(made);
-  return made;
-};
 
 // The pixels as an image of one pixel a cell, which the page makes larger.
 function image(pixels, columns, rows) {
@@ -49,12 +31,18 @@ function cells(drawn, pane, top, toX, left, inside, columns) {
   const toY = (row) => top + ((row + 0.5) * pane.height) / pane.rows;
   for (const [row, text] of pane.ticks)
     svg("text", drawn, { x: left - 6, y: toY(row) + 4, "text-anchor": "end", class: "fl-tick" }, text);
+  const names = [];
   for (const { name, line, points } of pane.lines ?? []) {
     const path = points.map(([column, row]) => `${toX(column).toFixed(1)},${toY(row).toFixed(1)}`);
     svg("polyline", drawn, { points: path.join(" "), class: "fl-contour", "stroke-dasharray": DASHES[line] });
     const [column, row] = points.reduce((a, b) => (b[0] > a[0] ? b : a));
-    const at = { x: toX(column) - 6, y: toY(row) - 5, "text-anchor": "end", class: "fl-tick" };
+    if (name) names.push({ name, x: toX(column) - 6, y: toY(row) - 5 });
+  }
+  let free = -Infinity; // below the name above
+  for (const { name, x, y } of names.sort((a, b) => a.y - b.y)) {
+    const at = { x, y: Math.max(y, free), "text-anchor": "end", class: "fl-tick" };
     svg("text", drawn, at, name);
+    free = at.y + 14;
   }
   return toY;
 }
@@ -75,26 +63,23 @@ function render({ model, el }) {
     if (!found || (!dragged && (at < 0 || at >= count))) return null;
     const rows = found.pane.rows ?? 1;
     const row = within(((y - found.top) * rows) / found.pane.height, rows);
-    return { ...found, column: within(at, count), row, x, y };
+    return { ...found, column: within(at, count), row };
   }
 
-  function tell(found) {
+  function tell(found, event) {
     tip.hidden = !found;
     column.setAttribute("visibility", found ? "visible" : "hidden");
     if (!found) return;
     const { tips } = found.pane;
     tip.textContent = tips[Math.min(found.row, tips.length - 1)][found.column];
     column.setAttribute("x", toX(found.column - 0.5));
-    const [wide, high] = [tip.offsetWidth, tip.offsetHeight];
-    const right = found.x + 14 + wide < el.clientWidth;
-    tip.style.left = `${right ? found.x + 14 : Math.max(0, found.x - 14 - wide)}px`;
-    tip.style.top = `${Math.max(0, Math.min(found.y + 14, el.clientHeight - high))}px`;
+    beside(tip, el, event);
   }
 
   function follow(event) {
     const dragged = event.buttons === 1 && marker && drawn.hasPointerCapture(event.pointerId);
     const found = under(event, dragged);
-    tell(found);
+    tell(found, event);
     if (!found || !dragged) return;
     model.set("mark", [found.column, found.row]);
     model.save_changes();

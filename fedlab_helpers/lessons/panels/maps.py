@@ -11,6 +11,8 @@ import anywidget
 import numpy as np
 import traitlets
 
+from fedlab_helpers.lessons.panels.board import DRAWING
+
 _HERE = Path(__file__).parent
 ABOVE, BELOW = (0, 114, 178), (213, 94, 0)  # blue and orange, as in `SortableTable`
 
@@ -25,7 +27,7 @@ class Maps(anywidget.AnyWidget):
     a row of the only pane: where a marker stands, and where a press or a drag puts it.
     """
 
-    _esm = _HERE / "maps.js"
+    _esm = DRAWING + (_HERE / "maps.js").read_text(encoding="utf-8")
     _css = _HERE / "maps.css"
     shown = traitlets.Dict().tag(sync=True)
     mark = traitlets.List().tag(sync=True)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fedlab_helpers.core.compute import numpy_rng
@@ -22,7 +23,7 @@ _TWENTY = {"explorer_clients": 20, "explorer_seed": 0}
 def in_numbers(table: pd.DataFrame) -> dict[str, Any]:
     """Return what sentences say of a deal: clients, smallest and largest of them, the largest one's
     share of all reviews, how many of the smallest hold no more together, how many see one label in
-    95 of 100 reviews, and by how many bits labels and domains differ in the mean.
+    95 of 100 reviews, and by how many bits labels and domains differ in the mean and at most.
 
     Args:
         table: from `partition.describe`, with domains.
@@ -37,6 +38,7 @@ def in_numbers(table: pd.DataFrame) -> dict[str, Any]:
         "together": int((sizes.iloc[:-1].cumsum() <= sizes.iloc[-1]).sum()),
         "onesided": int(onesided.sum()),
         **{f"{kind}_bits": table[f"{kind} divergence"].mean() for kind in _KINDS},
+        **{f"{kind}_most": _most(table, kind) for kind in _KINDS},
     }
 
 
@@ -44,6 +46,15 @@ def _names(table: pd.DataFrame, kind: str) -> list[str]:
     """Return the columns that are shares of labels, or of domains."""
     own = table.columns.drop(f"{kind} divergence")
     return [name for name in own if name.startswith(f"{kind} ")]
+
+
+def _most(table: pd.DataFrame, kind: str) -> float:
+    """Return by how many bits a client can differ at most from what all hold together: as the
+    divergence is convex, that is one of a single class, the rarest."""
+    held = table[_names(table, kind)].mul(table["size"], axis=0).sum() / table["size"].sum()
+    rarest = held.min()
+    own = np.log2((1 + rarest) / 2)
+    return float((rarest * np.log2(rarest) - (1 + rarest) * own + 1 - rarest) / 2)
 
 
 def _shown(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
@@ -60,8 +71,9 @@ def _shown(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
     ]
     panes = [{"label": say("reviews"), "height": 90, "bars": table["size"].tolist()}]
     for kind in _KINDS:
+        bits = {"bits": table[f"{kind} divergence"].mean(), "most": _most(table, kind)}
         pane = {
-            "label": say(f"map_{kind}", bits=table[f"{kind} divergence"].mean()),
+            "label": say(f"map_{kind}", **bits),
             "height": 28 * len(names[kind]),
             "rows": len(names[kind]),
             "ticks": [[row, name] for row, name in enumerate(called[kind])],
@@ -119,9 +131,15 @@ class PartitionExplorer(Explorer):
         try:
             table = self._table()
         except ValueError as error:
-            told = {"partition": say(kind), "clients": self.clients.value, "why": error}
-            raise ValueError(say("partition_refused", **told)) from error
+            told = {"partition": say(kind), "clients": self.clients.value}
+            raise ValueError(say("partition_refused", **told, why=self._why())) from error
         return View(_shown(table, self.task.classes), in_numbers(table))
+
+    def _why(self) -> str:
+        """Return why these settings deal nothing."""
+        domains = len(set(self.task.domains))
+        few = self.kind.value == "by_domain" and self.clients.value < domains
+        return say("too_few_clients" if few else "too_few_reviews", domains=domains)
 
     def _still(self) -> plots.Picture:
         return plots.partition_map(self._table(), self.task.classes)

@@ -77,7 +77,8 @@ def steps(
 def explained(control: ipywidgets.Widget, about: str = "", **layout: str) -> ipywidgets.VBox:
     """Return the control with what it means below it."""
     said = ipywidgets.HTML(prose(about)).add_class("fl-help")
-    return ipywidgets.VBox([control, said], layout=ipywidgets.Layout(**layout))
+    place = ipywidgets.VBox([control, said], layout=ipywidgets.Layout(**layout))
+    return place.add_class("fl-place")
 
 
 def prose(text: str) -> str:
@@ -102,6 +103,8 @@ class Form(ipywidgets.VBox):
         folded: Collection[str] = (),
     ):
         self.controls, self._places, self._act = dict(controls), {}, lambda: None
+        self._warnings = {name: ipywidgets.HTML().add_class("fl-note") for name in controls}
+        self._folds: dict[str, ipywidgets.ToggleButton] = {}  # of the controls that are folded
         super().__init__([self._group(name, groups[name], name in folded) for name in groups])
         self.add_class("fl-form")
         for name in self.controls:
@@ -132,6 +135,7 @@ class Form(ipywidgets.VBox):
             opened.icon = "chevron-down" if change["new"] else "chevron-right"
 
         opened.observe(fold, "value")
+        self._folds |= dict.fromkeys(controls, opened)
         return ipywidgets.VBox([row("fold", [opened, title]), inside])
 
     @property
@@ -143,7 +147,7 @@ class Form(ipywidgets.VBox):
     def swap(self, name: str, control: ipywidgets.Widget) -> None:
         """Put another control in the place of one."""
         self.controls[name] = control
-        self._places[name].children = (control, self._places[name].children[1])
+        self._places[name].children = (control, *self._places[name].children[1:])
         self._watch(name)
 
     def explain(self, name: str, off: str = "", about: str = "") -> None:
@@ -152,6 +156,18 @@ class Form(ipywidgets.VBox):
         said[1].value = prose(off or about or say(f"{name}_help"))
         if control.has_trait("disabled"):
             control.disabled, control.tooltip = bool(off), off or about or say(f"{name}_help")
+            mark = control.add_class if off else control.remove_class
+            mark("fl-off")
+
+    def warn(self, names: Collection[str], why: str) -> None:
+        """Say below these controls, and below no other, what is wrong with them; a group of theirs
+        that is folded opens."""
+        for name, place in self._places.items():
+            warned = name in names
+            self._warnings[name].value = prose(why) if warned else ""
+            place.children = (*place.children[:2], *([self._warnings[name]] if warned else []))
+            if warned and name in self._folds:
+                self._folds[name].value = True
 
     def on_change(self, act: Callable[[], None]) -> None:
         """Call `act` now, and after each change."""

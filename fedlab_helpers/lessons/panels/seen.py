@@ -1,5 +1,6 @@
 """What was measured over seeds, in a sentence: the studies' tables, beside a reader's one run."""
 
+from dataclasses import dataclass
 from functools import cache
 
 import pandas as pd
@@ -9,6 +10,14 @@ from fedlab_helpers.studies import results
 
 _LAST = 5  # rounds at the end of a run that count
 TESTED = 3473  # test reviews of the studies
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was measured, in sentences, and after how many rounds."""
+
+    text: str
+    rounds: int
 
 
 @cache
@@ -39,7 +48,7 @@ def _said(key: str, points: pd.Series, study: str, **told: object) -> str:
     return say(key, **numbers, seeds=len(points), study=study, **told)
 
 
-def strategies(one: str, other: str, partition: str) -> str:
+def strategies(one: str, other: str, partition: str) -> Seen:
     """Say how far one strategy ends above another, each with its tuned rate."""
     return _ahead(("aggregation", "aggregation_again"), one, other, partition=partition)
 
@@ -54,18 +63,20 @@ def curves(*names: str, partition: str) -> dict[str, pd.DataFrame]:
     }
 
 
-def attacked(one: str, other: str, hostile: float, attack: str) -> str:
+def attacked(one: str, other: str, hostile: float, attack: str) -> Seen:
     """Say how far one strategy ends above another where clients lie."""
     return _ahead(("robustness",), one, other, hostile=hostile, attack=attack)
 
 
-def _ahead(names: tuple[str, ...], one: str, other: str, **rows: object) -> str:
-    ends = [_late(_of(names, strategy=each, **rows)) for each in (one, other)]
-    points, told = 100 * (ends[0] - ends[1]), {"one": say(one), "other": say(other)}
-    return _said("seen_ahead", points, names[0], **told)
+def _ahead(names: tuple[str, ...], one: str, other: str, **rows: object) -> Seen:
+    measured = [_of(names, strategy=each, **rows) for each in (one, other)]
+    first, second = map(_late, measured)
+    rounds = int(measured[0]["rounds"].max())
+    told = {"one": say(one), "other": say(other), "rounds": rounds}
+    return Seen(_said("seen_ahead", 100 * (first - second), names[0], **told), rounds)
 
 
-def epochs(many: int, few: int) -> str:
+def epochs(many: int, few: int) -> Seen:
     """Say how many points more local epochs bring after equally many rounds."""
     rows = {"partition": "iid", "strategy": "fedavg", "batch_size": 32, "cohort": 10, "rounds": 15}
     early = [
@@ -73,19 +84,26 @@ def epochs(many: int, few: int) -> str:
         for count in (many, few)
     ]
     points = 100 * (early[0] - early[1])
-    return _said("seen_epochs", points, "local_training", many=many, few=few, round=5)
+    return Seen(_said("seen_epochs", points, "local_training", many=many, few=few, round=5), 5)
 
 
-def codec(*names: str) -> str:
+def codec(*names: str) -> Seen:
     """Say what codecs cost against the lossless run, and how many times fewer bytes they take."""
-    parts = []
+    parts, rounds = [], 0
     for name in names:
         rows = _of(("compression",), partition="iid", downlink="whole", codec=name)
         late = rows[rows["round"] > rows["round"].max() - _LAST]
         lost = 100 * (late["lost"] - late["gained"]).groupby(late["seed"]).mean() / TESTED
         factor = (late["dense_bytes_up"] / late["bytes_up"]).mean()
-        parts.append(_said("seen_codec", lost, "compression", codec=name, factor=factor))
-    return " ".join(parts)
+        rounds = int(rows["round"].max())
+        told = {"codec": _called(name), "factor": factor, "rounds": rounds}
+        parts.append(_said("seen_codec", lost, "compression", **told))
+    return Seen(" ".join(parts), rounds)
+
+
+def _called(codec: str) -> str:
+    """Return the name of a codec of the study, without the study's short form."""
+    return codec.replace("EF", say("feedback"))
 
 
 def frontier(round: int = 10) -> list[dict[str, object]]:
@@ -98,21 +116,22 @@ def frontier(round: int = 10) -> list[dict[str, object]]:
     means = rows.groupby("codec")[columns].mean()
     marks = means.rename(columns={"validation_accuracy": "value"}).to_dict("index")
     return [
-        {"name": name, "lossless": name == "touched rows", **values}
+        {"name": _called(name), "lossless": name == "touched rows", **values}
         for name, values in marks.items()
     ]
 
 
-def personal(*methods: str, partition: str) -> str:
+def personal(*methods: str, partition: str) -> Seen:
     """Say what methods gain over the shared model."""
-    parts = []
+    parts, rounds = [], 0
     for method in methods:
         rows = _of(("personalization",), partition=partition, method=method, moment="last")
         points = 100 * rows.set_index("seed")["gain"]
         below = 20 * rows["below"].mean()
-        told = {"method": say(method), "below": below}
+        rounds = int(rows["rounds"].max())
+        told = {"method": say(method), "below": below, "rounds": rounds}
         parts.append(_said("seen_personal", points, "personalization", **told))
-    return " ".join(parts)
+    return Seen(" ".join(parts), rounds)
 
 
 def clients(method: str, partition: str) -> tuple[list[float], list[float], list[str], str]:

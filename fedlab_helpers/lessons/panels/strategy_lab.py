@@ -127,13 +127,16 @@ class StrategyLab(Lab):
         uses = DEALS[form.partition.value].uses_alpha
         form.explain("alpha", off="" if uses else say("no_alpha", partition=deal))
         form.explain("attack", off="" if form.attackers.value else say("no_attackers"))
+        form.explain("seed", about=say("seed_attackers"))
 
     def _advice(self) -> str | None:
         return runs.advice(self.recipe)
 
     def _state(self, run: runs.Run) -> str:
         rounds = run.recipe.rounds
-        return say("racer", name=run.name, round=min(len(run.results), rounds), rounds=rounds)
+        return say(
+            "racer", name=self._called(run), round=min(len(run.results), rounds), rounds=rounds
+        )
 
     def _panes(self) -> list[dict[str, Any]]:
         measure = measure_of(self.comparison.runs)

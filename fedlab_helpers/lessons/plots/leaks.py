@@ -6,7 +6,6 @@ from html import escape
 
 import numpy as np
 
-from fedlab_helpers.lessons.plots.clients import WORSE
 from fedlab_helpers.lessons.plots.runs import COLOURS, Picture, chinese_font, figure, look
 from fedlab_helpers.lessons.words import say
 
@@ -74,7 +73,7 @@ def readings(pairs: Sequence[tuple[Sequence[str], Sequence[str], bool]]) -> Pict
     for line, (written, read, certified) in enumerate(pairs):
         for below, words in enumerate((written, read)):
             fine = not below or certified or list(words) == list(written)
-            colour = "black" if not below else COLOURS[0] if fine else WORSE
+            colour = "black" if not below else COLOURS[0] if fine else COLOURS[1]
             at = 0.0
             for word in words:
                 place = {"va": "top", "color": colour, "fontfamily": [font], "size": 11}

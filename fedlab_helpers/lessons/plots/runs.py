@@ -244,8 +244,8 @@ def codecs(runs: Sequence[Run], goals: Sequence[Mapping[str, Any]] = ()) -> Pict
     factor_axis(axes)
     axes.set_xlim(0.8, 5000)
     if measure == "accuracy":  # of other measures it is not known where they lie
-        scores = [result.score for run in runs for result in run.results]
-        axes.set_ylim(min([0.45, *scores]) - 0.01, max([0.9, *scores]) + 0.01)
+        scores = [*at[1], *(result.score for run in runs for result in run.results)]
+        axes.set_ylim(min(scores, default=0.45) - 0.01, max(scores, default=0.9) + 0.01)
     axes.set_ylabel(validation(measure), fontsize=9)
     axes.tick_params(labelsize=8)
     if runs:
