@@ -382,10 +382,11 @@ class Comparison:
         return pd.DataFrame(rows)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row for each round of each run, with all its settings."""
+        """Return one row for each round of each run, with its name and all its settings."""
         sums = ("total_bytes", "seconds", "left_out")
         return pd.DataFrame(
-            {"run": run.number, **run.recipe.settings(), "state": run.state, "round": result.round}
+            {"run": run.number, "name": run.name, **run.recipe.settings()}
+            | {"state": run.state, "round": result.round}
             | dict(result.measures)
             | {name: getattr(result, name) for name in sums}
             for run in self.runs

@@ -380,7 +380,7 @@ ENGLISH = {
     "with_momentum": "momentum",
     "compression_round": "{name}: round {round} of {rounds}, {factor:.0f} times fewer bytes up",
     "compression_done": (
-        "{name}: {score} with {kilobytes:.3g} kB a client and round, "
+        "{name}: {score} with {kilobytes:,.1f} kB a client and round, "
         "{factor:.0f} times fewer than dense"
     ),
     "factor": "times fewer bytes up than dense float32",

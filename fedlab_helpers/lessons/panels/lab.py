@@ -46,6 +46,7 @@ _FORMS = {  # of columns; other numbers have three digits
     **dict.fromkeys(("rounds", "rounds_to_target", "megabytes_to_target", "factor"), "{:.0f}"),
     "worst_own": "{:.1%}",
     "seconds": "{:.1f}",
+    "kilobytes_up": "{:,.1f}",
     "gain": "{:+.1f}",
 }
 
