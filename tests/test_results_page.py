@@ -378,8 +378,9 @@ def _() -> Iterator[str]:
     first = runs.query("cell == 'lstm' and pooling == 'last'")
     plain = first[first["condition"] == "gradient"]
     exact = plain.pivot(index="round", columns="seed", values="exact")
-    yield f"reads {100 * exact.loc[0].mean():.0f}% of the reviews word for word before training"
-    yield f"{100 * exact.loc[10].mean():.1f}% after ten rounds and {100 * exact.loc[20].mean():.1f}%"
+    share = 100 * exact.mean(axis=1)
+    yield f"reads {share[0]:.0f}% of the reviews word for word before training"
+    yield f"{share[10]:.1f}% after ten rounds and {share[20]:.1f}% after twenty"
     assert runs["false_certificates"].sum() == 0
     count = (runs["certified"] * runs["attacks"]).sum()
     yield f"None of {round(count, -2):,.0f} certificates was wrong"

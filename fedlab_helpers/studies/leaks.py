@@ -65,6 +65,7 @@ def _sent(**options: Any) -> Condition:
 
 CONDITIONS = {
     "gradient": Condition(),
+    "1 review": Condition(longest=20),
     "2 reviews": Condition(sentences=2, longest=20),
     "4 reviews": Condition(sentences=4, longest=14),
     "8 reviews": Condition(sentences=8, longest=9),
@@ -76,6 +77,7 @@ CONDITIONS = {
     "float16": _sent(codec=make_codec("everything", write="float16")),
     "8 bits": _sent(codec=make_codec("everything", write="bits8")),
     "signs of 10%": _sent(codec=make_codec("topk", 0.1, "signs")),
+    "signs of 1%": _sent(codec=make_codec("topk", 0.01, "signs")),
     # One step of SGD at rate 1, unclipped, is the gradient; only training drops values.
     "dropout 0.5": replace(_sent(config=PLAIN), dropout=0.5),
     "clipped": _sent(clip=1.0),
@@ -113,7 +115,7 @@ def _attack(model: SentimentLSTM, condition: Condition, data: EncodedReviews, se
     closest = [max(leaks.rouge_l(text, f.tokens) for f in found) for text in wanted]
     labels = sorted(f.label for f in found) == sorted(data.labels[: len(wanted)].tolist())
     there = torch.zeros(len(task().vocab))
-    there[data.tokens[: len(wanted)].flatten()] = 1
+    there[data.tokens.flatten()] = 1
     there[0] = 0
     return {
         "exact": np.mean([text in [f.tokens for f in found] for text in wanted]),

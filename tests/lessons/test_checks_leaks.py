@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from verdicts import refused
 
+from fedlab_helpers.core.training import LocalConfig, train
 from fedlab_helpers.lessons.checks import leaks as checks
 from fedlab_helpers.privacy import leaks
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 
 def moved(table):
@@ -21,9 +23,11 @@ def test_words_of_the_other():
     both = lambda total, mine: moved(total).nonzero()[:, 0]  # noqa: E731
     refused(checks.words_of_the_other(both), "words of both")
     difference = lambda total, mine: moved(total - mine).nonzero()[:, 0]  # noqa: E731
-    refused(checks.words_of_the_other(difference), "word 5 is in both")
+    refused(checks.words_of_the_other(difference), "words 2 and 5 are in both")
     sums = lambda t, m: ((t.sum(1) != 0) & ~moved(m)).nonzero()[:, 0]  # noqa: E731
-    refused(checks.words_of_the_other(sums), "add up to zero")
+    refused(checks.words_of_the_other(sums), "row's numbers add up to zero")
+    own_sums = lambda t, m: (moved(t) & (m.sum(1) == 0)).nonzero()[:, 0]  # noqa: E731
+    refused(checks.words_of_the_other(own_sums), "one of your rows")
     refused(checks.words_of_the_other(lambda t, m: (moved(m) & ~moved(t)).nonzero()), "Which rows")
 
 
@@ -36,6 +40,8 @@ def test_class_and_state():
     mean = lambda w, b: (int(b.argmin()), (w / b.clamp(min=1e-9)[:, None]).mean(0))  # noqa: E731
     refused(checks.class_and_state(mean), "the state is")
     refused(checks.class_and_state(lambda w, b: int(b.argmin())), "two things")
+    single = lambda w, b: (int(b.argmin()), w[b.argmin()] / b.min())  # noqa: E731
+    refused(checks.class_and_state(single), "use all of them")
     one_class = lambda w, b: (int(b.argmin()), w[b != 0].mean(0) / b[b != 0].mean())  # noqa: E731
     refused(checks.class_and_state(one_class), "state")
 
@@ -60,6 +66,8 @@ def test_read_rnn():
     assert checks.read_rnn(rnn).passed
     refused(checks.read_rnn(lambda m, g: rnn(m, g)[::-1]), "the order is not")
     refused(checks.read_rnn(lambda m, g: rnn(m, g)[:-1]), "other words")
+    by_clock = lambda m, g: leaks.clock(g["embedding.weight"])  # noqa: E731
+    refused(checks.read_rnn(by_clock), "the order is not")
     sorted_only = lambda m, g: leaks.touched(g["embedding.weight"])  # noqa: E731
     refused(checks.read_rnn(sorted_only), "the order is not")
 
@@ -101,17 +109,31 @@ def test_named_members():
 def reaches(model, tokens, lengths, labels, parts=("recurrent",)):
     model = copy.deepcopy(model).eval()
     torch.nn.functional.cross_entropy(model(tokens, lengths), labels).backward()
-    return all(bool(p.grad.any()) for name, p in model.named_parameters() if name.startswith(parts))
+    return all(
+        float(p.grad.norm()) > least
+        for name, p in model.named_parameters()
+        if name.startswith(parts)
+    )
+
+
+def moves(model, tokens, lengths, labels):
+    learner = copy.deepcopy(model)
+    train(learner, EncodedReviews(tokens, lengths, labels), LocalConfig(epochs=3))
+    pairs = zip(model.recurrent.parameters(), learner.recurrent.parameters(), strict=True)
+    return any(float((a - b).detach().norm()) > 1e-4 for a, b in pairs)
 
 
 def test_may_train():
     assert checks.may_train(reaches).passed
+    assert checks.may_train(moves).passed
     refused(checks.may_train(lambda *a: True), "True of output gates shut")
     refused(checks.may_train(lambda *a: False), "False of a model of round 0", "learns")
     only_head = lambda *a: reaches(*a, parts=("head",))  # noqa: E731
-    refused(checks.may_train(only_head), "a head of zeros")
+    refused(checks.may_train(only_head), "output gates")
     bias_only = lambda model, *a: bool((model.recurrent.bias_ih_l0 > -100).all())  # noqa: E731
     refused(checks.may_train(bias_only), "the other bias")
+    small = lambda model, *a: all(bool((p.abs() < 100).all()) for p in model.parameters())  # noqa: E731
+    refused(checks.may_train(small), "nearly shut")
     refused(checks.may_train(lambda *a: 1), "return True or False")
 
     def trains(model, tokens, lengths, labels):

@@ -27,13 +27,13 @@ from fedlab_helpers.tasks.reviews.model import CELLS, SentimentLSTM
 _WORDS, _WIDTH = 30, 12
 
 
-def _model(seed: int = 0, cell: str = "lstm", classes: int = 2) -> SentimentLSTM:
-    """Return a small model whose gradient reaches far back."""
+def _model(seed: int = 0, cell: str = "lstm", classes: int = 2, gain: float = 1.5) -> SentimentLSTM:
+    """Return a small model whose gradient reaches far back, the farther the larger the gain."""
     model = SentimentLSTM(_WORDS, _WIDTH, _WIDTH, classes, cell=cell, seed=seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "recurrent.weight" in name:
-                weight.mul_(1.5)
+                weight.mul_(gain)
     return model
 
 
@@ -54,17 +54,17 @@ def words_of_the_other(function: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
     """Judge a function of (sum of two changes, one of them), each (V, E), -> ids of the other."""
     rng = torch_rng(0, "changes")
     mine, other = torch.zeros(12, 4), torch.zeros(12, 4)
-    mine[[2, 5, 7]] = torch.randn(3, 4, generator=rng)
-    other[[4, 5, 9]] = torch.randn(3, 4, generator=rng)
-    other[11] = torch.tensor([1.0, -1.0, 0.0, 0.0])  # its numbers add up to zero
+    mine[[5, 7]] = torch.randn(2, 4, generator=rng)
+    other[[2, 4, 5, 9]] = torch.randn(4, 4, generator=rng)
+    mine[2] = other[11] = torch.tensor([1.0, -1.0, 0.0, 0.0])  # whose numbers add up to zero
     got = tensor(function(mine + other, mine), "ids").flatten().tolist()
     if got == [4, 9, 11]:
         return right("a sum of two is no protection from one of the two.")
     hints = {
-        (4, 5, 9, 11): "word 5 is in both; the question is which words *only* the other has.",
+        (2, 4, 5, 9, 11): "words 2 and 5 are in both; which does *only* the other have?",
         (2, 4, 5, 7, 9, 11): "these are the words of both.",
         (4, 9): "one row's numbers add up to zero, and yet it moved: look at each number.",
-        (2, 7): "these are words that only you have.",
+        (2, 4, 9, 11): "one of your rows adds up to zero, and yet it moved: look at each number.",
     }
     return wrong(f"got {got}. {hints.get(tuple(sorted(map(int, got))), 'Which rows moved?')}")
 
@@ -90,10 +90,10 @@ def class_and_state(function: Callable[[Tensor, Tensor], tuple[int, Tensor]]) ->
         if found.shape != state.shape or not near(found, state, 1e-4):
             return wrong(f"{name}: the state is {found.tolist()}, was {state.tolist()}.")
     noisy = torch.tensor([1e-6, -0.5, 0.5])
-    weight = torch.outer(noisy, state) + 1e-4
+    weight = torch.outer(noisy, state) + 0.05
     got = tensor(function(weight, noisy)[1])
     if not near(got, state, 0.05):
-        return wrong("with a little noise, a class of nearly no weight decides: use all classes.")
+        return wrong("all classes are off by 0.05, and you take one at its word: use all of them.")
     return right("least squares weighs each class by what it knows.")
 
 
@@ -101,7 +101,7 @@ def class_and_state(function: Callable[[Tensor, Tensor], tuple[int, Tensor]]) ->
 def read_rnn(function: Callable[[nn.Module, State], Sequence[int]]) -> Verdict:
     """Judge a function of (model, gradient) -> word ids, on sentences without repeats."""
     for length, seed in ((1, 0), (4, 1), (6, 2), (6, 3)):
-        model = _model(seed, "rnn")
+        model = _model(seed, "rnn", gain=3.0)  # no clock is right here
         data = _reviews(1, length, seed, repeats=False)
         before = of_model(model)
         found = function(model, leaks.gradient_of(model, data))
@@ -208,7 +208,7 @@ def _silent() -> dict[str, SentimentLSTM]:
     changed(
         "output gates shut by the other bias", "recurrent.bias_hh_l0", slice(3 * size, None), -1e4
     )
-    changed("a head of zeros", "head.weight", slice(None), 0.0)
+    changed("output gates nearly shut", "recurrent.bias_ih_l0", slice(3 * size, None), -30.0)
     changed("input gates shut", "recurrent.bias_ih_l0", slice(0, size), -1e4)
     models["the cheating server's"] = _model(4)
     models["the cheating server's"].load_state_dict(leaks.shut(_model(4)))
