@@ -100,6 +100,20 @@ def test_no_codec_loses_any_of_them(codec):
         assert torch.equal(plain.state_dict()[name], compressed.state_dict()[name])
 
 
+def test_a_round_in_which_nobody_is_drawn_leaves_them(bits):
+    model, empty = Normed(), 0
+
+    def held():
+        return bits({name: model.state_dict()[name] for name in state.buffer_names(model)})
+
+    before = held()
+    plan = Plan(8, 1, PLAN.local, seed=1, sampling="poisson")
+    for record in rounds(model, CLIENTS, strategies.fedavg(), plan):
+        assert (held() == before) == (not record.cohort)
+        before, empty = held(), empty + (not record.cohort)
+    assert 0 < empty < 8
+
+
 def test_a_compressed_downlink_leaves_them_whole():
     model = Normed()
     changes = Changes(Compressed(TopK(0.2)), known_start=True)
