@@ -21,7 +21,7 @@ from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.require import require
 from fedlab_helpers.core.rounds import rounds, sample_cohort
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.strategy import Strategy, require_cohort
+from fedlab_helpers.core.strategy import Strategy, least_cohort, require_cohort
 from fedlab_helpers.core.training import LocalConfig, Stopped, evaluate
 from fedlab_helpers.personal import members
 from fedlab_helpers.personal.federation import Federation
@@ -223,7 +223,7 @@ class Recipe:
     def least_cohort(self) -> int:
         """The least cohort with which the strategy works. Raises ValueError: a parameter is out of
         range."""
-        return getattr(self.new_strategy().combine, "least_cohort", 1)
+        return least_cohort(self.new_strategy().combine)
 
     def plan(self) -> Plan:
         """Return the plan. Raises ValueError: a number is out of range."""

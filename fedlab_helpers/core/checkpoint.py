@@ -19,7 +19,7 @@ from fedlab_helpers.core.messages import ClientState, reason
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.wire import dense
 
-_FORMAT = 4
+_FORMAT = 5
 _TENSORS = dense()
 
 

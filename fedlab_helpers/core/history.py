@@ -1,5 +1,6 @@
 """What happened in each round: the books of one, kept while it goes on, and the records of all."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -29,6 +30,7 @@ class RoundRecord:
         metrics: of the new global model, e.g. {"loss": …, "accuracy": …}; {} in a round
             without evaluation.
         repeatable: whether the same seed gives the same round; not where noise must be secret.
+        told: what the strategy says of the round, by name, e.g. {"epsilon": …}.
     """
 
     round: int
@@ -42,11 +44,14 @@ class RoundRecord:
     seconds: float
     metrics: dict[str, float] = field(default_factory=dict)
     repeatable: bool = True
+    told: dict[str, float] = field(default_factory=dict)
 
     @property
     def train_loss(self) -> float:
-        """Mean over the accepted clients, each counting once, of their last epoch's loss."""
-        return sum(self.client_losses.values()) / len(self.client_losses)
+        """Mean over the accepted clients, each counting once, of their last epoch's loss; NaN where
+        there was none."""
+        losses = self.client_losses.values()
+        return sum(losses) / len(losses) if losses else math.nan
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as values that JSON can hold."""
@@ -75,8 +80,8 @@ class History(Sequence[RoundRecord]):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a round, indexed by round: clients (accepted), left_out (count),
-        examples, steps, train_loss, each metric, bytes_down, bytes_up, total_bytes (both ways,
-        summed up to this round), seconds."""
+        examples, steps, train_loss, each metric, what the strategy told, bytes_down, bytes_up,
+        total_bytes (both ways, summed up to this round), seconds."""
         rows, total = [], 0
         for record in self.records:
             own = {n: getattr(record, n) for n in ("round", "examples", "steps", "train_loss")}
@@ -86,7 +91,7 @@ class History(Sequence[RoundRecord]):
             total += sum(sent.values())
             cost = {**sent, "total_bytes": total, "seconds": record.seconds}
             who = {"clients": len(record.client_losses), "left_out": len(record.left_out)}
-            rows.append({**who, **own, **measured, **cost})
+            rows.append({**who, **own, **measured, **record.told, **cost})
         return pd.DataFrame(rows).set_index("round") if rows else pd.DataFrame()
 
 
@@ -122,17 +127,20 @@ class RoundBooks:
     losses: dict[int, float] = field(default_factory=dict)
     left_out: dict[int, str] = field(default_factory=dict)
     kept: dict[int, ClientState] = field(default_factory=dict)
+    told: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self):
         self._mean = RunningMean(self.buffers)
 
-    def accept(self, replies: Iterable[Reply]) -> Iterator[Update]:
-        """Yield the updates that can be used, in order. Raises NoUpdateLeft: there was none."""
+    def accept(self, replies: Iterable[Reply], least: int = 1) -> Iterator[Update]:
+        """Yield the updates that can be used, in order. Raises NoUpdateLeft: there was none, unless
+        the `least` number of them is 0."""
         for reply in replies:
             if (update := self.read(reply)) is not None:
                 yield update
-        self.require_update()
+        if least:
+            self.require_update()
 
     def read(self, reply: Reply) -> Update | None:
         """Return the update of one reply, or None where it cannot be used."""
@@ -158,8 +166,9 @@ class RoundBooks:
         return update
 
     def mean_buffers(self) -> State:
-        """Return the mean of the accepted clients' buffers, weighted by their examples."""
-        return self._mean.result() if self.buffers else {}
+        """Return the mean of the accepted clients' buffers, weighted by their examples; those that
+        were sent where no update came back."""
+        return self._mean.result() if self.losses else self.buffers
 
     def require_update(self) -> None:
         """Raise NoUpdateLeft if no update could be used."""

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 
 from fedlab_helpers.core import compute
 from fedlab_helpers.core.require import is_number, require, require_count, require_share
 from fedlab_helpers.core.training import LocalConfig
+
+Sampling = Literal["fixed", "poisson"]
 
 
 @dataclass(frozen=True)
@@ -77,13 +80,17 @@ class Plan:
 
     Args:
         rounds: how many.
-        clients_per_round: size of the cohort drawn each round; None: every client.
+        clients_per_round: size of the cohort drawn each round; None: every client. With
+            `sampling` "poisson" it is the expected size.
         local: how a client trains.
         seed: decides cohorts, order of examples, dropout masks, and who drops out.
         workers: clients that train side by side; "auto": one for each CPU. Changes no bit.
         evaluate_every: the global model is evaluated after every so many rounds, and the last.
         dropout_rate: probability that a client of the cohort drops out: it never answers.
         pace: simulated speeds of the clients and a deadline; None: each does all its work.
+        sampling: "fixed": a cohort of this size, drawn without replacement. "poisson": each client
+            by its own coin, so that a cohort may be of any size, and empty; what noise protects
+            best (see `privacy.budget`).
     """
 
     rounds: int
@@ -94,12 +101,15 @@ class Plan:
     evaluate_every: int = 1
     dropout_rate: float = 0.0
     pace: Pace | None = None
+    sampling: Sampling = "fixed"
 
     def __post_init__(self):
         require_count(rounds=self.rounds, evaluate_every=self.evaluate_every)
         if self.clients_per_round is not None:
             require_count(clients_per_round=self.clients_per_round)
         require_share(dropout_rate=self.dropout_rate)
+        ways = get_args(Sampling)
+        require(self.sampling in ways, "sampling", self.sampling, f"one of {ways}")
         compute.worker_count(self.workers)
 
     def evaluates_after(self, number: int) -> bool:

@@ -20,7 +20,7 @@ from fedlab_helpers.core.messages import ClientState, Codec, Received, Transform
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.strategy import Strategy, require_cohort
+from fedlab_helpers.core.strategy import Strategy, least_cohort, require_cohort
 from fedlab_helpers.core.training import Stopped, evaluate
 
 
@@ -98,7 +98,8 @@ def rounds_with(
     Args:
         workers: answer requests; `Clients` in this process, or machines in a network.
     """
-    require_cohort(strategy.combine, len(sample_cohort(plan, 1, workers.size)))
+    size = len(sample_cohort(plan, 1, workers.size))
+    require_cohort(strategy.combine, 1 if plan.sampling == "poisson" else size)
     run = RoundLoop(workers, model, strategy, plan, test, downlink, client_states)
     if checkpoint is None:
         return run.records()
@@ -130,6 +131,7 @@ class RoundLoop:
         begun, table = (weights, strategy.broadcast(self.server)), workers.sparse_parameter()
         self.link = downlink.begin(*begun, table) if downlink else wire.Downlink(*begun)
         self.kept = {} if self.kept is None else self.kept
+        self.strategy_in(1)
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for a checkpoint to be of this run."""
@@ -155,18 +157,29 @@ class RoundLoop:
         cohort = sample_cohort(self.plan, number, self.workers.size)
         self.exchange(number, cohort, cohort)
 
+    def strategy_in(self, number: int) -> Strategy:
+        """Return the strategy as it is in this round. Raises ValueError where it does not fit."""
+        strategy, fit = self.strategy, getattr(self.strategy.combine, "in_round", None)
+        return replace(strategy, combine=fit(self, number)) if fit else strategy
+
     def exchange(self, number: int, told: Sequence[int], cohort: tuple[int, ...]) -> None:
-        """Send the weights to the clients `told`, let the cohort train, average what comes back."""
-        server, strategy, workers = self.server, self.strategy, self.workers
+        """Send the weights to the clients `told`, let the cohort train, average what comes back;
+        of nobody there is no mean, and the weights stay."""
+        server, strategy, workers = self.server, self.strategy_in(number), self.workers
+        repeatable = workers.repeatable and not getattr(strategy.combine, "secret", False)
         like = (server.params, strategy.extra_like(server.params), self.buffers)
-        self.books = books = RoundBooks(number, cohort, workers.codec, *like, workers.repeatable)
+        self.books = books = RoundBooks(number, cohort, workers.codec, *like, repeatable)
         received, link, books.bytes_down = self.link.deliver(told)
         if self.buffers:
             received = replace(received, buffers=self.buffers)
             books.bytes_down += len(wire.dense().encode(self.buffers)) * len(told)
         # Closed at once, whatever happens: no client trains on after an error.
         with closing(self.updates(number, cohort, received)) as updates:
-            server = strategy.aggregate(server, updates)
+            if cohort or not least_cohort(strategy.combine):
+                server = strategy.aggregate(server, updates)
+            else:
+                server = replace(server, round=server.round + 1)
+        books.told = strategy.told()
         rng = compute.torch_rng(self.plan.seed, "downlink", number)
         self.link = link.advance(server.params, strategy.broadcast(server), rng)
         self.server, self.buffers = server, books.mean_buffers()
@@ -175,7 +188,7 @@ class RoundLoop:
     def updates(self, number: int, cohort: Sequence[int], received: Received) -> Iterator[Update]:
         """Yield what the cohort sends and can be used, in its order."""
         with closing(self.workers.replies(number, cohort, received, self.kept)) as replies:
-            yield from self.books.accept(replies)
+            yield from self.books.accept(replies, least_cohort(self.strategy.combine))
 
     def show(self) -> None:
         """Write the global weights into the model."""
@@ -213,13 +226,15 @@ def run(
 
 
 def sample_cohort(plan: Plan, number: int, n_clients: int) -> tuple[int, ...]:
-    """Return the clients of round `number`, ascending, drawn without replacement. Raises
-    ValueError where the plan asks for more clients than there are."""
+    """Return the clients of round `number`, ascending, drawn as the plan says. Raises ValueError
+    where it asks for more clients than there are."""
     size = n_clients if plan.clients_per_round is None else plan.clients_per_round
     fine = 1 <= size <= n_clients
     require(fine, "clients_per_round", size, f"1 to {n_clients}, the clients")
-    drawn = compute.numpy_rng(plan.seed, "cohort", number).choice(n_clients, size, replace=False)
-    return tuple(sorted(drawn.tolist()))
+    rng = compute.numpy_rng(plan.seed, "cohort", number)
+    if plan.sampling == "poisson":
+        return tuple((rng.random(n_clients) < size / n_clients).nonzero()[0].tolist())
+    return tuple(sorted(rng.choice(n_clients, size, replace=False).tolist()))
 
 
 def shared_weights(model: nn.Module, shared: Callable[[str], bool]) -> tuple[State, State]:

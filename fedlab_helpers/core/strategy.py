@@ -66,7 +66,14 @@ class LocalRun:
 
 
 class Combine(Protocol):
-    """Makes one change out of many updates; a frozen value, too."""
+    """Makes one change out of many updates; a frozen value, too.
+
+    It may also have: `least_cohort`, of how many clients it makes sense, 1 if it does not say; 0:
+    of none, too. `dense`: clients train and send every row. `secret`: what it draws is seeded by
+    the system, so that no run repeats. `in_round(run, number)`: the combination for this round of
+    a `RoundLoop`, asked for before anybody trains, too, to raise a ValueError where it does not
+    fit. `told()`: what the record of that round is to say.
+    """
 
     per_row: bool  # whether it needs to know which rows a client touched
 
@@ -146,7 +153,6 @@ class Strategy:
     step: Step = field(default_factory=Add)
     sends: Literal["change", "weights"] = "change"
 
-    dense = False  # True: clients train and send every embedding row, not the touched ones only
     settles = False  # True: what a client keeps depends on what arrived of its update
     asks_loss = False  # True: each client first evaluates the received weights on its examples
 
@@ -154,6 +160,11 @@ class Strategy:
         require(self.sends in ("change", "weights"), "sends", self.sends, "'change' or 'weights'")
         fine = self.sends == "change" or self.step == Add()
         require(fine, "step", self.step, "Add(): whole weights leave no step to take")
+
+    @property
+    def dense(self) -> bool:
+        """Whether clients train and send every embedding row, not the touched ones only."""
+        return getattr(self.combine, "dense", False)
 
     def init(self, params: State, clients: int = 1) -> ServerState:
         """Return the state before the first round, of a run with so many clients."""
@@ -191,8 +202,17 @@ class Strategy:
             moved = self.step(server, self.combine(zeros_like(server.params), updates))
         return replace(moved, round=server.round + 1)
 
+    def told(self) -> dict[str, float]:
+        """Return what the record of a round is to say beside what was measured."""
+        return getattr(self.combine, "told", dict)()
+
+
+def least_cohort(combine: Combine) -> int:
+    """Return the least number of clients that a combination says it needs."""
+    return getattr(combine, "least_cohort", 1)
+
 
 def require_cohort(combine: Combine, size: int) -> None:
     """Raise a ValueError if a combination says by its `least_cohort` that so few are too few."""
-    least = getattr(combine, "least_cohort", 1)
+    least = least_cohort(combine)
     require(size >= least, "cohort", size, f"at least {least} clients for {combine!r}")

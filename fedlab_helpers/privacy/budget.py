@@ -11,7 +11,6 @@ from itertools import accumulate, repeat
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtri
 
 from fedlab_helpers.core.require import (
@@ -63,6 +62,8 @@ def epsilon_of(mu: float, delta: float) -> float:
 
     Raises ValueError for numbers out of range.
     """
+    from scipy.optimize import brentq  # takes half a second to load
+
     _require_delta(delta)
     if mu in (0, math.inf):
         return float(mu)

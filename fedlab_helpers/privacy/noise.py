@@ -28,8 +28,12 @@ class Clip:
         scale = min(1.0, self.max_norm / max(norm(floats), 1e-12))
         return change | {n: t * scale for n, t in floats.items()}
 
+    def clipped(self, update: Update) -> Update:
+        """Return the update with its change clipped."""
+        return replace(update, delta=self.of(update.delta))
+
     def __call__(self, update: Update, kept: State, rng: torch.Generator) -> tuple[Update, State]:
-        return replace(update, delta=self.of(update.delta)), kept
+        return self.clipped(update), kept
 
 
 @dataclass(frozen=True)

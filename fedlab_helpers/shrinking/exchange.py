@@ -62,9 +62,11 @@ def distillation_rounds(
             None: the reviews.
 
     Raises:
-        ValueError: there is not one model, or view, for each client.
+        ValueError: there is not one model, or view, for each client, or a cohort may be empty.
     """
     views = views or [lambda reviews: reviews] * len(clients)
+    fixed = plan.sampling == "fixed"
+    require(fixed, "plan: its sampling", plan.sampling, "'fixed': of nobody there is no consensus")
     counts = [len(models), len(clients), len(views)]
     require(len({*counts}) == 1, "models, clients, views", counts, "as many of each")
     for model in models:

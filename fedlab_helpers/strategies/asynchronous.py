@@ -18,6 +18,7 @@ from fedlab_helpers.core.plan import Plan, require_speeds
 from fedlab_helpers.core.require import is_count, require, require_count
 from fedlab_helpers.core.rounds import RoundLoop
 from fedlab_helpers.core.strategy import Strategy, require_cohort
+from fedlab_helpers.strategies.registry import require_told_nothing
 
 
 class Arrival(NamedTuple):
@@ -99,7 +100,7 @@ def buffered_rounds(
     place in the buffer.
 
     Args:
-        plan: its rounds are flushes; who trains is not up to `clients_per_round` or `pace`.
+        plan: its rounds are flushes; who trains is not up to its cohorts or `pace`.
         speeds: of each client, in steps a second, simulated.
         concurrency: how many clients train at any time.
         buffer: updates in a flush.
@@ -117,6 +118,7 @@ def buffered_rounds(
     require(fine, "concurrency", concurrency, f"an integer from 1 to {len(clients)}, the clients")
     require_count(buffer=buffer)
     require_cohort(strategy.combine, buffer)
+    require_told_nothing(strategy.combine)
     _require_nothing_kept(strategy, plan, codec)
     workers = Clients(model, clients, strategy, plan, codec, stop=stop)
     seconds = [plan.local.steps(len(d)) / speed for d, speed in zip(clients, speeds, strict=True)]
@@ -169,6 +171,7 @@ def _require_nothing_kept(strategy: Strategy, plan: Plan, codec: Codec | None) -
             f"strategy: clients of {type(strategy).__name__} {why}, expected one whose clients "
             "send only how the weights changed, such as uniform()"
         )
-    for name in ("clients_per_round", "pace"):
+    for name, accepted in {"clients_per_round": None, "pace": None, "sampling": "fixed"}.items():
         value = getattr(plan, name)
-        require(value is None, f"plan: its {name}", value, "None: no round has a cohort")
+        expected = f"{accepted!r}: no round has a cohort"
+        require(value == accepted, f"plan: its {name}", value, expected)

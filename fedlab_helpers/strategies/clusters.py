@@ -21,6 +21,7 @@ from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import Strategy, require_cohort
 from fedlab_helpers.core.training import Stopped, evaluate
 from fedlab_helpers.strategies.divergence import cosines
+from fedlab_helpers.strategies.registry import require_told_nothing
 
 
 def ifca_rounds(
@@ -53,6 +54,7 @@ def ifca_rounds(
     """
     require(len(models) > 0, "models", models, "at least one")
     require_cohort(strategy.combine, 1)  # all that a model may get in a round
+    require_told_nothing(strategy.combine)
     workers = Clients(models[0], clients, strategy, plan, codec, stop=stop)
     runs = [
         RoundLoop(workers, model, strategy, plan) for model in models
@@ -103,7 +105,7 @@ def _records(
         except Stopped:
             return
         record = _record(cohort, [run.books.record({}) for run in runs])
-        if not record.client_losses:
+        if cohort and not record.client_losses:
             raise NoUpdateLeft(f"round {number}: every client was left out: {record.left_out}")
         for run in runs:
             run.show()

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from fedlab_helpers.core.require import require, require_positive
-from fedlab_helpers.core.strategy import Mean, Strategy
+from fedlab_helpers.core.strategy import Combine, Mean, Strategy, least_cohort
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Entry:
         """Whether clients train and send every embedding row; whether sums over the updates are
         enough for the server; and the least cohort."""
         made = self.make()
-        least = getattr(made.combine, "least_cohort", 1)
+        least = least_cohort(made.combine)
         return {"dense": made.dense, "linear": is_linear(made), "least_cohort": least}
 
     def build(self, **given: float) -> Strategy:
@@ -101,6 +101,13 @@ def is_linear(strategy: Strategy) -> bool:
     combine = strategy.combine
     plain = isinstance(combine, Mean) and not combine.per_row
     return getattr(strategy, "linear", sums) and getattr(combine, "linear", plain)
+
+
+def require_told_nothing(combine: Combine) -> None:
+    """Raise a ValueError if a combination must be told of the rounds of a plan, as one that keeps
+    an account of privacy, where nobody tells it."""
+    fine = not hasattr(combine, "in_round")
+    require(fine, "combine", combine, "one that need not know plan and round: here it is not told")
 
 
 def registered(

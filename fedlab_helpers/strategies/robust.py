@@ -11,10 +11,10 @@ from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.require import is_count, require, require_count, require_positive
 from fedlab_helpers.core.rows import make_whole
 from fedlab_helpers.core.state import State, flatten, norm, subtract
-from fedlab_helpers.core.strategy import Combine, Strategy
+from fedlab_helpers.core.strategy import Combine, Strategy, least_cohort
 from fedlab_helpers.privacy import Clip
 from fedlab_helpers.strategies.means import BY_EXAMPLES
-from fedlab_helpers.strategies.registry import registered
+from fedlab_helpers.strategies.registry import registered, require_told_nothing
 
 
 class Robust:
@@ -173,6 +173,7 @@ class Clipped:
 
     def __post_init__(self):
         require_positive(max_norm=self.max_norm)
+        require_told_nothing(self.combine)
 
     @property
     def per_row(self) -> bool:
@@ -182,7 +183,7 @@ class Clipped:
     @property
     def least_cohort(self) -> int:
         """What the combination underneath needs."""
-        return getattr(self.combine, "least_cohort", 1)
+        return least_cohort(self.combine)
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
         return self.combine(base, map(Clip(self.max_norm).clipped, updates))

@@ -73,7 +73,9 @@ def run_of(data, client):
     return wire.unpack(reply.payload, wire.touched_rows(), client).buffers
 
 
-@pytest.mark.parametrize("name", [n for n in strategies.STRATEGIES if n != "rowwise"])
+@pytest.mark.parametrize(
+    "name", [n for n in strategies.STRATEGIES if n not in ("rowwise", "private")]
+)
 def test_no_servers_step_moves_them(name):
     entry = strategies.STRATEGIES[name]
     strategy = entry.build(**({"lr": 0.02} if entry.knows_client_rate else {}))
@@ -96,6 +98,20 @@ def test_no_codec_loses_any_of_them(codec):
     run(compressed, CLIENTS, strategies.fedavg(), Plan(1, local=PLAN.local), codec=codec)
     for name in state.buffer_names(plain):
         assert torch.equal(plain.state_dict()[name], compressed.state_dict()[name])
+
+
+def test_a_round_in_which_nobody_is_drawn_leaves_them(bits):
+    model, empty = Normed(), 0
+
+    def held():
+        return bits({name: model.state_dict()[name] for name in state.buffer_names(model)})
+
+    before = held()
+    plan = Plan(8, 1, PLAN.local, seed=1, sampling="poisson")
+    for record in rounds(model, CLIENTS, strategies.fedavg(), plan):
+        assert (held() == before) == (not record.cohort)
+        before, empty = held(), empty + (not record.cohort)
+    assert 0 < empty < 8
 
 
 def test_a_compressed_downlink_leaves_them_whole():

@@ -92,7 +92,7 @@ def test_two_runs_that_write_into_one_folder_are_told(tmp_path):
 
 def test_an_older_format_is_named(tmp_path):
     (tmp_path / "run.json").write_text('{"format": 2}')
-    with pytest.raises(CheckpointError, match="an older format, expected 4"):
+    with pytest.raises(CheckpointError, match="an older format, expected 5"):
         Checkpoint(tmp_path, IDENTITY).load()
 
 

@@ -20,7 +20,7 @@ from fedlab_helpers.core.messages import Reply, Update
 from fedlab_helpers.core.rounds import Plan, rounds, run, sample_cohort
 from fedlab_helpers.core.strategy import Mean, Strategy
 from fedlab_helpers.core.training import Hooks, LocalConfig, evaluate
-from fedlab_helpers.strategies import fedavg, rowwise
+from fedlab_helpers.strategies import fedavg, fedavgm, krum, rowwise
 from fedlab_helpers.tasks.objectives import NUMBERS
 
 STEP = LocalConfig(1, None, 0.1, "sgd")
@@ -560,6 +560,49 @@ def test_cohorts_are_seeded_ascending_distinct_and_fair():
     assert sample_cohort(Plan(1), 1, 4) == (0, 1, 2, 3)
 
 
+def test_a_poisson_cohort_is_a_coin_for_each_client():
+    """Probability 0.3: of 400 rounds and 10 clients 120 each, sizes with variance 10·0.3·0.7."""
+    plan = Plan(1, clients_per_round=3, seed=1, sampling="poisson")
+    cohorts = [sample_cohort(plan, number, 10) for number in range(1, 401)]
+    assert cohorts == [sample_cohort(plan, number, 10) for number in range(1, 401)]
+    assert all(list(cohort) == sorted(set(cohort)) for cohort in cohorts)
+    asked = Counter(client for cohort in cohorts for client in cohort)
+    assert all(85 <= asked[client] <= 155 for client in range(10))
+    sizes = np.array([len(cohort) for cohort in cohorts])
+    assert 1.7 < sizes.var() < 2.6
+    assert sizes.min() == 0
+    both = [(0 in cohort) + (1 in cohort) for cohort in cohorts]
+    assert 20 <= both.count(2) <= 54  # 36 together, sd 5.7: coins do not know of each other
+    everybody = Plan(1, sampling="poisson")
+    assert sample_cohort(everybody, 1, 4) == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("strategy", [fedavg(), fedavg("weights"), fedavgm()], ids=repr)
+def test_a_round_in_which_nobody_is_drawn_moves_nothing(clients, small_model, bits, strategy):
+    plan = Plan(12, 1, STEP, seed=0, sampling="poisson")
+    model, before = small_model(), None
+    for record in rounds(model, clients, strategy, plan, test=clients[0]):
+        now = bits(state.of_model(model))
+        if not record.cohort:
+            assert (record.examples, record.steps, record.client_losses) == (0, 0, {})
+            assert (record.bytes_down, record.bytes_up, record.left_out) == (0, 0, {})
+            assert math.isnan(record.train_loss)
+            assert now == before or before is None
+            assert record.metrics["loss"] > 0
+        else:
+            assert now != before
+        before = now
+    sizes = [len(sample_cohort(plan, number, 4)) for number in range(1, 13)]
+    assert 0 in sizes[1:]
+    assert max(sizes) > 1
+
+
+def test_what_needs_a_crowd_needs_a_cohort_of_fixed_size(clients, small_model):
+    plan = Plan(1, 4, sampling="poisson")
+    with pytest.raises(ValueError, match="cohort: got 1, expected at least 3 clients for Krum"):
+        rounds(small_model(), clients, krum(0), plan)
+
+
 def test_fedsgd_is_one_plain_step_on_everything():
     plan = Plan.fedsgd(7, 0.5, clients_per_round=2, seed=3)
     expected = LocalConfig(1, None, 0.5, "sgd", max_grad_norm=None, weight_decay=0.0)
@@ -580,6 +623,7 @@ def test_fedsgd_is_one_plain_step_on_everything():
         ({"dropout_rate": math.nan}, "dropout_rate: got nan"),
         ({"workers": 0}, "workers: got 0"),
         ({"workers": "all"}, "workers: got 'all'"),
+        ({"sampling": "all"}, r"sampling: got 'all', expected one of \('fixed', 'poisson'\)"),
     ],
 )
 def test_plan_errors_name_argument_value_and_what_is_accepted(change, message):

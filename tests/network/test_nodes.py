@@ -26,7 +26,7 @@ from local_grid import LocalGrid
 from fedlab_helpers.core.history import RoundBooks
 from fedlab_helpers.core.messages import Reply
 from fedlab_helpers.core.plan import Plan
-from fedlab_helpers.core.rounds import run
+from fedlab_helpers.core.rounds import run, sample_cohort
 from fedlab_helpers.core.state import of_model
 from fedlab_helpers.core.training import LocalConfig, evaluate
 from fedlab_helpers.lessons.checks import network as checks
@@ -104,6 +104,24 @@ def test_a_network_ends_in_the_weights_of_the_simulation(
     options = {"mu": 0.1} if strategy == "fedprox" else {}
     job = replace(job, strategy=strategy, options=options, codec=codec)
     require_agreement(job, files, tmp_path, bits)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options"), [("fedavg", {}), ("private", {"noise_multiplier": 0.0})]
+)
+def test_cohorts_may_be_drawn_by_coins(job, files, tmp_path, bits, strategy, options):
+    plan = replace(job.plan, rounds=4, clients_per_round=1, sampling="poisson", seed=1)
+    assert {len(sample_cohort(plan, number, 3)) for number in range(1, 5)} >= {0, 1}
+    job = replace(job, plan=plan, strategy=strategy, options=options)
+    assert Job.from_json(job.to_json()) == job
+    require_agreement(job, files, tmp_path, bits)
+
+
+def test_a_server_adds_noise_and_keeps_the_account(job, files, tmp_path):
+    records = run_job(replace(job, strategy="private"), files, tmp_path)
+    epsilons = [record.told["epsilon"] for record in records]
+    assert 0 < epsilons[0] < epsilons[1] < epsilons[2]
+    assert not any(record.repeatable or record.left_out for record in records)
 
 
 @pytest.mark.parametrize("once", [False, True])

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fedlab_helpers.core.rounds import Plan, run
+from fedlab_helpers.core.rounds import Plan, run, sample_cohort
 from fedlab_helpers.core.training import LocalConfig, predict
 from fedlab_helpers.personal.federation import Federation, Snapshot
 from fedlab_helpers.personal.members import deal
@@ -15,6 +15,7 @@ from fedlab_helpers.personal.methods.afterwards import Afterwards
 from fedlab_helpers.personal.methods.clustered import Clustered
 from fedlab_helpers.personal.methods.shared import Mixed, Shared
 from fedlab_helpers.personal.methods.together import Together
+from fedlab_helpers.strategies import private
 from fedlab_helpers.strategies.personal import Ditto
 
 
@@ -52,6 +53,17 @@ def test_every_method_answers_for_every_client_and_newcomer(name, federation, de
             assert snapshot.bytes_up == snapshot.total_bytes == 0
         else:
             assert snapshot.total_bytes > snapshot.bytes_up > 0
+
+
+@pytest.mark.parametrize("name", ["tune", "fedper", "ditto"])
+def test_what_is_common_may_be_private_and_its_cohorts_drawn_by_coins(name, federation):
+    plan = replace(federation.plan, sampling="poisson", clients_per_round=1)
+    drawn = {len(sample_cohort(plan, number, len(federation.members))) for number in range(1, 5)}
+    assert 0 in drawn
+    noisy = replace(federation, plan=plan, strategy=private(), memory={}, judged={})
+    method = METHODS[name]
+    snapshots = list(method.snapshots(noisy, (method.tries or (0.0,))[0]))
+    assert all(torch.isfinite(logits).all() for logits in answers(noisy, snapshots[-1]))
 
 
 def test_a_snapshot_keeps_what_it_saw(federation):

@@ -10,7 +10,7 @@ from fedlab_helpers.core import rounds, state, wire
 from fedlab_helpers.core.history import NoUpdateLeft
 from fedlab_helpers.core.rounds import Plan
 from fedlab_helpers.core.training import LocalConfig, evaluate
-from fedlab_helpers.strategies import fedavg, krum, rowwise, scaffold
+from fedlab_helpers.strategies import fedavg, krum, private, rowwise, scaffold
 from fedlab_helpers.strategies.clusters import (
     best_model,
     ifca_rounds,
@@ -106,6 +106,10 @@ def test_bad_arguments_are_refused(clients, small_model):
         ifca_rounds([], clients, fedavg(), Plan(1))
     with pytest.raises(ValueError, match="cohort"):
         ifca_rounds([small_model()], clients, krum(1), Plan(1))
+    with pytest.raises(
+        ValueError, match=r"combine: got PrivateMean.* need not know plan and round"
+    ):
+        ifca_rounds([small_model()], clients, private(), Plan(1))
     with pytest.raises(ValueError, match="count: got 5, expected 1 to 4"):
         unlike_starts(small_model(), clients, Plan(1), 5)
 

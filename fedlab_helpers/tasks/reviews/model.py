@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from fedlab_helpers.core.identity import digest
 from fedlab_helpers.core.model import SeededDropout
 from fedlab_helpers.core.require import require, require_count
 
@@ -109,3 +110,51 @@ class OwnWordsLSTM(SentimentLSTM):
 
     def _vectors(self, tokens: Tensor) -> Tensor:
         return self.embedding(tokens) + self.own(tokens)
+
+
+class FrozenWords(nn.Module):
+    """Word vectors that nobody trains or sends: they are no part of the model's state.
+
+    Args:
+        vectors: (V, E) float32; row i is that of word id i.
+    """
+
+    def __init__(self, vectors: Tensor):
+        super().__init__()
+        self.register_buffer("vectors", vectors.detach().clone(), persistent=False)
+        self.known_as = digest(self.vectors)  # by which a checkpoint knows them
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the vector of each id, (…, E), of ids (…) int64."""
+        return self.vectors[tokens]
+
+
+class PublicWordsLSTM(SentimentLSTM):
+    """The same model over word vectors that are known beforehand and stay as they are.
+
+    Its state is the recurrent layer and the linear one: a few thousand numbers, so that noise that
+    protects clients has little to hide in.
+
+    Args:
+        vectors: (V, E) float32, finite, of each word id, as `privacy.public_vectors` makes them.
+        hidden_size: size H of the recurrent state.
+        num_classes: number C of classes.
+        pooling, options: as in `SentimentLSTM`; so is what is raised.
+    """
+
+    token_parameter = None
+
+    def __init__(
+        self,
+        vectors: Tensor,
+        hidden_size: int = 16,
+        num_classes: int = 2,
+        *,
+        pooling: str = "mean",
+        **options,
+    ):
+        fine = vectors.dim() == 2 and vectors.dtype == torch.float32
+        came = f"{tuple(vectors.shape)} {vectors.dtype}"
+        require(fine and bool(vectors.isfinite().all()), "vectors", came, "(V, E) float32, finite")
+        super().__init__(1, vectors.shape[1], hidden_size, num_classes, pooling=pooling, **options)
+        self.embedding = FrozenWords(vectors)
