@@ -129,7 +129,7 @@ def test_may_train():
     refused(checks.may_train(lambda *a: True), "True of output gates shut")
     refused(checks.may_train(lambda *a: False), "False of a model of round 0", "learns")
     only_head = lambda *a: reaches(*a, parts=("head",))  # noqa: E731
-    refused(checks.may_train(only_head), "output gates")
+    assert checks.may_train(only_head).passed  # whose weights get nothing from an output of 0
     bias_only = lambda model, *a: bool((model.recurrent.bias_ih_l0 > -100).all())  # noqa: E731
     refused(checks.may_train(bias_only), "the other bias")
     small = lambda model, *a: all(bool((p.abs() < 100).all()) for p in model.parameters())  # noqa: E731
