@@ -389,7 +389,7 @@ def _() -> Iterator[str]:
     yield f"{share['float16']:.0f}% of reviews are still read"
     assert share[["8 bits", "adam, 1 step", "adam, 5 steps", "dropout 0.5", "mean of 10"]].max() < 3
     auc = later["word_auc"].mean()
-    assert auc[["8 bits", "adam, 5 steps", "signs of 10%", "dropout 0.5"]].min() > 0.999
+    assert auc[["8 bits", "adam, 5 steps", "signs of 10%", "dropout 0.5"]].min() > 0.998
     yield f"With noise of 0.01 a word is told from others with an AUC of {auc['noise 1e-02']:.2f}"
     matched = table("leaks_matching").groupby(["attack", "round"])["rouge_l"].mean()
     yield f"a ROUGE-L of {matched['matching', 0]:.2f} and {matched['matching', 10]:.2f}"
