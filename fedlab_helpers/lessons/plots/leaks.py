@@ -67,7 +67,7 @@ def reading(
 def readings(pairs: Sequence[tuple[Sequence[str], Sequence[str], bool]]) -> Picture:
     """Return the same as a figure, without glosses: for each pair its words, those read below."""
     widest = max(sum(map(_width, row)) for words in pairs for row in words[:2])
-    picture, axes = figure(1.2 + 0.17 * widest, 0.3 + 0.62 * len(pairs))
+    picture, axes = figure(1.2 + 0.11 * widest, 0.3 + 0.62 * len(pairs))
     axes.set_axis_off()
     font = chinese_font()
     for line, (written, read, certified) in enumerate(pairs):
