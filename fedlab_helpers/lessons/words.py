@@ -38,7 +38,7 @@ ENGLISH = {
         "{exact} of {reviews} reviews were read in order; {found} of {words} words were named."
     ),
     "try_noise": "Noise",
-    "try_noise_look": "How many words are left? Try less noise, and more.",
+    "try_noise_look": "How many words are left? Then try less noise.",
     "try_noise_answer": "With noise 0.001 {found} of {words} words were left.",
     "place_in_review": "place of the word in the review",
     "row_gradient": "length of the word's gradient",

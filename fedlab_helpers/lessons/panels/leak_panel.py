@@ -87,7 +87,7 @@ class LeakPanel(Explorer):
         "try_noise": {
             "reviews_sent": 1,
             "sends": "gradient",
-            "leak_noise": 1e-3,
+            "leak_noise": 1e-2,
             "stage": "trained",
         },
     }
