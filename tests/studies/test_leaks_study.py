@@ -53,6 +53,7 @@ def test_all_conditions_are_measured_for_the_first_model_and_gradients_for_other
     assert by[10, "clipped"]["exact"] >= 0.5  # a gradient's length says nothing of its words
     assert by[10, "noise 1e-02"]["word_auc"] < plain["word_auc"]
     assert by[10, "mean of 100"]["exact"] == 0
+    assert by[10, "mean of 10"]["word_auc"] == 1  # of all that was written in the mean
 
     rows = study.measure_sentences({"seed": 0, "cell": "gru", "pooling": "mean"})
     assert [row["condition"] for row in rows] == ["gradient"] * len(study.STAGES)
