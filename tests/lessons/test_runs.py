@@ -241,8 +241,11 @@ def test_a_copy_goes_its_own_way(small_task):
 
 def test_the_file_holds_every_round_with_all_settings(tmp_path, small_task):
     comparison = compare([FEDAVG, FEDPROX], small_task)
+    comparison.rename(1, "my base")
     comparison.to_csv(tmp_path / "runs.csv")
     frame = pd.read_csv(tmp_path / "runs.csv")
+    assert frame["name"].tolist() == [run.name for run in comparison.runs for _ in range(3)]
+    assert frame["name"].iloc[0] == "1 my base"
     assert frame[["run", "round"]].to_numpy().tolist() == [[r, i] for r in (1, 2) for i in range(3)]
     assert frame["parameters"].tolist()[3:] == ["mu=0.1"] * 3
     assert set(Recipe.__dataclass_fields__) < set(frame)

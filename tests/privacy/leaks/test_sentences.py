@@ -106,6 +106,14 @@ def test_a_batch_that_is_certified_is_the_batch(model, pairs):
     require_true(found, *pairs)
 
 
+def test_one_of_a_batch_may_end_in_the_same_word_again_and_again():
+    pairs = ([3, 4, 40], 1), ([10, 42, 22, *[8] * 7], 0)
+    model = reader()
+    found = read(model, gradient_of(model, examples(*pairs)), 2)
+    assert sorted(told(found)) == sorted(pairs)
+    assert certified(found)
+
+
 @pytest.mark.parametrize("label", [0, 1, 2])
 def test_of_three_classes_the_one_is_told(label):
     model = reader(classes=3)
