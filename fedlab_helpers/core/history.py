@@ -20,9 +20,9 @@ class RoundRecord:
     Args:
         round: counted from 1.
         cohort: the clients that were asked, in the order their updates were averaged.
-        examples: targets that the accepted clients hold.
-        steps: optimiser steps behind the accepted updates.
-        client_losses: client -> mean training loss of its last local epoch.
+        examples: targets that the accepted clients hold; 0 where the server cannot know.
+        steps: optimiser steps behind the accepted updates; likewise.
+        client_losses: client -> mean training loss of its last local epoch; NaN: likewise.
         left_out: client -> why its update is not in the mean.
         bytes_down: bytes sent to the cohort, as encoded.
         bytes_up: bytes that the cohort sent, refused payloads included, as encoded.
@@ -155,20 +155,26 @@ class RoundBooks:
             self.left_out[reply.client] = failure
             return None
         self._mean.add(update.buffers, update.examples)
+        self.keep(reply)
+        return self.take(update)
+
+    def take(self, update: Update) -> Update:
+        """Return an update that goes into the mean, having counted it."""
         self.examples += update.examples
         self.steps += update.steps
-        self.losses[reply.client] = update.losses[-1]
-        if reply.kept:  # sorted as a checkpoint returns it, so that sums repeat
-            owners = {
-                o: dict(sorted(part.items())) for o, part in sorted(reply.kept.items()) if part
-            }
-            self.kept[reply.client] = owners
+        self.losses |= dict.fromkeys(update.sum_of or [update.client], update.losses[-1])
         return update
+
+    def keep(self, reply: Reply) -> None:
+        """Keep what a client keeps, sorted as a checkpoint returns it, so that sums repeat."""
+        if reply.kept:
+            owners = sorted(reply.kept.items())
+            self.kept[reply.client] = {o: dict(sorted(part.items())) for o, part in owners if part}
 
     def mean_buffers(self) -> State:
         """Return the mean of the accepted clients' buffers, weighted by their examples; those that
         were sent where no update came back."""
-        return self._mean.result() if self.losses else self.buffers
+        return self._mean.result() if self.losses and self.buffers else self.buffers
 
     def require_update(self) -> None:
         """Raise NoUpdateLeft if no update could be used."""

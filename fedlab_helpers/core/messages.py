@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -34,6 +35,7 @@ class Update:
         extra: what a strategy asks clients to send beside the change.
         buffers: the local values of what the model holds beside its weights, such as running
             statistics: neither step, transform nor codec moves them; the server takes the mean.
+        sum_of: the clients of whom this is the mean, where no more is known; empty: it is one's.
     """
 
     client: int
@@ -44,6 +46,7 @@ class Update:
     losses: tuple[float, ...] = ()
     extra: State = field(default_factory=dict)
     buffers: State = field(default_factory=dict)
+    sum_of: tuple[int, ...] = ()
 
     def require_fit(
         self, like: State, extra: State | None = None, buffers: State | None = None
@@ -203,6 +206,20 @@ class Workers:
     ) -> Generator[Reply, None, None]:
         """Yield the reply of each client of round `number`, in cohort order."""
         return self.answers((Request(number, client, received) for client in cohort), states)
+
+    def updates(
+        self,
+        number: int,
+        cohort: Iterable[int],
+        received: Received,
+        states: dict[int, ClientState],
+        books: Any,
+        least: int,
+    ) -> Generator[Update, None, None]:
+        """Yield what the cohort sends and can be used, in its order, having written it into the
+        books; arguments as in `replies` and `RoundBooks.accept`."""
+        with closing(self.replies(number, cohort, received, states)) as replies:
+            yield from books.accept(replies, least)
 
     def accepted(self, number: int, clients: Iterable[int]) -> None:
         """Be told whose updates of round `number` are in the mean."""

@@ -16,7 +16,7 @@ from fedlab_helpers.core.client import Clients, everything
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.history import History, RoundBooks, RoundRecord
 from fedlab_helpers.core.identity import digest, known_as
-from fedlab_helpers.core.messages import ClientState, Codec, Received, Transform, Update, Workers
+from fedlab_helpers.core.messages import ClientState, Codec, Transform, Workers
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import State
@@ -34,6 +34,7 @@ def rounds(
     codec: Codec | None = None,
     downlink: Any | None = None,
     transforms: Sequence[Transform] = (),
+    secure: Any | None = None,
     shared: Callable[[str], bool] = everything,
     client_states: dict[int, ClientState] | None = None,
     client_devices: Sequence[str | torch.device] | None = None,
@@ -57,6 +58,9 @@ def rounds(
         downlink: how the weights' changes are sent to clients, `compression.Changes` say (its
             `begin` makes a `wire.Downlink`); None: the weights, whole.
         transforms: what each update passes, in order, before it is encoded.
+        secure: how updates are summed so that the server sees none of them,
+            `privacy.secure.SecureSum` say (its `over` makes workers of these clients); None: the
+            server sees each.
         shared: whether the parameter of this name is sent and averaged; the others stay with
             their client, under "private" in its state.
         client_states: what clients keep between rounds, by client; changed in place.
@@ -72,11 +76,15 @@ def rounds(
     """
     for name, given, kind in (("strategy", strategy, Strategy), ("plan", plan, Plan)):
         require(isinstance(given, kind), name, given, f"a {kind.__name__}")
-    fine = codec is None or hasattr(codec, "decode")
-    require(fine, "codec", codec, "one that encodes and decodes, or None")
+    fine = codec is None or (hasattr(codec, "decode") and not secure)
+    require(fine, "codec", codec, "one that encodes and decodes, or None, as with secure sums")
+    if secure:
+        secure.require_fit(strategy, *shared_weights(model, shared))
+        codec = wire.dense()
     workers = Clients(
         model, clients, strategy, plan, codec, transforms, shared, client_devices, stop
     )
+    workers = secure.over(workers) if secure else workers
     if test is not None:
         other = [data.objective for data in clients if data and data.objective != test.objective]
         require(not other, "test: asks for", test.objective, f"what clients are asked: {other[:1]}")
@@ -174,8 +182,9 @@ class RoundLoop:
             received = replace(received, buffers=self.buffers)
             books.bytes_down += len(wire.dense().encode(self.buffers)) * len(told)
         # Closed at once, whatever happens: no client trains on after an error.
-        with closing(self.updates(number, cohort, received)) as updates:
-            if cohort or not least_cohort(strategy.combine):
+        least, asked = least_cohort(strategy.combine), (number, cohort, received, self.kept)
+        with closing(workers.updates(*asked, books, least)) as updates:
+            if cohort or not least:
                 server = strategy.aggregate(server, updates)
             else:
                 server = replace(server, round=server.round + 1)
@@ -184,11 +193,6 @@ class RoundLoop:
         self.link = link.advance(server.params, strategy.broadcast(server), rng)
         self.server, self.buffers = server, books.mean_buffers()
         self.kept.update(books.kept)
-
-    def updates(self, number: int, cohort: Sequence[int], received: Received) -> Iterator[Update]:
-        """Yield what the cohort sends and can be used, in its order."""
-        with closing(self.workers.replies(number, cohort, received, self.kept)) as replies:
-            yield from self.books.accept(replies, least_cohort(self.strategy.combine))
 
     def show(self) -> None:
         """Write the global weights into the model."""

@@ -69,10 +69,11 @@ class Combine(Protocol):
     """Makes one change out of many updates; a frozen value, too.
 
     It may also have: `least_cohort`, of how many clients it makes sense, 1 if it does not say; 0:
-    of none, too. `dense`: clients train and send every row. `secret`: what it draws is seeded by
-    the system, so that no run repeats. `in_round(run, number)`: the combination for this round of
-    a `RoundLoop`, asked for before anybody trains, too, to raise a ValueError where it does not
-    fit. `told()`: what the record of that round is to say.
+    of none, too. `dense`: clients train and send every row. `linear`: it needs no more than a mean
+    of the changes by its `weights`, as in `Mean`: a secure sum is enough. `secret`: what it draws
+    is seeded by the system, so that no run repeats. `in_round(run, number)`: the combination for
+    this round of a `RoundLoop`, asked for before anybody trains, too, to raise a ValueError where
+    it does not fit. `told()`: what the record of that round is to say.
     """
 
     per_row: bool  # whether it needs to know which rows a client touched

@@ -21,7 +21,7 @@ from fedlab_helpers.core.require import is_number, require
 from fedlab_helpers.core.rounds import RoundLoop
 from fedlab_helpers.core.rows import make_whole
 from fedlab_helpers.core.state import State, norm
-from fedlab_helpers.core.strategy import Strategy
+from fedlab_helpers.privacy.beside import require_nothing_beside
 from fedlab_helpers.privacy.budget import Mechanism, Sampling
 from fedlab_helpers.privacy.noise import Clip
 
@@ -52,6 +52,8 @@ class PrivateMean:
         repeatable: draw from the plan's seed after all; protects nobody, but can be shown twice.
         seed: of repeatable noise; a run sets it to its plan's.
         number: rounds seen, this one included; a run sets it.
+        slack: how much longer than `clip` a change can become by the rounding of a secure sum, for
+            which noise is added as well; a run sets it.
 
     Raises:
         ValueError: a value is out of range; in a run, also where it is not as the plan has it,
@@ -68,8 +70,10 @@ class PrivateMean:
     repeatable: bool = False
     seed: int = 0
     number: int = 0
+    slack: float = 0.0
 
     per_row = False
+    linear, weights = True, "uniform"  # a secure sum is enough
     dense = True  # which rows a client touched names its words
     least_cohort = 0  # nobody's sum is noise alone, and whether that is so must not be seen
 
@@ -98,7 +102,7 @@ class PrivateMean:
 
     def in_round(self, run: RoundLoop, number: int) -> "PrivateMean":
         """Return the mean for round `number` of a run. Raises ValueError where it does not fit."""
-        _require_seen_here_only(run)
+        require_nothing_beside(run.strategy, run.server.params, run.buffers)
         plan, clients = run.plan, run.workers.size
         cohort = clients if plan.clients_per_round is None else plan.clients_per_round
         samplings = ("all", plan.sampling) if cohort == clients else (plan.sampling,)
@@ -107,22 +111,29 @@ class PrivateMean:
             value = getattr(self, name)
             expected = f"{' or '.join(map(repr, accepted))}, as in the run, or None"
             require(value is None or value in accepted, name, value, expected)
-        sampling = self.sampling or samplings[0]
+        secure, values = getattr(run.workers, "secure", None), run.server.params.values()
         return replace(
-            self, clients=clients, cohort=cohort, sampling=sampling, seed=plan.seed, number=number
+            self,
+            clients=clients,
+            cohort=cohort,
+            sampling=self.sampling or samplings[0],
+            seed=plan.seed,
+            number=number,
+            slack=secure.slack(sum(t.numel() for t in values), clients) if secure else 0.0,
         )
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
         """Return the noisy mean, as large as `base`; `updates` are gone through once. Raises
         ValueError outside of a run where it does not know the expected cohort."""
         require(self.cohort is not None, "cohort", None, "the number to divide by: this is no run")
+        longest = self.clip + self.slack
         total = {n: torch.zeros_like(t, dtype=torch.float64) for n, t in base.items()}
         for update in updates:
             change = make_whole(update, base).delta
-            scale = min(1.0, self.clip / max(norm(change), 1e-300))
+            scale = min(1.0, longest / max(norm(change), 1e-300))
             for name, tensor in change.items():
-                total[name].add_(tensor, alpha=scale)
-        std = self.noise_multiplier * self.clip if self.noise_multiplier else 0.0
+                total[name].add_(tensor, alpha=scale * max(1, len(update.sum_of)))
+        std = self.noise_multiplier * longest if self.noise_multiplier else 0.0
         rng = secret_rng() if self.secret else torch_rng(self.seed, "noise", self.number)
         normal = {"generator": rng, "dtype": torch.float64, "device": "cpu"}
         for tensor in total.values():
@@ -135,20 +146,3 @@ class PrivateMean:
             return {"epsilon": math.inf}
         run = (self.noise_multiplier, self.number, self.clients, self.cohort, self.sampling)
         return {"epsilon": Mechanism(*run, self.delta).epsilon()}
-
-
-def _require_seen_here_only(run: RoundLoop) -> None:
-    """Raise ValueError unless all that the server learns from clients goes through this mean."""
-    strategy, weights = run.strategy, run.server.params
-    kind = type(strategy).__name__
-    whole = "'change': whole weights cannot be clipped"
-    require(strategy.sends == "change", "strategy: sends", strategy.sends, whole)
-    beside = sorted(strategy.extra_like(weights))
-    nothing = f"nothing beside the change: {kind} would use it without noise"
-    require(not beside, "strategy: sends beside it", beside, nothing)
-    own = type(strategy).aggregate is not Strategy.aggregate
-    require(not own, "strategy", kind, "one that aggregates by nothing but its mean")
-    expected = "a model without: their mean is taken without noise"
-    require(not run.buffers, "model: buffers", sorted(run.buffers), expected)
-    odd = sorted(name for name, tensor in weights.items() if not tensor.is_floating_point())
-    require(not odd, "model: weights", odd, "floating-point numbers, which noise can be added to")

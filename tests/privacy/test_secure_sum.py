@@ -1,5 +1,7 @@
 """Secure sums: the right sum whoever drops out, nothing but the sum, and never both secrets."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -34,7 +36,9 @@ def plain_sum(vectors):
 def shared(contexts, threshold=2, sharers=None):
     """Return the server, its clients and their inboxes after the round in which they share."""
     server = Server(threshold, context=contexts[min(contexts)])
-    clients = {n: Client(n, threshold, context=contexts[n]) for n in contexts}
+    clients = {n: Client(n, threshold) for n in contexts}
+    for number, client in clients.items():
+        client.mask = partial(client.mask, context=contexts[number])
     roster = server.announce({n: client.advertise() for n, client in clients.items()})
     sent = {n: clients[n].share(roster) for n in sharers or clients}
     return server, clients, server.deliver(sent)

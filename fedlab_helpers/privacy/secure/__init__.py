@@ -7,5 +7,6 @@ time. This is for teaching: nobody has reviewed it as cryptography, so protect n
 
 from fedlab_helpers.privacy.secure.protocol import Client, PublicKeys, Server, secure_sum
 from fedlab_helpers.privacy.secure.ring import FixedPoint
+from fedlab_helpers.privacy.secure.rounds import SecureSum
 
-__all__ = ["Client", "FixedPoint", "PublicKeys", "Server", "secure_sum"]
+__all__ = ["Client", "FixedPoint", "PublicKeys", "SecureSum", "Server", "secure_sum"]

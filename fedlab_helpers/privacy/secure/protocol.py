@@ -75,16 +75,12 @@ class Client:
         threshold: how many clients it takes to remove masks, at least 2. With more than half of
             the clients a server cannot get both secrets of one from two separate groups.
         round_number: of the federated round, from 0.
-        context: what all clients must have received alike, such as the model's bytes. Masks of
-            clients that differ in it or in the round do not cancel.
     """
 
-    def __init__(self, number: int, threshold: int, round_number: int = 0, context: bytes = b""):
+    def __init__(self, number: int, threshold: int, round_number: int = 0):
         require_count(threshold=threshold)
         require(threshold > 1, "threshold", threshold, "at least 2, or one client bares another")
-        self.number, self.threshold = number, threshold
-        self._sealing_purpose = masks.purpose("sealing", round_number)
-        self._masking_purpose = masks.purpose("masking", round_number, context)
+        self.number, self.threshold, self.round_number = number, threshold, round_number
         self._sealing, self._masking, self._seed = (
             secrets.token_bytes(masks.KEY_BYTES) for _ in range(3)
         )
@@ -116,12 +112,16 @@ class Client:
         peers = roster.keys() - {self.number}
         return {peer: self._seal(peer, of_key[peer], of_seed[peer]) for peer in peers}
 
-    def mask(self, inbox: Mapping[int, bytes], vector: np.ndarray) -> np.ndarray:
+    def mask(
+        self, inbox: Mapping[int, bytes], vector: np.ndarray, context: bytes = b""
+    ) -> np.ndarray:
         """Return the vector under the client's own mask and one for each peer (round 2).
 
         Args:
             inbox: client -> the shares that it sealed for this one.
             vector: (d,), uint8, uint16 or uint32: elements of a ring; not changed.
+            context: what all clients must have received alike, such as the model's bytes. Masks of
+                clients that differ in it or in the round do not cancel.
 
         Raises:
             ValueError: with this client, fewer than `threshold` have shared; one is not on the
@@ -134,8 +134,9 @@ class Client:
         self._shares |= {peer: self._open(peer, sealed) for peer, sealed in inbox.items()}
         masked = np.array(vector)
         masks.add_mask(masked, self._seed)
+        purpose = _masking_purpose(self.round_number, context)
         for peer in inbox:
-            seed = _pair_seed(self._masking, self._roster[peer], self._masking_purpose)
+            seed = _pair_seed(self._masking, self._roster[peer], purpose)
             _change(masked, seed, add=self.number < peer)
         return masked
 
@@ -181,14 +182,14 @@ class Client:
 
     def _cipher(self, peer: int) -> ChaCha20Poly1305:
         secret = masks.common_secret(self._sealing, self._roster[peer].sealing)
-        return ChaCha20Poly1305(masks.derive(secret, self._sealing_purpose))
+        return ChaCha20Poly1305(masks.derive(secret, masks.purpose("sealing", self.round_number)))
 
 
 class Server:
     """The server in one sum. It passes messages on, and learns the sum.
 
     Args:
-        threshold, round_number, context: as of the clients.
+        threshold, round_number, context: as the clients have it.
 
     `roster` is what it announced: client -> its public keys.
     """
@@ -196,7 +197,7 @@ class Server:
     def __init__(self, threshold: int, round_number: int = 0, context: bytes = b""):
         require_count(threshold=threshold)
         self.threshold = threshold
-        self._masking_purpose = masks.purpose("masking", round_number, context)
+        self._masking_purpose = _masking_purpose(round_number, context)
         self.roster: dict[int, PublicKeys] = {}
         self._sharers: set[int] = set()
         self._masked: set[int] = set()
@@ -324,11 +325,11 @@ def secure_sum(
     odd = sorted({*dropped_before_masking, *dropped_after} - vectors.keys())
     require(not odd, "dropped", odd, f"some of {sorted(vectors)}")
     server = Server(threshold, context=context)
-    clients = {number: Client(number, threshold, context=context) for number in vectors}
+    clients = {number: Client(number, threshold) for number in vectors}
     roster = server.announce({number: client.advertise() for number, client in clients.items()})
     inboxes = server.deliver({number: client.share(roster) for number, client in clients.items()})
     for number in vectors.keys() - set(dropped_before_masking):
-        server.add(number, clients[number].mask(inboxes[number], vectors[number]))
+        server.add(number, clients[number].mask(inboxes[number], vectors[number], context))
     survivors = server.survivors()
     answering = set(survivors) - set(dropped_after)
     return server.unmask({number: clients[number].unmask(survivors) for number in answering})
@@ -348,6 +349,10 @@ def _split(secret: bytes, threshold: int, clients: Iterable[int]) -> dict[int, i
 def _join(shares: Mapping[int, int]) -> bytes:
     """Return the secret of which clients hold these shares."""
     return shamir.join({client + 1: share for client, share in shares.items()})
+
+
+def _masking_purpose(round_number: int, context: bytes) -> bytes:
+    return masks.purpose("masking", round_number, context)
 
 
 def _pair_seed(private: bytes, peer: PublicKeys, purpose: bytes) -> bytes:

@@ -45,6 +45,11 @@ class FixedPoint:
         )
 
     @property
+    def element(self) -> np.dtype:
+        """The dtype of the ring's elements."""
+        return _RINGS[self.bits]
+
+    @property
     def largest(self) -> int:
         """The largest integer of one client: that many levels a value has above 0."""
         return (2 ** (self.bits - 1) - 1) // self.clients
@@ -84,7 +89,7 @@ class FixedPoint:
         weight = _rounded(np.array([examples * self.largest / self.most_examples]), rng)
         scaled = np.clip(values / self.clip, -1, 1) * weight
         whole = np.concatenate([_rounded(scaled, rng), weight])
-        return whole.astype(np.int64).astype(_RINGS[self.bits])
+        return whole.astype(np.int64).astype(self.element)
 
     def decode(self, total: np.ndarray) -> tuple[np.ndarray, float]:
         """Return the weighted mean of the clients' values, and the sum of their weights.
@@ -100,13 +105,14 @@ class FixedPoint:
                 of no such elements, for a value is larger than its weights allow. Elements at
                 random get by with a chance of about 1 / 2d.
         """
-        dtype = _RINGS[self.bits]
+        dtype = self.element
         fine = total.ndim == 1 and len(total) > 0 and total.dtype == dtype
         require(fine, "total", f"{total.dtype} {total.shape}", f"{dtype} (d + 1,)")
         signed = total.view(f"<i{dtype.itemsize}").astype(np.float64)
         sums, weight = signed[:-1], signed[-1]
         most = self.clients * self.largest
-        require(0 < weight <= most, "total", f"a sum of weights {weight:.0f}", f"1 to {most}")
+        cancelled = f"1 to {most}; do masks not cancel?"
+        require(0 < weight <= most, "total", f"a sum of weights {weight:.0f}", cancelled)
         largest = np.abs(sums).max(initial=0)
         within = f"at most {weight:.0f}, the sum of weights; do masks not cancel?"
         require(largest <= weight, "total", f"a sum of values {largest:.0f}", within)

@@ -1,0 +1,324 @@
+"""Secure sums as a phase of the round loop: `rounds(…, secure=SecureSum())`.
+
+Every message of `protocol`'s four rounds is bytes, whoever carries them: `Party` is a client's side
+and `collect` is the server's.
+"""
+
+import math
+import struct
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fedlab_helpers.core import compute, state, wire
+from fedlab_helpers.core.client import Clients
+from fedlab_helpers.core.identity import known_as
+from fedlab_helpers.core.messages import ClientState, Received, Reply, Update, Workers, reason
+from fedlab_helpers.core.require import is_number, require
+from fedlab_helpers.core.rows import make_whole
+from fedlab_helpers.core.state import State
+from fedlab_helpers.core.strategy import Mean, Strategy
+from fedlab_helpers.privacy.beside import require_nothing_beside
+from fedlab_helpers.privacy.secure import shamir
+from fedlab_helpers.privacy.secure.protocol import Client, PublicKeys, Server
+from fedlab_helpers.privacy.secure.ring import FixedPoint
+
+LEAST = 2  # clients of a sum: that of one is its vector
+_ITEM = struct.Struct("<qI")  # before each item of a table: a client, and how many bytes follow
+Ask = Callable[[str, Mapping[int, bytes]], Iterable[Reply]]
+
+
+@dataclass(frozen=True)
+class SecureSum:
+    """How a cohort's changes are summed so that the server sees nothing but their weighted mean.
+
+    Masks hide elements of a ring (`FixedPoint`), so changes are clipped value by value and rounded:
+    the run is that without secure sums, but for the rounding. Clients bind their masks to what they
+    received: where a server sent them different models, the sum is no mean, and is refused.
+
+    The server still learns who took part, and the mean. With `PrivateMean` clients clip their whole
+    change themselves, and are trusted to.
+
+    Args:
+        bits: of the ring: 8, 16 or 32.
+        clip: values of a change are clipped to ±clip.
+        most_examples: a public bound on the examples of one client; a client with more is left out.
+            Needed where the mean is weighted by examples, and not looked at elsewhere.
+        share: of the cohort that must stay to the end, above 1/2 and at most 1.
+
+    Raises ValueError for a value out of range.
+    """
+
+    bits: int = 16
+    clip: float = 0.5
+    most_examples: float | None = None
+    share: float = 2 / 3
+
+    def __post_init__(self):
+        fine = is_number(self.share) and 0.5 < self.share <= 1
+        require(fine, "share", self.share, "a number above 1/2, at most 1")
+        FixedPoint(
+            self.bits, 1, self.clip, 1.0 if self.most_examples is None else self.most_examples
+        )
+
+    def over(self, workers: Clients) -> "SecureClients":
+        """Return the same clients, of whom the server sees means only. Raises ValueError where
+        they are too many for the ring, or there is one in a cohort."""
+        plan, size = workers.plan, workers.size
+        drawn = size if plan.sampling == "poisson" else plan.clients_per_round or size
+        self.ring(workers.strategy, drawn)  # has room for so many, or it is said now
+        require(drawn >= LEAST, "clients_per_round", drawn, f"at least {LEAST}, or a sum is one's")
+        return SecureClients(workers, self)
+
+    def require_fit(self, strategy: Strategy, weights: State, buffers: State) -> None:
+        """Raise ValueError unless a mean is all that the server needs; `weights` and `buffers` are
+        what the run moves."""
+        require_nothing_beside(strategy, weights, buffers)
+        combine = strategy.combine
+        plain = isinstance(combine, Mean) and not combine.per_row
+        fine = getattr(combine, "linear", plain) and hasattr(combine, "weights")
+        known = "one that needs a mean of the changes only: it looks at single ones, or at rows"
+        require(fine, "strategy: combines by", combine, known)
+        settles = "one whose clients need not know what arrived of their change"
+        require(not strategy.settles, "strategy", type(strategy).__name__, settles)
+        needed = "the most that one client has: the mean is weighted by examples"
+        bounded = combine.weights != "examples" or self.most_examples is not None
+        require(bounded, "most_examples", self.most_examples, needed)
+
+    def threshold(self, clients: int) -> int:
+        """Return how many of a cohort must stay to the end, more than half of it."""
+        return max(LEAST, math.ceil(self.share * clients))
+
+    def ring(self, strategy: Strategy, clients: int) -> FixedPoint:
+        """Return the ring for a cohort of so many. Raises ValueError: they are too many for it."""
+        weighted = strategy.combine.weights == "examples"
+        return FixedPoint(self.bits, clients, self.clip, self.most_examples if weighted else 1.0)
+
+    def encode(
+        self,
+        update: Update,
+        like: State,
+        strategy: Strategy,
+        clients: int,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Return a client's change as elements of the ring, its weight in the last place, (d + 1,);
+        clipped to the norm that a private mean names."""
+        change = make_whole(update, like).delta
+        if transform := getattr(strategy.combine, "transform", None):
+            change = transform.of(change)
+        values = state.flatten({name: change[name] for name in like}).double().numpy()
+        weighted = strategy.combine.weights == "examples"
+        examples = update.examples if weighted else 1.0
+        return self.ring(strategy, clients).encode(values, examples, rng)
+
+    def decode(
+        self,
+        total: np.ndarray,
+        like: State,
+        strategy: Strategy,
+        clients: int,
+        sum_of: Collection[int],
+    ) -> Update:
+        """Return the mean that a sum of elements stands for, as an update of many clients. Raises
+        ValueError where it is none."""
+        ring = self.ring(strategy, clients)
+        mean, examples = ring.decode(total)
+        change, at = {}, 0
+        for name, tensor in like.items():
+            part = mean[at : at + tensor.numel()]
+            change[name], at = tensor.new_tensor(part).view_as(tensor), at + tensor.numel()
+        known = round(examples) if strategy.combine.weights == "examples" else 0
+        who = tuple(sorted(sum_of))
+        return Update(-1, change, examples=known, losses=(math.nan,), sum_of=who)
+
+    def slack(self, values: int, clients: int) -> float:
+        """Return how much longer a change of so many values can become by rounding, in a cohort of
+        so many or fewer: each value moves by less than a step."""
+        return math.sqrt(values) * FixedPoint(self.bits, clients, self.clip, 1.0).step
+
+
+class Party(Client):
+    """A client's side, message by message; the first says how many the cohort is.
+
+    Args:
+        secure, number, round_number: how, which client, and in which federated round.
+        clients: the size of the cohort.
+    """
+
+    def __init__(self, secure: SecureSum, number: int, round_number: int, clients: int):
+        super().__init__(number, secure.threshold(clients), round_number)
+
+    def answer(
+        self,
+        phase: str,
+        message: bytes,
+        vector: np.ndarray | None = None,
+        context: bytes = b"",
+    ) -> bytes:
+        """Return what the client sends in a phase; `vector` and `context` are masked and bound in
+        "mask". Raises ValueError for a message that the protocol does not allow."""
+        if phase == "advertise":
+            return self.advertise().to_bytes()
+        if phase == "share":
+            roster = {who: PublicKeys.from_bytes(keys) for who, keys in unpack(message).items()}
+            return pack(self.share(roster))
+        if phase == "mask":
+            return self.mask(unpack(message), vector, context).tobytes()
+        require(phase == "unmask", "phase", phase, "advertise, share, mask or unmask")
+        held = self.unmask(unpack(message))
+        return pack({who: part.to_bytes(shamir.SHARE_BYTES, "big") for who, part in held.items()})
+
+
+def collect(
+    server: Server, cohort: Iterable[int], element: np.dtype, ask: Ask, books: Any
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Return the sum of a cohort's vectors, and of whom it is; who falls silent, or sends what
+    cannot be read, is left out. Raises ValueError where too few are left.
+
+    Args:
+        server: of the protocol, fresh.
+        element: the ring's dtype.
+        ask: (phase, client -> message) -> what came of each, in any order.
+        books: of the round; bytes and failures are written there.
+    """
+
+    def answers(phase: str, messages: Mapping[int, bytes], read: Callable[[int, bytes], Any]):
+        books.bytes_down += sum(map(len, messages.values()))
+        found = {}
+        with closing(ask(phase, messages)) as replies:
+            for reply in replies:
+                books.bytes_up += len(reply.payload)
+                failure = reply.failure
+                try:
+                    if not failure:
+                        found[reply.client] = read(reply.client, reply.payload)
+                except Exception as error:  # hostile bytes
+                    failure = reason(error)
+                if failure and phase != "unmask":  # its vector is in the sum by then
+                    books.left_out[reply.client] = failure
+                elif phase == "mask":
+                    books.keep(reply)
+        return found
+
+    keys = answers(
+        "advertise", dict.fromkeys(cohort, b""), lambda _, sent: PublicKeys.from_bytes(sent)
+    )
+    roster = server.announce(keys)
+    table = pack({who: public.to_bytes() for who, public in roster.items()})
+
+    def sealed(client: int, sent: bytes) -> dict[int, bytes]:
+        shares = unpack(sent)
+        others = sorted(roster.keys() - {client})
+        require(sorted(shares) == others, "shares", sorted(shares), f"one for each of {others}")
+        return shares
+
+    inboxes = server.deliver(answers("share", dict.fromkeys(keys, table), sealed))
+    messages = {who: pack(inbox) for who, inbox in inboxes.items()}
+    answers("mask", messages, lambda who, sent: server.add(who, np.frombuffer(sent, element)))
+    alive = server.survivors()
+    asked = dict.fromkeys(alive, pack(dict.fromkeys(alive, b"")))
+
+    def shares(_: int, sent: bytes) -> dict[int, int]:
+        held = {who: int.from_bytes(part, "big") for who, part in unpack(sent).items()}
+        require(held.keys() >= inboxes.keys(), "shares", sorted(held), f"of {sorted(inboxes)}")
+        return held
+
+    return server.unmask(answers("unmask", asked, shares)), alive
+
+
+class SecureClients(Workers):
+    """Clients of whom the server sees means only; all in this process.
+
+    Args:
+        clients: who train. Their codec writes what they hand to the masking, and nobody else reads.
+        secure: how they are summed.
+    """
+
+    def __init__(self, clients: Clients, secure: SecureSum):
+        self.clients, self.secure = clients, secure
+        self.codec, self.size, self.repeatable = clients.codec, clients.size, clients.repeatable
+        self.shared = clients.shared
+
+    def sparse_parameter(self) -> str | None:
+        return self.clients.sparse_parameter()
+
+    def identity(self) -> dict[str, Any]:
+        return {**self.clients.identity(), "secure": known_as(self.secure)}
+
+    def updates(
+        self,
+        number: int,
+        cohort: Iterable[int],
+        received: Received,
+        states: dict[int, ClientState],
+        books: Any,
+        least: int,
+    ) -> Generator[Update, None, None]:
+        """Yield the mean of the cohort; nothing where too few are left for a sum."""
+        cohort = tuple(cohort)
+        try:
+            mean = self._mean(number, cohort, received, states, books)
+        except ValueError as error:
+            books.left_out = dict.fromkeys(cohort, f"no sum: {error}") | books.left_out
+        else:
+            yield books.take(mean)
+        if least:
+            books.require_update()
+
+    def _mean(
+        self,
+        number: int,
+        cohort: tuple[int, ...],
+        received: Received,
+        states: dict[int, ClientState],
+        books: Any,
+    ) -> Update:
+        secure, strategy, like = self.secure, self.clients.strategy, received.weights
+        size, context = len(cohort), b"".join(wire.encode_parts(received))
+        element = secure.ring(strategy, size).element
+        parties = {who: Party(secure, who, number, size) for who in cohort}
+
+        def vector(reply: Reply) -> np.ndarray:
+            update = wire.unpack(reply.payload, self.codec, reply.client)
+            rng = compute.numpy_rng(self.clients.plan.seed, "ring", number, reply.client)
+            return secure.encode(update, like, strategy, size, rng)
+
+        def ask(phase: str, messages: Mapping[int, bytes]) -> Generator[Reply, None, None]:
+            if phase != "mask":
+                for who, message in messages.items():
+                    yield Reply(who, parties[who].answer(phase, message))
+                return
+            with closing(self.clients.replies(number, messages, received, states)) as replies:
+                for reply in replies:
+                    try:
+                        answer = (phase, messages[reply.client], vector(reply), context)
+                        yield replace(reply, payload=parties[reply.client].answer(*answer))
+                    except ValueError as error:
+                        yield Reply(reply.client, failure=reply.failure or reason(error))
+
+        server = Server(secure.threshold(size), number, context)
+        total, alive = collect(server, cohort, element, ask, books)
+        return secure.decode(total, like, strategy, size, alive)
+
+
+def pack(table: Mapping[int, bytes]) -> bytes:
+    """Return client -> bytes as one message."""
+    return b"".join(_ITEM.pack(who, len(item)) + item for who, item in sorted(table.items()))
+
+
+def unpack(message: bytes) -> dict[int, bytes]:
+    """Return the table in a message. Raises ValueError where it holds something else."""
+    table, at = {}, 0
+    while at < len(message):
+        head = message[at : at + _ITEM.size]
+        require(len(head) == _ITEM.size, "message", f"{len(head)} bytes at its end", "whole items")
+        who, size = _ITEM.unpack(head)
+        at += _ITEM.size + size
+        fine = at <= len(message) and who not in table
+        require(fine, "message", f"{who} with {size} bytes", "whole items, each client once")
+        table[who] = message[at - size : at]
+    return table
