@@ -1,6 +1,13 @@
 """Every word that a plot or a panel shows, in one place, so that another edition can follow."""
 
 ENGLISH = {
+    # What protects.
+    "with_her": "with her",
+    "without_her": "without her",
+    "allowed_ratio": "e^ε times that without, ε = {epsilon:g}",
+    "noisy_sum": "noisy sum, in standard deviations of the noise",
+    "price_epsilon": "ε (left: better protected)",
+    "no_noise": "no noise",
     # Figures, and the first panels.
     # What an update gives away.
     "group_leak": "What a client sends",

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections.abc import Callable
 
 import torch
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -10,9 +11,10 @@ from flwr.clientapp import ClientApp
 from fedlab_helpers.core import wire
 from fedlab_helpers.core.messages import ClientState, Reply, reason
 from fedlab_helpers.network.job import Job
-from fedlab_helpers.network.node import Node
+from fedlab_helpers.network.node import PHASE, Node
 
 KEPT, PENDING = "kept", "pending"  # records of a context: of the last rounds that a client trained
+SUM = "sum"  # and what it knows of the secure sum of this round
 _ROUND = "round"
 app = ClientApp()
 job_of = functools.lru_cache(maxsize=1)(Job.from_json)  # a process may stand for many clients
@@ -44,14 +46,38 @@ def query(message: Message, context: Context) -> Message:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train on the node's own reviews; what its client keeps stays in the node's context."""
+
+    def trained(asked: ConfigRecord) -> Reply:
+        return node_of(context).train(asked["round"], asked, kept(context, asked["latest"]))
+
+    return _answer(message, context, trained)
+
+
+@app.train(PHASE)
+def take_part(message: Message, context: Context) -> Message:
+    """Answer in one phase of a secure sum; in one of them the node trains."""
+
+    def answered(asked: ConfigRecord) -> Reply:
+        known = context.state.pop(SUM, {_ROUND: 0})
+        held = known["held"] if known[_ROUND] == asked["round"] else ""
+        keeps = kept(context, asked["latest"]) if asked["phase"] == "mask" else {}
+        reply, held = node_of(context).answer(asked, held, keeps)
+        context.state[SUM] = ConfigRecord({_ROUND: asked["round"], "held": held})
+        return reply
+
+    return _answer(message, context, answered)
+
+
+def _answer(message: Message, context: Context, work: Callable[[ConfigRecord], Reply]) -> Message:
+    """Return a node's reply as a message, having put away what its client keeps."""
     asked = message.content["request"]
     try:
         if asked["client"] != client_of(context):
             raise ValueError(f"client: got {asked['client']}, expected {client_of(context)}")
-        reply = node_of(context).train(asked["round"], asked, kept(context, asked["latest"]))
+        reply = work(asked)
     except Exception as error:
         reply = Reply(client_of(context), failure=reason(error))
-    if reply.failure is None:
+    if reply.failure is None and asked.get("phase", "mask") == "mask":
         stays = {owner: wire.dense().encode(part) for owner, part in reply.kept.items() if part}
         context.state[PENDING] = ConfigRecord({_ROUND: asked["round"], **stays})
     keeps = bool(reply.kept)  # or did before

@@ -18,6 +18,7 @@ from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig
+from fedlab_helpers.privacy.secure import SecureSum
 from fedlab_helpers.recipe import Recipe, make_strategy
 from fedlab_helpers.strategies import STRATEGIES
 from fedlab_helpers.tasks.reviews.corpus import load_reviews
@@ -51,6 +52,7 @@ class Job:
         classes: what labels 0, 1, … are called; nodes whose files call them otherwise are refused.
         task: "reviews", or "module:name" of somebody's own, which server and nodes import: its
             `new_model()` makes the model, `examples(path)` what a node's file holds.
+        secure: how updates are summed so that the server sees none of them, with codec "dense".
     """
 
     words: tuple[str, ...]
@@ -62,6 +64,7 @@ class Job:
     max_len: int = 64
     classes: tuple[str, ...] = BUILT_IN
     task: str = "reviews"
+    secure: SecureSum | None = None
 
     def __post_init__(self):
         codec = self.codec if isinstance(self.codec, str) else "dense"
@@ -75,6 +78,8 @@ class Job:
         fine = self.codec == "touched_rows" or not strategy.combine.per_row
         expected = f"'touched_rows', as {self.strategy} averages row by row"
         require(fine, "codec", self.codec, expected)
+        fine = self.secure is None or self.codec == "dense"
+        require(fine, "codec", self.codec, "'dense': a secure sum is over every value")
 
     @classmethod
     def of(cls, recipe: Recipe, task: Task) -> "Job":
@@ -148,7 +153,8 @@ class Job:
         """Return the job as text."""
         plan = {n: value for n, value in asdict(self.plan).items() if n not in _SIMULATED}
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return json.dumps(values | {"plan": plan}, ensure_ascii=False, default=dict)
+        own = {"plan": plan, "secure": asdict(self.secure) if self.secure else None}
+        return json.dumps(values | own, ensure_ascii=False, default=dict)
 
     @classmethod
     def from_json(cls, written: str) -> "Job":
@@ -158,6 +164,7 @@ class Job:
             plan = values.pop("plan")
             plan = Plan(**{**plan, "local": LocalConfig(**plan["local"])})
             lists = {name: tuple(values[name]) for name in ("words", "classes")}
-            return cls(**values | lists | {"plan": plan})
+            secure = SecureSum(**values["secure"]) if values["secure"] else None
+            return cls(**values | lists | {"plan": plan, "secure": secure})
         except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(f"job: not the JSON of one: {error!r}"[:500]) from error

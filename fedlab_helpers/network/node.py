@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fedlab_helpers.core import wire
 from fedlab_helpers.core.client import Clients
@@ -12,9 +13,11 @@ from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import ClientState, Received, Reply, Request, Transform, reason
 from fedlab_helpers.core.training import evaluate
 from fedlab_helpers.network.job import Job
+from fedlab_helpers.privacy.secure.rounds import Party
 from fedlab_helpers.tasks.reviews.corpus import Review
 
 PARTS = ("weights", "extra", "buffers")
+PHASE = "secure"  # what messages of a secure sum are called
 
 
 def pack(received: Received) -> dict[str, bytes]:
@@ -61,6 +64,31 @@ class Node:
         except Exception as error:
             return Reply(self.client, failure=reason(error))
         return reply
+
+    def answer(self, asked: Mapping[str, Any], held: str, kept: ClientState) -> tuple[Reply, str]:
+        """Return what the node answers in one phase of a secure sum, and what it must know in the
+        next one; whatever goes wrong is in the reply.
+
+        Args:
+            asked: phase and message, the round and the size of its cohort; in phase "mask" also
+                what `pack` returned at the server.
+            held: what this returned in the phase before, in the same round; "" in the first.
+            kept: as of `train`.
+        """
+        try:
+            job, number, phase = self.job, asked["round"], asked["phase"]
+            run = (job.secure, job.new_strategy(), job.plan.seed)
+            party = Party(*run, self.client, number, asked["clients"])
+            if held:
+                party.restore(held)
+            if phase == "mask":
+                reply = self.train(number, asked, kept)
+                reply = party.masked(asked["message"], reply, self._received(asked))
+            else:
+                reply = Reply(self.client, party.answer(phase, asked["message"]))
+        except Exception as error:
+            return Reply(self.client, failure=reason(error)), ""
+        return reply, party.to_json()
 
     def evaluate(self, sent: Mapping[str, bytes]) -> dict[str, float]:
         """Return the metrics of the weights on the node's examples."""

@@ -9,11 +9,13 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedlab_helpers.core import state
-from fedlab_helpers.core.messages import Codec, Received, Reply, Workers, reason
+from fedlab_helpers.core.history import RoundBooks
+from fedlab_helpers.core.messages import Codec, Received, Reply, Update, Workers, reason
 from fedlab_helpers.network.flower import NetworkError
 from fedlab_helpers.network.job import Job
-from fedlab_helpers.network.node import pack
+from fedlab_helpers.network.node import PHASE, pack
 from fedlab_helpers.network.processes import until
+from fedlab_helpers.privacy.secure.rounds import sums
 
 PAUSE = 0.05  # seconds between two looks at what has arrived
 INTRODUCTION = 10.0  # seconds that a round waits for new nodes to say which client they are
@@ -39,6 +41,7 @@ class Nodes(Workers):
     def __init__(self, grid: Grid, job: Job, size: int, timeout: float):
         self.grid, self.job, self.size, self.timeout = grid, job, size, timeout
         self.codec: Codec = job.new_codec()
+        self.secure = job.secure
         self._client_of: dict[int, int] = {}  # node -> client
         self._named = {f"client{client}": client for client in range(size)}
         self._met: set[int] = set()  # nodes that were seen
@@ -83,6 +86,38 @@ class Nodes(Workers):
                 yield self._reply(client, answers.get(nodes[client]))
             else:
                 yield Reply(client, failure="no node is there")
+
+    def updates(
+        self,
+        number: int,
+        cohort: Iterable[int],
+        received: Received,
+        states: object,
+        books: RoundBooks,
+        least: int,
+    ) -> Generator[Update, None, None]:
+        """As in `Workers`; of a job with secure sums, their mean only."""
+        if self.secure is None:
+            return super().updates(number, cohort, received, states, books, least)
+        cohort, nodes, self._keeping = tuple(cohort), self._online(), set()
+
+        def ask(phase: str, messages: Mapping[int, bytes]) -> Generator[Reply, None, None]:
+            sent = pack(received) if phase == "mask" else {}
+            sent |= {"round": number, "clients": len(cohort), "phase": phase}
+            requests = {}
+            for who, message in messages.items():
+                if who in nodes:
+                    own = {"client": who, "message": message, "latest": self._latest.get(who, 0)}
+                    requests[nodes[who]] = ConfigRecord(sent | own)
+            answers = self._ask(requests, f"{MessageType.TRAIN}.{PHASE}", self.timeout)
+            for who in messages:
+                if who in nodes:
+                    yield self._reply(who, answers.get(nodes[who]))
+                else:
+                    yield Reply(who, failure="no node is there")
+
+        run = (self.secure, self.job.new_strategy(), ask)
+        return sums(*run, number, cohort, received, books, least)
 
     def accepted(self, number: int, clients: Iterable[int]) -> None:
         # What they keep of this round counts.

@@ -8,7 +8,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedlab_helpers.core import state, wire
-from fedlab_helpers.core.rounds import rounds_with
+from fedlab_helpers.core.rounds import rounds_with, shared_weights
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.network.nodes import Nodes
 from fedlab_helpers.network.runs import FAILURE, METRICS, RECORDS, WEIGHTS
@@ -33,9 +33,11 @@ def main(grid: Grid, context: Context) -> None:
 
 def run_job(nodes: Nodes, job: Job, folder: Path) -> None:
     """Run the rounds of a job once all nodes are there, and write what comes of them."""
+    model, strategy, records = job.new_model(), job.new_strategy(), []
+    if job.secure:
+        job.secure.require_fit(strategy, *shared_weights(model, nodes.shared))
     nodes.wait()
-    model, records = job.new_model(), []
-    for record in rounds_with(nodes, model, job.new_strategy(), job.plan):
+    for record in rounds_with(nodes, model, strategy, job.plan):
         records.append(record.to_json())
         _write(folder / RECORDS, json.dumps(records).encode())
     weights = state.of_model(model)

@@ -14,12 +14,17 @@ pytest.importorskip("flwr", reason="needs Flower: pip install 'fedlab-helpers[ne
 
 from test_nodes import files, job, simulated  # noqa: F401
 
-from fedlab_helpers.core.rounds import sample_cohort
-from fedlab_helpers.network import runs
+from fedlab_helpers.core import wire
+from fedlab_helpers.core.client import Clients
+from fedlab_helpers.core.messages import Reply
+from fedlab_helpers.core.rounds import rounds_with, sample_cohort
+from fedlab_helpers.core.state import of_model
+from fedlab_helpers.network import Node, runs
 from fedlab_helpers.network.keys import make_key
 from fedlab_helpers.network.machines import Network
-from fedlab_helpers.network.processes import wait_for
+from fedlab_helpers.network.processes import until, wait_for
 from fedlab_helpers.network.runs import write_app
+from fedlab_helpers.privacy.secure import SecureSum
 
 pytestmark = [
     pytest.mark.network,
@@ -125,6 +130,69 @@ def test_a_run_survives_its_nodes(job, files, tmp_path, monkeypatch):  # noqa: F
     for why in (records[1].left_out[1], records[4].left_out[2]):
         assert any(word in why for word in ("too late", "node lost", "in time"))
     assert set(runs.metrics(results)) == {0, 1}
+
+
+WAITING = """
+import time
+from pathlib import Path
+
+from flwr.clientapp import ClientApp
+
+from fedlab_helpers.network import client_app
+
+
+class Waiting(ClientApp):
+    def __call__(self, message, context):
+        asked = message.content.get("request", {})
+        if (asked.get("round"), asked.get("client"), asked.get("phase")) == (2, 2, "mask"):
+            Path(r"{there}").touch()
+            time.sleep(300)
+        return client_app.app(message, context)
+
+
+app = Waiting()
+"""
+
+
+class Without2(Clients):
+    """Clients of whom number 2 does not answer in round 2."""
+
+    def replies(self, number, cohort, received, states):
+        for reply in super().replies(number, cohort, received, states):
+            lost = (number, reply.client) == (2, 2)
+            yield Reply(reply.client, failure="killed") if lost else reply
+
+
+def test_a_secure_sum_survives_its_nodes(job, files, tmp_path, bits, monkeypatch):  # noqa: F811
+    """It has shared its secrets, and is killed before it masks: the others' shares remove what they
+    added for it. In the next round it is back."""
+    there = tmp_path / "there"
+
+    def with_waiting(folder, *more):
+        write_app(folder, *more)
+        (folder / "fedlab_app" / "client.py").write_text(WAITING.replace("{there}", str(there)))
+
+    monkeypatch.setattr(runs, "write_app", with_waiting)
+    secure = SecureSum(16, 2.0, most_examples=40, share=0.6)
+    plan = replace(job.plan, rounds=3, clients_per_round=None)
+    job = replace(job, plan=plan, codec="dense", secure=secure)
+    with Network(tmp_path / "net", files, secure=True, port=18390) as network:
+        results = runs.submit(network.folder, job, timeout=45)
+        records = []
+        for record in runs.records(results):
+            records.append(record)
+            if record.round == 1:
+                assert until(there.exists, 60, 0.1)
+                network.kill(2)
+                network.start_node(2)
+    assert not left_over(18390)
+    assert [list(record.client_losses) for record in records] == [[0, 1, 2], [0, 1], [0, 1, 2]]
+    assert list(records[1].left_out) == [2]
+    model, strategy = job.new_model(), job.new_strategy()
+    data = [Node.owning(job, client, path).reviews for client, path in enumerate(files)]
+    clients = Without2(model, data, strategy, plan, wire.dense())
+    list(rounds_with(secure.over(clients), model, strategy, plan))
+    assert bits(runs.weights(results)) == bits(of_model(model))
 
 
 @pytest.mark.skipif(

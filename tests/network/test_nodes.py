@@ -37,6 +37,7 @@ from fedlab_helpers.network.machines import Network
 from fedlab_helpers.network.node import write_reviews
 from fedlab_helpers.network.processes import wait_for
 from fedlab_helpers.network.runs import write_app
+from fedlab_helpers.privacy.secure import SecureSum
 from fedlab_helpers.tasks.reviews.corpus import load_reviews
 from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize_all
 
@@ -115,6 +116,74 @@ def test_cohorts_may_be_drawn_by_coins(job, files, tmp_path, bits, strategy, opt
     job = replace(job, plan=plan, strategy=strategy, options=options)
     assert Job.from_json(job.to_json()) == job
     require_agreement(job, files, tmp_path, bits)
+
+
+SUMMED = SecureSum(16, 2.0, most_examples=40)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "secure"),
+    [
+        ("fedavg", {}, SUMMED),
+        ("fedadam", {}, replace(SUMMED, bits=8)),
+        ("private", {"noise_multiplier": 0.0}, SecureSum(32)),
+    ],
+)
+def test_a_secure_sum_ends_in_the_weights_of_the_simulation(
+    job, files, tmp_path, bits, strategy, options, secure
+):
+    job = replace(job, strategy=strategy, options=options, codec="dense", secure=secure)
+    assert Job.from_json(job.to_json()) == job
+    records, weights = run_job(job, files, tmp_path), runs.weights(tmp_path)
+    model = job.new_model()
+    data = [Node.owning(job, client, path).reviews for client, path in enumerate(files)]
+    history = run(model, data, job.new_strategy(), job.plan, secure=secure)
+    assert bits(weights) == bits(of_model(model)) != bits(of_model(job.new_model()))
+    for record, other in zip(records, history, strict=True):
+        assert record.client_losses.keys() == other.client_losses.keys()
+        assert (record.bytes_up, record.examples) == (other.bytes_up, other.examples)
+
+
+@pytest.mark.parametrize(
+    ("last", "left_out"), [("advertise", 2), ("share", 2), ("mask", None), ("unmask", None)]
+)
+def test_a_node_may_be_lost_between_two_phases(job, files, tmp_path, bits, last, left_out):
+    """After it has shared, what it would have masked is removed; after it has masked, it counts."""
+    secure = replace(SUMMED, share=0.6)
+    plan = replace(job.plan, rounds=1, clients_per_round=None)
+    job = replace(job, codec="dense", secure=secure, plan=plan)
+    order = ["advertise", "share", "mask", "unmask"]
+
+    def app(message, context):
+        asked = message.content.get("request", {})
+        gone = asked.get("client") == 2 and order.index(asked["phase"]) > order.index(last)
+        return None if gone else client_app.app(message, context)
+
+    (record,) = run_job(job, files, tmp_path, app, timeout=1.0)
+    assert record.left_out == ({} if left_out is None else {left_out: "no answer in time"})
+    model, those = job.new_model(), [n for n in range(3) if n != left_out]
+    data = [Node.owning(job, client, files[client]).reviews for client in those]
+    run(model, data, job.new_strategy(), plan)
+    apart = [(runs.weights(tmp_path)[n] - t).abs().max() for n, t in of_model(model).items()]
+    assert 0 < float(max(apart)) < 2 * 2.0 * 3 / 32767 * 2
+
+
+def test_a_message_of_another_round_or_order_is_refused(job, files):
+    job = replace(job, codec="dense", secure=SUMMED)
+    node = Node.owning(job, 0, files[0])
+    asked = {"round": 1, "clients": 3, "phase": "share", "message": b""}
+    reply, held = node.answer(asked, "", {})
+    assert held == ""
+    assert "step: got 'share', expected advertise: each once and in order" in reply.failure
+    reply, held = node.answer(asked | {"phase": "advertise"}, "", {})
+    assert len(reply.payload) == 64
+    reply, held = node.answer(asked | {"phase": "advertise"}, held, {})
+    assert "got 'advertise', expected share" in reply.failure
+
+
+def test_a_secure_sum_is_of_every_value(job):
+    with pytest.raises(ValueError, match="codec: got 'touched_rows', expected 'dense'"):
+        replace(job, secure=SUMMED)
 
 
 def test_a_server_adds_noise_and_keeps_the_account(job, files, tmp_path):

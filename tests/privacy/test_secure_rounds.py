@@ -171,11 +171,14 @@ def parties(spoil, cohort=(0, 1, 2, 3)):
     """Return the sum over clients with vectors of their number, one of whom spoils a message."""
     secure, values = SecureSum(share=0.6), {n: np.full(3, n, np.uint16) for n in cohort}
     books = RoundBooks(1, cohort, wire.dense(), MEAN)
-    members = {n: Party(secure, n, 1, len(cohort)) for n in cohort}
+    members = {n: Party(secure, strategies.fedavg(), 0, n, 1, len(cohort)) for n in cohort}
 
     def ask(phase, messages):
         for who, message in messages.items():
-            payload = members[who].answer(phase, message, values[who], b"model")
+            if phase == "mask":
+                payload = members[who].mask(unpack(message), values[who], b"model").tobytes()
+            else:
+                payload = members[who].answer(phase, message)
             yield spoil(phase, who, payload)
 
     server = Server(secure.threshold(len(cohort)), 1, b"model")
@@ -297,7 +300,10 @@ def test_models_with_buffers_and_rings_without_room_are_refused(small_model, cli
         (lambda: SecureSum(most_examples=0), "most_examples: got 0"),
         (lambda: SecureSum(share=0.5), "share: got 0.5, expected a number above 1/2, at most 1"),
         (lambda: SecureSum(share=1.1), "share: got 1.1"),
-        (lambda: Party(FINE, 0, 1, 3).answer("guess", b""), "phase: got 'guess'"),
+        (
+            lambda: Party(FINE, Strategy(), 0, 0, 1, 3).answer("guess", b""),
+            "phase: got 'guess'",
+        ),
     ],
 )
 def test_errors_name_argument_value_and_what_is_accepted(make, message):

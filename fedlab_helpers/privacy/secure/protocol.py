@@ -16,6 +16,7 @@ Nobody may learn both secrets of one client: they would bare its vector. So a cl
 request only, and that names survivors only.
 """
 
+import json
 import secrets
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -53,18 +54,18 @@ class _Steps:
     """Steps that are taken once each and in order. One that is refused is not taken again."""
 
     def __init__(self, *names: str):
-        self._names, self._done = names, 0
+        self._names, self.done = names, 0
 
     @property
     def next(self) -> str:
         """The step that is to be taken now."""
-        return (*self._names, "no further step")[self._done]
+        return (*self._names, "no further step")[self.done]
 
     def take(self, name: str) -> None:
         """Raise a ValueError unless this step is next."""
         order = ", ".join(self._names)
         require(name == self.next, "step", name, f"{self.next}: each once and in order, {order}")
-        self._done += 1
+        self.done += 1
 
 
 class Client:
@@ -161,6 +162,21 @@ class Client:
             client: seed_share if client in alive else key_share
             for client, (key_share, seed_share) in self._shares.items()
         }
+
+    def to_json(self) -> str:
+        """Return all that this client knows, its secrets among it, for one whose process ends
+        between two messages."""
+        own = [self._sealing.hex(), self._masking.hex(), self._seed.hex()]
+        roster = [[peer, keys.to_bytes().hex()] for peer, keys in self._roster.items()]
+        shares = [[peer, *pair] for peer, pair in self._shares.items()]
+        return json.dumps([self._steps.done, own, roster, shares])
+
+    def restore(self, written: str) -> None:
+        """Go on where a client with the same arguments wrote this by `to_json`."""
+        self._steps.done, own, roster, shares = json.loads(written)
+        self._sealing, self._masking, self._seed = map(bytes.fromhex, own)
+        self._roster = {peer: PublicKeys.from_bytes(bytes.fromhex(keys)) for peer, keys in roster}
+        self._shares = {peer: (of_key, of_seed) for peer, of_key, of_seed in shares}
 
     def _seal(self, peer: int, *shares: int) -> bytes:
         """Return shares that only this peer can read (RFC 8439, section 2.8)."""

@@ -142,35 +142,53 @@ class SecureSum:
 
 
 class Party(Client):
-    """A client's side, message by message; the first says how many the cohort is.
+    """A client's side, message by message.
 
     Args:
-        secure, number, round_number: how, which client, and in which federated round.
+        secure, strategy, seed: of the run; the latter decides how values are rounded.
+        number, round_number: which client, and in which federated round.
         clients: the size of the cohort.
     """
 
-    def __init__(self, secure: SecureSum, number: int, round_number: int, clients: int):
-        super().__init__(number, secure.threshold(clients), round_number)
-
-    def answer(
+    def __init__(
         self,
-        phase: str,
-        message: bytes,
-        vector: np.ndarray | None = None,
-        context: bytes = b"",
-    ) -> bytes:
-        """Return what the client sends in a phase; `vector` and `context` are masked and bound in
-        "mask". Raises ValueError for a message that the protocol does not allow."""
+        secure: SecureSum,
+        strategy: Strategy,
+        seed: int,
+        number: int,
+        round_number: int,
+        clients: int,
+    ):
+        super().__init__(number, secure.threshold(clients), round_number)
+        self.secure, self.strategy, self.clients = secure, strategy, clients
+        self._rng = compute.numpy_rng(seed, "ring", round_number, number)
+
+    def answer(self, phase: str, message: bytes) -> bytes:
+        """Return what the client sends in a phase. Raises ValueError for a message that the
+        protocol does not allow."""
         if phase == "advertise":
             return self.advertise().to_bytes()
         if phase == "share":
             roster = {who: PublicKeys.from_bytes(keys) for who, keys in unpack(message).items()}
             return pack(self.share(roster))
-        if phase == "mask":
-            return self.mask(unpack(message), vector, context).tobytes()
-        require(phase == "unmask", "phase", phase, "advertise, share, mask or unmask")
+        require(phase == "unmask", "phase", phase, "advertise, share or unmask")
         held = self.unmask(unpack(message))
         return pack({who: part.to_bytes(shamir.SHARE_BYTES, "big") for who, part in held.items()})
+
+    def masked(self, message: bytes, reply: Reply, received: Received) -> Reply:
+        """Return what the client sends in phase "mask": its reply, of an update written densely,
+        with the masked vector for payload, bound to what it received; or why there is none."""
+        try:
+            if reply.failure:
+                return reply
+            update = wire.unpack(reply.payload, wire.dense(), self.number)
+            vector = self.secure.encode(
+                update, received.weights, self.strategy, self.clients, self._rng
+            )
+            sent = self.mask(unpack(message), vector, b"".join(wire.encode_parts(received)))
+        except ValueError as error:
+            return Reply(self.number, failure=reason(error))
+        return replace(reply, payload=sent.tobytes())
 
 
 def collect(
@@ -230,6 +248,32 @@ def collect(
     return server.unmask(answers("unmask", asked, shares)), alive
 
 
+def sums(
+    secure: SecureSum,
+    strategy: Strategy,
+    ask: Ask,
+    number: int,
+    cohort: tuple[int, ...],
+    received: Received,
+    books: Any,
+    least: int,
+) -> Generator[Update, None, None]:
+    """Yield the mean of a round's cohort, having written it into the books; nothing where too few
+    are left for a sum. Arguments as in `collect` and `Workers.updates`."""
+    size, context = len(cohort), b"".join(wire.encode_parts(received))
+    try:
+        element = secure.ring(strategy, size).element
+        server = Server(secure.threshold(size), number, context)
+        total, alive = collect(server, cohort, element, ask, books)
+        mean = secure.decode(total, received.weights, strategy, size, alive)
+    except ValueError as error:
+        books.left_out = dict.fromkeys(cohort, f"no sum: {error}") | books.left_out
+    else:
+        yield books.take(mean)
+    if least:
+        books.require_update()
+
+
 class SecureClients(Workers):
     """Clients of whom the server sees means only; all in this process.
 
@@ -241,10 +285,7 @@ class SecureClients(Workers):
     def __init__(self, clients: Clients, secure: SecureSum):
         self.clients, self.secure = clients, secure
         self.codec, self.size, self.repeatable = clients.codec, clients.size, clients.repeatable
-        self.shared = clients.shared
-
-    def sparse_parameter(self) -> str | None:
-        return self.clients.sparse_parameter()
+        self.shared, self.sparse_parameter = clients.shared, clients.sparse_parameter
 
     def identity(self) -> dict[str, Any]:
         return {**self.clients.identity(), "secure": known_as(self.secure)}
@@ -258,34 +299,9 @@ class SecureClients(Workers):
         books: Any,
         least: int,
     ) -> Generator[Update, None, None]:
-        """Yield the mean of the cohort; nothing where too few are left for a sum."""
         cohort = tuple(cohort)
-        try:
-            mean = self._mean(number, cohort, received, states, books)
-        except ValueError as error:
-            books.left_out = dict.fromkeys(cohort, f"no sum: {error}") | books.left_out
-        else:
-            yield books.take(mean)
-        if least:
-            books.require_update()
-
-    def _mean(
-        self,
-        number: int,
-        cohort: tuple[int, ...],
-        received: Received,
-        states: dict[int, ClientState],
-        books: Any,
-    ) -> Update:
-        secure, strategy, like = self.secure, self.clients.strategy, received.weights
-        size, context = len(cohort), b"".join(wire.encode_parts(received))
-        element = secure.ring(strategy, size).element
-        parties = {who: Party(secure, who, number, size) for who in cohort}
-
-        def vector(reply: Reply) -> np.ndarray:
-            update = wire.unpack(reply.payload, self.codec, reply.client)
-            rng = compute.numpy_rng(self.clients.plan.seed, "ring", number, reply.client)
-            return secure.encode(update, like, strategy, size, rng)
+        run = (self.secure, self.clients.strategy, self.clients.plan.seed)
+        parties = {who: Party(*run, who, number, len(cohort)) for who in cohort}
 
         def ask(phase: str, messages: Mapping[int, bytes]) -> Generator[Reply, None, None]:
             if phase != "mask":
@@ -294,15 +310,11 @@ class SecureClients(Workers):
                 return
             with closing(self.clients.replies(number, messages, received, states)) as replies:
                 for reply in replies:
-                    try:
-                        answer = (phase, messages[reply.client], vector(reply), context)
-                        yield replace(reply, payload=parties[reply.client].answer(*answer))
-                    except ValueError as error:
-                        yield Reply(reply.client, failure=reply.failure or reason(error))
+                    who = reply.client
+                    yield parties[who].masked(messages[who], reply, received)
 
-        server = Server(secure.threshold(size), number, context)
-        total, alive = collect(server, cohort, element, ask, books)
-        return secure.decode(total, like, strategy, size, alive)
+        asked = (number, cohort, received, books, least)
+        return sums(self.secure, self.clients.strategy, ask, *asked)
 
 
 def pack(table: Mapping[int, bytes]) -> bytes:
