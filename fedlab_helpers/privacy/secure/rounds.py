@@ -105,12 +105,12 @@ class SecureSum:
         clients: int,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        """Return a client's change as elements of the ring, its weight in the last place, (d + 1,);
-        clipped to the norm that a private mean names."""
+        """Return a client's change as elements of the ring, (d + 1,): its tensors by their names,
+        and its weight in the last place; clipped to the norm that a private mean names."""
         change = make_whole(update, like).delta
         if transform := getattr(strategy.combine, "transform", None):
             change = transform.of(change)
-        values = state.flatten({name: change[name] for name in like}).double().numpy()
+        values = state.flatten({name: change[name] for name in sorted(like)}).double().numpy()
         weighted = strategy.combine.weights == "examples"
         examples = update.examples if weighted else 1.0
         return self.ring(strategy, clients).encode(values, examples, rng)
@@ -128,7 +128,7 @@ class SecureSum:
         ring = self.ring(strategy, clients)
         mean, examples = ring.decode(total)
         change, at = {}, 0
-        for name, tensor in like.items():
+        for name, tensor in sorted(like.items()):
             part = mean[at : at + tensor.numel()]
             change[name], at = tensor.new_tensor(part).view_as(tensor), at + tensor.numel()
         known = round(examples) if strategy.combine.weights == "examples" else 0
