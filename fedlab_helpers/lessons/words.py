@@ -403,7 +403,7 @@ ENGLISH = {
     "private_settings": "noise {noise:g}, clip {clip:g}",
     "group_noise": "<b>Protection</b> how changes are clipped and hidden",
     "group_crowd": "<b>Clients</b> among whom one is hidden",
-    "group_audit": "<b>Audit</b> what is really run under this claim",
+    "group_audit": "<b>Audit</b> canaries, made-up clients in all rounds, tell the true noise",
     "group_beside": "what runs beside it, which seed",
     "noise_multiplier": "noise multiplier",
     "noise_multiplier_help": "noise on the sum of changes: its standard deviation, in clips",
@@ -414,7 +414,7 @@ ENGLISH = {
     "cohort_poisson_help": "clients of a round, on average: each takes part by its own coin",
     "mechanism": "mechanism",
     "as_claimed": "as claimed",
-    "as_claimed_help": "which of the others will the needle tell from this? Guess, then choose",
+    "as_claimed_help": "which of the others will move the needle, and how far? Guess, then choose",
     "clip_each_layer": "clipped per layer",
     "clip_each_layer_help": (
         "each layer may be as long as the whole should be: a change over two layers, as a canary's "
@@ -428,9 +428,9 @@ ENGLISH = {
     "noiseless_help": "takes as long again, the first time",
     "dial": "claimed epsilon {claim}, canaries tell {told}",
     "claimed": (
-        '<i class="fl-of-claim">▬</i> <b>Claimed: ε = {epsilon}</b> with δ = 1/{of_delta:,.0f}, '
-        "for one client more or less, after {of.rounds} rounds of about {of.cohort} of "
-        "{of.clients:,} clients."
+        '<i class="fl-of-claim">▬</i> <b>Claimed: ε = {epsilon}</b> with δ\u00a0=\u00a01/'
+        "{of_delta:,.0f}, for one client more or less. Rounds: {of.rounds}, with about {of.cohort} "
+        "of {of.clients:,} clients each."
     ),
     "canaries_agree": "<i>▲</i> <b>Needle, by canaries: ε = {told}</b>. As claimed, up to chance.",
     "canaries_beyond": (
@@ -442,6 +442,7 @@ ENGLISH = {
         "vocabulary that was built from clients' texts."
     ),
     "words_first": "{name} begins; word vectors from public text come first, once, some 7 s",
+    "privacy_done": "{name}: {score:.1%}, ε = {epsilon}",
     "epsilon": "ε, claimed",
     # What all panels share.
     "still": "In the place of a panel that is not alive: run this cell (Shift+Enter).",
@@ -612,7 +613,7 @@ ENGLISH = {
     "try_alone": "Everybody alone",
     "try_alone_look": "Is anybody better off without the others?",
     "try_price": "What noise costs",
-    "try_price_look": "How many points of accuracy does the noise cost?",
+    "try_price_look": "How many points of accuracy does an ε below 1 cost?",
     "try_price_answer": (
         "{scores[0]:.1%} without noise, {scores[1]:.1%} with ε = {epsilons[1]}, in this one race."
     ),
@@ -626,9 +627,10 @@ ENGLISH = {
         "noise on a sum is of one size, and the sum of 20 changes is smaller than that of 100."
     ),
     "try_clip": "Two clips",
-    "try_clip_look": "ε is the same. Is accuracy, with a clip of 0.1 and one of 10?",
+    "try_clip_look": "ε is the same with a clip of 0.1 and of 10. Is either a good one?",
     "try_clip_answer": (
-        "Clip 0.1: {scores[0]:.1%}, clip 10: {scores[1]:.1%}, each with ε = {epsilons[1]}."
+        "Clip 0.1: {scores[0]:.1%}, clip 10: {scores[1]:.1%}, each with ε = {epsilons[1]}. One is "
+        "slow, the other shakes. Now run clip 1."
     ),
     "seen_ahead": (
         "{seeds} seeds, last five of {rounds} rounds: {one} {points:+.1f} points against {other} "

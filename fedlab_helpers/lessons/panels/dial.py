@@ -21,11 +21,11 @@ VECTOR = 64  # of a word's vector
 LIKE = PublicWordsLSTM(torch.zeros(1, VECTOR), HIDDEN, seed=0).state_dict()
 BARE = "recurrent.weight_hh_l0"  # the layer that is left without noise
 CANARIES = Canaries(LIKE, 1000)  # the standard error of an epsilon of 8 is 5 %
-CHANCE = 3.0  # standard errors that a needle may be off
+CHANCE = 4.0  # standard errors that a needle may be off
 LEAST = 0.01  # a noise multiplier below which no epsilon is worth telling
 _LOW, _HIGH, _TICKS = 0.1, 1000.0, (0.1, 1, 10, 100, 1000)  # of the dial, a logarithmic one
 _X, _Y, _RIM = 165, 160, 118  # its middle and its radius
-_NEEDLE = (0.0, 82), (math.pi / 2, 5), (-math.pi / 2, 5)  # its corners: angle beside it, and radius
+_NEEDLE = (0.0, 90), (math.pi / 2, 5), (-math.pi / 2, 5)  # its corners: angle beside it, and radius
 
 
 def _of(mean: PrivateMean, updates: list[State], names: tuple[str, ...] = tuple(LIKE)) -> State:
@@ -101,7 +101,7 @@ def drawn(claim: float, told: Needle) -> str:
     parts = [
         *(f'<path d="{_arc(*map(_turned, ends))}" class="{look}"/>' for look, ends in arcs.items()),
         *(_line(value, _RIM - 8, _RIM + 5, "fl-notch") for value in _TICKS),
-        *(_text(*_place(_turned(value), _RIM - 22), f"{value:g}", "fl-tick") for value in _TICKS),
+        *(_text(*_place(_turned(value), _RIM - 20), f"{value:g}", "fl-tick") for value in _TICKS),
         _line(claim, _RIM - 12, _RIM + 15, "fl-claim"),
         _text(*_place(_turned(claim), _RIM + 29), short(claim), "fl-title"),
         f'<polygon points="{x},{y} {left},{top} {right},{low}" class="fl-needle"/>',

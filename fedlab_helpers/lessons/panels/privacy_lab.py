@@ -65,10 +65,8 @@ class PrivateRecipe(Recipe):
         return Mechanism(noise, self.rounds, self.clients, self.cohort) if noise else None
 
     def spent(self) -> list[float]:
-        """Return epsilon after 0, 1, … and all rounds; nan without noise."""
-        if not self.claim:
-            return [math.nan] * (self.rounds + 1)
-        return [0.0, *_by_round(self.claim)]
+        """Return epsilon after 0, 1, … and all rounds."""
+        return [0.0, *(_by_round(self.claim) if self.claim else [math.inf] * self.rounds)]
 
     def having(self, **own: float) -> "PrivateRecipe":
         """Return the same run with another clip, or another noise_multiplier."""
@@ -81,7 +79,7 @@ def _by_round(claim: Mechanism) -> list[float]:
 
 
 USUAL = PrivateRecipe(
-    "private", {"clip": 1.0, "noise_multiplier": 0.7}, SERVER_RATE,
+    "private", {"clip": 1.0, "noise_multiplier": 1.0}, SERVER_RATE,
     "sgd", LOCAL.lr, LOCAL.epochs, "iid", clients=1000, cohort=100, rounds=15,
     embedding=dial.VECTOR, hidden=dial.HIDDEN, dropout=0,
 )  # fmt: skip
@@ -107,7 +105,7 @@ class PrivacyLab(Lab):
     crowds: tuple[int, ...] = (200, 300, 500, 1000)
     cohorts: tuple[int, ...] = (20, 30, 50, 100, 200, 300)
     tries = (
-        Try("try_price", (USUAL.having(noise_multiplier=0.0), USUAL)),
+        Try("try_price", tuple(USUAL.having(noise_multiplier=noise) for noise in (0.0, 2.0))),
         Try("try_crowd", (replace(USUAL, clients=200, cohort=20), USUAL)),
         Try("try_clip", tuple(USUAL.having(clip=clip) for clip in (0.1, 10.0))),
     )
@@ -161,7 +159,7 @@ class PrivacyLab(Lab):
             self.dial.add_class("fl-pale")  # it is of the settings before
             return
         self.dial.remove_class("fl-pale")
-        epsilon, told = recipe.spent()[-1], dial.needle(kind, recipe.claim)
+        epsilon, told = recipe.claim.epsilon(), dial.needle(kind, recipe.claim)
         of_delta = {"of_delta": 1 / recipe.claim.delta}
         verdict = "canaries_beyond" if told.beyond else "canaries_agree"
         lines = [
@@ -178,6 +176,12 @@ class PrivacyLab(Lab):
         told = {"round": run.last.round, "rounds": run.recipe.rounds}
         return say("racer", name=self._called(run), **told)
 
+    def _came_to(self, run: runs.Run) -> str:
+        if run.state != "finished":
+            return super()._came_to(run)
+        told = {"score": run.last.score, "epsilon": dial.short(run.recipe.spent()[-1])}
+        return say("privacy_done", name=self._called(run), **told)
+
     def _panes(self) -> list[dict[str, Any]]:
         levels = [{"name": name, "value": value} for name, value in self._levels.items()]
         label = validation("accuracy")
@@ -185,9 +189,9 @@ class PrivacyLab(Lab):
 
     def _curves(self, each: runs.Together) -> tuple[pd.DataFrame, ...]:
         """Return the curves, and how much epsilon had been spent at each place."""
-        spent = each.recipe.spent()
+        spent = dict(enumerate(each.recipe.spent()))
         return tuple(
-            frame.assign(epsilon=[spent[int(at)] for at in frame["round"]])
+            frame.assign(epsilon=frame["round"].map(spent).replace(math.inf, math.nan))
             for frame in each.curves()
         )
 
