@@ -25,7 +25,7 @@ CHANCE = 4.0  # standard errors that a needle may be off
 LEAST = 0.01  # a noise multiplier below which no epsilon is worth telling
 _LOW, _HIGH, _TICKS = 0.1, 1000.0, (0.1, 1, 10, 100, 1000)  # of the dial, a logarithmic one
 _X, _Y, _RIM = 165, 160, 118  # its middle and its radius
-_NEEDLE = (0.0, 90), (math.pi / 2, 5), (-math.pi / 2, 5)  # its corners: angle beside it, and radius
+_NEEDLE = (0.0, 78), (math.pi / 2, 5), (-math.pi / 2, 5)  # its corners: angle beside it, and radius
 
 
 def _of(mean: PrivateMean, updates: list[State], names: tuple[str, ...] = tuple(LIKE)) -> State:
