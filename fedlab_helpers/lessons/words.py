@@ -432,7 +432,9 @@ ENGLISH = {
         "{of_delta:,.0f}, for one client more or less. Rounds: {of.rounds}, with about {of.cohort} "
         "of {of.clients:,} clients each."
     ),
-    "canaries_agree": "<i>▲</i> <b>Needle, by canaries: ε = {told}</b>. As claimed, up to chance.",
+    "canaries_agree": (
+        "<i>▲</i> <b>Needle, by canaries: ε = {told}</b>. No more than claimed, up to chance."
+    ),
     "canaries_beyond": (
         '<i>▲</i> <b>Needle, by canaries: ε = {told}</b>. <i class="fl-of-beyond">More than is '
         "claimed: this is another mechanism.</i>"

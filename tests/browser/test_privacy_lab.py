@@ -29,11 +29,11 @@ def dial_says(page, pattern: str) -> str:
 def test_the_dial_answers_and_a_run_is_drawn(open_panel, page):
     page.set_viewport_size({"width": 1400, "height": 1100})
     open_panel("12_what_protects.ipynb", source=PANEL)
-    dial_says(page, "Claimed: ε = 3.2 .*As claimed, up to chance")
+    dial_says(page, "Claimed: ε = 3.2 .*No more than claimed, up to chance")
     picture(page, "privacy_at_first")
     began = time.monotonic()
     press(page, "noise-multiplier", "ArrowRight")
-    dial_says(page, "Claimed: ε = 2.3 .*As claimed, up to chance")
+    dial_says(page, "Claimed: ε = 2.3 .*No more than claimed, up to chance")
     print(f"answered after {time.monotonic() - began:.2f} s")
     for kind, told in WRONG.items():
         choose(page, "mechanism", kind)

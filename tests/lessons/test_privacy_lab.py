@@ -109,7 +109,9 @@ def test_signal_and_noise_by_themselves_tell_what_an_audit_tells(kind):
 
 def test_little_that_is_told_of_loud_noise_is_no_reproach():
     loud = replace(CLAIM, noise_multiplier=5.0, rounds=1)
-    assert not any(dial.needle.__wrapped__("as_claimed", loud).beyond for _ in range(20))
+    for _ in range(20):
+        dial._mu.cache_clear()
+        assert not dial.needle.__wrapped__("as_claimed", loud).beyond
 
 
 @pytest.mark.parametrize(
