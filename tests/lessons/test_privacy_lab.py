@@ -184,6 +184,11 @@ def test_a_run_spends_what_the_panel_says(small_task):
     )
 
 
+def test_rate_and_epochs_of_the_clients_are_those_of_the_recipe():
+    local = replace(USUAL, lr=0.5, epochs=2).plan().local
+    assert (local.lr, local.epochs, local.batch_size) == (0.5, 2, None)
+
+
 def test_a_private_run_learns(small_task):
     recipe = replace(Small.usual, clients=12, cohort=12, rounds=8).having(noise_multiplier=0.1)
     assert recipe.run(small_task)[-1].score > 0.7

@@ -46,7 +46,8 @@ class PrivateRecipe(Recipe):
         return super().settings() | {"parameters": told}
 
     def plan(self) -> Plan:
-        return Plan(self.rounds, self.cohort, LOCAL, self.seed, sampling="poisson")
+        local = replace(LOCAL, lr=self.lr, epochs=self.epochs)
+        return Plan(self.rounds, self.cohort, local, self.seed, sampling="poisson")
 
     def new_model(self, task: Task) -> PublicWordsLSTM:
         classes, known = len(task.classes), vectors(task.vocab)
