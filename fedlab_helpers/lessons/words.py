@@ -405,6 +405,54 @@ ENGLISH = {
     "singular_place": "directions kept",
     "share_of_square": "share of the squared length, %",
     "values_kept": "share of values kept, %",
+    # Clipping and noise: what is claimed, what canaries tell of it, what it costs.
+    "private": "DP-FedAvg",
+    "private_settings": "noise {noise:g}, clip {clip:g}",
+    "group_noise": "<b>Protection</b> how changes are clipped and hidden",
+    "group_crowd": "<b>Clients</b> among whom one is hidden",
+    "group_audit": "<b>Audit</b> canaries, made-up clients in all rounds, tell the true noise",
+    "group_beside": "what runs beside it, which seed",
+    "noise_multiplier": "noise multiplier",
+    "noise_multiplier_help": "noise on the sum of changes: its standard deviation, in clips",
+    "clip": "clip",
+    "clip_help": "greatest length of a client's change; longer ones are shortened to it",
+    "crowd": "{clients:,} of {reviews}",
+    "crowd_help": "how many, of how many reviews each: the same reviews, dealt at random",
+    "cohort_poisson_help": "clients of a round, on average: each takes part by its own coin",
+    "mechanism": "mechanism",
+    "as_claimed": "as claimed",
+    "as_claimed_help": "which of the others will move the needle, and how far? Guess, then choose",
+    "clip_each_layer": "clipped per layer",
+    "clip_each_layer_help": (
+        "each layer may be as long as the whole should be: a change over two layers, as a canary's "
+        "is, gets √2 times too long"
+    ),
+    "layer_without_noise": "one layer without noise",
+    "layer_without_noise_help": "the recurrent weights leave as they are: who was there is read",
+    "noise_tenth": "noise ÷ 10",
+    "noise_tenth_help": "a slip in a formula; accuracy would not complain",
+    "noiseless": "beside it: the same without noise",
+    "noiseless_help": "takes as long again, the first time",
+    "dial": "claimed epsilon {claim}, canaries tell {told}",
+    "claimed": (
+        '<i class="fl-of-claim">▬</i> <b>Claimed: ε = {epsilon}</b> with δ\u00a0=\u00a01/'
+        "{of_delta:,.0f}, for one client more or less. Rounds: {of.rounds}, with about {of.cohort} "
+        "of {of.clients:,} clients each."
+    ),
+    "canaries_agree": (
+        "<i>▲</i> <b>Needle, by canaries: ε = {told}</b>. No more than claimed, up to chance."
+    ),
+    "canaries_beyond": (
+        '<i>▲</i> <b>Needle, by canaries: ε = {told}</b>. <i class="fl-of-beyond">More than is '
+        "claimed: this is another mechanism.</i>"
+    ),
+    "not_covered": (
+        "ε does not cover the server, which sees each update unless sums are secure, nor a "
+        "vocabulary that was built from clients' texts."
+    ),
+    "words_first": "{name} begins; word vectors from public text come first, once, some 7 s",
+    "privacy_done": "{name}: {score:.1%}, ε = {epsilon}",
+    "epsilon": "ε, claimed",
     # What all panels share.
     "still": "In the place of a panel that is not alive: run this cell (Shift+Enter).",
     "sortable": "a table; its heads sort it while its kernel runs",
@@ -415,11 +463,13 @@ ENGLISH = {
     "axis_round": "round",
     "axis_total_megabytes": "megabytes, both ways",
     "axis_seconds": "seconds of training",
+    "axis_epsilon": "ε, spent so far",
     "axis_factor": "times fewer bytes up than dense float32",
     "axis_client": "clients, from the largest loss to the largest gain",
     "heading_round": "round {at}",
     "heading_total_megabytes": "{at} megabytes, both ways",
     "heading_seconds": "after {at} seconds of training",
+    "heading_epsilon": "ε = {at}",
     "heading_factor": "{at} times fewer bytes",
     "heading_client": "client {at}, counted from the largest loss",
     "look_for": "Look for",
@@ -571,6 +621,26 @@ ENGLISH = {
     "try_lean_look": "What does training add to leaning on one's frequent label?",
     "try_alone": "Everybody alone",
     "try_alone_look": "Is anybody better off without the others?",
+    "try_price": "What noise costs",
+    "try_price_look": "How many points of accuracy does an ε below 1 cost?",
+    "try_price_answer": (
+        "{scores[0]:.1%} without noise, {scores[1]:.1%} with ε = {epsilons[1]}, in this one race."
+    ),
+    "try_crowd": "Fewer to hide among",
+    "try_crowd_look": (
+        "One client in ten takes part, and ε is the same: who is ahead, 200 clients of 60 reviews "
+        "or 1,000 of 12?"
+    ),
+    "try_crowd_answer": (
+        "200 clients: {scores[0]:.1%}, 1,000: {scores[1]:.1%}, each with ε = {epsilons[1]}. The "
+        "noise on a sum is of one size, and the sum of 20 changes is smaller than that of 100."
+    ),
+    "try_clip": "Two clips",
+    "try_clip_look": "ε is the same with a clip of 0.1 and of 10. Is either a good one?",
+    "try_clip_answer": (
+        "Clip 0.1: {scores[0]:.1%}, clip 10: {scores[1]:.1%}, each with ε = {epsilons[1]}. One is "
+        "slow, the other shakes. Now run clip 1."
+    ),
     "seen_ahead": (
         "{seeds} seeds, last five of {rounds} rounds: {one} {points:+.1f} points against {other} "
         "({low:+.1f} to {high:+.1f}; data/results/{study}.csv)."

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedlab_helpers.lessons.panels import CompressionLab, PersonalLab, StrategyLab, lab, seen
+from fedlab_helpers.lessons.panels import (
+    CompressionLab,
+    PersonalLab,
+    PrivacyLab,
+    StrategyLab,
+    lab,
+    seen,
+)
 from fedlab_helpers.lessons.runs import Comparison, End, problem, race
 from fedlab_helpers.lessons.words import ENGLISH
 from fedlab_helpers.recipe import STRATEGIES, Recipe
@@ -258,7 +265,7 @@ def test_what_was_measured_is_told_after_a_run_that_came_to_its_end(small_task, 
 # Controls
 
 
-@pytest.mark.parametrize("kind", LABS)
+@pytest.mark.parametrize("kind", [*LABS, PrivacyLab])
 def test_every_control_has_its_words(kind, small_task):
     panel = kind(small_task)
     for name, control in panel.form.controls.items():

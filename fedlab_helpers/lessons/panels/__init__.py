@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "leak_panel": ["LeakPanel"],
         "partition_explorer": ["PartitionExplorer"],
         "personal_lab": ["PersonalLab"],
+        "privacy_lab": ["PrivacyLab"],
         "sortable": ["SortableTable"],
         "strategy_lab": ["StrategyLab"],
     },

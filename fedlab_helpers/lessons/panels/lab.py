@@ -57,7 +57,7 @@ class Try:
 
     name: str  # `words` has what to press, and as "…_look" what to look for
     recipes: tuple[Recipe, ...]  # that race; the controls end at the last
-    seen: Callable[[], Seen]  # what was measured, from a study's table
+    seen: Callable[[], Seen] | None = None  # what was measured, from a study's table
 
 
 class Lab(Panel):
@@ -141,7 +141,7 @@ class Lab(Panel):
         heading = ipywidgets.HTML(say("tries")).add_class("fl-heading")
         self.form.layout.flex, self.form.layout.min_width = "1 1 21em", "19em"
         keep = row("keep", [self.file, self.save, self.kept, *self._beside()])
-        shown = ipywidgets.VBox([self.board, keep]).add_class("fl-shown")
+        shown = ipywidgets.VBox([*self._above(), self.board, keep]).add_class("fl-shown")
         shown.layout = ipywidgets.Layout(flex="6 1 28em", min_width="0")
         sides = ipywidgets.Box([self.form, shown]).add_class("fl-sides")
         hint = ipywidgets.HTML(escape(say("re_run"))).add_class("fl-help")
@@ -155,6 +155,10 @@ class Lab(Panel):
         ]
         super().__init__([part for part in parts if part])
         self.add_class("fl-lab")
+
+    def _above(self) -> list[ipywidgets.Widget]:
+        """Return what stands above the chart."""
+        return []
 
     def _beside(self) -> list[ipywidgets.Widget]:
         """Return what more stands below the table."""
@@ -230,11 +234,15 @@ class Lab(Panel):
         self._stop.set()
         super().close()
 
+    def _chosen(self) -> list[Recipe]:
+        """Return what Run is to run."""
+        return self.lined_up or [self.recipe]
+
     def _begin(self, seeds: int = 1, attempt: Try | None = None) -> None:
         """Race what is chosen, in a thread of its own; what has been run is shown at once."""
         if self._busy:
             return self._refuse("busy")
-        chosen, self._tried = self.lined_up or [self.recipe], attempt
+        chosen, self._tried = self._chosen(), attempt
         self._say("starting", names="\n".join(dict.fromkeys(map(title, chosen))))
         # Dealing people with their own test reviews takes a while: the run itself says what fails.
         wrong = [problem(recipe, self.task) for recipe in chosen if not recipe.method]
@@ -337,18 +345,19 @@ class Lab(Panel):
         if self._tried and key != "not_ended":
             below["look_for"] = say(f"{self._tried.name}_look")
         if self._tried and key in ("ended", "from_cache"):
-            below["measured"] = self._seen(self._tried)
+            below |= self._answers(self._tried)
         self.board.tell(say(key, **values), state.get(key, "idle"), below, **told)
 
     def _refuse(self, key: str) -> None:
         """Say beside the buttons why a press does nothing; what goes on is still told."""
         self.note.value = escape(say(key))
 
-    def _seen(self, tried: Try) -> str:
-        """Return what was measured over seeds, and whether this race has fewer rounds."""
+    def _answers(self, tried: Try) -> dict[str, str]:
+        """Return what came of an experiment, by headings, which `words` has: here what was measured
+        over seeds, and whether this race has fewer rounds."""
         seen, rounds = tried.seen(), max(recipe.rounds for recipe in tried.recipes)
         fewer = say("fewer_rounds", count=rounds) if rounds < seen.rounds else ""
-        return f"{seen.text} {fewer}".strip()
+        return {"measured": f"{seen.text} {fewer}".strip()}
 
     def _called(self, run: Run) -> str:
         """Return the name by which the panel speaks of a run; its seed, where several race."""
