@@ -18,10 +18,11 @@ def blocks(page: str) -> list[str]:
 
 def test_the_examples_run(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    (reviews,), (series,), (own,) = map(blocks, (README, YOUR_DATA, PACKAGE))
-    for block in (reviews, series):
+    (reviews, private), (series,), (own,) = map(blocks, (README, YOUR_DATA, PACKAGE))
+    known = {}
+    for block, names in ((reviews, known), (private, known), (series, {})):
         assert sum(bool(line.strip()) for line in block.splitlines()) <= 15
-        exec(block, {})
+        exec(block, names)
         assert capsys.readouterr().out.count("\n") == 7  # two header lines and five rounds
     exec(own, {"__name__": "somebodys_own"})
     assert "Momentum(lr=1.0, beta=0.5)" in capsys.readouterr().out

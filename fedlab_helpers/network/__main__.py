@@ -12,6 +12,7 @@ from fedlab_helpers.network import runs
 from fedlab_helpers.network.job import CODECS, Job
 from fedlab_helpers.network.machines import Network
 from fedlab_helpers.network.node import write_reviews
+from fedlab_helpers.privacy.secure import SecureSum
 from fedlab_helpers.strategies import STRATEGIES
 from fedlab_helpers.tasks.reviews.task import DEALS, load_task
 
@@ -38,6 +39,8 @@ def run(chosen: argparse.Namespace) -> None:
     task = load_task()
     plan = Plan(chosen.rounds, local=LocalConfig(lr=chosen.lr))
     own = {"strategy": chosen.strategy, "options": dict(chosen.parameter), "codec": chosen.codec}
+    if bits := chosen.secure_sum:
+        own["secure"] = SecureSum(bits, most_examples=chosen.most_examples)
     job = Job(task.vocab.words[2:], plan, classes=task.classes, **own)
     results = runs.submit(chosen.folder, job, chosen.timeout)
     for record in runs.records(results, chosen.timeout * (chosen.rounds + 2) + 60):
@@ -77,6 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     option = {"type": parameter, "action": "append", "default": [], "metavar": "NAME=NUMBER"}
     submit.add_argument("--parameter", **option, help=more)
     submit.add_argument("--codec", choices=sorted(CODECS), default="touched_rows")
+    hidden = "bits of a ring: the server sees sums only; needs --codec dense"
+    submit.add_argument("--secure-sum", type=int, choices=(8, 16, 32), help=hidden)
+    most = "a bound on the examples of one node, for secure sums"
+    submit.add_argument("--most-examples", type=float, default=10_000, help=most)
     submit.add_argument("--lr", type=float, default=5e-3)
     submit.add_argument("--timeout", type=float, default=60.0, help="seconds for an answer")
     chosen = parser.parse_args(arguments)

@@ -55,7 +55,7 @@ class RingMean(Mean):
 def measure_secure_accuracy(settings: Settings) -> list[Row]:
     """Return the accuracy on the test reviews after the last round."""
     names = {name: settings[name] for name in ("cohort", "rounds", "seed")}
-    recipe = Recipe("fedavg", partition="iid", clients=CLIENTS, epochs=2, lr=2e-2, **names)
+    recipe = Recipe("fedavg", partition="iid", clients=CLIENTS, embedding=32, hidden=32, **names)
     model, clients, strategy, plan = begin(recipe)
     if bits := settings["bits"]:
         strategy = Strategy(RingMean(secure=SecureSum(bits, CLIP, MOST)))
@@ -70,7 +70,7 @@ SECURE_ACCURACY = Study(
     tuple(
         {"cohort": cohort, "rounds": rounds, "bits": bits, "seed": seed}
         for seed in range(3)
-        for cohort, rounds in ((16, 20), (100, 8))
+        for cohort, rounds in ((16, 20), (100, 10))
         for bits in (None, 16, 8)
     ),
     measure_secure_accuracy,

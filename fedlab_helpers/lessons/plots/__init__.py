@@ -15,6 +15,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "gradient_levels", "gradient_map", "histogram", "seed_dots", "size_speed",
         ],
         "leaks": ["Page", "reading", "readings", "word_rows"],
-        "privacy": ["price", "two_worlds"],
+        "privacy": ["left_of", "price", "two_worlds"],
     },
 )  # fmt: skip

@@ -17,11 +17,12 @@ def two_worlds(mu: float, epsilon: float) -> Picture:
     allowed = np.exp(epsilon) * without
     for place, (name, values) in enumerate((("without_her", without), ("with_her", with_one))):
         axes.plot(at, values, label=say(name), **look(place) | {"marker": ""})
-    axes.plot(at, allowed, ":", color="#777777", label=say("allowed_ratio").format(epsilon=epsilon))
-    more = np.maximum(allowed, np.minimum(allowed, with_one))
-    axes.fill_between(at, more, with_one, where=with_one > allowed, color=COLOURS[1], alpha=0.4)
-    axes.set(xlabel=say("noisy_sum"), ylim=(0, 1.25), yticks=[])
-    axes.legend(frameon=False, fontsize="small")
+    axes.plot(at, allowed, ":", color="#777777", label=say("allowed_ratio", epsilon=epsilon))
+    over = {"where": with_one > allowed, "color": COLOURS[1], "alpha": 0.4}
+    axes.fill_between(at, allowed, with_one, **over)
+    axes.set(xlabel=say("noisy_sum"), ylim=(0, 1.08), yticks=[])
+    above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 3}
+    axes.legend(frameon=False, fontsize="small", **above)
     return picture
 
 
@@ -49,4 +50,26 @@ def price(table: pd.DataFrame, plain: float | None = None) -> Picture:
     axes.minorticks_off()
     axes.set(xlabel=say("price_epsilon"), ylabel=say("accuracy"))
     axes.legend(frameon=False, fontsize="small")
+    return picture
+
+
+def left_of(table: pd.DataFrame) -> Picture:
+    """Return what each attack still gets under each protection: the mean over seeds, on a ground
+    that is the darker the less of it is chance.
+
+    Args:
+        table: a row for each measurement: attack, protection, value, and chance, which is what it
+            would be for an attacker who sees nothing. Under the protection that comes first there
+            is none, and all grounds are measured against it.
+    """
+    means = table.groupby(["protection", "attack"], sort=False)[["value", "chance"]].mean()
+    values, chance = (means[name].unstack(sort=False) for name in ("value", "chance"))
+    more = (values - chance).clip(lower=0)
+    picture, axes = figure(1.9 + 1.05 * values.shape[1], 0.9 + 0.34 * len(values))
+    axes.imshow(more / more.iloc[0], cmap="Oranges", vmin=0, vmax=1.3, aspect="auto")
+    for (row, column), value in np.ndenumerate(values.to_numpy()):
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center")
+    axes.set_xticks(range(values.shape[1]), [name.replace(" ", "\n", 1) for name in values])
+    axes.set_yticks(range(len(values)), values.index)
+    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     return picture
