@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 
 LOSSES = 4_000  # steps of the grid from no privacy loss to the largest of one round
+_VAST = 1e6  # standard deviations; without noise, the rounding of float32 alone gives more
 TAIL = 11.0  # standard deviations of the noise; beyond, probability 1e-28, a loss has no bound
 
 Sampling = Literal["all", "poisson", "fixed"]
@@ -70,6 +71,8 @@ def epsilon_of(mu: float, delta: float) -> float:
     if delta_of(0.0, mu) <= delta:
         return 0.0
     too_high = mu * (mu / 2 - ndtri(delta))
+    if mu > _VAST:  # this is right to twelve digits, and with more rounding swallows delta
+        return too_high
     return brentq(lambda epsilon: delta_of(epsilon, mu) - delta, 0.0, too_high, xtol=1e-13)
 
 

@@ -17,6 +17,8 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "aggregation_rates": "aggregation",
     "article_loop": "article_loop",
     "article_loop_epochs": "article_loop",
+    "attacks_again": "attacks_again",
+    "audits": "audits",
     "baselines": "baselines",
     "baselines_rates": "baselines",
     "block_drift": "what_to_average",

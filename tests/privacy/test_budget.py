@@ -75,6 +75,12 @@ def test_the_ends_of_the_closed_form():
     assert epsilon_of(math.inf, 1e-5) == math.inf
 
 
+@given(st.floats(6, 9), st.floats(1e-12, 0.5))
+def test_without_noise_but_for_rounding_epsilon_is_half_of_mu_squared(magnitude, delta):
+    """A float32 sum of which only rounding blurs what one client sends has such a mu."""
+    assert epsilon_of(10**magnitude, delta) == pytest.approx(10 ** (2 * magnitude) / 2, rel=1e-4)
+
+
 @pytest.mark.parametrize(("noise_multiplier", "rounds"), [(4.0, 20), (1.0, 1), (10.0, 40)])
 def test_full_participation_is_the_closed_form_to_nine_digits(noise_multiplier, rounds):
     run = Mechanism(noise_multiplier, rounds, 50, 50, "all")

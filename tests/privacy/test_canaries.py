@@ -32,15 +32,14 @@ def noise_on(total, std, seed):
     return noise(Update(0, total), {}, seed)[0].delta
 
 
-def released_by(seed, clip=clip, std=NOISE, spared=()):
-    """A mechanism that clips to 1 and adds noise to the sum, apart from the tensors `spared`."""
+def released_by(seed, clip=clip, std=NOISE):
+    """A mechanism that clips to 1 and adds noise to the sum."""
     rng = compute.torch_rng(seed)
 
     def mechanism(updates):
         clipped = [clip(update) for update in updates]
         total = {name: torch.stack([c[name] for c in clipped]).sum(0) for name in clipped[0]}
-        noisy = noise_on(total, std, rng) if std else total
-        return noisy | {name: total[name] for name in spared}
+        return noise_on(total, std, rng) if std else total
 
     return mechanism
 
@@ -51,14 +50,6 @@ def test_an_honest_claim_is_met_within_a_quarter(seed):
     assert told.epsilon == pytest.approx(CLAIM, rel=0.25)
     assert told.mu == pytest.approx(math.sqrt(ROUNDS) / NOISE, rel=0.2)
     assert 1 < told.at_least < CLAIM
-
-
-@pytest.mark.parametrize(
-    "bug", [{"clip": clip_each_layer}, {"spared": ["layer 3"]}, {"std": NOISE / 10}]
-)
-def test_planted_bugs_are_found(bug):
-    told = audit(released_by(0, **bug), Canaries(LAYERS, 200), ROUNDS)
-    assert told.epsilon > 1.5 * CLAIM
 
 
 def test_clipping_each_of_five_layers_lets_the_root_of_five_through():
