@@ -127,10 +127,10 @@ def cheated_sum(vectors: Mapping[int, np.ndarray], contexts: Mapping[int, bytes]
     """
     threshold = len(vectors) // 2 + 1
     server = Server(threshold)
-    clients = {n: Client(n, threshold, context=contexts[n]) for n in vectors}
+    clients = {n: Client(n, threshold) for n in vectors}
     roster = server.announce({n: client.advertise() for n, client in clients.items()})
     inboxes = server.deliver({n: client.share(roster) for n, client in clients.items()})
     for n, vector in vectors.items():
-        server.add(n, clients[n].mask(inboxes[n], vector))
+        server.add(n, clients[n].mask(inboxes[n], vector, contexts[n]))
     survivors = server.survivors()
     return server.unmask({n: clients[n].unmask(survivors) for n in survivors})
