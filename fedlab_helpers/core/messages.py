@@ -207,18 +207,9 @@ class Workers:
         """Yield the reply of each client of round `number`, in cohort order."""
         return self.answers((Request(number, client, received) for client in cohort), states)
 
-    def updates(
-        self,
-        number: int,
-        cohort: Iterable[int],
-        received: Received,
-        states: dict[int, ClientState],
-        books: Any,
-        least: int,
-    ) -> Generator[Update, None, None]:
-        """Yield what the cohort sends and can be used, in its order, having written it into the
-        books; arguments as in `replies` and `RoundBooks.accept`."""
-        with closing(self.replies(number, cohort, received, states)) as replies:
+    def updates(self, books: Any, least: int, *asked: Any) -> Generator[Update, None, None]:
+        """Yield what can be used of `replies(*asked)`, as `RoundBooks.accept` writes it down."""
+        with closing(self.replies(*asked)) as replies:
             yield from books.accept(replies, least)
 
     def accepted(self, number: int, clients: Iterable[int]) -> None:

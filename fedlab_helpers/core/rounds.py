@@ -183,7 +183,7 @@ class RoundLoop:
             books.bytes_down += len(wire.dense().encode(self.buffers)) * len(told)
         # Closed at once, whatever happens: no client trains on after an error.
         least, asked = least_cohort(strategy.combine), (number, cohort, received, self.kept)
-        with closing(workers.updates(*asked, books, least)) as updates:
+        with closing(workers.updates(books, least, *asked)) as updates:
             if cohort or not least:
                 server = strategy.aggregate(server, updates)
             else:

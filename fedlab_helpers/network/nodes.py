@@ -89,16 +89,16 @@ class Nodes(Workers):
 
     def updates(
         self,
+        books: RoundBooks,
+        least: int,
         number: int,
         cohort: Iterable[int],
         received: Received,
         states: object,
-        books: RoundBooks,
-        least: int,
     ) -> Generator[Update, None, None]:
         """As in `Workers`; of a job with secure sums, their mean only."""
         if self.secure is None:
-            return super().updates(number, cohort, received, states, books, least)
+            return super().updates(books, least, number, cohort, received, states)
         cohort, nodes, self._keeping = tuple(cohort), self._online(), set()
 
         def ask(phase: str, messages: Mapping[int, bytes]) -> Generator[Reply, None, None]:
@@ -117,7 +117,7 @@ class Nodes(Workers):
                     yield Reply(who, failure="no node is there")
 
         run = (self.secure, self.job.new_strategy(), ask)
-        return sums(*run, number, cohort, received, books, least)
+        return sums(*run, books, least, number, cohort, received)
 
     def accepted(self, number: int, clients: Iterable[int]) -> None:
         # What they keep of this round counts.

@@ -182,20 +182,24 @@ def parties(spoil, cohort=(0, 1, 2, 3)):
             yield spoil(phase, who, payload)
 
     server = Server(secure.threshold(len(cohort)), 1, b"model")
-    return *collect(server, cohort, np.dtype("<u2"), ask, books), books
+    return *collect(server, cohort, np.empty(3, np.uint16), ask, books), books
 
 
 @pytest.mark.parametrize("phase", ["advertise", "share", "mask"])
 @pytest.mark.parametrize("payload", [b"", b"x", bytes(40), None])
-def test_a_client_that_spoils_a_message_is_left_out(phase, payload):
+@pytest.mark.parametrize("client", [0, 3])
+def test_a_client_that_spoils_a_message_is_left_out(phase, payload, client):
+    """Were the first vector's length believed, its sender would shut out all others."""
+
     def spoil(now, who, sent):
-        if (now, who) != (phase, 3):
+        if (now, who) != (phase, client):
             return Reply(who, sent)
         return Reply(who, payload) if payload is not None else Reply(who, failure="gone")
 
     total, alive, books = parties(spoil)
-    assert (total.tolist(), alive) == ([3, 3, 3], (0, 1, 2))
-    assert list(books.left_out) == [3]
+    others = tuple({0, 1, 2, 3} - {client})
+    assert (total.tolist(), alive) == ([sum(others)] * 3, others)
+    assert list(books.left_out) == [client]
 
 
 @pytest.mark.parametrize("payload", [b"", b"x", pack({0: bytes(66)}), None])

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -192,79 +193,92 @@ class Party(Client):
 
 
 def collect(
-    server: Server, cohort: Iterable[int], element: np.dtype, ask: Ask, books: Any
+    server: Server, cohort: Iterable[int], like: np.ndarray, ask: Ask, books: Any
 ) -> tuple[np.ndarray, tuple[int, ...]]:
     """Return the sum of a cohort's vectors, and of whom it is; who falls silent, or sends what
     cannot be read, is left out. Raises ValueError where too few are left.
 
     Args:
         server: of the protocol, fresh.
-        element: the ring's dtype.
+        like: a vector of the shape and dtype that is expected.
         ask: (phase, client -> message) -> what came of each, in any order.
         books: of the round; bytes and failures are written there.
     """
 
-    def answers(phase: str, messages: Mapping[int, bytes], read: Callable[[int, bytes], Any]):
-        books.bytes_down += sum(map(len, messages.values()))
-        found = {}
-        with closing(ask(phase, messages)) as replies:
-            for reply in replies:
-                books.bytes_up += len(reply.payload)
-                failure = reply.failure
-                try:
-                    if not failure:
-                        found[reply.client] = read(reply.client, reply.payload)
-                except Exception as error:  # hostile bytes
-                    failure = reason(error)
-                if failure and phase != "unmask":  # its vector is in the sum by then
-                    books.left_out[reply.client] = failure
-                elif phase == "mask":
-                    books.keep(reply)
-        return found
-
-    keys = answers(
-        "advertise", dict.fromkeys(cohort, b""), lambda _, sent: PublicKeys.from_bytes(sent)
-    )
-    roster = server.announce(keys)
-    table = pack({who: public.to_bytes() for who, public in roster.items()})
-
     def sealed(client: int, sent: bytes) -> dict[int, bytes]:
-        shares = unpack(sent)
-        others = sorted(roster.keys() - {client})
+        shares, others = unpack(sent), sorted(roster.keys() - {client})
         require(sorted(shares) == others, "shares", sorted(shares), f"one for each of {others}")
         return shares
 
-    inboxes = server.deliver(answers("share", dict.fromkeys(keys, table), sealed))
-    messages = {who: pack(inbox) for who, inbox in inboxes.items()}
-    answers("mask", messages, lambda who, sent: server.add(who, np.frombuffer(sent, element)))
-    alive = server.survivors()
-    asked = dict.fromkeys(alive, pack(dict.fromkeys(alive, b"")))
+    def add(client: int, sent: bytes) -> None:
+        fine = len(sent) == like.nbytes
+        require(fine, "vector", f"{len(sent)} bytes", f"{like.nbytes}, {like.dtype} {like.shape}")
+        server.add(client, np.frombuffer(sent, like.dtype))
 
-    def shares(_: int, sent: bytes) -> dict[int, int]:
+    def shares(client: int, sent: bytes) -> dict[int, int]:
         held = {who: int.from_bytes(part, "big") for who, part in unpack(sent).items()}
         require(held.keys() >= inboxes.keys(), "shares", sorted(held), f"of {sorted(inboxes)}")
         return held
 
-    return server.unmask(answers("unmask", asked, shares)), alive
+    def keys_of(client: int, sent: bytes) -> PublicKeys:
+        return PublicKeys.from_bytes(sent)
+
+    conduct = partial(_answers, ask, books)
+    keys = conduct("advertise", dict.fromkeys(cohort, b""), keys_of)
+    roster = server.announce(keys)
+    table = pack({who: public.to_bytes() for who, public in roster.items()})
+    inboxes = server.deliver(conduct("share", dict.fromkeys(keys, table), sealed))
+    conduct("mask", {who: pack(inbox) for who, inbox in inboxes.items()}, add)
+    alive = server.survivors()
+    asked = dict.fromkeys(alive, pack(dict.fromkeys(alive, b"")))
+    return server.unmask(conduct("unmask", asked, shares)), alive
+
+
+def _answers(
+    ask: Ask,
+    books: Any,
+    phase: str,
+    messages: Mapping[int, bytes],
+    read: Callable[[int, bytes], Any],
+) -> dict[int, Any]:
+    """Return client -> what is read of its answer in a phase; who has none is left out, but for the
+    last one, when its vector is in the sum."""
+    books.bytes_down += sum(map(len, messages.values()))
+    found = {}
+    with closing(ask(phase, messages)) as replies:
+        for reply in replies:
+            books.bytes_up += len(reply.payload)
+            failure = reply.failure
+            try:
+                if not failure:
+                    found[reply.client] = read(reply.client, reply.payload)
+            except Exception as error:  # hostile bytes
+                failure = reason(error)
+            if failure and phase != "unmask":
+                books.left_out[reply.client] = failure
+            elif phase == "mask":
+                books.keep(reply)
+    return found
 
 
 def sums(
     secure: SecureSum,
     strategy: Strategy,
     ask: Ask,
+    books: Any,
+    least: int,
     number: int,
     cohort: tuple[int, ...],
     received: Received,
-    books: Any,
-    least: int,
 ) -> Generator[Update, None, None]:
     """Yield the mean of a round's cohort, having written it into the books; nothing where too few
     are left for a sum. Arguments as in `collect` and `Workers.updates`."""
     size, context = len(cohort), b"".join(wire.encode_parts(received))
     try:
-        element = secure.ring(strategy, size).element
+        values = sum(tensor.numel() for tensor in received.weights.values())
+        expected = np.empty(values + 1, secure.ring(strategy, size).element)
         server = Server(secure.threshold(size), number, context)
-        total, alive = collect(server, cohort, element, ask, books)
+        total, alive = collect(server, cohort, expected, ask, books)
         mean = secure.decode(total, received.weights, strategy, size, alive)
     except ValueError as error:
         books.left_out = dict.fromkeys(cohort, f"no sum: {error}") | books.left_out
@@ -292,12 +306,12 @@ class SecureClients(Workers):
 
     def updates(
         self,
+        books: Any,
+        least: int,
         number: int,
         cohort: Iterable[int],
         received: Received,
         states: dict[int, ClientState],
-        books: Any,
-        least: int,
     ) -> Generator[Update, None, None]:
         cohort = tuple(cohort)
         run = (self.secure, self.clients.strategy, self.clients.plan.seed)
@@ -313,7 +327,7 @@ class SecureClients(Workers):
                     who = reply.client
                     yield parties[who].masked(messages[who], reply, received)
 
-        asked = (number, cohort, received, books, least)
+        asked = (books, least, number, cohort, received)
         return sums(self.secure, self.clients.strategy, ask, *asked)
 
 
