@@ -3,7 +3,7 @@
 The gradient of the input weights is a sum over words, each the gradient at the gates times the
 word's vector. So its rows lie in the space that these vectors span, and of all words of the
 vocabulary hardly another one does. For Transformers this is how DAGER begins: Petrov et al. 2024,
-arXiv:2405.15586, section 4.
+arXiv:2405.15586.
 """
 
 import copy
