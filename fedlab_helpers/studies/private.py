@@ -91,13 +91,21 @@ _FAR, _HALF, _QUARTER, _EIGHTH = (
 TRIES = {
     ("1,000 clients", 8.0): (_FAR, _HALF, _QUARTER, _EIGHTH),
     ("1,000 clients", 2.0): (_FAR, _HALF, _QUARTER),
-    ("200 clients", 8.0): (_FAR, _HALF),
-    ("200 clients", 2.0): (_HALF, _QUARTER),
+    ("200 clients", 8.0): (_FAR, _HALF, _QUARTER),
+    ("200 clients", 2.0): (_HALF, _QUARTER, _EIGHTH),
     ("own vectors", 8.0): (_FAR, _HALF),
     ("noise of their own", 8.0): (_QUARTER, _EIGHTH),
     ("100,000 clients, simulated", 8.0): (_FAR, (4.0, 4.0, 1.0)),
 }
-CHOSEN: dict[tuple[str, float], tuple[float, float, float]] = dict.fromkeys(TRIES, (4.0, 2.0, 2.0))
+CHOSEN: dict[tuple[str, float], tuple[float, float, float]] = {
+    ("1,000 clients", 8.0): _FAR,
+    ("1,000 clients", 2.0): _HALF,
+    ("200 clients", 8.0): _HALF,
+    ("200 clients", 2.0): _QUARTER,
+    ("own vectors", 8.0): _FAR,
+    ("noise of their own", 8.0): _EIGHTH,
+    ("100,000 clients, simulated", 8.0): _FAR,
+}
 
 
 def best_settings(table: pd.DataFrame) -> dict[tuple[str, float], tuple[float, float, float]]:

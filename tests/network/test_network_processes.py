@@ -182,7 +182,7 @@ def test_a_secure_sum_survives_its_nodes(job, files, tmp_path, bits, monkeypatch
         for record in runs.records(results):
             records.append(record)
             if record.round == 1:
-                assert until(there.exists, 60, 0.1)
+                assert until(there.exists, 120, 0.1)
                 network.kill(2)
                 network.start_node(2)
     assert not left_over(18390)
