@@ -174,7 +174,8 @@ class RoundLoop:
         """Send the weights to the clients `told`, let the cohort train, average what comes back;
         of nobody there is no mean, and the weights stay."""
         server, strategy, workers = self.server, self.strategy_in(number), self.workers
-        repeatable = workers.repeatable and not getattr(strategy.combine, "secret", False)
+        secret = any(getattr(part, "secret", False) for part in (strategy, strategy.combine))
+        repeatable = workers.repeatable and not secret
         like = (server.params, strategy.extra_like(server.params), self.buffers)
         self.books = books = RoundBooks(number, cohort, workers.codec, *like, repeatable)
         received, link, books.bytes_down = self.link.deliver(told)

@@ -527,6 +527,8 @@ ENGLISH = {
     "private_clip_help": "greatest length of a client's change; longer ones are shortened to it",
     "private_noise_multiplier_help": "noise on the sum of the changes, in such lengths; 0: none",
     "private_beta_help": "share of the last step that goes on in the next; 0: none",
+    "dp_sgd_clip_help": "greatest length of an example's gradient; longer ones are shortened to it",
+    "dp_sgd_noise_multiplier_help": "noise on the sum of the gradients, in such lengths; 0: none",
     "fedadagrad_tau_help": "the larger, the more the steps of all weights are alike in scale",
     "fedadam_tau_help": "the larger, the more the steps of all weights are alike in scale",
     "fedyogi_tau_help": "the larger, the more the steps of all weights are alike in scale",

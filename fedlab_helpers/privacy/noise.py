@@ -4,12 +4,13 @@ Abadi et al. 2016, arXiv:1607.00133, Algorithm 1, with a client's whole update f
 (McMahan et al. 2018, arXiv:1710.06963). What this amounts to is for an accountant to say.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
 
 from fedlab_helpers.core.messages import Update
-from fedlab_helpers.core.require import require_positive
+from fedlab_helpers.core.require import is_number, require, require_positive
 from fedlab_helpers.core.state import State, norm
 
 
@@ -76,3 +77,12 @@ class GaussianNoise:
         if update.touched_rows:
             raise ValueError(f"update: rows of {sorted(update.touched_rows)}, expected it whole")
         return replace(update, delta=self.of(update.delta, rng)), kept
+
+
+def require_clip_and_noise(clip: float, noise_multiplier: float) -> None:
+    """Raise a ValueError unless the norm is above 0 and the noise, in such norms, not below; a norm
+    of inf is accepted without noise only."""
+    noise = noise_multiplier
+    require(is_number(noise, 0), "noise_multiplier", noise, "a finite number not below 0")
+    fine = (is_number(clip) and clip > 0) or (clip == math.inf and noise == 0)
+    require(fine, "clip", clip, "a finite number above 0, or inf with a noise_multiplier of 0")

@@ -17,13 +17,13 @@ import torch
 
 from fedlab_helpers.core.compute import secret_rng, torch_rng
 from fedlab_helpers.core.messages import Update
-from fedlab_helpers.core.require import is_number, require
+from fedlab_helpers.core.require import require
 from fedlab_helpers.core.rounds import RoundLoop
 from fedlab_helpers.core.rows import make_whole
 from fedlab_helpers.core.state import State, norm
 from fedlab_helpers.privacy.beside import require_nothing_beside
 from fedlab_helpers.privacy.budget import Mechanism, Sampling
-from fedlab_helpers.privacy.noise import Clip
+from fedlab_helpers.privacy.noise import Clip, require_clip_and_noise
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,13 @@ class PrivateMean:
     least_cohort = 0  # nobody's sum is noise alone, and whether that is so must not be seen
 
     def __post_init__(self):
-        clip, noise = self.clip, self.noise_multiplier
-        require(is_number(noise, 0), "noise_multiplier", noise, "a finite number not below 0")
-        fine = (is_number(clip) and clip > 0) or (clip == math.inf and noise == 0)
-        require(fine, "clip", clip, "a finite number above 0, or inf with a noise_multiplier of 0")
+        require_clip_and_noise(self.clip, self.noise_multiplier)
         some = {"clients": self.clients, "cohort": self.cohort, "sampling": self.sampling}
         given = {name: value for name, value in some.items() if value is not None}
         # The accountant looks at all numbers; those that a run is to give cannot be wrong yet.
         cohort = given.get("cohort", given.get("clients", 1))
         usual = {"clients": cohort, "cohort": cohort, "sampling": "poisson"}
-        Mechanism(noise or 1.0, self.number, **usual | given, delta=self.delta)
+        Mechanism(self.noise_multiplier or 1.0, self.number, **usual | given, delta=self.delta)
 
     @property
     def transform(self) -> Clip | None:

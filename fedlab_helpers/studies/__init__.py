@@ -27,6 +27,8 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "compression_sgd": "compression",
     "compression_sgd_rates": "compression",
     "drift": "drift",
+    "example_level": "example_level",
+    "example_level_rates": "example_level",
     "federated_distillation": "federated_distillation",
     "label_skew": "label_skew",
     "leaks_canary": "leaks_canary",

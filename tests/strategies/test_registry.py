@@ -126,7 +126,7 @@ def test_the_table_says_what_each_needs():
     table = strategies.table()
     assert table.index.tolist() == list(STRATEGIES)
     assert table["least_cohort"]["krum"] == 7
-    assert table.index[table["dense"]].tolist() == ["private", "scaffold", "feddyn"]
+    assert table.index[table["dense"]].tolist() == ["private", "dp_sgd", "scaffold", "feddyn"]
     assert table.loc[["fedavg", "median"], "linear"].tolist() == [True, False]
     assert table["what it does"].str.len().min() > 10
 
