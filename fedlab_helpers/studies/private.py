@@ -100,8 +100,8 @@ TRIES = {
 CHOSEN: dict[tuple[str, float], tuple[float, float, float]] = {
     ("1,000 clients", 8.0): _FAR,
     ("1,000 clients", 2.0): _HALF,
-    ("200 clients", 8.0): _HALF,
-    ("200 clients", 2.0): _QUARTER,
+    ("200 clients", 8.0): _QUARTER,
+    ("200 clients", 2.0): _EIGHTH,
     ("own vectors", 8.0): _FAR,
     ("noise of their own", 8.0): _EIGHTH,
     ("100,000 clients, simulated", 8.0): _FAR,

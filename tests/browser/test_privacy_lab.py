@@ -12,11 +12,6 @@ WRONG = {  # mechanism -> the epsilon that the needle shows
     "one layer without noise": "∞",
     "noise ÷ 10": r"\d\d\d",
 }
-PANEL = """from fedlab_helpers import load_task
-from fedlab_helpers.lessons.panels import PrivacyLab
-
-panel = PrivacyLab(load_task())
-panel"""
 
 
 def dial_says(page, pattern: str) -> str:
@@ -28,7 +23,7 @@ def dial_says(page, pattern: str) -> str:
 
 def test_the_dial_answers_and_a_run_is_drawn(open_panel, page):
     page.set_viewport_size({"width": 1400, "height": 1100})
-    open_panel("12_what_protects.ipynb", source=PANEL)
+    open_panel("12_what_protects.ipynb")
     dial_says(page, "Claimed: ε = 3.2 .*No more than claimed, up to chance")
     picture(page, "privacy_at_first")
     began = time.monotonic()

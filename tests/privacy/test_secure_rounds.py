@@ -268,7 +268,7 @@ class Normed(nn.Module):
             strategies.median(),
             PLAN,
             {},
-            "combines by: got .*Median.* expected one that ne",
+            "combines by: got .*Median.* expected one that needs their mean",
         ),
         (strategies.krum(), PLAN, {}, "combines by: got .*Krum"),
         (strategies.rowwise(), PLAN, {}, "combines by: got Mean.*per_row=True.*or at rows"),

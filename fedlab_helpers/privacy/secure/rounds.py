@@ -81,7 +81,10 @@ class SecureSum:
         combine = strategy.combine
         plain = isinstance(combine, Mean) and not combine.per_row
         fine = getattr(combine, "linear", plain) and hasattr(combine, "weights")
-        known = "one that needs a mean of the changes only: it looks at single ones, or at rows"
+        known = (
+            "one that needs their mean only, by examples or with equal weights: this one looks at "
+            "single changes or at rows, or weighs otherwise"
+        )
         require(fine, "strategy: combines by", combine, known)
         settles = "one whose clients need not know what arrived of their change"
         require(not strategy.settles, "strategy", type(strategy).__name__, settles)
