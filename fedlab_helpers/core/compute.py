@@ -99,8 +99,13 @@ def torch_rng(seed: int, *keys: int | str, device: str | torch.device = "cpu") -
 
 
 def secret_rng() -> torch.Generator:
-    """Return a CPU generator seeded by the operating system: nobody can guess or repeat it."""
-    return torch.Generator("cpu").manual_seed(secrets.randbits(63))
+    """Return a CPU generator whose whole state is the operating system's: a seed, of which torch
+    takes 32 bits, could be guessed."""
+    rng = torch.Generator("cpu").manual_seed(0)
+    state = rng.get_state()
+    words = state.numpy()[24 : 24 + 8 * 624].view("<u8")  # of the Mersenne Twister, 32 bits each
+    words[:] = np.frombuffer(secrets.token_bytes(4 * 624), "<u4")
+    return rng.set_state(state)
 
 
 class Halt(threading.Event):

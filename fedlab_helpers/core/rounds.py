@@ -58,9 +58,8 @@ def rounds(
         downlink: how the weights' changes are sent to clients, `compression.Changes` say (its
             `begin` makes a `wire.Downlink`); None: the weights, whole.
         transforms: what each update passes, in order, before it is encoded.
-        secure: how updates are summed so that the server sees none of them,
-            `privacy.secure.SecureSum` say (its `over` makes workers of these clients); None: the
-            server sees each.
+        secure: how updates are summed so that the server sees none, `privacy.secure.SecureSum` say
+            (its `over` makes workers of these clients); None: it sees each.
         shared: whether the parameter of this name is sent and averaged; the others stay with
             their client, under "private" in its state.
         client_states: what clients keep between rounds, by client; changed in place.

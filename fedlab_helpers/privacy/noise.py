@@ -8,10 +8,12 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.require import is_number, require, require_positive
 from fedlab_helpers.core.state import State, norm
+from fedlab_helpers.privacy.randomness import normal
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Clip:
 class GaussianNoise:
     """Adds noise of this standard deviation to every value of the change.
 
-    It is drawn from a generator that the system seeds: noise from the plan's seed, which travels,
-    could be subtracted by whoever knows it. So a run with it is not repeatable, as its records say.
+    It is drawn secretly (`randomness`): noise from the plan's seed, which travels, could be
+    subtracted by whoever knows it. So a run with it is not repeatable, as its records say.
     Rows that a client did not touch get noise as well, or they would name its words: updates are
     trained and sent whole.
 
@@ -64,12 +66,16 @@ class GaussianNoise:
         return not self.repeatable
 
     def of(self, change: State, rng: torch.Generator) -> State:
-        """Return the change with noise; a counter stays as it is."""
-        normal = {"generator": rng, "dtype": torch.float32, "device": "cpu"}
+        """Return the change with noise, of this generator where it is `repeatable`; a counter stays
+        as it is."""
+
+        def noise(like: Tensor) -> Tensor:
+            if self.secret:
+                return normal(like.shape, None).to(like)
+            return torch.randn(like.shape, generator=rng, dtype=torch.float32).to(like)
+
         return {
-            name: tensor + self.std * torch.randn(tensor.shape, **normal).to(tensor)
-            if tensor.is_floating_point()
-            else tensor
+            name: tensor + self.std * noise(tensor) if tensor.is_floating_point() else tensor
             for name, tensor in change.items()
         }
 

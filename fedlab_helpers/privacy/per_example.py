@@ -9,12 +9,13 @@ private.epsilon(len(data), local)
 """
 
 import math
+import secrets
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from fedlab_helpers.core.compute import secret_rng, torch_rng
+from fedlab_helpers.core.compute import torch_rng
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.model import seed_dropout
 from fedlab_helpers.core.require import require
@@ -28,6 +29,7 @@ from fedlab_helpers.core.training import (
 )
 from fedlab_helpers.privacy.budget import Mechanism
 from fedlab_helpers.privacy.noise import require_clip_and_noise
+from fedlab_helpers.privacy.randomness import normal, uniform
 
 
 @dataclass(frozen=True)
@@ -108,20 +110,20 @@ class PerExample:
         require(not kept, "model: buffers", kept, "a model without: they see examples unclipped")
         odd = sorted({str(w.dtype) for w in weights if not w.is_floating_point()})
         require(not odd, "model: weights", odd, "floating-point numbers, to which noise is added")
-        data, seed = data.only_asked(), secret_rng().initial_seed() if self.secret else seed
+        data, seed = data.only_asked(), secrets.randbits(63) if self.secret else seed
         expected = _expected(config, len(data))
-        coins, normal = torch_rng(seed, "examples"), torch_rng(seed, "noise")
+        coins, noise = (
+            None if self.secret else torch_rng(seed, name) for name in ("examples", "noise")
+        )
         masks = torch_rng(seed, "dropout", device=weights[0].device)
         std = self.noise_multiplier * self.clip if self.noise_multiplier else 0.0
-        floats = {"dtype": torch.float64, "device": "cpu"}
 
         def replace(model: nn.Module) -> None:
             seed_dropout(model, masks)
-            drawn = torch.rand(len(data), generator=coins, **floats) < expected / len(data)
+            drawn = uniform(len(data), coins) < expected / len(data)
             sums = self._clipped_sums(model, data, drawn.nonzero()[:, 0].tolist(), weights)
             for weight, total in zip(weights, sums, strict=True):
-                noise = torch.randn(total.shape, generator=normal, **floats).to(total)
-                weight.grad = (total + std * noise) / expected
+                weight.grad = (total + std * normal(total.shape, noise).to(total)) / expected
 
         return Hooks(gradients=replace)
 

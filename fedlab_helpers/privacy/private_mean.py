@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from fedlab_helpers.core.compute import secret_rng, torch_rng
+from fedlab_helpers.core.compute import torch_rng
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.require import require
 from fedlab_helpers.core.rounds import RoundLoop
@@ -24,6 +24,7 @@ from fedlab_helpers.core.state import State, norm
 from fedlab_helpers.privacy.beside import require_nothing_beside
 from fedlab_helpers.privacy.budget import Mechanism, Sampling
 from fedlab_helpers.privacy.noise import Clip, require_clip_and_noise
+from fedlab_helpers.privacy.randomness import normal
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,9 @@ class PrivateMean:
     numbers of examples and cohorts in the records are no part of it; and to whoever knows the
     plan's seed, and by it the cohorts, a run is one of `sampling` "all" with fewer rounds.
 
-    Noise is drawn from a generator that the system seeds, so a run is not repeatable, as its
-    records say.
+    Noise is drawn secretly (`randomness`), so a run is not repeatable, as its records say. Cohorts
+    are drawn from the plan's seed. With secure sums epsilon takes it for granted that with one
+    client more or less there is a sum in either case.
 
     Args:
         clip: the largest Euclidean norm of a client's change, above 0; inf, without noise only:
@@ -131,10 +133,9 @@ class PrivateMean:
             for name, tensor in change.items():
                 total[name].add_(tensor, alpha=scale * max(1, len(update.sum_of)))
         std = self.noise_multiplier * longest if self.noise_multiplier else 0.0
-        rng = secret_rng() if self.secret else torch_rng(self.seed, "noise", self.number)
-        normal = {"generator": rng, "dtype": torch.float64, "device": "cpu"}
+        rng = None if self.secret else torch_rng(self.seed, "noise", self.number)
         for tensor in total.values():
-            tensor.add_(torch.randn(tensor.shape, **normal).to(tensor.device), alpha=std)
+            tensor.add_(normal(tensor.shape, rng).to(tensor.device), alpha=std)
         return {name: (total[name] / self.cohort).to(base[name].dtype) for name in base}
 
     def told(self) -> dict[str, float]:

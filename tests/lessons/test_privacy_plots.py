@@ -43,5 +43,6 @@ def test_what_is_chance_is_pale_and_what_is_left_is_dark():
     )
     (axes,) = plots.left_of(table).axes
     assert axes.images[0].get_array().tolist() == [[1.0, 1.0], [0.0, 0.5]]
-    assert [text.get_text() for text in axes.texts] == ["1.00", "10.00", "0.50", "6.00"]
+    told = ["1.00 (0.50)", "10.00 (2.00)", "0.50 (0.50)", "6.00 (2.00)"]
+    assert [text.get_text() for text in axes.texts] == told
     assert [label.get_text() for label in axes.get_yticklabels()] == ["nothing", "noise"]

@@ -33,8 +33,10 @@ def plain_sum(vectors):
     return np.sum(list(vectors.values()), axis=0, dtype=first.dtype)
 
 
-def shared(contexts, threshold=2, sharers=None):
-    """Return the server, its clients and their inboxes after the round in which they share."""
+def shared(contexts, sharers=None):
+    """Return the server, its clients and their inboxes after the round in which they share; more
+    than half of them must stay."""
+    threshold = max(2, len(contexts) // 2 + 1)
     server = Server(threshold, context=contexts[min(contexts)])
     clients = {n: Client(n, threshold) for n in contexts}
     for number, client in clients.items():
@@ -64,7 +66,7 @@ def finish(server, clients, masked):
 @given(st.data())
 def test_the_sum_is_exact_where_enough_are_left_and_refused_otherwise(data):
     numbers = data.draw(st.sets(st.integers(0, 2**40), min_size=2, max_size=7))
-    threshold = data.draw(st.integers(2, len(numbers)))
+    threshold = data.draw(st.integers(max(2, len(numbers) // 2 + 1), len(numbers)))
     some = st.sets(st.sampled_from(sorted(numbers)))
     before, after = data.draw(some), data.draw(some)
     dtype, size = data.draw(st.sampled_from(DTYPES)), data.draw(st.integers(0, 9))
@@ -80,8 +82,8 @@ def test_the_sum_is_exact_where_enough_are_left_and_refused_otherwise(data):
 
 
 def test_a_client_that_never_shared_needs_no_unmasking():
-    server, clients, inboxes = shared(dict.fromkeys(range(4), b""), sharers=[0, 2, 3])
-    vectors = draw_vectors([0, 3])
+    server, clients, inboxes = shared(dict.fromkeys(range(5), b""), sharers=[0, 2, 3, 4])
+    vectors = draw_vectors([0, 3, 4])
     total = finish(server, clients, mask_all(clients, inboxes, vectors))
     assert total.tolist() == plain_sum(vectors).tolist()
 
@@ -157,7 +159,7 @@ def test_garbage_is_not_decoded():
 
 def test_the_server_gets_one_secret_of_each_client_and_it_is_the_right_one():
     """Joined, the shares are the private key of the one that dropped out, of no survivor's."""
-    server, clients, inboxes = shared(dict.fromkeys(range(4), b""), threshold=2)
+    server, clients, inboxes = shared(dict.fromkeys(range(4), b""))
     for n in (0, 1, 3):
         server.add(n, clients[n].mask(inboxes[n], np.zeros(4, np.uint32)))
     survivors = server.survivors()
@@ -209,7 +211,7 @@ def test_a_client_reveals_one_set_of_shares_only():
     ],
 )
 def test_a_client_refuses_survivors_that_cannot_be(survivors, message):
-    _, clients, inboxes = shared(dict.fromkeys(range(4), b""), threshold=3)
+    _, clients, inboxes = shared(dict.fromkeys(range(4), b""))
     mask_all(clients, inboxes, draw_vectors(clients))
     with pytest.raises(ValueError, match=message):
         clients[0].unmask(survivors)
@@ -239,10 +241,10 @@ def test_a_client_refuses_rosters_and_inboxes_that_do_not_fit():
 
 
 def test_the_server_takes_one_vector_of_each_and_none_too_late():
-    server, clients, inboxes = shared(dict.fromkeys(range(4), b""))
+    server, clients, inboxes = shared(dict.fromkeys(range(3), b""))
     masked = mask_all(clients, inboxes, draw_vectors(clients))
     server.add(0, masked[0])
-    with pytest.raises(ValueError, match=r"client: got 0, expected one of \[1, 2, 3\]"):
+    with pytest.raises(ValueError, match=r"client: got 0, expected one of \[1, 2\]"):
         server.add(0, masked[0])
     with pytest.raises(ValueError, match=r"masked: got 'uint32 \(3,\)', expected uint32 \(5,\)"):
         server.add(1, masked[1][:3])
@@ -252,6 +254,18 @@ def test_the_server_takes_one_vector_of_each_and_none_too_late():
     server.survivors()
     with pytest.raises(ValueError, match=r"client: got 2, expected one of \[\]"):
         server.add(2, masked[2])
+
+
+def test_a_roster_with_other_keys_or_twice_the_threshold_is_refused():
+    """Two of four could tell one half that a client is there, and the other that it is not."""
+    clients = [Client(n, 2) for n in range(4)]
+    roster = {n: client.advertise() for n, client in enumerate(clients)}
+    with pytest.raises(ValueError, match="threshold: got 2, expected more than half of 4"):
+        clients[0].share(roster)
+    few = {n: roster[n] for n in (1, 2, 3)}
+    with pytest.raises(ValueError, match=r"roster: .* expected 1 in it, with the keys it adver"):
+        clients[1].share(few | {1: roster[0]})
+    assert clients[2].share(few).keys() == {1, 3}
 
 
 def test_the_server_goes_on_with_enough_clients_only():

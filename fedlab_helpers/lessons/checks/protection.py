@@ -141,7 +141,7 @@ def noise_needed(function: Callable[[float, float, int], float]) -> Verdict:
     return right("one line of mathematics is all that an accountant needs when nobody is drawn.")
 
 
-@exercise("write `mended`: the private mean, without its three mistakes")
+@exercise("write `private_mean` without its three mistakes")
 def mended(function: Callable[[list[State], list[int], float, float, Tensor], State]) -> Verdict:
     """Judge a function of (changes, examples, clip, cohort, noise) -> mean; noise in clips."""
     one, two = {"w": torch.tensor([6.0, 8.0])}, {"w": torch.tensor([0.0, 1.0])}

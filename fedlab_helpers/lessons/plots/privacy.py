@@ -54,8 +54,8 @@ def price(table: pd.DataFrame, plain: float | None = None) -> Picture:
 
 
 def left_of(table: pd.DataFrame) -> Picture:
-    """Return what each attack still gets under each protection: the mean over seeds, on a ground
-    that is the darker the less of it is chance.
+    """Return what each attack still gets under each protection, in brackets what is chance: means
+    over seeds, on a ground that is the darker the more the one is above the other.
 
     Args:
         table: a row for each measurement: attack, protection, value, and chance, which is what it
@@ -65,10 +65,11 @@ def left_of(table: pd.DataFrame) -> Picture:
     means = table.groupby(["protection", "attack"], sort=False)[["value", "chance"]].mean()
     values, chance = (means[name].unstack(sort=False) for name in ("value", "chance"))
     more = (values - chance).clip(lower=0)
-    picture, axes = figure(1.9 + 1.05 * values.shape[1], 0.9 + 0.34 * len(values))
+    picture, axes = figure(1.9 + 1.25 * values.shape[1], 0.9 + 0.34 * len(values))
     axes.imshow(more / more.iloc[0], cmap="Oranges", vmin=0, vmax=1.3, aspect="auto")
     for (row, column), value in np.ndenumerate(values.to_numpy()):
-        axes.text(column, row, f"{value:.2f}", ha="center", va="center")
+        told = f"{value:.2f} ({chance.iat[row, column]:.2f})"
+        axes.text(column, row, told, ha="center", va="center")
     axes.set_xticks(range(values.shape[1]), [name.replace(" ", "\n", 1) for name in values])
     axes.set_yticks(range(len(values)), values.index)
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)

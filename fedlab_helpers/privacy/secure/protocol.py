@@ -14,6 +14,9 @@ the other subtracts, and every client adds a mask of its own. Four rounds:
 
 Nobody may learn both secrets of one client: they would bare its vector. So a client takes one
 request only, and that names survivors only.
+
+This holds against a server that follows the rules. One that cheats could hand out keys of its own
+in the place of the clients': nobody vouches for a roster here. The paper has signatures for that.
 """
 
 import json
@@ -73,8 +76,9 @@ class Client:
 
     Args:
         number: of this client, from 0.
-        threshold: how many clients it takes to remove masks, at least 2. With more than half of
-            the clients a server cannot get both secrets of one from two separate groups.
+        threshold: how many clients it takes to remove masks, at least 2, and more than half of all:
+            of fewer, a server could get both secrets of one from two separate groups. With c of n
+            clients on its side it still can, unless `threshold` is more than (n + c) / 2.
         round_number: of the federated round, from 0.
     """
 
@@ -101,11 +105,16 @@ class Client:
             roster: client -> its public keys, of all that advertised, this one among them.
 
         Raises:
-            ValueError: they are fewer than `threshold`, or this one is not among them.
+            ValueError: they are fewer than `threshold`, or twice as many or more; or this one is
+                not among them, or with other keys.
         """
         self._steps.take("share")
         _require_enough("roster", roster, self.threshold)
-        require(self.number in roster, "roster", sorted(roster), f"{self.number} in it")
+        own = PublicKeys(masks.public_key(self._sealing), masks.public_key(self._masking))
+        mine = roster.get(self.number) == own
+        require(mine, "roster", sorted(roster), f"{self.number} in it, with the keys it advertised")
+        more = f"more than half of {len(roster)}, or two groups of them bare a client"
+        require(2 * self.threshold > len(roster), "threshold", self.threshold, more)
         self._roster = dict(roster)
         of_key = _split(self._masking, self.threshold, roster)
         of_seed = _split(self._seed, self.threshold, roster)

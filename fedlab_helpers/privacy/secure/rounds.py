@@ -174,6 +174,8 @@ class Party(Client):
             return self.advertise().to_bytes()
         if phase == "share":
             roster = {who: PublicKeys.from_bytes(keys) for who, keys in unpack(message).items()}
+            fine = len(roster) <= self.clients
+            require(fine, "roster", len(roster), f"{self.clients} at most, as was said")
             return pack(self.share(roster))
         require(phase == "unmask", "phase", phase, "advertise, share or unmask")
         held = self.unmask(unpack(message))
