@@ -435,6 +435,60 @@ def _() -> Iterator[str]:
     yield f"a recall@1 of {score['next word']:.0%}, an accuracy of {score['sentiment']:.0%}"
 
 
+@section("What sums cost")
+def _() -> Iterator[str]:
+    runs = by_seed(table("secure_accuracy").fillna({"bits": 0}), "cohort", "bits")
+    for cohort, bits in ((16, 16), (16, 8), (100, 16), (100, 8)):
+        yield told(runs.loc[cohort, bits] - runs.loc[cohort, 0], signed=True)
+
+
+@section("What noise costs")
+def _() -> Iterator[str]:
+    runs = by_seed(table("private").fillna({"epsilon": 99}), "world", "epsilon")
+    many, few = runs.loc["1,000 clients"], runs.loc["200 clients"]
+    yield f"{told(many.loc[99])} without noise, {told(many.loc[8])} at an ε of 8"
+    yield f"{told(many.loc[2])} at 2"
+    yield f"With 200 clients of 60 reviews it is {few.loc[8].mean():.1f}% at 8"
+    public = runs.loc["1,000 clients, public words", 8]
+    yield f"with a vocabulary of public text {public.mean():.1f}%"
+    yield f"With word vectors of its own the model comes to {told(runs.loc['own vectors', 8])}"
+    yield f"{runs.loc['noise of their own', 8].mean():.1f}%, the larger class always"
+    yield f"for 100,000 clients {runs.loc['100,000 clients, simulated', 8].mean():.1f}%"
+
+
+@section("Every single example")
+def _() -> Iterator[str]:
+    runs = by_seed(table("example_level").fillna({"epsilon": 99}), "epsilon")
+    yield f"{told(runs.loc[99])} without noise"
+    yield f"{told(runs.loc[8])} at 8 and {told(runs.loc[2])} at 2"
+
+
+@section("The attacks again")
+def _() -> Iterator[str]:
+    runs = table("attacks_again").groupby(["attack", "protection"])["value"].mean()
+    sentences, words = runs["sentences"], runs["words"]
+    assert sentences[["mean of 10", "secure sum of 10", "noise at the server"]].max() == 0
+    yield f"told with an AUC of {words['secure sum of 10']:.2f} in a sum of ten clients"
+    yield f"of {words['noise at the server']:.2f} with noise"
+    yield f"reads {100 * sentences['public words']:.0f}% of the reviews word for word"
+    gates = runs["shut gates: words"]
+    yield f"an AUC of {gates['secure sum of 10, model not bound']:.2f}"
+    yield f"of {gates['secure sum of 10']:.2f} where masks hang on the model"
+
+
+@section("Audits")
+def _() -> Iterator[str]:
+    runs = table("audits").query("model == 'public words' and claim == 8")
+    low, high = (runs.groupby("mechanism")["epsilon"].agg(f) for f in ("min", "max"))
+    yield f"between {low['as claimed']:.1f} and {high['as claimed']:.1f}"
+    assert abs(low["as claimed"] / 8 - 1) < 0.25 > abs(high["as claimed"] / 8 - 1)
+    yield f"at least {low['a tenth of the noise']:.0f} with a tenth of the noise"
+    apart = low["each layer clipped"], low["each layer clipped, 60 canaries"]
+    yield f"at least {apart[0]:.1f} by 1,000 canaries and {apart[1]:.1f} by 60"
+    blind = ["not clipped, short canaries", "a small layer without noise", "the seed is public"]
+    assert all((low[name], high[name]) == (low["as claimed"], high["as claimed"]) for name in blind)
+
+
 @section("Engines")
 def _() -> Iterator[str]:
     runs = table("engines").groupby(["engine", "clients"])
