@@ -16,7 +16,7 @@ from fedlab_helpers.core.client import Clients, everything
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.history import History, RoundBooks, RoundRecord
 from fedlab_helpers.core.identity import digest, known_as
-from fedlab_helpers.core.messages import ClientState, Codec, Transform, Workers
+from fedlab_helpers.core.messages import ClientState, Codec, Transform, Update, Workers
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import State
@@ -182,17 +182,21 @@ class RoundLoop:
             received = replace(received, buffers=self.buffers)
             books.bytes_down += len(wire.dense().encode(self.buffers)) * len(told)
         # Closed at once, whatever happens: no client trains on after an error.
-        least, asked = least_cohort(strategy.combine), (number, cohort, received, self.kept)
-        with closing(workers.updates(books, least, *asked)) as updates:
-            if cohort or not least:
+        with closing(self.updates(number, cohort, received)) as updates:
+            if cohort or not least_cohort(strategy.combine):
                 server = strategy.aggregate(server, updates)
             else:
                 server = replace(server, round=server.round + 1)
-        books.told = strategy.told()
+        books.told = strategy.told(server)
         rng = compute.torch_rng(self.plan.seed, "downlink", number)
         self.link = link.advance(server.params, strategy.broadcast(server), rng)
         self.server, self.buffers = server, books.mean_buffers()
         self.kept.update(books.kept)
+
+    def updates(self, *asked: Any) -> Iterator[Update]:
+        """Yield what can be used of what a cohort sends: round, clients, and what they received."""
+        least = least_cohort(self.strategy.combine)
+        return self.workers.updates(self.books, least, *asked, self.kept)
 
     def show(self) -> None:
         """Write the global weights into the model."""

@@ -203,8 +203,8 @@ class Strategy:
             moved = self.step(server, self.combine(zeros_like(server.params), updates))
         return replace(moved, round=server.round + 1)
 
-    def told(self) -> dict[str, float]:
-        """Return what the record of a round is to say beside what was measured."""
+    def told(self, server: ServerState) -> dict[str, float]:
+        """Return what the record of a round that ended so is to say beside what was measured."""
         return getattr(self.combine, "told", dict)()
 
 

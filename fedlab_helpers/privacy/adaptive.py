@@ -8,8 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from fedlab_helpers.core.require import is_number, require, require_count, require_positive
 
 
@@ -38,7 +36,7 @@ class AdaptiveClip:
         fine = is_number(quantile) and 0 < quantile < 1
         require(fine, "target_quantile", quantile, "a number above 0 and below 1")
 
-    def noisy_share(self, within: Sequence[bool], cohort: int, rng: np.random.Generator) -> float:
+    def noisy_share(self, within: Sequence[bool], cohort: int, normal: float) -> float:
         """Return the share of updates that were within the norm, with noise; it can leave [0, 1].
 
         Bits count as +1/2 and -1/2, so that a client moves their sum by 1/2, not 1.
@@ -46,11 +44,11 @@ class AdaptiveClip:
         Args:
             within: a bit for each client that took part; may be empty.
             cohort: the number of clients that was expected beforehand, at least 1.
-            rng: of which nobody may know the seed.
+            normal: a standard normal number that nobody may be able to draw again.
         """
         require_count(cohort=cohort)
         bits = sum(0.5 if bit else -0.5 for bit in within)
-        return 0.5 + (bits + rng.normal(0.0, self.count_noise)) / cohort
+        return 0.5 + (bits + normal * self.count_noise) / cohort
 
     def next(self, clip: float, noisy_share: float) -> float:
         """Return the norm of the next round, where with norm `clip`, above 0, this share of the

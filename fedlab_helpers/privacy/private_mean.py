@@ -101,7 +101,8 @@ class PrivateMean:
 
     def in_round(self, run: RoundLoop, number: int) -> "PrivateMean":
         """Return the mean for round `number` of a run. Raises ValueError where it does not fit."""
-        require_nothing_beside(run.strategy, run.server.params, run.buffers)
+        accounted = getattr(run.strategy, "accounted", False)
+        require_nothing_beside(run.strategy, run.server.params, run.buffers, accounted)
         plan, clients = run.plan, run.workers.size
         cohort = clients if plan.clients_per_round is None else plan.clients_per_round
         samplings = ("all", plan.sampling) if cohort == clients else (plan.sampling,)

@@ -126,7 +126,8 @@ def test_the_table_says_what_each_needs():
     table = strategies.table()
     assert table.index.tolist() == list(STRATEGIES)
     assert table["least_cohort"]["krum"] == 7
-    assert table.index[table["dense"]].tolist() == ["private", "dp_sgd", "scaffold", "feddyn"]
+    whole = ["private", "private_adaptive", "dp_sgd", "scaffold", "feddyn"]
+    assert table.index[table["dense"]].tolist() == whole
     assert table.loc[["fedavg", "median"], "linear"].tolist() == [True, False]
     assert table["what it does"].str.len().min() > 10
 
@@ -184,7 +185,7 @@ def moved(strategy: Strategy, *changes: list[float]) -> torch.Tensor:
 
 # The weights of `by_norm` and `qfedavg` depend on the change that is moved about here, and a
 # private mean knows its cohort in a run only.
-OTHERS = {"by_norm", "qfedavg", "worst_group", "private"}
+OTHERS = {"by_norm", "qfedavg", "worst_group", "private", "private_adaptive"}
 
 
 @pytest.mark.parametrize("name", sorted(STRATEGIES.keys() - OTHERS))

@@ -161,7 +161,8 @@ def mended(function: Callable[[list[State], list[int], float, float, Tensor], St
         try:
             got = function(changes, examples, clip, cohort, noise)["w"]
         except (ZeroDivisionError, IndexError, ValueError) as error:
-            return wrong(f"{name}: {error}. Noise alone is the answer then, divided as always.")
+            why = f"{type(error).__name__}: {error}"
+            return wrong(f"{name}: {why}. If nobody came, noise alone is the answer.")
         if near(tensor(got), expected):
             continue
         hints = {
