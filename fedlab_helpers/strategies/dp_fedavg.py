@@ -42,10 +42,12 @@ class AdaptivePrivate(Strategy):
 
     Args:
         combine: a `PrivateMean`, whose `clip` is that of the first round.
-        share: noise on the number of changes within the clip, as a share of the expected cohort.
+        share: noise on the number of changes within the clip, as a share of the expected cohort;
+            at least the noise multiplier, so that the number takes a quarter of what a round costs
+            at most.
         target_quantile, rate: as in `AdaptiveClip`.
 
-    Raises ValueError where the cohort is so small that this noise costs more than a round may.
+    Raises ValueError for another combination, or numbers out of range.
     """
 
     share: float = field(default=0.05, kw_only=True)
@@ -57,12 +59,11 @@ class AdaptivePrivate(Strategy):
     def __post_init__(self):
         super().__post_init__()
         require(isinstance(self.combine, PrivateMean), "combine", self.combine, "a PrivateMean")
-        adaptive = self._clip(self.combine.cohort or 1)  # its numbers are in range
-        if self.combine.noise_multiplier and self.combine.cohort:
-            split_noise(self.combine.noise_multiplier, adaptive.count_noise)
+        self._clip(1)  # its numbers are in range
 
     def _clip(self, cohort: int) -> AdaptiveClip:
-        return AdaptiveClip(self.share * cohort, self.target_quantile, self.rate, self.combine.clip)
+        noise = max(self.share * cohort, self.combine.noise_multiplier)
+        return AdaptiveClip(noise, self.target_quantile, self.rate, self.combine.clip)
 
     def init(self, params: State, clients: int = 1) -> ServerState:
         """Return the state before the first round, with its clip."""
