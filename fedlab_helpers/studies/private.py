@@ -17,7 +17,7 @@ from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.rounds import run
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig, evaluate
-from fedlab_helpers.privacy.budget import epsilon_of, noise_multiplier_for
+from fedlab_helpers.privacy.budget import noise_multiplier_for
 from fedlab_helpers.privacy.noise import Clip, GaussianNoise
 from fedlab_helpers.privacy.private_mean import PrivateMean
 from fedlab_helpers.privacy.public_vectors import public_vectors, public_vocabulary
@@ -119,14 +119,8 @@ def noise_of(world: World, epsilon: float | None) -> float:
     """Return the noise that a budget needs, in clips: on the sum, or on what each client sends."""
     if epsilon is None:
         return 0.0
-    if world.noise == "own":  # replacing a client moves what it sends by two clips, in every round
-        moved = 2 * math.sqrt(world.rounds)
-        low, high = 1e-3, 1e3
-        while high / low > 1.001:
-            middle = math.sqrt(low * high)
-            enough = epsilon_of(moved / middle, world.delta) <= epsilon
-            low, high = (low, middle) if enough else (middle, high)
-        return high
+    if world.noise == "own":  # whatever it sends might be another's, in every round
+        return noise_multiplier_for(epsilon, world.rounds, 1, 1, "fixed", world.delta)
     pretended = world.clients * world.times, world.cohort * world.times
     return noise_multiplier_for(epsilon, world.rounds, *pretended, delta=world.delta)
 

@@ -1,11 +1,10 @@
 """What an attacker sees of clients' updates, the target's among them, under each protection."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import torch
 
 from fedlab_helpers.core.compute import numpy_rng, torch_rng
 from fedlab_helpers.core.messages import Update
@@ -13,7 +12,8 @@ from fedlab_helpers.core.state import State, flatten, weighted_mean
 from fedlab_helpers.privacy.budget import noise_multiplier_for
 from fedlab_helpers.privacy.noise import Clip, GaussianNoise
 from fedlab_helpers.privacy.private_mean import PrivateMean
-from fedlab_helpers.privacy.secure import Client, FixedPoint, Server, secure_sum
+from fedlab_helpers.privacy.secure import FixedPoint, secure_sum
+from fedlab_helpers.privacy.secure.rounds import shaped
 
 BITS = 16  # of the ring of secure sums
 CLIP, EPSILON, ROUNDS, CLIENTS, COHORT = 2.0, 8.0, 20, 1_000, 300
@@ -94,12 +94,6 @@ def encoded(coding: FixedPoint, updates: Sequence[State], seed: int) -> dict[int
     }
 
 
-def shaped(values: np.ndarray, like: State) -> State:
-    """Return values, (d,), as a state of float32 tensors."""
-    parts = torch.from_numpy(values).float().split([t.numel() for t in like.values()])
-    return {name: p.view_as(t) for (name, t), p in zip(like.items(), parts, strict=True)}
-
-
 SUMS = {  # of a server that cheats: bits of the ring, and whether masks hang on the model
     "secure sum of 10": (BITS, True),
     "secure sum of 10, model not bound": (BITS, False),
@@ -113,24 +107,5 @@ def cheated(updates: Sequence[State], largest: float, bits: int, bound: bool, se
     are bound to the model it is drawn by the system, anew each time."""
     vectors = encoded(FixedPoint(bits, len(updates), largest, 1), updates, seed)
     contexts = {client: b"another model" if client and bound else MODEL for client in vectors}
-    total = cheated_sum(vectors, contexts)[:-1]
+    total = secure_sum(vectors, len(vectors) // 2 + 1, context=contexts)[:-1]
     return shaped(-total.view(f"i{bits // 8}").astype(float), updates[0])
-
-
-def cheated_sum(vectors: Mapping[int, np.ndarray], contexts: Mapping[int, bytes]) -> np.ndarray:
-    """Return what a server gets that does not send all clients the same: a sum modulo 2^bits, in
-    which masks need not have cancelled.
-
-    Args:
-        vectors: client -> (d,), of one dtype.
-        contexts: client -> what it binds its masks to.
-    """
-    threshold = len(vectors) // 2 + 1
-    server = Server(threshold)
-    clients = {n: Client(n, threshold) for n in vectors}
-    roster = server.announce({n: client.advertise() for n, client in clients.items()})
-    inboxes = server.deliver({n: client.share(roster) for n, client in clients.items()})
-    for n, vector in vectors.items():
-        server.add(n, clients[n].mask(inboxes[n], vector, contexts[n]))
-    survivors = server.survivors()
-    return server.unmask({n: clients[n].unmask(survivors) for n in survivors})

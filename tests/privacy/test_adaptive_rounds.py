@@ -43,6 +43,17 @@ def test_a_round_by_hand():
     assert strategy.told(by_hand(strategy, []))["clip"] == pytest.approx(5.0)
 
 
+def test_the_clip_of_a_round_is_the_one_that_the_round_before_left():
+    mean = PrivateMean(5.0, 0.0, clients=4, cohort=1, sampling="fixed")
+    strategy = AdaptivePrivate(mean, Add())
+    after = strategy.aggregate(strategy.init(BASE, 4), iter([sent(0.0, 1.0)]))
+    clip = strategy.told(after)["clip"]
+    assert clip < 5
+    twice = strategy.aggregate(after, iter([sent(300.0, 400.0)]))
+    moved = twice.params["w"] - after.params["w"]
+    assert float(moved.norm()) == pytest.approx(clip, rel=1e-5)
+
+
 def test_bits_and_changes_share_the_noise(monkeypatch):
     """The changes get more noise, the count its own."""
     asked = []

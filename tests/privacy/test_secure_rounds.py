@@ -252,6 +252,18 @@ def test_no_change_is_longer_than_clip_and_slack(values, ring, data):
 # What is refused.
 
 
+class Settling(Strategy):
+    settles = True
+
+
+def test_a_roster_larger_than_was_said_is_refused():
+    """The threshold, and the ring's room, are those of the cohort that was announced."""
+    members = {n: Party(FINE, Strategy(), 0, n, 1, 4) for n in range(5)}
+    keys = {n: member.answer("advertise", b"") for n, member in members.items()}
+    with pytest.raises(ValueError, match="roster: got 5, expected 4 at most, as was said"):
+        members[0].answer("share", pack(keys))
+
+
 class Normed(nn.Module):
     def __init__(self):
         super().__init__()
@@ -276,8 +288,14 @@ class Normed(nn.Module):
         (strategies.scaffold(), PLAN, {}, "sends beside it|aggregates by nothing"),
         (strategies.qfedavg(), PLAN, {}, "aggregates by nothing|sends beside|combines by"),
         (Strategy(sends="weights"), PLAN, {}, "sends: got 'weights'"),
+        (Settling(), PLAN, {}, "strategy: got 'Settling', expected one whose clients need not"),
         (strategies.fedavg(), PLAN, {"codec": Compressed()}, "codec: got .* as with secure sums"),
-        (strategies.fedavg(), PLAN, {"secure": SecureSum()}, "most_examples: got None, expected"),
+        (
+            strategies.fedavg(),
+            PLAN,
+            {"secure": SecureSum()},
+            "most_examples: got None, expected the most that one client has",
+        ),
         (strategies.fedavg(), replace(PLAN, clients_per_round=1), {}, "clients_per_round: got 1"),
     ],
 )

@@ -8,8 +8,9 @@ from fedlab_helpers.core.compute import numpy_rng, torch_rng
 from fedlab_helpers.core.state import flatten, norm
 from fedlab_helpers.privacy.budget import Mechanism
 from fedlab_helpers.privacy.secure import FixedPoint, secure_sum
+from fedlab_helpers.privacy.secure.rounds import shaped
 from fedlab_helpers.studies import protections
-from fedlab_helpers.studies.protections import PROTECTIONS, cheated_sum, encoded, shaped
+from fedlab_helpers.studies.protections import PROTECTIONS, encoded
 
 UPDATES = [
     {"a": torch.randn(30, 4, generator=torch_rng(k)), "b": torch.full((5,), float(k % 3))}
@@ -73,9 +74,10 @@ def test_with_masks_bound_to_the_model_a_cheating_server_gets_garbage():
     coding = FixedPoint(16, 10, LARGEST, 1)
     silent = {name: 0 * tensor for name, tensor in UPDATES[0].items()}
     vectors = encoded(coding, [UPDATES[0], *[silent] * 9], seed=0)
-    one = cheated_sum(vectors, dict.fromkeys(vectors, b""))
+    contexts = {n: b"shut" if n else b"model" for n in vectors}
+    one = secure_sum(vectors, 6)
     assert np.array_equal(one[:-1], vectors[0][:-1])  # the target's, bit for bit
-    bound = cheated_sum(vectors, {n: b"shut" if n else b"model" for n in vectors})
+    bound = secure_sum(vectors, 6, context=contexts)
     assert (bound == one).mean() < 0.05
     with pytest.raises(ValueError, match="total: got"):
         coding.decode(bound)

@@ -329,7 +329,7 @@ def secure_sum(
     threshold: int,
     dropped_before_masking: Collection[int] = (),
     dropped_after: Collection[int] = (),
-    context: bytes = b"",
+    context: bytes | Mapping[int, bytes] = b"",
 ) -> np.ndarray:
     """Play all rounds in one process, and return the sum of the vectors that came.
 
@@ -339,7 +339,8 @@ def secure_sum(
         dropped_before_masking: clients that fall silent after they have shared. They are not in
             the sum.
         dropped_after: clients that fall silent after they have sent a vector. They are in the sum.
-        context: what all clients received alike.
+        context: what all clients received alike; or client -> what each received, of a server that
+            cheats.
 
     Returns:
         (d,): the sum modulo 2^bits.
@@ -349,12 +350,13 @@ def secure_sum(
     """
     odd = sorted({*dropped_before_masking, *dropped_after} - vectors.keys())
     require(not odd, "dropped", odd, f"some of {sorted(vectors)}")
-    server = Server(threshold, context=context)
+    each = context if isinstance(context, Mapping) else dict.fromkeys(vectors, context)
+    server = Server(threshold, context=next(iter(each.values()), b""))
     clients = {number: Client(number, threshold) for number in vectors}
     roster = server.announce({number: client.advertise() for number, client in clients.items()})
     inboxes = server.deliver({number: client.share(roster) for number, client in clients.items()})
     for number in vectors.keys() - set(dropped_before_masking):
-        server.add(number, clients[number].mask(inboxes[number], vectors[number], context))
+        server.add(number, clients[number].mask(inboxes[number], vectors[number], each[number]))
     survivors = server.survivors()
     answering = set(survivors) - set(dropped_after)
     return server.unmask({number: clients[number].unmask(survivors) for number in answering})

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from fedlab_helpers.core import compute, state, wire
 from fedlab_helpers.core.client import Clients
@@ -131,10 +132,7 @@ class SecureSum:
         ValueError where it is none."""
         ring = self.ring(strategy, clients)
         mean, examples = ring.decode(total)
-        change, at = {}, 0
-        for name, tensor in sorted(like.items()):
-            part = mean[at : at + tensor.numel()]
-            change[name], at = tensor.new_tensor(part).view_as(tensor), at + tensor.numel()
+        change = shaped(mean, dict(sorted(like.items())))
         known = round(examples) if strategy.combine.weights == "examples" else 0
         who = tuple(sorted(sum_of))
         return Update(-1, change, examples=known, losses=(math.nan,), sum_of=who)
@@ -334,6 +332,13 @@ class SecureClients(Workers):
 
         asked = (books, least, number, cohort, received)
         return sums(self.secure, self.clients.strategy, ask, *asked)
+
+
+def shaped(values: np.ndarray, like: State) -> State:
+    """Return values, (d,), one tensor after the other, as a state."""
+    parts = torch.from_numpy(values).split([tensor.numel() for tensor in like.values()])
+    named = zip(like.items(), parts, strict=True)
+    return {name: part.view_as(tensor).to(tensor) for (name, tensor), part in named}
 
 
 def pack(table: Mapping[int, bytes]) -> bytes:
