@@ -76,7 +76,8 @@ def simulated(job, files, transforms=()):
     model, codec = job.new_model(), job.new_codec()
     data = [Node.owning(job, client, path).reviews for client, path in enumerate(files)]
     strategy = job.new_strategy()
-    history = run(model, data, strategy, job.plan, codec=codec, transforms=transforms)
+    how = {"secure": job.secure} if job.secure else {"codec": codec}
+    history = run(model, data, strategy, job.plan, transforms=transforms, **how)
     return of_model(model), history
 
 
@@ -193,8 +194,9 @@ def test_a_server_adds_noise_and_keeps_the_account(job, files, tmp_path):
     assert not any(record.repeatable or record.left_out for record in records)
 
 
+@pytest.mark.parametrize("secure", [None, SUMMED])
 @pytest.mark.parametrize("once", [False, True])
-def test_updates_pass_the_same_transforms(job, files, tmp_path, bits, monkeypatch, once):
+def test_updates_pass_the_same_transforms(job, files, tmp_path, bits, monkeypatch, once, secure):
     """What one keeps stays at the node; where it no longer keeps it, it is gone there, too."""
 
     def shaken(update, kept, rng):
@@ -204,7 +206,7 @@ def test_updates_pass_the_same_transforms(job, files, tmp_path, bits, monkeypatc
         return replace(update, delta=delta), {} if once and kept else {"times": times}
 
     job = replace(job, plan=replace(job.plan, rounds=4, clients_per_round=None))
-    job, own = replace(job, codec="dense"), client_app.node_of
+    job, own = replace(job, codec="dense", secure=secure), client_app.node_of
     monkeypatch.setattr(
         client_app, "node_of", lambda context: replace(own(context), transforms=(shaken,))
     )

@@ -82,3 +82,12 @@ def test_row_wise_means_and_noise_exclude_each_other(small_model, clients):
 def test_numbers_out_of_range_are_refused(make, number):
     with pytest.raises(ValueError, match="expected a finite number above 0"):
         make(number)
+
+
+def test_secret_noise_is_no_function_of_the_generator_that_is_handed_in():
+    """Of which a CPU's has 32 bits of seed, and all of them can be tried."""
+    change = {"a": torch.zeros(50)}
+    for repeatable in (False, True):
+        noise = GaussianNoise(1.0, repeatable)
+        first, again = (noise.of(change, torch.Generator().manual_seed(7))["a"] for _ in range(2))
+        assert torch.equal(first, again) == repeatable

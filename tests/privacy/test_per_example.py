@@ -16,6 +16,7 @@ from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.history import NoUpdateLeft
 from fedlab_helpers.core.strategy import Mean
 from fedlab_helpers.core.training import train
+from fedlab_helpers.privacy import per_example
 from fedlab_helpers.privacy.budget import Mechanism, epsilon_of
 from fedlab_helpers.privacy.per_example import PerExample
 from fedlab_helpers.strategies.dp_sgd import DpSgd
@@ -291,3 +292,23 @@ def test_clients_and_rounds_draw_by_themselves(small_model, reviews):
 def test_a_model_with_running_statistics_is_refused_in_a_run_too():
     with pytest.raises(NoUpdateLeft, match="buffers: got"):
         run(Normed(), [lines([1, 2], [3, 4])], strategies.dp_sgd(), PLAN)
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+def test_coins_and_noise_are_drawn_secretly_unless_they_may_be_repeated(monkeypatch, repeatable):
+    """A generator, whoever seeds it, has 32 bits of seed on a CPU."""
+    handed = []
+
+    def watch(draw):
+        def watched(size, rng):
+            handed.append(rng)
+            return draw(size, rng)
+
+        return watched
+
+    for name in ("normal", "uniform"):
+        monkeypatch.setattr(per_example, name, watch(getattr(per_example, name)))
+    private = PerExample(1.0, 1.0, repeatable=repeatable)
+    private.train(Linear(2), lines([1.0, 0.0], [0.0, 1.0]), WHOLE)
+    assert len(handed) == 2
+    assert [rng is None for rng in handed] == [not repeatable] * 2
