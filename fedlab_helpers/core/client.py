@@ -161,7 +161,7 @@ class Clients(messages.Workers):
         client, received, local = asked.client, asked.received, self.plan.local
         weights, data, touched = received.weights, self.data[client], {}
         if self._table:
-            data, touched[self._table] = rows.select(data)
+            data, touched[self._table] = rows.select(data, rows.scores_tokens(replica))
             weights = weights | {self._table: weights[self._table][touched[self._table]]}
         private = kept.get("private") or self._first_private(touched)
         rows.load(replica, weights | received.buffers | private)

@@ -3,7 +3,10 @@
 A row whose word a client never saw gets no gradient, so leaving it out loses nothing, as long as
 nothing else moves it. A client with 28 short texts touches some hundred rows of many thousand, and
 steps on the others are most of a dense client's work. A model says which of its parameters is such
-a table by `token_parameter`: row i is used for id i of the first input and for nothing else.
+a table by `token_parameter`: row i is used for id i of the first input and for nothing else, or, of
+a model with `scores_tokens`, also to score id i as the one that follows. Its clients then choose
+among their own ids only: a slice of the model by the client's vocabulary (Charles et al. 2022,
+arXiv:2208.09432, section 4).
 """
 
 import copy
@@ -39,13 +42,14 @@ def sparse_table(
 def require_lookup_only(model: nn.Module, table: str, data: Examples) -> None:
     """Raise ValueError unless the model answers a few examples alike from the touched rows only.
 
-    A table that is used for something else too, as under a second name or to score next words,
-    must be trained whole.
+    A table that is used for something else too, as under a second name, must be trained whole.
     """
     model = copy.deepcopy(model).eval()
-    few, touched = select(data)
+    scored = scores_tokens(model)
+    few, touched = select(data, scored)
     whole, answer = of_model(model), model(*data.inputs)
     try:
+        answer = answer[..., touched] if scored else answer
         load(model, whole | {table: whole[table][touched]})
         same = torch.allclose(model(*few.inputs), answer, rtol=1e-3, atol=1e-5, equal_nan=True)
     except Exception:  # whatever a model makes of a table with other rows
@@ -54,13 +58,22 @@ def require_lookup_only(model: nn.Module, table: str, data: Examples) -> None:
     require(same, "model: its token_parameter", table, used)
 
 
-def select(data: Examples) -> tuple[Examples, Tensor]:
+def scores_tokens(model: nn.Module) -> bool:
+    """Return whether the rows of the model's table of ids also score these ids."""
+    return getattr(model, "scores_tokens", False)
+
+
+def select(data: Examples, scored: bool = False) -> tuple[Examples, Tensor]:
     """Return the examples with the ids of their first input, (N, T) int64, counted within the rows
     they touch, and these rows: the ascending ids behind 0..k-1, (k,) int64, the first always 0, so
-    that padding stays padding. Targets stay as they are."""
-    tokens, *others = data.inputs
-    touched = torch.cat([tokens.new_zeros(1), tokens.flatten()]).unique()
-    return data.of((torch.searchsorted(touched, tokens), *others), data.targets), touched
+    that padding stays padding. Targets stay as they are, but where rows are `scored`: then the ids
+    that are asked for are counted likewise, and touch their rows."""
+    (tokens, *others), targets = data.inputs, data.targets
+    asked = targets[targets >= 0] if scored else tokens.new_zeros(1)
+    touched = torch.cat([tokens.new_zeros(1), tokens.flatten(), asked.flatten()]).unique()
+    if scored:
+        targets = targets.where(targets < 0, torch.searchsorted(touched, targets.clamp(min=0)))
+    return data.of((torch.searchsorted(touched, tokens), *others), targets), touched
 
 
 def load(model: nn.Module, state: State) -> None:

@@ -231,21 +231,25 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def evaluate(
+def judged(
     model: nn.Module, data: Examples, batch_size: int = 256, stop: Event | None = None
-) -> Metrics:
-    """Return the loss and the measures of the data's objective, without dropout.
-
-    Outputs are judged batch by batch and not kept; the model's train/eval mode stays. Raises
-    ValueError if nothing is asked, and Stopped once `stop` is set.
-    """
+) -> Tensor:
+    """Return a row for each target that is asked, (n, k), as the data's objective judges them,
+    without dropout, in any order. Outputs are judged batch by batch and not kept; the model's
+    train/eval mode stays. Raises ValueError if nothing is asked, and Stopped once `stop` is set."""
     if not data.asked:
         raise _nothing_asked(data)
     with _evaluating(model):
-        batches = data.subset(data.by_length()).to(_device(model)).batches(batch_size)
-        judged = []
-        for batch in batches:
+        rows = []
+        for batch in data.subset(data.by_length()).to(_device(model)).batches(batch_size):
             _raise_if_stopped(stop)
-            judged.append(data.objective.judge(model(*batch.inputs), batch.targets).cpu())
-    rows = torch.cat(judged)
+            rows.append(data.objective.judge(model(*batch.inputs), batch.targets).cpu())
+    return torch.cat(rows)
+
+
+def evaluate(
+    model: nn.Module, data: Examples, batch_size: int = 256, stop: Event | None = None
+) -> Metrics:
+    """Return the loss and the measures of the data's objective; as `judged`, of which they are."""
+    rows = judged(model, data, batch_size, stop)
     return Metrics(data.objective.metrics(rows), examples=len(rows))

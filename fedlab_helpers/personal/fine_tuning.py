@@ -108,7 +108,7 @@ def correct_priors(logits: Tensor, own_labels: Tensor, all_labels: Tensor) -> Te
     return logits + own - everybody
 
 
-def own_weights(shared: State, kept: ClientState, data: Examples) -> State:
+def own_weights(shared: State, kept: ClientState, data: Examples, scored: bool = False) -> State:
     """Return the weights with which a client answers, from the global ones and what it keeps.
 
     Args:
@@ -116,8 +116,9 @@ def own_weights(shared: State, kept: ClientState, data: Examples) -> State:
         kept: "private" parameters, and the "strategy" memory of Ditto or APFL; perhaps nothing.
             A memory that is no model, as SCAFFOLD's, or of another model, raises a ValueError.
         data: the client's training reviews: of word tables it keeps the rows of their words.
+        scored: whether these rows also score words, as `rows.scores_tokens` says of a model.
     """
-    touched = rows.select(data.only_asked())[1]  # as its clients do
+    touched = rows.select(data.only_asked(), scored)[1]  # as its clients do
     own = dict(kept.get("strategy", {}))
     fine = not own or OWN_SHARE in own
     require(fine, "kept", sorted(own), "the memory of a strategy that keeps a model, as Ditto does")

@@ -49,6 +49,8 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "reach": "long_memory",
     "robustness": "robustness",
     "secure_accuracy": "secure_accuracy",
+    "sequences": "sequences",
+    "sequences_rates": "sequences",
     "shrinking": "shrinking",
     "shrinking_again": "shrinking",
     "shrinking_rates": "shrinking",

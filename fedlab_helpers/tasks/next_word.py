@@ -1,19 +1,33 @@
-"""Which word comes next in a review: examples, and a plain model."""
+"""Which word comes next in a review: examples, and two models."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.core.examples import Examples
+from fedlab_helpers.core.model import SeededDropout
+from fedlab_helpers.core.objective import NOT_ASKED
 from fedlab_helpers.core.require import is_count, require, require_count
+from fedlab_helpers.tasks import partition
 from fedlab_helpers.tasks.objectives import NextToken
+from fedlab_helpers.tasks.owners import Owner
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import weights_from
-from fedlab_helpers.tasks.reviews.words import PADDING, UNKNOWN
+from fedlab_helpers.tasks.reviews.task import Task
+from fedlab_helpers.tasks.reviews.words import PADDING, UNKNOWN, Vocabulary
 
 NEXT_WORD = NextToken(never=(PADDING, UNKNOWN))
+WORDS = 1_500  # that a keyboard knows
+_LENGTH = 20  # words of a review that are typed
+_TYPED, _CHOSEN, _TESTED = 6_000, 60, 2_000  # reviews: of all clients, of each, of all
 
 
-def next_words(reviews: EncodedReviews, words: int = 2000, max_len: int = 32) -> Examples:
+def next_words(
+    reviews: EncodedReviews, words: int = 2000, max_len: int = 32, skip: Sequence[int] = ()
+) -> Examples:
     """Return the examples that ask after each word of a review which one follows.
 
     Inputs are word ids, (N, T) int64, all but the last of each review, and how many they are, (N,);
@@ -24,6 +38,7 @@ def next_words(reviews: EncodedReviews, words: int = 2000, max_len: int = 32) ->
         words: ids from this number on become unknown. As a target, unknown counts in the loss, and
             is never proposed.
         max_len: words of a review that are kept.
+        skip: ids that are read, but neither asked for nor proposed, such as punctuation.
 
     Raises:
         ValueError: `words` is no integer of at least 1, or `max_len` none of at least 2.
@@ -36,7 +51,48 @@ def next_words(reviews: EncodedReviews, words: int = 2000, max_len: int = 32) ->
     tokens = tokens.masked_fill(tokens >= words, UNKNOWN)
     steps = reviews.lengths.clamp(max=max_len) - 1
     inside = torch.arange(tokens.shape[1] - 1, device=tokens.device) < steps[:, None]
-    return Examples((tokens[:, :-1] * inside, steps), tokens[:, 1:], NEXT_WORD, padded=True)
+    seen, following = tokens[:, :-1] * inside, tokens[:, 1:]
+    following = following.masked_fill(torch.isin(following, torch.tensor([*skip])), NOT_ASKED)
+    objective = NextToken(never=(*NEXT_WORD.never, *skip))
+    return Examples((seen, steps), following, objective, padded=True)
+
+
+def punctuation(vocab: Vocabulary, words: int) -> tuple[int, ...]:
+    """Return which of the first `words` ids are of tokens without a letter, a sign or a digit."""
+    known = enumerate(vocab.words[:words])
+    return tuple(i for i, word in known if i > UNKNOWN and not any(map(str.isalnum, word)))
+
+
+def keyboards(task: Task, count: int = 20, seed: int = 0) -> list[Owner]:
+    """Return simulated owners of a keyboard: each writes reviews of one domain.
+
+    The first 20 words of a review are typed, the 1,500 most frequent words are known, and
+    punctuation is not asked for. A client's test are the test reviews of its domain, the first
+    2,000 of all; clients of one domain share it.
+
+    Args:
+        task: reviews in three parts.
+        count: clients, at least one for each domain.
+        seed: decides which 6,000 of the training reviews are dealt, and to whom.
+    """
+    rng, skip = numpy_rng(seed, "keyboards"), punctuation(task.vocab, WORDS)
+    few = np.sort(rng.permutation(len(task.train))[:_TYPED])
+    domains = [np.array([review.domain for review in part]) for part in
+               (task.train_reviews, task.validation_reviews, task.test_reviews)]  # fmt: skip
+    dealt = partition.by_domain(domains[0][few].tolist(), count, rng)
+    owners, tests = [], {}
+    for number, part in enumerate(few[own] for own in dealt):
+        domain = str(domains[0][part[0]])
+        held = [part, np.flatnonzero(domains[1] == domain), np.flatnonzero(domains[2] == domain)]
+        held[1] = rng.permutation(held[1])[:_CHOSEN]
+        held[2] = held[2][held[2] < _TESTED]
+        train, validation, test = (
+            next_words(reviews.subset(own), WORDS, _LENGTH, skip)
+            for reviews, own in zip((task.train, task.validation, task.test), held, strict=True)
+        )
+        test = tests.setdefault(domain, test)
+        owners.append(Owner(f"{domain} {number}", train, validation, test))
+    return owners
 
 
 class NextWordLSTM(nn.Module):
@@ -81,3 +137,48 @@ class NextWordLSTM(nn.Module):
         """
         outputs, _ = self.recurrent(self.embedding(tokens))  # (B, T, H)
         return self.head(outputs)
+
+
+class TiedLSTM(nn.Module):
+    """One table for both ends: a word's row is the vector that is read, and scores that word.
+
+    Press and Wolf 2017, arXiv:1608.05859. The row's last value is the word's bias, so that a row is
+    all that a word has, and a client that trains the rows of its own words scores no others.
+
+    Args:
+        vocab_size: number V of word ids.
+        size: of a word's vector and of the recurrent state, E.
+        dropout: share of the vectors, and of the outputs, that is dropped while training.
+        own_words: whether clients train, score and send the rows of their own words only; else
+            each trains and sends the whole table.
+        seed: seed of the initial weights; None draws them from torch's global generator.
+
+    Raises:
+        ValueError: a size is no integer of at least 1, or `dropout` not in [0, 1).
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        size: int = 64,
+        *,
+        dropout: float = 0.1,
+        own_words: bool = True,
+        seed: int | None = None,
+    ):
+        super().__init__()
+        require_count(vocab_size=vocab_size, size=size)
+        self.token_parameter = "embedding.weight" if own_words else None
+        self.scores_tokens = own_words
+        self.dropout = SeededDropout(dropout)
+        with weights_from(seed):
+            self.embedding = nn.Embedding(vocab_size, size + 1)
+            nn.init.normal_(self.embedding.weight, std=0.1)
+            nn.init.zeros_(self.embedding.weight[:, -1])
+            self.recurrent = nn.LSTM(size, size, batch_first=True)
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Return the logits of the word that follows each one, (B, T, V), as `NextWordLSTM`."""
+        outputs, _ = self.recurrent(self.dropout(self.embedding(tokens)[..., :-1]))  # (B, T, E)
+        vectors, bias = self.embedding.weight[:, :-1], self.embedding.weight[:, -1]
+        return self.dropout(outputs) @ vectors.T + bias
