@@ -25,7 +25,8 @@ class Suggestions:
         except Exception as error:  # whatever the runtime makes of it
             raise ValueError(f"content: no model of next words with its words: {error}") from error
         known = enumerate(self.vocab.words)
-        self._proposed = np.array([i for i, word in known if i > UNKNOWN and is_word(word)])
+        proposed = [i for i, word in known if i > UNKNOWN and is_word(word)]
+        self._proposed = np.array(proposed, np.int64)
 
     def next(self, words: Sequence[str], k: int = 3) -> list[tuple[str, float]]:
         """Return the words that are most likely to follow, the likeliest first, and how likely the
