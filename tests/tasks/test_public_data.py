@@ -3,6 +3,7 @@
 import _thread
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -13,6 +14,7 @@ from pathlib import Path
 from threading import Event, Thread
 from zipfile import ZipFile
 
+import pandas as pd
 import psutil
 import pytest
 
@@ -260,3 +262,184 @@ def test_help_lists_the_data_sets(capsys):
         main(["--help"])
     said = capsys.readouterr().out
     assert all(f"\n{name}: {carrier}" in said for name, carrier in PUBLIC.items())
+
+
+# The real data sets, and what the data card says of them
+
+
+CARDS = (Path(__file__).parents[2] / "data" / "README.md").read_text("utf-8")
+
+
+def real(name: str) -> tuple[Path, ...]:
+    """Return the files of a data set; skip where no index is to be reached, and only there."""
+    try:
+        return fetch(name)
+    except FetchError as error:
+        said = str(error)
+        if said.startswith("pip could not download") and "DO NOT MATCH THE HASHES" not in said:
+            pytest.skip(said)
+        raise
+
+
+def assert_card_says(name: str, *facts: str) -> None:
+    """Check that a section of the data card says each of these, and names its carrier as it is."""
+    (card,) = re.findall(rf"^### {name.capitalize()}\n(.*?)(?=^##)", CARDS, re.DOTALL | re.M)
+    card, known = " ".join(card.split()), PUBLIC[name]
+    size = f"{known.package} {known.version} ({known.size / 1e6:.1f} MB)"
+    doi = re.findall(r"doi:\S+", known.source)
+    missing = [fact for fact in (size, *doi, *facts) if fact not in card]
+    assert missing == []
+
+
+def megabytes(*paths: Path) -> str:
+    return f"{sum(path.stat().st_size for path in paths) / 1e6:.1f} MB"
+
+
+def test_the_card_says_what_all_wheels_weigh():
+    total = f"{sum(carrier.size for carrier in PUBLIC.values()) / 1e6:.0f} MB"
+    assert f"({total} in all)" in CARDS
+    assert f"about {total}" in (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+
+
+@pytest.mark.public_data
+def test_the_card_says_what_is_kept():
+    kept = [path for name in PUBLIC for path in real(name)]
+    assert f"({sum(path.stat().st_size for path in kept) / 1e6:.0f} MB), each" in CARDS
+
+
+@pytest.mark.public_data
+def test_glucose_is_as_its_card_says():
+    (path,) = real("glucose")
+    table = pd.read_csv(path, parse_dates=["time"])
+    people = table.groupby("id")
+    steps = people["time"].diff().dt.total_seconds().dropna() / 60
+    sizes, dates = people.size(), people["time"].agg(lambda times: times.dt.date.nunique())
+    span = (people["time"].max() - people["time"].min()).sort_values() / pd.Timedelta("1D")
+    kinds = people["diagnosis"].agg(["nunique", "first"])
+    assert (kinds["nunique"] == 1).all()
+    assert people["time"].agg(lambda times: times.is_monotonic_increasing).all()
+    count, mean = kinds["first"].value_counts(), table.groupby("diagnosis")["gl"].mean()
+    gl = table["gl"]
+    assert_card_says(
+        "glucose",
+        f"{len(people)} people in mg/dL, by a sensor (Dexcom G4): {len(table):,} readings",
+        f"diabetic ({count['diabetic']}) or pre-diabetic ({count['pre-diabetic']})",
+        f"`{path.name}`, {megabytes(path)}",
+        f"{sizes.min():,} to {sizes.max():,} readings, on {dates.min()} to {dates.max()} dates",
+        f"Of {len(steps):,} steps from one reading to the next, {steps.between(4, 6).sum():,} take "
+        f"4 to 6 minutes, {(steps > 7.5).sum()} more than 7.5, {(steps > 60).sum()} more than an "
+        f"hour, and {(steps > 1440).sum()} more than a day",
+        f"span {span.iloc[-2]:.0f} and {span.iloc[-1]:.0f} days",
+        f"{(gl < 70).sum()} readings are below 70, {(gl > 180).sum()} above 180; the range is "
+        f"{gl.min()} to {gl.max()}",
+        f"the mean is {mean['diabetic']:.0f} mg/dL in the diabetic, {mean['pre-diabetic']:.0f}",
+    )
+
+
+@pytest.mark.public_data
+def test_credit_is_as_its_card_says():
+    (path,) = real("credit")
+    table = pd.read_csv(path)
+    missed, bills = table["default-payment-next-month"], table.filter(like="BILL_AMT")
+    standing = table[[f"PAY_{month}" for month in (0, 2, 3, 4, 5, 6)]]
+    schooling, marriage = table.filter(like="EDUCATION_"), table.filter(like="MARRIAGE_")
+    assert (schooling.shape[1], marriage.shape[1], bills.shape[1]) == (7, 4, 6)
+    assert (schooling.sum(axis=1) == 1).all()
+    assert (marriage.sum(axis=1) == 1).all()
+    odd = schooling[[f"EDUCATION_{code}" for code in (0, 5, 6)]].sum(axis=1).sum()
+    rate = missed.groupby(table["SEX"]).mean()
+    late = (standing == 1).sum()
+    assert_card_says(
+        "credit",
+        f"{len(table):,} credit cards",
+        f"{missed.sum():,} were ({missed.mean():.1%})",
+        f"`{path.name}`, {megabytes(path)}",
+        f"The file has {table.shape[1]} columns",
+        f"({(table['SEX'] == 1).sum():,} are 1)",
+        f"Of {standing.size:,} standings {(standing == 0).sum().sum():,} are 0 and "
+        f"{(standing == -2).sum().sum():,} are −2",
+        f"{late['PAY_0']:,} rows of `PAY_0`, and in {late.drop('PAY_0').sum()} of the five older",
+        f"{odd} rows have education 0, 5 or 6, and {marriage['MARRIAGE_0'].sum()} marriage 0",
+        f"{(bills < 0).any(axis=1).sum():,} rows have a bill below 0, "
+        f"{(bills == 0).all(axis=1).sum()} six bills of 0",
+        f"{table.drop(columns='ID').duplicated().sum()} rows repeat an earlier one",
+        f"Of the cards with sex 0, {rate[0]:.1%} defaulted, of those with 1, {rate[1]:.1%}",
+    )
+
+
+@pytest.mark.public_data
+def test_turbines_are_as_their_card_says():
+    (path,) = real("turbines")
+    table = pd.read_csv(path)
+    table["time"] = pd.to_datetime(table["Date_time"], utc=True)
+    turbines = table.groupby("Wind_turbine_name")
+    empty = table.filter(like="_avg").isna()
+    assert (empty.any(axis=1) == empty.all(axis=1)).all()
+    empty = empty.all(axis=1)
+    grid = pd.date_range(table["time"].min(), table["time"].max(), freq="10min")
+    assert (grid[0].year, grid[-1].year, empty.groupby(table["time"]).size().max()) == (
+        2014,
+        2015,
+        8,
+    )
+    (absent,) = set(len(grid) - turbines["time"].nunique())
+    (rows,) = set(turbines.size())
+    twice = table.duplicated(["Wind_turbine_name", "time"]).sum()
+    cold, power, wind = table[table["Ot_avg"] < -50], table["P_avg"], table["Ws_avg"]
+    assert set(cold["Wind_turbine_name"]) == {"R80721"}
+    broken = table["Wind_turbine_name"].eq("R80721")
+    assert_card_says(
+        "turbines",
+        f"{len(table):,} rows",
+        f"`{path.name}`, {megabytes(path)}",
+        f"{empty.sum():,} rows hold no reading, {(empty & broken).sum():,} of them of turbine",
+        f"({twice} rows repeat turbine and time), at each end one is missing ({absent} times of",
+        f"Each turbine has {rows:,} rows",
+        f"{len(cold)} rows of R80721 are below −50 °C, {(cold['Ot_avg'] < -272).sum()} of them",
+        f"{(table['Ba_avg'] > 100).sum()} pitch angles are above 100°, up to "
+        f"{table['Ba_avg'].max():.0f}. Wind is exactly 0 in {(wind == 0).sum():,} rows",
+        f"in {(power < 0).sum():,} rows ({(power < 0).mean():.1%})",
+        f"In {((wind > 6) & (power <= 0)).sum():,} rows the wind is above 6 m/s and no power",
+    )
+
+
+@pytest.mark.public_data
+def test_ward_is_as_its_card_says():
+    pytest.importorskip("pyarrow", reason='needs: pip install -e ".[ward]"')
+    vitals, moves, stays = map(pd.read_parquet, paths := real("ward"))
+    known = stays.set_index("hospitalization_id")
+    times, kind, value = vitals["recorded_dttm"], vitals["vital_category"], vitals["vital_value"]
+    hours = vitals[kind == "heart_rate"].assign(hour=times.dt.floor("h"))
+    hours = hours.drop_duplicates(["hospitalization_id", "hour"])
+    icu = moves[moves["location_category"] == "icu"]
+    begin, end = (
+        vitals["hospitalization_id"].map(known[f"{name}_dttm"])
+        for name in ("admission", "discharge")
+    )
+    twice = vitals.duplicated(["hospitalization_id", "recorded_dttm", "vital_category"]).sum()
+    unplaced = moves["out_dttm"].isna()
+    assert unplaced.eq(moves["location_name"].isna()).all()
+
+    def outside(name: str, low: float, high: float) -> int:
+        return (~value[kind == name].between(low, high)).sum()
+
+    pressure, heat = value[kind == "map"], value[kind == "temp_c"]
+    assert_card_says(
+        "ward",
+        f"{len(stays)} stays of {stays['patient_id'].nunique()} patients in one hospital, which "
+        f"hold {len(vitals):,} vital signs of {vitals['hospitalization_id'].nunique()} stays "
+        f"({len(hours):,} hours with a heart rate), the {len(icu)} times that somebody lay in one "
+        f"of {icu['location_name'].nunique()} intensive care units",
+        f"({(stays['discharge_category'] == 'Expired').sum()} died)",
+        f"`{paths[0].name}`, `{paths[1].name}`, `{paths[2].name}`, {megabytes(*paths)}",
+        f"to the years {times.min().year} to {times.max().year}",
+        f"{outside('map', 20, 200)} mean pressures lie outside 20 to 200 mmHg (from "
+        f"−{-pressure.min():.0f} to {pressure.max():.0f}), {outside('respiratory_rate', 4, 70)} "
+        f"respiratory rates outside 4 to 70, {outside('heart_rate', 20, 250)} heart rates outside "
+        f"20 to 250, {outside('temp_c', 30, 43)} temperatures outside 30 to 43 °C (up to "
+        f"{heat.max():.0f})",
+        f"{twice:,} readings repeat stay, time and kind",
+        f"{times.dt.minute.eq(0).mean():.0%} of readings are at a full hour. "
+        f"{((times < begin) | (times > end)).sum()} lie outside their stay's dates",
+        f"{unplaced.sum()} rows of the moves are discharges",
+    )
