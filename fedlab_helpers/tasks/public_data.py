@@ -214,11 +214,12 @@ def _download(name: str, carrier: Carrier, folder: Path, scratch: Path) -> Path:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of all files below a folder; a file may vanish meanwhile."""
+    """Return the bytes of all files below a folder; files and folders may vanish meanwhile."""
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):
-            total += path.stat().st_size
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.path.getsize(os.path.join(place, name))
     return total
 
 

@@ -217,6 +217,22 @@ def test_interrupted_it_ends_pip_and_leaves_nothing(index, tmp_path, capsys, mon
     assert not [child for child in psutil.Process().children() if "pip" in child.cmdline()]
 
 
+def test_what_pip_removes_while_it_is_counted_is_no_error(tmp_path, monkeypatch):
+    for name in ("gone", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"12345")
+    scandir = os.scandir
+
+    def removing(path):
+        if Path(path).name == "gone":
+            (tmp_path / "gone" / "file").unlink(missing_ok=True)
+            (tmp_path / "gone").rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", removing)
+    assert public_data._size(tmp_path) == 5
+
+
 def test_two_at_once_both_end_well(index, tmp_path):
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(fetch, ["tiny"] * 2, [tmp_path] * 2)
