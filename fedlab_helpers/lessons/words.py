@@ -1,6 +1,14 @@
 """Every word that a plot or a panel shows, in one place, so that another edition can follow."""
 
 ENGLISH = {
+    # Other sequences.
+    "side_nobody": "nothing is learnt",
+    "side_one_place": "all data in one place",
+    "side_own_only": "own data only",
+    "side_joint": "federated",
+    "power_curve": "power curve",
+    "wind": "wind (m/s)",
+    "power": "power (kW)",
     # What protects.
     "with_her": "with her",
     "without_her": "without her",

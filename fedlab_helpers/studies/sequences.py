@@ -6,8 +6,9 @@ only; credit, ward and keyboards are dealt anew.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -46,6 +47,7 @@ class Case:
         rounds, cohort, local_epochs, strategy: of a federated run.
         rates: learning rates that are tried in all of them.
         tuning, tuning_rates: epochs of fine-tuning at most, and its rates.
+        variants: name of another federated way -> what is different there.
     """
 
     owners: Callable[[int], list[Owner]]
@@ -56,12 +58,13 @@ class Case:
     batch: int = 16
     epochs: int = 20
     rounds: int = 24
-    cohort: int | None = None
+    cohort: int = 10
     local_epochs: int = 2
     strategy: Strategy = field(default_factory=strategies.fedavg)
     rates: tuple[float, ...] = (2.5e-3, 5e-3, 1e-2, 2e-2)
     tuning: int = 8
-    tuning_rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 5e-3)
+    tuning_rates: tuple[float, ...] = (1e-3, 2e-3, 5e-3, 1e-2)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 _RIDGE, _TREES = (0.1, 1.0, 10.0, 100.0), (0.03, 0.06, 0.1, 0.2)
@@ -84,12 +87,11 @@ CASES = {
         glucose.new_model,
         _tables(plain.glucose_features, _RIDGE),
         naive=lambda data: np.zeros(data.asked),
-        cohort=10,
     ),
     "turbines": Case(
         lambda seed: turbines.turbines(),
         turbines.new_model,
-        {"power curve": (_CURVE, (0.25, 0.5, 1.0, 2.0))} | _tables(plain.turbine_features, _RIDGE),
+        {"power curve": (_CURVE, (0.1, 0.25, 0.5, 1.0))} | _tables(plain.turbine_features, _RIDGE),
         epochs=25,
         rounds=25,
         local_epochs=1,
@@ -104,7 +106,6 @@ CASES = {
         batch=64,
         epochs=10,
         rounds=25,
-        cohort=10,
         local_epochs=1,
         tuning=4,
     ),
@@ -117,11 +118,16 @@ CASES = {
         },
         batch=32,
         epochs=10,
-        rounds=24,
-        cohort=10,
-        local_epochs=1,
-        strategy=strategies.rowwise(),
+        rounds=36,
         tuning=4,
+        variants={
+            "row by row": {"strategy": strategies.rowwise()},
+            "whole table": {
+                "new_model": lambda seed: next_word.TiedLSTM(
+                    next_word.WORDS, own_words=False, seed=seed
+                )
+            },
+        },
     ),
     "ward": Case(
         lambda seed: ward.ward(seed=seed),
@@ -137,13 +143,14 @@ CASES = {
 
 
 # Each way's number, by the study "sequences_rates"; the best on validation, of another seed.
-CHOSEN: dict[tuple[str, str], float] = {}
+CHOSEN: dict[tuple[str, str], float] = {(name, "federated"): 1e-2 for name in CASES}
 
 
 def tries(name: str) -> dict[str, tuple[float, ...]]:
     """Return for each way of a task that has a number to choose the values that are tried."""
     case, alone = CASES[name], {}
-    ways = dict.fromkeys(WAYS, case.rates) | {"fine-tuned": case.tuning_rates}
+    ways = dict.fromkeys((*WAYS, *case.variants), case.rates)
+    ways["fine-tuned"] = case.tuning_rates
     for kind, (_, numbers) in case.plain.items():
         alone |= {kind: numbers, f"{kind} alone": numbers}
     return ways | alone
@@ -155,18 +162,34 @@ def owners_of(name: str, seed: int) -> tuple[Owner, ...]:
     return tuple(CASES[name].owners(seed))
 
 
-@cache
-def federated(name: str, lr: float, seed: int) -> State:
+def federate(case: Case, owners: Sequence[Owner], lr: float, seed: int) -> State:
     """Return the global weights of the round with the least loss on all validation together."""
-    case, owners = CASES[name], owners_of(name, seed)
     model, best, kept = case.new_model(seed), float("inf"), None
     validation = together([owner.validation for owner in owners])
     local = LocalConfig(case.local_epochs, case.batch // 2, lr)
-    plan = Plan(case.rounds, case.cohort, local, seed, workers=1)
+    plan = Plan(case.rounds, min(case.cohort, len(owners)), local, seed, workers=1)
     for _ in rounds(model, [owner.train for owner in owners], case.strategy, plan):
         if (loss := evaluate(model, validation).loss) < best:
             best, kept = loss, of_model(model)
     return kept
+
+
+@cache
+def federated(name: str, lr: float, seed: int) -> State:
+    """Return the global weights of a task's owners; made once."""
+    return federate(CASES[name], owners_of(name, seed), lr, seed)
+
+
+def fit(
+    case: Case, owner: Owner, lr: float, seed: int, start: State | None = None, batch: int = 0
+) -> State:
+    """Return the weights of an owner's best epoch on its own validation: of its own from the
+    beginning, or of fine-tuning from where it is to `start`."""
+    model, epochs = case.new_model(seed), case.tuning if start else case.epochs
+    local = LocalConfig(lr=lr, batch_size=batch or case.batch // 2)
+    options = {"validation": owner.validation, "seed": child_seed(seed, owner.name)}
+    begun = start or of_model(model)
+    return fine_tune(model, begun, owner.train, local, epochs, **options).weights
 
 
 def pooled(owners: Sequence[Owner]) -> Owner:
@@ -178,20 +201,24 @@ def pooled(owners: Sequence[Owner]) -> Owner:
 def trained(name: str, way: str, lr: float, seed: int) -> dict[str, State]:
     """Return the weights with which each owner answers, by its name."""
     case, owners = CASES[name], owners_of(name, seed)
+    one = None
     if way == "federated":
-        return dict.fromkeys((own.name for own in owners), federated(name, lr, seed))
-    sources, start, epochs = owners, of_model(case.new_model(seed)), case.epochs
-    if way == "fine-tuned":
-        start, epochs = federated(name, CHOSEN[name, "federated"], seed), case.tuning
-    if way == "centralised":
-        sources = [pooled(owners)]
-    local = LocalConfig(lr=lr, batch_size=case.batch // (1 if way == "centralised" else 2))
-    made = {}
-    for own in sources:
-        keys = {"validation": own.validation, "seed": child_seed(seed, way, own.name)}
-        model = case.new_model(seed)
-        made[own.name] = fine_tune(model, start, own.train, local, epochs, **keys).weights
-    return made if len(sources) > 1 else dict.fromkeys((own.name for own in owners), made["all"])
+        one = federated(name, lr, seed)
+    elif way == "centralised":
+        one = fit(case, pooled(owners), lr, seed, batch=case.batch)
+    elif way in case.variants:
+        one = federate(replace(case, **case.variants[way]), owners, lr, seed)
+    if one:
+        return dict.fromkeys((own.name for own in owners), one)
+    start = federated(name, CHOSEN[name, "federated"], seed) if way == "fine-tuned" else None
+    return {own.name: fit(case, own, lr, seed, start) for own in owners}
+
+
+def judge_of(case: Case, state: State) -> plain.Judge:
+    """Return what judges the answers of a model with these weights."""
+    model = case.new_model(0)
+    model.load_state_dict(state)
+    return partial(judged, model)
 
 
 def judges(name: str, way: str, number: float, seed: int) -> dict[str, plain.Judge]:
@@ -200,14 +227,10 @@ def judges(name: str, way: str, number: float, seed: int) -> dict[str, plain.Jud
     if way == "naive":
         one = lambda data: plain.judge(data, case.naive(data))  # noqa: E731
         return dict.fromkeys((own.name for own in owners), one)
-    if way in WAYS:
-        states, model = trained(name, way, number, seed), case.new_model(seed)
-
-        def of(state: State, data: Examples) -> Tensor:
-            model.load_state_dict(state)
-            return judged(model, data)
-
-        return {who: partial(of, state) for who, state in states.items()}
+    if way in (*WAYS, *case.variants):
+        made = trained(name, way, number, seed)
+        known = {id(state): judge_of(case, state) for state in made.values()}
+        return {who: known[id(state)] for who, state in made.items()}
     fit = case.plain[way.removesuffix(" alone")][0]
     if way.endswith(" alone"):
         return {own.name: fit(own.train, number) for own in owners}
@@ -218,7 +241,7 @@ def judgements(name: str, way: str, number: float, seed: int, part: str) -> list
     """Return how good each owner's model is on a part of the owner's data, (n, k) each."""
     made, known, rows = judges(name, way, number, seed), {}, []
     for own in owners_of(name, seed):
-        key = (id(made[own.name]), id(getattr(own, part)))  # keyboards share a test
+        key = (id(made[own.name]), id(getattr(own, part)))  # clients of a domain share a test
         if key not in known:
             known[key] = made[own.name](getattr(own, part))
         rows.append(known[key])

@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules={
         "averaging", "baseline", "chinese_text", "clinic", "compression", "differences", "leaks",
         "local_work", "network", "personalization", "recurrent", "shrinking", "start_here",
-        "protection", "strategies",
+        "protection", "sequences", "strategies",
     },
 )  # fmt: skip

@@ -16,5 +16,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "leaks": ["Page", "reading", "readings", "word_rows"],
         "privacy": ["left_of", "price", "two_worlds"],
+        "series": ["over_time", "power", "ways"],
     },
 )  # fmt: skip

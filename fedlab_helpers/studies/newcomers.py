@@ -1,0 +1,113 @@
+"""Somebody new: a person or a turbine with little data of their own, or none.
+
+Of the 19 people a seed draws six who were no part of the federation; of the four turbines each is
+the newcomer in turn. All are asked the same as in the study "sequences", with the numbers chosen
+there. What a newcomer's own few days can teach is chosen on the last of these days.
+"""
+
+from collections.abc import Sequence
+
+from fedlab_helpers.core.compute import numpy_rng
+from fedlab_helpers.core.state import State
+from fedlab_helpers.studies import plain_models as plain
+from fedlab_helpers.studies import study
+from fedlab_helpers.studies.sequences import (
+    CASES,
+    CHOSEN,
+    Case,
+    federate,
+    fit,
+    judge_of,
+    owners_of,
+    pooled,
+)  # fmt: skip
+from fedlab_helpers.studies.study import Row, Settings, Study
+from fedlab_helpers.tasks import glucose, turbines
+from fedlab_helpers.tasks.owners import Owner
+
+OUT = 6  # people who come later
+DAYS = {"glucose": (1, 2), "turbines": (14, 56)}
+WITHOUT = {  # ways that need nothing of the newcomer
+    "glucose": ("naive", "linear of others", "others' model"),
+    "turbines": ("power curve of others", "trees of others", "others' model"),
+}
+WITH = {
+    "glucose": ("linear alone", "alone", "fine-tuned"),
+    "turbines": ("power curve alone", "trees alone", "alone", "fine-tuned"),
+}
+
+
+def groups(name: str, seed: int) -> list[tuple[list[str], list[Owner]]]:
+    """Return who is new, by name, and the owners that federate without them."""
+    owners = owners_of(name, seed)
+    if name == "turbines":
+        new = [[owner.name] for owner in owners]
+    else:
+        drawn = numpy_rng(seed, "newcomers").permutation(len(owners))[:OUT]
+        new = [[owners[place].name for place in sorted(drawn)]]
+    return [(names, [own for own in owners if own.name not in names]) for names in new]
+
+
+def with_days(name: str, days: int, seed: int) -> dict[str, Owner]:
+    """Return each owner as it is with so many days of its own; 0: with all."""
+    if not days:
+        return {own.name: own for own in owners_of(name, seed)}
+    few = glucose.glucose(days=days) if name == "glucose" else turbines.turbines(days=days)
+    return {own.name: own for own in few}
+
+
+def judges(
+    name: str, way: str, seed: int, new: Sequence[Owner], others: Sequence[Owner]
+) -> list[plain.Judge]:
+    """Return what judges the answers to each newcomer's questions."""
+    case, kind = CASES[name], way.removesuffix(" alone").removesuffix(" of others")
+    if way == "naive":
+        return [lambda data: plain.judge(data, case.naive(data))] * len(new)
+    if way.endswith(" of others"):
+        return [case.plain[kind][0](pooled(others).train, CHOSEN[name, kind])] * len(new)
+    if kind in case.plain:
+        return [case.plain[kind][0](own.train, CHOSEN[name, f"{kind} alone"]) for own in new]
+    if way == "alone":
+        return [judge_of(case, fit(case, own, CHOSEN[name, way], seed)) for own in new]
+    start = _of_others(case, name, seed, others)
+    if way == "others' model":
+        return [judge_of(case, start)] * len(new)
+    rate = CHOSEN[name, "fine-tuned"]
+    return [judge_of(case, fit(case, own, rate, seed, start)) for own in new]
+
+
+_made: dict[tuple, State] = {}
+
+
+def _of_others(case: Case, name: str, seed: int, others: Sequence[Owner]) -> State:
+    key = (name, seed, *(own.name for own in others))
+    if key not in _made:
+        _made[key] = federate(case, others, CHOSEN[name, "federated"], seed)
+    return _made[key]
+
+
+def measure_newcomers(settings: Settings) -> list[Row]:
+    """Return each newcomer's error on its test, a row each."""
+    name, way, days, seed = (settings[key] for key in ("task", "way", "days", "seed"))
+    rows, known = [], with_days(name, days, seed)
+    for names, others in groups(name, seed):
+        new = [known[who] for who in names]
+        for own, judge in zip(new, judges(name, way, seed, new, others), strict=True):
+            figures = own.test.objective.metrics(judge(own.test))
+            asked = own.train.asked if days else 0
+            told = study.rounded(rmse=figures["rmse"], mae=figures["mae"])
+            rows.append({"owner": own.name, "trained_on": asked, **told})
+    return rows
+
+
+NEWCOMERS = Study(
+    "newcomers",
+    tuple(
+        {"task": name, "way": way, "days": days, "seed": seed}
+        for name in DAYS
+        for days in (0, *DAYS[name])
+        for way in (WITH if days else WITHOUT)[name]
+        for seed in range(3)
+    ),
+    measure_newcomers,
+)
