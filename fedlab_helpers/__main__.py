@@ -1,4 +1,4 @@
-"""The package's commands: python -m fedlab_helpers classify, network or studies."""
+"""The package's commands: python -m fedlab_helpers classify, fetch, network or studies."""
 
 import sys
 from collections.abc import Sequence
@@ -6,11 +6,13 @@ from importlib import import_module
 
 COMMANDS = {
     "classify": "fedlab_helpers.shrinking.classify",
+    "fetch": "fedlab_helpers.tasks.public_data",
     "network": "fedlab_helpers.network.__main__",
     "studies": "fedlab_helpers.studies.__main__",
 }
 USAGE = """usage: python -m fedlab_helpers COMMAND …
   classify MODEL SENTENCE   what a model in an ONNX file makes of a sentence
+  fetch [NAME …]            public data sets, downloaded once; --help lists them
   network up | run          a network of processes on this machine, and a run on it
   studies NAME …            measure the tables in data/results/"""
 

@@ -9,17 +9,57 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from fedlab_helpers.tasks.reviews.words import UNKNOWN, Vocabulary, tokenize
+from fedlab_helpers.core.require import require
+from fedlab_helpers.tasks.reviews.words import UNKNOWN, Vocabulary, is_word, tokenize
 
 USAGE = """usage: python -m fedlab_helpers classify MODEL SENTENCE
 for example: python -m fedlab_helpers classify model.onnx 房间很干净"""
 MAX_LEN = 64  # words that are read where a file does not say
+SENTIMENT, NEXT_WORD = "sentiment", "next_word"  # what a graph is called, by what it answers
 
 
 def seal(content: bytes) -> bytes:
     """Return what ends a file of this content: its SHA-256, in the form of an ONNX property."""
     entry = b"\x0a\x06sha256\x12\x40" + sha256(content).hexdigest().encode()
     return b"\x72" + bytes([len(entry)]) + entry  # field 14 of a model: metadata_props
+
+
+def one_thread(content: bytes) -> onnxruntime.InferenceSession:
+    """Return what runs the model of these bytes, on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def opened(
+    content: bytes, kind: str
+) -> tuple[onnxruntime.InferenceSession, Vocabulary, int, list[str] | None]:
+    """Return what runs the model of a file, its words, how many of a text it reads, and what its
+    classes are called, if the file says so.
+
+    Args:
+        content: of the file, as `onnx_model.sealed` returns it.
+        kind: `SENTIMENT` or `NEXT_WORD`; a file that holds the other is refused.
+
+    Raises:
+        Exception: whatever the runtime makes of content that is none of this.
+    """
+    body = content[: -len(seal(b""))]
+    if content != body + seal(body):
+        raise ValueError("its end is not its checksum: damaged, or not written as `sealed`")
+    session = one_thread(content)
+    meta = session.get_modelmeta()
+    name, told = meta.graph_name, meta.custom_metadata_map
+    require(name == kind or NEXT_WORD not in (name, kind), "its graph", name, repr(kind))
+    vocab = Vocabulary(told["words"].split("\n"))
+    longest, names = int(told.get("max_len", MAX_LEN)), json.loads(told.get("classes", "null"))
+    return session, vocab, longest, names
+
+
+def shares(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of logits, (C,), float64."""
+    powers = np.exp(logits.astype(np.float64) - logits.max())
+    return powers / powers.sum()
 
 
 def answer(path: str | Path, sentence: str) -> str:
@@ -34,14 +74,7 @@ def answer(path: str | Path, sentence: str) -> str:
             sentence has no word that the model knows.
     """
     try:
-        content = Path(path).read_bytes()
-        body = content[: -len(seal(b""))]
-        if content != body + seal(body):
-            raise ValueError("its end is not its checksum: damaged, or not written as `sealed`")
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        told = session.get_modelmeta().custom_metadata_map
-        vocab = Vocabulary(told["words"].split("\n"))
-        longest, names = int(told.get("max_len", MAX_LEN)), json.loads(told.get("classes", "null"))
+        session, vocab, longest, names = opened(Path(path).read_bytes(), SENTIMENT)
     except Exception as error:  # whatever the runtime makes of a file
         raise ValueError(f"{path}: no model with its words: {error}") from error
     words = tokenize(sentence)
@@ -49,17 +82,16 @@ def answer(path: str | Path, sentence: str) -> str:
     if not tokens:
         raise ValueError("the sentence has no word")
     known = [w for w, token in zip(words, tokens, strict=False) if token != UNKNOWN]
-    if not any(character.isalnum() for word in known for character in word):
+    if not any(map(is_word, known)):
         raise ValueError(f"the model knows none of the {len(tokens)} words that it would read")
     logits = session.run(None, {"tokens": np.array([tokens], np.int64)})[0][0]
     names = names or [f"class {number}" for number in range(len(logits))]
     if len(names) != len(logits):
         raise ValueError(f"{path}: {len(logits)} classes, expected the {len(names)} of {names}")
-    shares = np.exp(logits.astype(np.float64) - logits.max())
-    place, name = shares.argmax(), None
+    place, name = logits.argmax(), None
     if names == ["0", "1"] or names[1:] == ["positive"]:
         place, name = 1, "positive"
-    said = f"{name or names[place]}: {shares[place] / shares.sum():.1%}"
+    said = f"{name or names[place]}: {shares(logits)[place]:.1%}"
     unknown, unread = len(tokens) - len(known), len(words) - len(tokens)
     notes = [f"{unknown} of {len(tokens)} words unknown"] if unknown else []
     notes += [f"{unread} more not read"] if unread else []

@@ -1,6 +1,6 @@
 """The model as an ONNX graph, with its vocabulary inside, for a runtime that knows no PyTorch.
 
-The graph is written by hand, node by node: fourteen of them are all that the model does.
+The graph is written by hand, node by node: fourteen of them, or fewer, are all that a model does.
 """
 
 import json
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import quantize_dynamic
@@ -17,9 +16,10 @@ from torch import Tensor
 
 from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import of_model
-from fedlab_helpers.shrinking.classify import seal
+from fedlab_helpers.shrinking.classify import NEXT_WORD, SENTIMENT, one_thread, seal
 from fedlab_helpers.shrinking.integers import to_integers
 from fedlab_helpers.shrinking.prune import require_plain
+from fedlab_helpers.tasks.next_word import TiedLSTM
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.words import Vocabulary
@@ -65,35 +65,42 @@ class _Graph:
         return self.add("Cast", [packed], f"{name}_int8", to=TensorProto.INT8), scale
 
 
-def to_onnx(model: SentimentLSTM, vocab: Vocabulary | None, *, bits: int = 32) -> onnx.ModelProto:
-    """Return the model as a graph from "tokens", (B, T) int64, right-padded with 0, to "logits".
+def to_onnx(
+    model: SentimentLSTM | TiedLSTM, vocab: Vocabulary | None, *, bits: int = 32
+) -> onnx.ModelProto:
+    """Return the model as a graph from "tokens", (B, T) int64, right-padded with 0, to "logits":
+    of each class, (B, C), or of each word that may follow the last one, (B, V).
 
     Args:
-        model: with one recurrent layer of any cell, and either pooling.
+        model: with one recurrent layer of any cell, and either pooling; or one of next words.
         vocab: whose words are written into the file, by the id that each has, and with them what
             it knows of classes and of the length that is read; None: nothing is.
-        bits: of the weights in matrices: 32, 8, 4 or 2. In few, rows of the table are widened
-            after they are looked up: else the whole table would be, for each review.
+        bits: of the weights in matrices: 32, 8, 4 or 2. In few, rows of a table that is only
+            read are widened after they are looked up; one that scores words, too, is widened as
+            a whole, once, when the file is loaded.
 
     Raises:
         ValueError: the vocabulary is not of the model's size, or names other classes, or `bits`
             is none of these.
     """
     require(bits in (32, 8, *_PACKED), "bits", bits, "32, 8, 4 or 2")
-    require_plain(model)
+    require_plain(model, (SentimentLSTM, TiedLSTM))
     state = {name: tensor.cpu().numpy() for name, tensor in of_model(model).items()}
+    tied, rows = type(model) is TiedLSTM, len(state["embedding.weight"])
+    scores = rows if tied else len(state["head.bias"])
     if vocab is not None:
-        _require_vocabulary(vocab, len(state["embedding.weight"]), len(state["head.bias"]))
+        if tied:  # it tells no classes apart
+            vocab = Vocabulary(vocab.words[2:], max_len=vocab.max_len)
+        _require_vocabulary(vocab, rows, scores)
     graph = _Graph(bits)
     graph.add("Transpose", ["tokens"], "steps", perm=[1, 0])  # (T, B)
     graph.add("Equal", ["steps", graph.constant("padding", np.int64(0))], "is_padding")
     graph.add("Cast", [graph.add("Not", ["is_padding"], "is_word")], "mask", to=TensorProto.FLOAT)
-    _look_up(graph, state["embedding.weight"])
-    _recur(graph, type(model.recurrent).__name__, state, model.pooling)
-    head = [graph.matrix("head", state["head.weight"])]
-    head += [graph.constant("head_bias", state["head.bias"])]
-    graph.add("Gemm", ["pooled", *head], "logits", transB=1)
-    return _finished(graph, len(state["head.bias"]), vocab)
+    if tied:
+        _suggest(graph, state)
+    else:
+        _classify(graph, state, type(model.recurrent).__name__, model.pooling)
+    return _finished(graph, NEXT_WORD if tied else SENTIMENT, scores, vocab)
 
 
 def _require_vocabulary(vocab: Vocabulary, rows: int, classes: int) -> None:
@@ -104,10 +111,33 @@ def _require_vocabulary(vocab: Vocabulary, rows: int, classes: int) -> None:
     require(fits, "vocab", vocab.classes, f"the model's {classes} classes")
 
 
-def _look_up(graph: _Graph, table: np.ndarray) -> None:
-    """Add the vectors of the words, (T, B, E)."""
-    if graph.bits == 32:
-        graph.add("Gather", [graph.constant("table", table), "steps"], "vectors")
+def _classify(graph: _Graph, state: dict[str, np.ndarray], cell: str, pooling: str) -> None:
+    """Add what a `SentimentLSTM` does."""
+    _look_up(graph, state["embedding.weight"])
+    _recur(graph, cell, state, pooling)
+    head = [graph.matrix("head", state["head.weight"])]
+    head += [graph.constant("head_bias", state["head.bias"])]
+    graph.add("Gemm", ["pooled", *head], "logits", transB=1)
+
+
+def _suggest(graph: _Graph, state: dict[str, np.ndarray]) -> None:
+    """Add what a `TiedLSTM` does, with one table, (V, E + 1), for both of its ends.
+
+    A row is read with its bias, to which the recurrent layer gives a weight of 0; and it scores
+    with its bias, as the outputs are followed by a 1.
+    """
+    _look_up(graph, state["embedding.weight"], scores=True)
+    inner = np.pad(state["recurrent.weight_ih_l0"], [(0, 0), (0, 1)])
+    _recur(graph, "LSTM", state | {"recurrent.weight_ih_l0": inner}, "last")
+    ends = [graph.constant("ends", np.array([0, 0, 0, 1])), graph.constant("one", np.float32(1))]
+    graph.add("Pad", ["pooled", *ends], "followed")  # (B, E + 1)
+    graph.add("Gemm", ["followed", "table"], "logits", transB=1)
+
+
+def _look_up(graph: _Graph, table: np.ndarray, scores: bool = False) -> None:
+    """Add the vectors of the words, (T, B, E), of a table that scores words, too, or does not."""
+    if graph.bits == 32 or scores:
+        graph.add("Gather", [graph.matrix("table", table), "steps"], "vectors")
         return
     whole, scale = graph.integers("table", table)
     graph.add("Gather", [whole, "steps"], "narrow")
@@ -122,7 +152,7 @@ def _recur(graph: _Graph, cell: str, state: dict[str, np.ndarray], pooling: str)
         parts = np.split(state[f"recurrent.{name}"], len(_GATES[cell]))
         return np.concatenate([parts[gate] for gate in _GATES[cell]])
 
-    hidden = state["head.weight"].shape[1]
+    hidden = state["recurrent.weight_hh_l0"].shape[1]
     biases = np.concatenate([turned("bias_ih_l0"), turned("bias_hh_l0")])[None]
     inputs = ["vectors", graph.matrix("W", turned("weight_ih_l0")[None])]
     inputs += [graph.matrix("R", turned("weight_hh_l0")[None]), graph.constant("B", biases)]
@@ -145,10 +175,10 @@ def _recur(graph: _Graph, cell: str, state: dict[str, np.ndarray], pooling: str)
     graph.add("Div", ["sum", graph.add("Unsqueeze", ["count", last], "wide_count")], "pooled")
 
 
-def _finished(graph: _Graph, classes: int, vocab: Vocabulary | None) -> onnx.ModelProto:
+def _finished(graph: _Graph, kind: str, scores: int, vocab: Vocabulary | None) -> onnx.ModelProto:
     tokens = helper.make_tensor_value_info("tokens", TensorProto.INT64, ["batch", "time"])
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])
-    made = helper.make_graph(graph.nodes, "sentiment", [tokens], [logits], graph.weights)
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", scores])
+    made = helper.make_graph(graph.nodes, kind, [tokens], [logits], graph.weights)
     # Numbers of two bits are in ONNX since 2025; all else runs in older runtimes, too.
     opset, ir = (25, 13) if graph.bits == 2 else (21, 10)
     made = helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
@@ -164,8 +194,8 @@ def _finished(graph: _Graph, classes: int, vocab: Vocabulary | None) -> onnx.Mod
 
 
 def sealed(made: onnx.ModelProto) -> bytes:
-    """Return the bytes of a file that `classify` answers from: the model, then its SHA-256, so
-    that a damaged file is refused."""
+    """Return the bytes of a file that `classify` or `Suggestions` answers from: the model, then its
+    SHA-256, so that a damaged file is refused."""
     content = made.SerializeToString()
     return content + seal(content)
 
@@ -194,10 +224,7 @@ def run_onnx(content: bytes, reviews: EncodedReviews, batch_size: int = 256) -> 
     right_padded = torch.equal(reviews.tokens.cpu() > 0, inside)
     wrong = "padding inside a review, or a word id outside or below 0"
     require(right_padded, "reviews", wrong, "word ids above 0, then padding")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    parts = reviews.tokens.cpu().split(batch_size)
+    session, parts = one_thread(content), reviews.tokens.cpu().split(batch_size)
     return torch.cat(
         [torch.from_numpy(session.run(None, {"tokens": part.numpy()})[0]) for part in parts]
     )

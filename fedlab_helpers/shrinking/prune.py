@@ -95,17 +95,18 @@ def keep_units(model: SentimentLSTM, units: Iterable[int]) -> SentimentLSTM:
     return resized(model, state)
 
 
-def require_plain(model: SentimentLSTM) -> None:
-    """Raise ValueError unless the model is one whose parts are known here: `SentimentLSTM` itself,
-    with one recurrent layer that goes forward, with biases and tanh, in float32."""
-    layer = model.recurrent if type(model) is SentimentLSTM else None
+def require_plain(model: nn.Module, kinds: tuple[type, ...] = (SentimentLSTM,)) -> None:
+    """Raise ValueError unless the model is one whose parts are known here: of one of these kinds
+    itself, with one recurrent layer that goes forward, with biases and tanh, in float32."""
+    layer = model.recurrent if type(model) in kinds else None
     plain = layer and (layer.num_layers, layer.bidirectional, layer.bias) == (1, False, True)
     plain = plain and getattr(layer, "nonlinearity", "tanh") == "tanh"
     if not plain or any(p.dtype != torch.float32 for p in model.parameters()):
         kind = layer or type(model).__name__
         dtypes = sorted({str(p.dtype) for p in model.parameters()})
+        known = " or ".join(kind.__name__ for kind in kinds)
         raise ValueError(
-            f"model: got {kind}, {dtypes}, expected a SentimentLSTM with one forward layer in "
+            f"model: got {kind}, {dtypes}, expected a {known} with one forward layer in "
             "torch.float32, with biases and tanh"
         )
 

@@ -17,7 +17,7 @@ from fedlab_helpers.tasks.owners import Owner
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import weights_from
 from fedlab_helpers.tasks.reviews.task import Task
-from fedlab_helpers.tasks.reviews.words import PADDING, UNKNOWN, Vocabulary
+from fedlab_helpers.tasks.reviews.words import PADDING, UNKNOWN, Vocabulary, is_word
 
 NEXT_WORD = NextToken(never=(PADDING, UNKNOWN))
 WORDS = 1_500  # that a keyboard knows
@@ -61,7 +61,7 @@ def next_words(
 def punctuation(vocab: Vocabulary, words: int) -> tuple[int, ...]:
     """Return which of the first `words` ids are of tokens without a letter, a sign or a digit."""
     known = enumerate(vocab.words[:words])
-    return tuple(i for i, word in known if i > UNKNOWN and not any(map(str.isalnum, word)))
+    return tuple(i for i, word in known if i > UNKNOWN and not is_word(word))
 
 
 def keyboards(task: Task, count: int = 20, seed: int = 0) -> list[Owner]:

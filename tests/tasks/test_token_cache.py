@@ -12,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fedlab_helpers.tasks import cache as place
+from fedlab_helpers.tasks.cache import default_folder
 from fedlab_helpers.tasks.reviews import token_cache
-from fedlab_helpers.tasks.reviews.token_cache import TokenCache, default_folder
+from fedlab_helpers.tasks.reviews.token_cache import TokenCache
 
 TEXTS = ["房间 很 好", "书 不好", ""]
 TOKENS = [["房间", "很", "好"], ["书", "不好"], []]
@@ -197,9 +199,7 @@ def test_default_folder_is_chosen_by_the_environment_then_the_checkout(tmp_path,
     assert TokenCache("1").path == tmp_path / "tokens.sqlite"
     monkeypatch.delenv("FEDLAB_CACHE")
     checkout = tmp_path / "checkout"
-    monkeypatch.setattr(
-        token_cache, "__file__", str(checkout / "fedlab_helpers" / "tasks" / "reviews" / "x.py")
-    )
+    monkeypatch.setattr(place, "__file__", str(checkout / "fedlab_helpers" / "tasks" / "x.py"))
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     assert default_folder() == tmp_path / "home" / ".cache" / "fedlab_helpers"
     checkout.mkdir()
@@ -212,7 +212,7 @@ def test_nobody_without_a_home_is_turned_away(tmp_path, monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("FEDLAB_CACHE", raising=False)
-    monkeypatch.setattr(token_cache, "__file__", str(tmp_path / "a" / "b" / "c" / "x.py"))
+    monkeypatch.setattr(place, "__file__", str(tmp_path / "a" / "b" / "x.py"))
     monkeypatch.setattr(Path, "home", unknown)
     assert default_folder() is None
     cache, tokenizer = TokenCache("1"), Counting()

@@ -1,29 +1,17 @@
 """A cache of tokenised texts on disk: never trusted when damaged, never fatal."""
 
 import json
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 
+from fedlab_helpers.tasks.cache import default_folder
+
 Tokenizer = Callable[[str], list[str]]
 _TABLE = "CREATE TABLE IF NOT EXISTS tokens (key BLOB PRIMARY KEY, body BLOB)"
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}  # no such column
-
-
-def default_folder() -> Path | None:
-    """Return where tokens are cached: `FEDLAB_CACHE`, the checkout's `data/cache/`, or ~/.cache.
-    None: there is no home."""
-    if chosen := os.environ.get("FEDLAB_CACHE"):
-        return Path(chosen)
-    checkout = Path(__file__).resolve().parents[3]
-    if (checkout / "pyproject.toml").is_file():
-        return checkout / "data" / "cache"
-    with suppress(RuntimeError):
-        return Path.home() / ".cache" / "fedlab_helpers"
-    return None
 
 
 class TokenCache:

@@ -64,6 +64,11 @@ def tokenize_all(texts: Sequence[str]) -> list[list[str]]:
     return _cache().tokenize(texts, tokenize)
 
 
+def is_word(token: str) -> bool:
+    """Return whether a token has a letter, a sign or a digit, and so is more than punctuation."""
+    return any(map(str.isalnum, token))
+
+
 def count_words(token_lists: Iterable[Sequence[str]]) -> Counter[str]:
     """Return how often each word occurs: all that a client sends for a federated vocabulary."""
     return Counter(word for tokens in token_lists for word in tokens)
