@@ -31,6 +31,7 @@ from fedlab_helpers.shrinking import (
     trim_model,
     unit_sizes,
 )
+from fedlab_helpers.shrinking.onnx_model import to_onnx
 from fedlab_helpers.strategies import STRATEGIES
 from fedlab_helpers.strategies.asynchronous import buffered_rounds
 from fedlab_helpers.strategies.attacks import attacked
@@ -350,19 +351,12 @@ def test_pruned_weights_stay_zero(kind, request):
         assert (model.get_parameter(name)[~mask] == 0).all()
 
 
-def onnx(model):
-    from fedlab_helpers.shrinking.onnx_model import to_onnx
-
-    return to_onnx(model, None)
-
-
 SHRINKS = {
     "units": lambda model: keep_units(model, [0, 1]),
     "their sizes": unit_sizes,
     "a narrow table": lambda model: narrow_embedding(model, 2),
     "factors": lambda model: factor_recurrent(model, 2),
     "fewer words": lambda model: trim_model(model, 9),
-    "ONNX": onnx,
 }
 
 
@@ -371,6 +365,12 @@ SHRINKS = {
 def test_what_knows_one_model_refuses_others_by_name(shrink, make):
     with pytest.raises(ValueError, match=r"model: got .*, expected a SentimentLSTM with one"):
         shrink(make())
+
+
+def test_a_keyboard_fits_into_a_file_and_a_series_is_refused_by_name():
+    assert to_onnx(tied_model(), None, bits=8).SerializeToString()
+    with pytest.raises(ValueError, match=r"got SeriesRNN.* a SentimentLSTM or Tied"):
+        to_onnx(series_model(), None)
 
 
 @pytest.mark.parametrize("kind", ["glucose", "keyboards"])
