@@ -45,16 +45,16 @@ def require_lookup_only(model: nn.Module, table: str, data: Examples) -> None:
     A table that is used for something else too, as under a second name, must be trained whole.
     """
     model = copy.deepcopy(model).eval()
-    scored = scores_tokens(model)
-    few, touched = select(data, scored)
-    whole, answer = of_model(model), model(*data.inputs)
+    whole, answer, scored = of_model(model), model(*data.inputs), scores_tokens(model)
     try:
+        few, touched = select(data, scored)
         answer = answer[..., touched] if scored else answer
         load(model, whole | {table: whole[table][touched]})
         same = torch.allclose(model(*few.inputs), answer, rtol=1e-3, atol=1e-5, equal_nan=True)
     except Exception:  # whatever a model makes of a table with other rows
         same = False
-    used = "a table used for nothing but to look up the ids of the first input; or set it to None"
+    more = " and, with `scores_tokens`, to score these" if scored else ""
+    used = f"a table used for nothing but to look up the ids of the first input{more}; or None"
     require(same, "model: its token_parameter", table, used)
 
 

@@ -51,7 +51,8 @@ class Job:
         max_len: words of a review that are read.
         classes: what labels 0, 1, … are called; nodes whose files call them otherwise are refused.
         task: "reviews", or "module:name" of somebody's own, which server and nodes import: its
-            `new_model()` makes the model, `examples(path)` what a node's file holds.
+            `new_model()` makes the model, `examples(path)` what a node's file holds;
+            "fedlab_helpers.tasks:glucose", say, of one person's readings each.
         secure: how updates are summed so that the server sees none of them, with codec "dense".
     """
 

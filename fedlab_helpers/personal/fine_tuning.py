@@ -103,7 +103,9 @@ def correct_priors(logits: Tensor, own_labels: Tensor, all_labels: Tensor) -> Te
     Adds log(own share) - log(share among all), a count of 1 added to each: by Bayes' rule the
     right correction, if only the shares of the classes differ (Saerens et al. 2002,
     doi:10.1162/089976602753284446, equation 4). It is what a client can gain by its labels alone.
+    Raises ValueError where the logits are not (N, C), as those of next words.
     """
+    require(logits.dim() == 2, "logits", tuple(logits.shape), "(N, C), of one class an example")
     own, everybody = (class_shares(t, logits.shape[1]).log() for t in (own_labels, all_labels))
     return logits + own - everybody
 
@@ -117,6 +119,9 @@ def own_weights(shared: State, kept: ClientState, data: Examples, scored: bool =
             A memory that is no model, as SCAFFOLD's, or of another model, raises a ValueError.
         data: the client's training reviews: of word tables it keeps the rows of their words.
         scored: whether these rows also score words, as `rows.scores_tokens` says of a model.
+
+    Raises:
+        ValueError: the rows that are kept are not those of the data's words.
     """
     touched = rows.select(data.only_asked(), scored)[1]  # as its clients do
     own = dict(kept.get("strategy", {}))
@@ -126,6 +131,10 @@ def own_weights(shared: State, kept: ClientState, data: Examples, scored: bool =
 
     def put(base: State, part: State) -> State:
         require(part.keys() <= base.keys(), "kept", sorted(part), f"some of {sorted(base)}")
+        for name, t in part.items():
+            own = (len(touched), *base[name].shape[1:])
+            more = f"whole, or {own}: as many rows as these examples touch, with scored={scored}"
+            require(t.shape in (base[name].shape, own), f"kept: {name}", tuple(t.shape), more)
         return base | {
             name: t if t.shape == base[name].shape else base[name].index_copy(0, touched, t)
             for name, t in part.items()

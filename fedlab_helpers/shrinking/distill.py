@@ -11,9 +11,13 @@ def softened(logits: Tensor, temperature: float) -> Tensor:
     """Return the probabilities of logits divided by a temperature, (N, C): the higher, the more
     they tell of the answers that were not given."""
     require_positive(temperature=temperature)
+    _require_classes(logits)
+    return (logits / temperature).softmax(1)
+
+
+def _require_classes(logits: Tensor) -> None:
     fine = logits.dim() == 2 and logits.shape[1] > 1
     require(fine, "logits", tuple(logits.shape), "(N, C) of at least 2 classes")
-    return (logits / temperature).softmax(1)
 
 
 def taught(
@@ -51,5 +55,7 @@ def cooled(temperature: float) -> Hooks:
 
 
 def agreement(model: nn.Module, teacher_logits: Tensor, reviews: EncodedReviews) -> float:
-    """Return the share of reviews that both answer alike."""
+    """Return the share of reviews that both answer alike. Raises ValueError unless these logits are
+    (N, C)."""
+    _require_classes(teacher_logits)
     return float((predict(model, reviews).argmax(1) == teacher_logits.argmax(1)).double().mean())

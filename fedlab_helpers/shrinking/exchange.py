@@ -15,6 +15,7 @@ from fedlab_helpers.core.require import require
 from fedlab_helpers.core.rounds import sample_cohort
 from fedlab_helpers.core.training import LocalConfig, predict, train
 from fedlab_helpers.shrinking.distill import cooled, taught
+from fedlab_helpers.strategies.labels import require_classes
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 View = Callable[[EncodedReviews], EncodedReviews]
@@ -62,8 +63,11 @@ def distillation_rounds(
             None: the reviews.
 
     Raises:
-        ValueError: there is not one model, or view, for each client, or a cohort may be empty.
+        ValueError: there is not one model, or view, for each client, or a cohort may be empty; or
+            something else is asked than classes, of which there is no mean to learn from.
     """
+    for data in (*clients, public):
+        require_classes("distillation_rounds", data.objective)
     views = views or [lambda reviews: reviews] * len(clients)
     fixed = plan.sampling == "fixed"
     require(fixed, "plan: its sampling", plan.sampling, "'fixed': of nobody there is no consensus")

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import of_model
-from fedlab_helpers.shrinking.prune import resized
+from fedlab_helpers.shrinking.prune import require_plain, resized
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 
@@ -30,6 +30,7 @@ def narrow_embedding(model: SentimentLSTM, rank: int) -> SentimentLSTM:
     E ≈ A B, and the recurrent layer only ever sees W_ih E: so A is the new table, and B goes into
     W_ih B^T, once and for all. Nothing is left to multiply.
     """
+    require_plain(model)
     state = of_model(model)
     table, up = best_factors(state["embedding.weight"], rank)
     table[~state["embedding.weight"].any(1)] = 0  # of padding; the factors know it to 1e-17 only
@@ -42,6 +43,7 @@ def factor_recurrent(model: SentimentLSTM, rank: int) -> tuple[SentimentLSTM, in
     """Return a model whose recurrent matrix has at most this rank, and how many numbers its
     factors have. The matrix is written out, for no runtime multiplies by factors faster: who
     wants to save its bytes stores the factors."""
+    require_plain(model)
     state = of_model(model)
     left, right = best_factors(state["recurrent.weight_hh_l0"], rank)
     state["recurrent.weight_hh_l0"] = left @ right

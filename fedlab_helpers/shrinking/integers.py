@@ -35,7 +35,7 @@ class Rounded(nn.Module):
     training: Jacob et al. 2018, arXiv:1712.05877).
 
     Args:
-        model: learns; called as `model(tokens, lengths)`.
+        model: learns; called with the inputs of its examples.
         bits: of each number in a matrix, from 2 to 8.
     """
 
@@ -43,10 +43,10 @@ class Rounded(nn.Module):
         super().__init__()
         self.model, self.bits = model, bits
 
-    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Return the logits, (B, C), of the rounded model."""
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return what the rounded model answers."""
         rounded = {n: self._near(p) for n, p in self.model.named_parameters() if p.dim() == 2}
-        return functional_call(self.model, rounded, (tokens, lengths))
+        return functional_call(self.model, rounded, inputs)
 
     def _near(self, matrix: Tensor) -> Tensor:
         whole, scale = to_integers(matrix.detach(), self.bits)

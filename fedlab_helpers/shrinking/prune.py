@@ -56,6 +56,7 @@ def keep_pruned(masks: State) -> Hooks:
 def unit_sizes(model: SentimentLSTM) -> Tensor:
     """Return how large each hidden unit's weights are, (H,): the root of the sum of squares of all
     that goes into it, in all gates, and of all that comes out of it."""
+    require_plain(model)
     state = of_model(model)
     hidden = state["head.weight"].shape[1]
     squares = state["head.weight"].square().sum(0)
@@ -77,8 +78,10 @@ def keep_units(model: SentimentLSTM, units: Iterable[int]) -> SentimentLSTM:
         units: those that stay, each once.
 
     Raises:
-        ValueError: there is none, or one is not among the model's, or comes twice.
+        ValueError: there is none, or one is not among the model's, or comes twice; or the model is
+            another than `require_plain` knows.
     """
+    require_plain(model)
     state, chosen = of_model(model), torch.as_tensor(list(units)).tolist()
     hidden = state["head.weight"].shape[1]
     once = len({*chosen}) == len(chosen) and {*chosen} <= {*range(hidden)}

@@ -5,7 +5,7 @@ import torch
 from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.core.require import require, require_share
 from fedlab_helpers.core.state import of_model
-from fedlab_helpers.shrinking.prune import resized
+from fedlab_helpers.shrinking.prune import require_plain, resized
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.words import UNKNOWN, Vocabulary
@@ -26,6 +26,7 @@ def trim_model(model: SentimentLSTM, size: int) -> SentimentLSTM:
 
     Raises ValueError for more than there are, or fewer than 3: two are padding and unknown.
     """
+    require_plain(model)
     state = of_model(model)
     rows = len(state["embedding.weight"])
     require(3 <= size <= rows, "size", size, f"3 to {rows}, the rows there are")

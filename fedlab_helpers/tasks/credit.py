@@ -21,16 +21,23 @@ MONTHS = ("6", "5", "4", "3", "2", "1")  # April to September 2005, as the colum
 DEFAULT = "default-payment-next-month"
 FEATURES = 16
 TEST, VALIDATION = 6_000, 3_000  # customers
+_KINDS = ("EDUCATION_1", "EDUCATION_2", "EDUCATION_3", "MARRIAGE_1", "MARRIAGE_2")
 _LEAST = 60  # customers a bank learns from
 
 
 def read_credit(path: str | Path) -> pd.DataFrame:
-    """Return the table, a row each customer. Raises ValueError for one with other columns."""
+    """Return the table, a row each customer. Raises ValueError for one with other columns, or with
+    a value missing, or with a limit that is not above 0."""
     table = pd.read_csv(path)
     wanted = {f"{kind}_AMT{month}" for kind in ("BILL", "PAY") for month in MONTHS}
-    wanted |= {*_delays(), "LIMIT_BAL", "AGE", "SEX", DEFAULT}
+    wanted |= {*_delays(), *_KINDS, "LIMIT_BAL", "AGE", "SEX", DEFAULT}
     missing = sorted(wanted - {*table})
     require(not missing, f"{path}: columns", [*table][:8], f"also {missing[:5]}")
+    numbers = table[sorted(wanted)].apply(pd.to_numeric, errors="coerce")
+    odd = [name for name in numbers if not np.isfinite(numbers[name]).all()]
+    require(not odd, f"{path}: columns", odd[:5], "a number in each row")
+    least = float(numbers["LIMIT_BAL"].min())
+    require(not least <= 0, f"{path}: LIMIT_BAL", least, "limits above 0")
     return table
 
 
@@ -66,8 +73,7 @@ def customers(table: pd.DataFrame) -> Examples:
         ],
         2,
     )
-    kinds = [table[name] for name in ("EDUCATION_1", "EDUCATION_2", "EDUCATION_3")]
-    kinds += [table[name] for name in ("MARRIAGE_1", "MARRIAGE_2")]
+    kinds = [table[name] for name in _KINDS]
     age = (table["AGE"] - 35) / 10
     fixed = np.stack([np.log(limit / 140_000), age, table["SEX"], *kinds], 1)
     seen = np.concatenate([months, np.repeat(fixed[:, None], len(MONTHS), 1)], 2)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
-from fedlab_helpers.core.require import require
+from fedlab_helpers.core.examples import Examples
+from fedlab_helpers.core.require import require, require_count
 from fedlab_helpers.tasks.objectives import Numbers
 from fedlab_helpers.tasks.owners import Owner
 from fedlab_helpers.tasks.series import SeriesRNN, windows
@@ -24,10 +26,13 @@ _SHARES = (0.6, 0.75)  # of a person's readings, in time: to learn from; and to 
 
 def read_glucose(path: str | Path) -> dict[str, pd.Series]:
     """Return the readings of each person, by name: mg/dL on a grid of five minutes, NaN where there
-    is none. Raises ValueError, with the columns, for a table without id, time and gl."""
+    is none. Raises ValueError, with the columns, for a table without id, time and gl, or with
+    readings that are no numbers, as a sensor's "Low"."""
     table = pd.read_csv(path)
     missing = {"id", "time", "gl"} - {*table}
     require(not missing, f"{path}: columns", [*table], "id, time and gl")
+    odd = table["gl"][pd.to_numeric(table["gl"], errors="coerce").isna() & table["gl"].notna()]
+    require(odd.empty, f"{path}: gl", [*odd[:3]], "numbers, or nothing, in mg/dL")
     table["time"] = pd.to_datetime(table["time"]).dt.round("5min")
     people = table.groupby(["id", "time"])["gl"].mean()
     return {str(who): own.droplevel("id").asfreq("5min") for who, own in people.groupby("id")}
@@ -58,9 +63,14 @@ def glucose_owner(name: str, readings: pd.Series, days: int | None = None) -> Ow
         readings: as `read_glucose` returns them.
         days: only the first so many days are there to learn and to choose from, the last fifth of
             their windows to choose by; the test stays the same. None: all that come before it.
+
+    Raises:
+        ValueError: `days` is no integer of at least 1, or there are too few readings for a part.
     """
+    require_count(days=1 if days is None else days)
     seen, wanted = steps(readings)
     there = np.flatnonzero(readings.notna())
+    require(len(there) > 0, f"{name}: readings", 0, "at least one")
     first, second = (there[int(len(there) * share)] for share in _SHARES)
 
     def part(begin: int, end: int):
@@ -73,8 +83,10 @@ def glucose_owner(name: str, readings: pd.Series, days: int | None = None) -> Ow
     if days is None:
         return Owner(name, part(0, first), part(first, second), test)
     early = part(0, min(first, days * 288))
-    cut = len(early) - max(1, round(len(early) / 5))
-    return Owner(name, early.subset(range(cut)), early.subset(range(cut, len(early))), test)
+    cut = len(early) - max(1, round(len(early) / 5)) if len(early) else 0
+    train, validation = early.subset(range(cut)), early.subset(range(cut, len(early)))
+    train.targets[-1:, -AHEAD:] = torch.nan  # leads into what is chosen by
+    return Owner(name, train, validation, test)
 
 
 def glucose(path: str | Path | None = None, days: int | None = None) -> list[Owner]:
@@ -82,6 +94,14 @@ def glucose(path: str | Path | None = None, days: int | None = None) -> list[Own
     `glucose_owner`."""
     path = path or _fetched()
     return [glucose_owner(who, own, days) for who, own in read_glucose(path).items()]
+
+
+def examples(path: str | Path) -> Examples:
+    """Return what one person's table holds to learn from, as a node of a network asks for it:
+    `network.Job(…, task="fedlab_helpers.tasks:glucose")`. Raises ValueError for several people."""
+    people = read_glucose(path)
+    require(len(people) == 1, f"{path}: id", [*people][:3], "one: a node has one person's readings")
+    return glucose_owner(*people.popitem()).train
 
 
 def _fetched() -> Path:

@@ -52,7 +52,8 @@ def next_words(
     steps = reviews.lengths.clamp(max=max_len) - 1
     inside = torch.arange(tokens.shape[1] - 1, device=tokens.device) < steps[:, None]
     seen, following = tokens[:, :-1] * inside, tokens[:, 1:]
-    following = following.masked_fill(torch.isin(following, torch.tensor([*skip])), NOT_ASKED)
+    skipped = torch.isin(following, following.new_tensor([*skip]))
+    following = following.masked_fill(skipped, NOT_ASKED)
     objective = NextToken(never=(*NEXT_WORD.never, *skip))
     return Examples((seen, steps), following, objective, padded=True)
 
@@ -150,7 +151,8 @@ class TiedLSTM(nn.Module):
         size: of a word's vector and of the recurrent state, E.
         dropout: share of the vectors, and of the outputs, that is dropped while training.
         own_words: whether clients train, score and send the rows of their own words only; else
-            each trains and sends the whole table.
+            each trains and sends the whole table. That they also do, and score all words, where a
+            codec sends tensors whole, a strategy or transform is dense, or weights decay.
         seed: seed of the initial weights; None draws them from torch's global generator.
 
     Raises:

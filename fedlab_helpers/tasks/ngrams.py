@@ -22,15 +22,17 @@ class NGram:
         data: next words, as `next_words` makes them: what is counted.
         vocab_size: number V of word ids.
         order: words looked at, the one that follows among them; 1: none but that, 3: a trigram.
-        discount: in [0, 1).
+        discount: above 0, so that no word is impossible, and below 1.
 
     Raises:
-        ValueError: `order` is no integer of at least 1, or `discount` out of range.
+        ValueError: `order` is no integer of at least 1, `discount` is out of range, or a word is.
     """
 
     def __init__(self, data: Examples, vocab_size: int, order: int = 3, discount: float = 0.75):
         require_count(vocab_size=vocab_size, order=order)
-        require(0 <= discount < 1, "discount", discount, "a number in [0, 1)")
+        require(0 < discount < 1, "discount", discount, "a number above 0 and below 1")
+        most = int(max(data.targets.max(), data.inputs[0].max())) if len(data) else 0
+        require(most < vocab_size, "data", f"word {most}", f"words below vocab_size={vocab_size}")
         self.order, self.discount = order, discount
         self.counts: list[dict] = [defaultdict(Counter) for _ in range(order)]
         for words, following in _places(data):

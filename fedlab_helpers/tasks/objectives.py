@@ -21,7 +21,8 @@ class NextToken(Objective):
 
     Args:
         top: recalls to measure; that of k is the share of tokens among the model's first k.
-        never: ids that are never proposed when recall is measured, such as padding and unknown.
+        never: ids that are never proposed when recall is measured, such as padding and unknown;
+            those that outputs have no place for are passed over.
     """
 
     top: tuple[int, ...] = (1, 3)
@@ -59,7 +60,7 @@ class NextToken(Objective):
         outputs, targets = outputs[there], targets[there]
         losses = functional.cross_entropy(outputs, targets, reduction="none")
         proposed = outputs.clone()
-        proposed[:, list(self.never)] = -torch.inf
+        proposed[:, [i for i in self.never if i < proposed.shape[1]]] = -torch.inf
         hits = proposed.topk(min(max(self.top), proposed.shape[1]), 1).indices == targets[:, None]
         return torch.stack([losses, *(hits[:, :k].any(1).to(losses.dtype) for k in self.top)], 1)
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.model import SeededDropout
 from fedlab_helpers.core.objective import Objective
-from fedlab_helpers.core.require import require, require_count
+from fedlab_helpers.core.require import is_count, require, require_count
 from fedlab_helpers.tasks.reviews.model import CELLS, weights_from
 
 
@@ -40,7 +40,10 @@ def windows(
     Raises:
         ValueError: a number is none of at least 1 (`warm_up`: 0), or the lengths differ.
     """
-    require_count(asked=asked, every=every, warm_up=warm_up + 1)
+    require_count(asked=asked, every=every)
+    fine = warm_up == 0 or is_count(warm_up)
+    require(fine, "warm_up", warm_up, "an integer of at least 0")
+    targets = np.asarray(targets, np.float64)
     fits = inputs.ndim == 2 and targets.shape == inputs.shape[:1]
     require(fits, "targets", targets.shape, f"one for each step of inputs {inputs.shape}")
     width = warm_up + asked

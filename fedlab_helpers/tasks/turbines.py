@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fedlab_helpers.core.require import require
+from fedlab_helpers.core.require import require, require_count
 from fedlab_helpers.tasks.objectives import Numbers
 from fedlab_helpers.tasks.owners import Owner
 from fedlab_helpers.tasks.series import SeriesRNN, windows
@@ -32,12 +32,16 @@ def read_turbines(path: str | Path) -> dict[str, pd.DataFrame]:
     """Return the readings of each turbine, by name, on a grid of ten minutes, NaN where missing.
 
     Columns: power in kW, wind in m/s, vane (the wind against the nacelle) and direction in degrees,
-    outside in °C. Raises ValueError for a table with other columns.
+    outside in °C. Times have their offset, and are counted in UTC: no hour is there twice, nor
+    missing. Raises ValueError for a table with other columns, or with values that are no numbers.
     """
     table = pd.read_csv(path, usecols=lambda name: name in {*COLUMNS, *_NAMES})
     missing = sorted({*COLUMNS, *_NAMES} - {*table})
     require(not missing, f"{path}: columns", [*table], f"also {missing}")
-    table["time"] = pd.to_datetime(table["Date_time"], utc=True).dt.tz_localize(None)
+    times = pd.to_datetime(table["Date_time"], utc=True).dt.tz_localize(None)
+    table["time"] = times.dt.round("10min")
+    odd = [n for n in COLUMNS if not pd.api.types.is_numeric_dtype(table[n])]
+    require(not odd, f"{path}: columns", odd, "numbers in all but name and time")
     parks = {}
     for name, own in table.groupby("Wind_turbine_name"):
         own = own.drop_duplicates("time").set_index("time").sort_index().asfreq("10min")
@@ -83,7 +87,11 @@ def turbine_owner(name: str, readings: pd.DataFrame, days: int | None = None) ->
         readings: as `read_turbines` returns them.
         days: only the last so many days of 2014 are there, all their windows, the last quarter of
             them to choose by; the test stays the same. None: the whole year.
+
+    Raises:
+        ValueError: `days` is no integer of at least 1, or there are no readings for a part.
     """
+    require_count(days=1 if days is None else days)
     seen, wanted = steps(readings)
     edges = [0, *readings.index.searchsorted([VALIDATION, TEST]), len(wanted)]
 
@@ -94,7 +102,7 @@ def turbine_owner(name: str, readings: pd.DataFrame, days: int | None = None) ->
     parts = [part(*edge) for edge in itertools.pairwise(edges)]
     if days is not None:
         few = part(edges[1] - days * 144, edges[1], every=1)
-        cut = len(few) - max(1, len(few) // 4)
+        cut = len(few) - max(1, len(few) // 4) if len(few) else 0
         parts[:2] = few.subset(range(cut)), few.subset(range(cut, len(few)))
     return Owner(name, *parts)
 

@@ -4,7 +4,7 @@ Vital signs of a hundred patients, hour by hour, in the CLIF format; the data ca
 come from. Reading it needs pyarrow: `pip install -e ".[ward]"`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,11 @@ FEATURES = 14
 LOWERED = Risk(each_step=True)
 _SHARES = (0.55, 0.7)  # of the patients: to learn from; and to choose by
 _LEAST = 8  # hours of a stay
+_COLUMNS = {
+    "vitals": ("hospitalization_id", "recorded_dttm", "vital_category", "vital_value"),
+    "adt": ("hospitalization_id", "in_dttm", "out_dttm", "location_name", "location_category"),
+    "hospitalization": ("hospitalization_id", "patient_id"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +57,9 @@ def read_ward(folder: str | Path) -> list[Stay]:
         folder: with clif_vitals, clif_adt and clif_hospitalization, as `.parquet`.
 
     Raises:
-        ValueError: pyarrow is not installed.
+        ValueError: pyarrow is not installed, or a table has other columns.
     """
-    vitals, moves, visits = (_read(Path(folder), n) for n in ("vitals", "adt", "hospitalization"))
+    vitals, moves, visits = (_read(Path(folder), name) for name in _COLUMNS)
     names = [*VITALS]
     vitals = vitals[vitals["vital_category"].isin(names)]
     low, high = (
@@ -64,26 +69,33 @@ def read_ward(folder: str | Path) -> list[Stay]:
     vitals = vitals[vitals["vital_value"].between(low, high)].copy()
     vitals["hour"] = vitals["recorded_dttm"].dt.floor("h")
     index = ["hospitalization_id", "hour"]
-    hours = vitals.pivot_table("vital_value", index, "vital_category", "median")[names]
-    known, patient = hours.index.get_level_values(0), visits.set_index(index[0])["patient_id"]
+    hours = vitals.pivot_table("vital_value", index, "vital_category", "median")
+    hours = hours.reindex(columns=names)
+    known = {*hours.index.get_level_values(0)}
+    patient = dict(zip(visits[index[0]], visits["patient_id"], strict=True))
     stays = []
     for move in moves[moves["location_category"] == "icu"].itertuples():
-        if move.hospitalization_id in known:
-            own = hours.loc[move.hospitalization_id]
+        if (visit := move.hospitalization_id) in known:
+            require(visit in patient, "adt: hospitalization_id", visit, "one with a patient")
+            own = hours.loc[visit]
             begun = own.index >= move.in_dttm.floor("h")
             own = own[begun & (own.index < move.out_dttm)].asfreq("h")
             if len(own) >= _LEAST:
-                who = str(patient[move.hospitalization_id])
-                stays.append(Stay(who, str(move.location_name), own.to_numpy(np.float32)))
+                who, unit = str(patient[visit]), str(move.location_name)
+                stays.append(Stay(who, unit, own.to_numpy(np.float32)))
     return stays
 
 
 def _read(folder: Path, name: str) -> pd.DataFrame:
+    path = folder / f"clif_{name}.parquet"
     try:
-        return pd.read_parquet(folder / f"clif_{name}.parquet", engine="pyarrow")
+        table = pd.read_parquet(path, engine="pyarrow")
     except ImportError as error:
         wanted = 'pyarrow, which reads these files: pip install -e ".[ward]"'
         raise ValueError(f"ward: expected {wanted}") from error
+    missing = [column for column in _COLUMNS[name] if column not in table]
+    require(not missing, f"{path}: columns", [*table], f"also {missing}")
+    return table
 
 
 def steps(stay: Stay) -> tuple[np.ndarray, np.ndarray]:
@@ -126,9 +138,7 @@ def pieces(stays: Sequence[Stay]) -> Examples:
     return Examples((torch.from_numpy(x), hours), torch.from_numpy(y), LOWERED, padded=True)
 
 
-def ward(
-    stays: Mapping[str, Path] | str | Path | Sequence[Stay] | None = None, seed: int = 0
-) -> list[Owner]:
+def ward(stays: str | Path | Sequence[Stay] | None = None, seed: int = 0) -> list[Owner]:
     """Return each unit as an owner; no patient is in two of its parts, in whatever unit.
 
     Args:

@@ -63,6 +63,8 @@ def test_next_tokens_by_hand():
     assert metrics.examples == 3
     never = judged([[even]], [[3]], NextToken((1,), never=(3,)))
     assert never["recall@1"] == 0.0
+    beyond = judged([[even]], [[3]], NextToken((1,), never=(0, 4, 99)))  # outputs have no such id
+    assert beyond["recall@1"] == 1.0
 
 
 def test_risk_by_hand_and_it_is_no_mean_over_batches():

@@ -14,15 +14,18 @@ from torch.nn.functional import cross_entropy
 
 from fedlab_helpers.core import state
 from fedlab_helpers.core.compute import intra_op_threads
+from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.training import (
     Hooks,
     LocalConfig,
     Stopped,
     clip_gradients,
     evaluate,
+    judged,
     predict,
     train,
 )
+from fedlab_helpers.tasks.objectives import Numbers
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 NO_REVIEWS = EncodedReviews(
@@ -394,3 +397,68 @@ def test_config_errors_name_argument_value_and_what_is_accepted(name, value, acc
 def test_numpys_numbers_are_numbers():
     config = LocalConfig(np.int64(2), np.int32(4), np.float64(0.1), weight_decay=np.float32(0))
     assert config == LocalConfig(2, 4, 0.1)
+
+
+# What is judged, a row a target
+
+
+class Gives(nn.Module):
+    """Answers each example with its one input, and writes down how it was called."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused, self.calls = nn.Parameter(torch.zeros(1)), []
+
+    def forward(self, series):
+        self.calls.append((len(series), self.training))
+        return series
+
+
+def asked_numbers(answers, targets):
+    return Examples((torch.tensor(answers),), torch.tensor(targets), Numbers(each_step=True))
+
+
+def test_a_row_is_judged_for_each_target_that_is_asked():
+    data = asked_numbers([[1.0, 2.0], [3.0, 4.0]], [[0.0, math.nan], [math.nan, 1.0]])
+    model = Gives()
+    assert judged(model, data, batch_size=1).tolist() == [[1.0, 1.0], [9.0, 3.0]]
+    assert model.calls == [(1, False), (1, False)]
+    assert model.training
+    assert evaluate(model, data) == {
+        "loss": 5.0, "rmse": math.sqrt(5), "mae": 2.0, "examples": 2,
+    }  # fmt: skip
+
+
+@given(
+    rows=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=9),
+    batch_size=st.integers(1, 4),
+)
+def test_evaluation_is_of_the_rows_that_are_judged(rows, batch_size):
+    asked = torch.tensor(rows)
+    answers = torch.arange(asked.numel()).view(asked.shape).float()
+    data = asked_numbers(answers.tolist(), torch.zeros(asked.shape).where(asked, math.nan).tolist())
+    if not asked.any():
+        with pytest.raises(ValueError, match=f"data: got {len(rows)} examples of which nothing"):
+            judged(Gives(), data)
+        return
+    whole, parts = judged(Gives(), data), judged(Gives(), data, batch_size)
+    assert sorted(parts[:, 1].tolist()) == sorted(answers[asked].tolist())
+    assert torch.equal(whole, parts)
+    figures = evaluate(Gives(), data, batch_size)
+    assert figures == {**data.objective.metrics(parts), "examples": len(parts)}
+
+
+def test_rows_of_classes_are_losses_and_whether_it_was_right(reviews, small_model):
+    model, data = small_model(), reviews(31)
+    rows, logits = judged(model, data, 4), predict(model, data)
+    assert rows.shape == (31, 2)
+    each = cross_entropy(logits, data.labels, reduction="none")
+    torch.testing.assert_close(rows[:, 0].sort().values, each.sort().values)
+    assert rows[:, 1].sum() == (logits.argmax(1) == data.labels).sum()
+
+
+def test_judging_ends_once_it_is_to_stop(reviews, small_model):
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped):
+        judged(small_model(), reviews(8), stop=stop)

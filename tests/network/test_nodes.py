@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy
+import pandas
 import psutil
 import pytest
 import torch
@@ -38,6 +40,7 @@ from fedlab_helpers.network.node import write_reviews
 from fedlab_helpers.network.processes import wait_for
 from fedlab_helpers.network.runs import write_app
 from fedlab_helpers.privacy.secure import SecureSum
+from fedlab_helpers.tasks import glucose
 from fedlab_helpers.tasks.reviews.corpus import load_reviews
 from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize_all
 
@@ -686,4 +689,39 @@ def test_a_task_of_ones_own_ends_in_the_weights_of_the_simulation(tmp_path, bits
     job = Job((), plan, strategy=strategy, codec=codec, task="own_task:LEVEL")
     (tmp_path / "out").mkdir()
     require_agreement(job, paths, tmp_path / "out", bits)
+    assert {*runs.metrics(tmp_path / "out")[0]} == {"loss", "rmse", "mae", "examples"}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "codec", "secure"),
+    [("fedadam", "touched_rows", None), ("scaffold", "dense", None), ("fedavg", "signs", None),
+     ("fedavg", "dense", SecureSum(32, 2.0, most_examples=400))],
+)  # fmt: skip
+def test_people_with_a_sensor_each_end_in_the_weights_of_the_simulation(
+    tmp_path, bits, strategy, codec, secure
+):
+    """A file of glucose for each node; the simulation has them all in one table."""
+    tables = []
+    for client in range(3):
+        rng = numpy.random.default_rng(client)
+        times = pandas.date_range("2014-02-03", periods=600, freq="5min")
+        readings = 120 + 30 * numpy.sin(numpy.arange(600) / (20 + client)) + rng.normal(0, 3, 600)
+        tables.append(pandas.DataFrame({"id": f"p{client}", "time": times, "gl": readings}))
+        tables[-1].to_csv(tmp_path / f"{client}.csv")
+    pandas.concat(tables).to_csv(tmp_path / "all.csv")
+    paths, plan = sorted(tmp_path.glob("?.csv")), Plan(2, 2, LocalConfig(batch_size=8), seed=5)
+    task = "fedlab_helpers.tasks:glucose"
+    job = Job((), plan, strategy=strategy, codec=codec, task=task, secure=secure)
+    assert Job.from_json(job.to_json()) == job
+    (tmp_path / "out").mkdir()
+    records = run_job(job, paths, tmp_path / "out")
+    model, data = glucose.new_model(), [own.train for own in glucose.glucose(tmp_path / "all.csv")]
+    how = {"secure": secure} if secure else {"codec": job.new_codec()}
+    history = run(model, data, job.new_strategy(), plan, **how)
+    assert bits(runs.weights(tmp_path / "out")) == bits(of_model(model))
+    assert bits(of_model(model)) != bits(of_model(glucose.new_model()))
+    assert [record.client_losses.keys() for record in records] == [
+        record.client_losses.keys() for record in history
+    ]
+    assert not any(record.left_out for record in records)
     assert {*runs.metrics(tmp_path / "out")[0]} == {"loss", "rmse", "mae", "examples"}

@@ -14,7 +14,9 @@ from fedlab_helpers.core.rounds import Plan, run
 from fedlab_helpers.core.training import LocalConfig, Stopped, evaluate, train
 from fedlab_helpers.personal.fine_tuning import correct_priors, fine_tune, mix, own_weights, within
 from fedlab_helpers.strategies import feddyn, scaffold
-from fedlab_helpers.strategies.personal import OWN_SHARE
+from fedlab_helpers.strategies.personal import OWN_SHARE, Ditto
+from fedlab_helpers.tasks.next_word import TiedLSTM, next_words
+from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
 LOCAL = LocalConfig(1, 4, 0.02)
 
@@ -162,3 +164,25 @@ def test_a_memory_that_is_no_model_is_not_taken_for_one(clients, small_model, st
         own_weights(state.of_model(model), states[0], clients[0])
     with pytest.raises(ValueError, match=r"kept: got \['tail'\], expected some of"):
         own_weights(state.of_model(model), {"private": {"tail": torch.ones(1)}}, clients[0])
+
+
+def test_rows_that_score_words_are_put_where_they_belong(bits):
+    """Ditto's own models, of rows that are read and asked for; and rows of other words are not
+    taken for these."""
+    tokens = torch.tensor([[5, 9, 7, 3]])
+    data = next_words(EncodedReviews(tokens, torch.tensor([4]), torch.tensor([0])))
+    model, states = TiedLSTM(12, 4, seed=0), {}
+    run(model, [data], Ditto(lam=0.0), Plan(1, local=LOCAL), client_states=states)
+    shared = state.of_model(model)
+    own = own_weights(shared, states[0], data, scored=True)
+    table, kept = own["embedding.weight"], states[0]["strategy"]["embedding.weight"]
+    assert torch.equal(table[[0, 3, 5, 7, 9]], kept)
+    assert torch.equal(table[[1, 2, 4, 6]], shared["embedding.weight"][[1, 2, 4, 6]])
+    with pytest.raises(ValueError, match=r"kept: embedding.weight: got \(5, 5\), expected whole"):
+        own_weights(shared, states[0], data)
+
+
+def test_classes_are_corrected_and_not_what_is_asked_at_each_step():
+    asked = torch.zeros(2, 3, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"logits: got \(2, 3, 5\), expected \(N, C\)"):
+        correct_priors(torch.zeros(2, 3, 5), asked, asked)

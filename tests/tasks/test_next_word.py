@@ -1,5 +1,8 @@
 """Next words: what is asked of a review, and a model that sees nothing of what follows."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -7,11 +10,20 @@ from hypothesis import strategies as st
 from toys import make_reviews
 
 from fedlab_helpers import LocalConfig, Plan, evaluate, run, strategies
-from fedlab_helpers.core import rows
+from fedlab_helpers.core import rows, wire
 from fedlab_helpers.core.objective import NOT_ASKED
-from fedlab_helpers.tasks.next_word import NEXT_WORD, NextWordLSTM, next_words
+from fedlab_helpers.core.strategy import Mean, Strategy
+from fedlab_helpers.tasks.next_word import (
+    NEXT_WORD,
+    NextWordLSTM,
+    TiedLSTM,
+    keyboards,
+    next_words,
+    punctuation,
+)
 from fedlab_helpers.tasks.objectives import NextToken
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
+from fedlab_helpers.tasks.reviews.words import Vocabulary
 
 REVIEWS = EncodedReviews(
     torch.tensor([[5, 9, 7, 0], [4, 0, 0, 0], [3, 2, 6, 8]]),
@@ -122,3 +134,189 @@ def test_clients_teach_it_which_word_follows():
     before = evaluate(model, test)["recall@1"]
     run(model, [counted(seed) for seed in range(3)], strategies.fedavg(), plan)
     assert evaluate(model, test)["recall@1"] > before + 0.5
+
+
+# Words that are read and not asked for
+
+
+def test_skipped_words_are_read_neither_asked_nor_proposed():
+    data = next_words(REVIEWS, words=9, skip=[7, 2])
+    assert data.inputs[0].tolist() == [[5, 1, 0], [3, 2, 6]]
+    assert data.targets.tolist() == [[1, NOT_ASKED, NOT_ASKED], [NOT_ASKED, 6, 8]]
+    assert data.objective == NextToken(never=(0, 1, 7, 2))
+    sure = torch.zeros(2, 3, 9)
+    sure[..., 7], sure[1, 1, 6], sure[1, 2, 2] = 9.0, 5.0, 20.0
+    metrics = data.objective.metrics(data.objective.judge(sure, data.targets))
+    assert metrics["recall@1"] == pytest.approx(1 / 3)  # 6 is the best of those that are proposed
+
+
+@given(seed=st.integers(0, 99), skip=st.sets(st.integers(2, 20), max_size=6))
+def test_only_skipped_words_are_no_longer_asked(seed, skip):
+    reviews = make_reviews(6, seed)
+    usual, fewer = next_words(reviews), next_words(reviews, skip=tuple(skip))
+    asked = torch.tensor([[t.item() not in skip for t in row] for row in usual.targets])
+    assert torch.equal(fewer.targets, usual.targets.where(asked, NOT_ASKED))
+    assert torch.equal(fewer.inputs[0], usual.inputs[0])
+
+
+def test_punctuation_is_what_has_no_letter_sign_or_digit():
+    vocab = Vocabulary(["好", "，", "a", "...", "3", "?!", "x。"])
+    assert punctuation(vocab, 99) == (3, 5, 7)
+    assert punctuation(vocab, 5) == (3,)
+    assert punctuation(vocab, 3) == ()
+
+
+# Keyboards
+
+
+@pytest.fixture(scope="module")
+def task(small_task):
+    """The small task, of which word 2 is a comma."""
+    return replace(small_task, vocab=Vocabulary(["，", *small_task.vocab.words[3:]]))
+
+
+def test_keyboards_are_of_one_domain_and_share_no_review(task):
+    owners = keyboards(task, 5, seed=1)
+    assert len(owners) == 5
+    assert [owner.name.split()[0] for owner in owners] == ["book"] * 3 + ["hotel"] * 2
+    rows = [tuple(row) for own in owners for row in own.train.inputs[0].tolist()]
+    every = next_words(task.train, skip=[2])
+    assert sorted(rows) == sorted(tuple(row) for row in every.inputs[0].tolist())
+    for owner in owners:
+        where = [r.domain == owner.name.split()[0] for r in task.test_reviews]
+        own = next_words(task.test.subset(np.flatnonzero(where)), skip=[2])
+        assert torch.equal(owner.test.inputs[0], own.inputs[0])
+        assert not (owner.test.targets == 2).any()
+        assert 2 in owner.train.objective.never
+
+
+def test_keyboards_of_a_domain_share_their_test_and_choose_by_their_own(task):
+    first, second, third, *_ = keyboards(task, 5)
+    assert first.test is second.test is third.test
+    assert len(first.validation) <= 60
+
+
+def test_a_seed_deals_keyboards_again(task):
+    first, again, other = (keyboards(task, 4, seed)[0].train.inputs[0] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert first.shape != other.shape or not torch.equal(first, other)
+
+
+def test_fewer_keyboards_than_domains_are_refused(task):
+    with pytest.raises(ValueError, match="n_clients: got 1, expected at least one for each of"):
+        keyboards(task, 1)
+
+
+# One table for both ends
+
+TOKENS, TWO = torch.tensor([[4, 7, 2, 9], [3, 5, 0, 0]]), torch.tensor([4, 2])
+
+
+def test_a_row_is_all_that_a_word_has():
+    """Its vector is read and scores it, and its last value is added: without the recurrent layer,
+    the logits of a word are those of its row alone."""
+    model = TiedLSTM(12, 4, seed=0).eval()
+    assert model.embedding.weight.shape == (12, 5)
+    before = model(TOKENS, TWO)
+    assert before.shape == (2, 4, 12)
+    with torch.no_grad():
+        model.embedding.weight[11] += 1  # a word that is not read
+        model.embedding.weight[10, -1] += 3
+    after = model(TOKENS, TWO)
+    assert torch.equal(before[..., :10], after[..., :10])
+    torch.testing.assert_close(after[..., 10] - before[..., 10], torch.full((2, 4), 3.0))
+    assert (after[..., 11] - before[..., 11]).abs().min() > 0
+
+
+def test_no_step_of_it_sees_what_follows():
+    model = TiedLSTM(12, 4, seed=0).eval()
+    logits = model(TOKENS, TWO)
+    for step in range(1, 5):
+        shorter = model(TOKENS[:, :step], TWO.clamp(max=step))
+        torch.testing.assert_close(shorter, logits[:, :step], atol=1e-6, rtol=1e-6)
+
+
+def test_its_weights_are_its_seeds():
+    first, again, other = (TiedLSTM(12, 4, seed=s).state_dict() for s in (3, 3, 4))
+    assert all(tensor.equal(again[name]) for name, tensor in first.items())
+    assert not first["embedding.weight"].equal(other["embedding.weight"])
+    assert (first["embedding.weight"][:, -1] == 0).all()  # no word is more likely at first
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"vocab_size": 0}, "vocab_size: got 0"), ({"size": 0}, "size: got 0"),
+     ({"dropout": 1.0}, "1.0")],
+)  # fmt: skip
+def test_bad_sizes_of_a_tied_model_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        TiedLSTM(**{"vocab_size": 9, **options})
+
+
+def counted(words, seed, count=12):
+    """Words that count upwards among these: the next is always known."""
+    first = torch.randint(len(words), (count, 1), generator=torch.Generator().manual_seed(seed))
+    lengths = torch.full((count,), 6)
+    tokens = torch.tensor(words)[(first + torch.arange(6)) % len(words)]
+    return next_words(EncodedReviews(tokens, lengths, lengths * 0))
+
+
+@pytest.mark.parametrize("own_words", [True, False])
+def test_clients_with_words_of_their_own_teach_it_all(own_words):
+    plan = Plan(8, local=LocalConfig(epochs=3, batch_size=4, lr=0.05), workers=1)
+    data = [counted([*range(2, 9)], 0), counted([*range(9, 16)], 1)]
+    model, test = TiedLSTM(16, 12, own_words=own_words, seed=0), counted([*range(2, 9)], 99)
+    before = evaluate(model, test)["recall@1"]
+    run(model, data, strategies.rowwise() if own_words else strategies.fedavg(), plan)
+    assert evaluate(model, test)["recall@1"] > before + 0.4
+
+
+def sent(model, data, **options):
+    """Return the updates of one round, and its bytes."""
+    seen = []
+
+    def keep(update, kept, rng):
+        seen.append(update)
+        return update, kept
+
+    plan = Plan(1, local=options.pop("local", LocalConfig(lr=0.05)), workers=1)
+    strategy = options.pop("strategy", strategies.fedavg())
+    (record,) = run(model, data, strategy, plan, transforms=[keep], **options)
+    assert not record.left_out
+    return seen, record.bytes_up
+
+
+def test_an_update_is_of_the_rows_of_words_read_and_asked_for():
+    tokens = torch.tensor([[5, 9, 7, 3], [4, 6, 0, 0]])
+    reviews = EncodedReviews(tokens, torch.tensor([4, 2]), torch.tensor([0, 0]))
+    data = next_words(reviews, skip=[3])  # the last word, which is not read then, either
+    (update,), few = sent(TiedLSTM(40, 4, seed=0), [data])
+    assert update.touched_rows["embedding.weight"].tolist() == [0, 4, 5, 6, 7, 9]
+    assert update.delta["embedding.weight"].shape == (6, 5)
+    assert update.delta["embedding.weight"].any(1).all()  # each is scored, so each moves
+    (update,), many = sent(TiedLSTM(40, 4, own_words=False, seed=0), [data])
+    assert update.touched_rows == {}
+    assert update.delta["embedding.weight"].shape == (40, 5)
+    assert few < many
+
+
+class Whole(Mean):
+    """A mean that wants every row."""
+
+    dense = True
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"codec": wire.dense()},
+        {"local": LocalConfig(weight_decay=0.1)},
+        {"strategy": Strategy(Whole())},
+    ],
+    ids=["a codec", "weight decay", "a strategy"],
+)
+def test_where_every_row_moves_all_words_are_scored(options):
+    model, data = TiedLSTM(40, 4, seed=0), [counted([*range(2, 9)], 0)]
+    (update,), _ = sent(model, data, **options)
+    assert update.delta["embedding.weight"].shape == (40, 5)
+    assert update.delta["embedding.weight"][20:].any(1).all()

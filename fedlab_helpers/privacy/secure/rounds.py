@@ -47,8 +47,9 @@ class SecureSum:
     Args:
         bits: of the ring: 8, 16 or 32.
         clip: values of a change are clipped to ±clip.
-        most_examples: a public bound on the examples of one client; a client with more is left out.
-            Needed where the mean is weighted by examples, and not looked at elsewhere.
+        most_examples: a public bound on the examples of one client, of series and words on what is
+            asked of them; a client with more is left out. Needed where the mean is weighted by
+            examples, and not looked at elsewhere.
         share: of the cohort that must stay to the end, above 1/2 and at most 1.
 
     Raises ValueError for a value out of range.
