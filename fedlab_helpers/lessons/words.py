@@ -668,31 +668,6 @@ ENGLISH = {
 }
 
 
-# What the words of examples mean.
-GLOSSES = {
-    "房间": "room",
-    "很": "very",
-    "干净": "clean",
-    ",": ",",
-    "服务": "service",
-    "不错": "not bad",
-    "电池": "battery",
-    "不行": "no good",
-    "声音": "sound",
-    "也": "too",
-    "太大": "too loud",
-    "快递": "delivery",
-    "很快": "fast",
-    "包装": "packing",
-    "好": "good",
-    "这": "this",
-    "本书": "book",
-    "太": "too",
-    "无聊": "boring",
-    "了": "(so)",
-}
-
-
 def say(key: str, **values: object) -> str:
     """Return what a figure shows for `key`; a key that is not in the table is shown as it is."""
     return ENGLISH[key].format(**values) if key in ENGLISH else key
