@@ -9,6 +9,41 @@ ENGLISH = {
     "power_curve": "power curve",
     "wind": "wind (m/s)",
     "power": "power (kW)",
+    # A keyboard that proposes words.
+    "typed": "the text so far",
+    "hand": "of the keyboard",
+    "take_back": "Take back one word",
+    "clear": "Clear",
+    "by_chance": "A word by chance",
+    "beginnings": "<b>Keys</b> that are always there:",
+    "foreseen": "foresaw {found} of {asked}",
+    "key_tip": "type this word; proposed by {name}",
+    "alone_tip": "type this word; proposed by {name} alone",
+    "chance_help": (
+        "Press a word to type it; below it stand its meaning and its probability. “Foresaw”: of "
+        "the words typed after another, those that were among the three shown just before."
+    ),
+    "alone_help": (
+        "Press a word to type it; below it stand its meaning and its probability. Thick frame: no "
+        "other keyboard proposes it. “Foresaw”: of the words typed after another, those that were "
+        "among the keyboard's three just before."
+    ),
+    "keyboard_readout": "Words and marks so far: {words}. Which comes next?",
+    "no_word": "Press a key below to begin: only what follows a word can be proposed.",
+    "try_guest": "A hotel guest writes",
+    "try_guest_look": (
+        "Whose keyboard foresaw most of these words? Take back one word at a time to see where."
+    ),
+    "try_guest_answer": "Of the {asked} words after the first, foreseen were: {found}.",
+    "try_reader": "A reader of books writes",
+    "try_reader_look": "Does the same keyboard win? Take words back: where do all agree?",
+    "try_reader_answer": "Of the {asked} words after the first, foreseen were: {found}.",
+    "try_first": "Always the first word",
+    "try_first_look": (
+        "This is what “{hand}” writes, each time its likeliest word. Where does it go in circles? "
+        "Then clear it, begin, and let chance choose."
+    ),
+    "try_first_answer": "{different} different words among the {words} that “{hand}” wrote.",
     # What protects.
     "with_her": "with her",
     "without_her": "without her",
@@ -673,31 +708,6 @@ ENGLISH = {
     "study_curves": "labels dealt at Dirichlet 0.1, mean over the seeds of the table {study}",
     "study_run": "{method}, {partition}: the first seed of the table {study}",
     "whole_level": "nothing lost",
-}
-
-
-# What the words of examples mean.
-GLOSSES = {
-    "房间": "room",
-    "很": "very",
-    "干净": "clean",
-    ",": ",",
-    "服务": "service",
-    "不错": "not bad",
-    "电池": "battery",
-    "不行": "no good",
-    "声音": "sound",
-    "也": "too",
-    "太大": "too loud",
-    "快递": "delivery",
-    "很快": "fast",
-    "包装": "packing",
-    "好": "good",
-    "这": "this",
-    "本书": "book",
-    "太": "too",
-    "无聊": "boring",
-    "了": "(so)",
 }
 
 

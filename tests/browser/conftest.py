@@ -196,14 +196,14 @@ def panel_cell(name: str) -> str:
 
 @pytest.fixture
 def open_panel(lab, page):
-    """Return a function that opens a notebook of one cell, that of a notebook's panel, in a kernel
-    of its own, as after a restart, and runs it."""
+    """Return a function that opens a notebook of one cell, that of a notebook's panel or `source`,
+    in a kernel of its own, as after a restart, and runs it."""
 
-    def run(name: str, seconds: float = 120) -> None:
+    def run(name: str, seconds: float = 120, source: str = "") -> None:
         for session in lab.ask("sessions") or []:
             lab.end(session["id"])
         cell = {"cell_type": "code", "id": "panel", "metadata": {}, "outputs": []}
-        cell |= {"source": panel_cell(name), "execution_count": None}
+        cell |= {"source": source or panel_cell(name), "execution_count": None}
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
         notebook = {"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
         path = lab.folder / "notebooks" / f"panel_of_{name}"

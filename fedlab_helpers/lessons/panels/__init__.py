@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "compression_lab": ["CompressionLab"],
         "gradient": ["LONGEST", "RADII", "SCALES", "GradientPanel"],
+        "keyboard_panel": ["KeyboardPanel"],
         "leak_panel": ["LeakPanel"],
         "partition_explorer": ["PartitionExplorer"],
         "personal_lab": ["PersonalLab"],

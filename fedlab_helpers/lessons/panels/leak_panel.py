@@ -11,9 +11,10 @@ from torch import nn
 from fedlab_helpers.compression.registry import make_codec
 from fedlab_helpers.core.training import LocalConfig, train
 from fedlab_helpers.lessons import plots
+from fedlab_helpers.lessons.glosses import GLOSSES
 from fedlab_helpers.lessons.panels.explorer import Explorer, View
 from fedlab_helpers.lessons.panels.parts import choice, slider, steps
-from fedlab_helpers.lessons.words import GLOSSES, say
+from fedlab_helpers.lessons.words import say
 from fedlab_helpers.privacy import leaks
 from fedlab_helpers.tasks.reviews.corpus import Review
 from fedlab_helpers.tasks.reviews.encoded import encode_reviews

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "bars", "calibration", "cold_start", "confusion", "energy", "frontier", "gains",
             "gradient_levels", "gradient_map", "histogram", "seed_dots", "size_speed",
         ],
+        "keyboard": ["suggestions"],
         "leaks": ["Page", "reading", "readings", "word_rows"],
         "privacy": ["left_of", "price", "two_worlds"],
         "series": ["over_time", "power", "ways"],
