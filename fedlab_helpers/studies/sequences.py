@@ -11,6 +11,7 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from torch import Tensor, nn
 
 from fedlab_helpers import strategies
@@ -152,6 +153,12 @@ CHOSEN: dict[tuple[str, str], float] = {
     ("keyboard", "federated"): 0.01,
     ("ward", "federated"): 0.02,
 }
+
+
+def best_numbers(table: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """Return for each task and way the number that did best in the table of `sequences_rates`."""
+    won = study.best(table, ["task", "way"], ["number"])
+    return {of: number for of, (number,) in won.items()}
 
 
 def tries(name: str) -> dict[str, tuple[float, ...]]:
