@@ -1,7 +1,7 @@
 """Other sequences than reviews: what is gained by a recurrent network, and by a federation.
 
 Every way is measured on the same test of every owner, and every number is chosen on validation, of
-four values each. Glucose and turbines are split in time, so that a seed decides weights and order
+six values each. Glucose and turbines are split in time, so that a seed decides weights and order
 only; credit, ward and keyboards are dealt anew.
 """
 
@@ -275,7 +275,7 @@ def measure_try(settings: Settings) -> list[Row]:
 def measure_sequences(settings: Settings) -> list[Row]:
     """Return the score of one way on the test of each owner, and of all."""
     name, way, seed = (settings[key] for key in ("task", "way", "seed"))
-    number = CHOSEN.get((name, way), 0.0)
+    number = 0.0 if way == "naive" else CHOSEN[name, way]
     objective, rows = (
         owners_of(name, seed)[0].test.objective,
         judgements(name, way, number, seed, "test"),

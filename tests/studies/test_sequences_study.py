@@ -265,6 +265,13 @@ def test_the_federated_model_is_the_round_with_the_least_loss_on_all_validation(
     assert alike(rows, [judged(model, own.test) for own in owners])
 
 
+def test_a_way_without_a_number_is_not_measured(tiny, monkeypatch):
+    tiny()
+    monkeypatch.delitem(CHOSEN, ("tiny", "linear"))
+    with pytest.raises(KeyError):
+        sequences.measure_sequences({"task": "tiny", "way": "linear", "seed": 0})
+
+
 def test_the_choice_of_a_round_needs_only_sums_of_each_owner(tiny):
     """Each owner could tell its loss and how many it was asked; nobody needs the others' data."""
     case, owners = tiny()
