@@ -5,6 +5,8 @@ All of them take part in every round. The clip was tried on another seed, for ea
 
 from collections.abc import Iterator
 
+import pandas as pd
+
 from fedlab_helpers import strategies
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.rounds import rounds
@@ -19,6 +21,12 @@ NAME, DELTA = "glucose", 1e-3  # far below one in 19
 NOISES = (0.0, 0.3, 1.0, 3.0)  # standard deviations of the noise on the sum, in clips
 CLIPS = (0.1, 0.3, 1.0, 3.0)
 CHOSEN_CLIP: dict[float, float] = dict.fromkeys(NOISES, 0.3)
+
+
+def best_clips(table: pd.DataFrame) -> dict[float, float]:
+    """Return for each noise the clip that did best in the table of `private_patients_rates`."""
+    won = study.best(table, ["noise_multiplier"], ["clip"])
+    return {noise: clip for (noise,), (clip,) in won.items()}
 
 
 def trained(settings: Settings) -> Iterator[tuple]:

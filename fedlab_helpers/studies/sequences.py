@@ -1,7 +1,7 @@
 """Other sequences than reviews: what is gained by a recurrent network, and by a federation.
 
 Every way is measured on the same test of every owner, and every number is chosen on validation, of
-four values each. Glucose and turbines are split in time, so that a seed decides weights and order
+six values each. Glucose and turbines are split in time, so that a seed decides weights and order
 only; credit, ward and keyboards are dealt anew.
 """
 
@@ -11,6 +11,7 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from torch import Tensor, nn
 
 from fedlab_helpers import strategies
@@ -192,6 +193,12 @@ CHOSEN: dict[tuple[str, str], float] = {
 }
 
 
+def best_numbers(table: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """Return for each task and way the number that did best in the table of `sequences_rates`."""
+    won = study.best(table, ["task", "way"], ["number"])
+    return {of: number for of, (number,) in won.items()}
+
+
 def tries(name: str) -> dict[str, tuple[float, ...]]:
     """Return for each way of a task that has a number to choose the values that are tried."""
     case, alone = CASES[name], {}
@@ -306,7 +313,7 @@ def measure_try(settings: Settings) -> list[Row]:
 def measure_sequences(settings: Settings) -> list[Row]:
     """Return the score of one way on the test of each owner, and of all."""
     name, way, seed = (settings[key] for key in ("task", "way", "seed"))
-    number = CHOSEN.get((name, way), 0.0)
+    number = 0.0 if way == "naive" else CHOSEN[name, way]
     objective, rows = (
         owners_of(name, seed)[0].test.objective,
         judgements(name, way, number, seed, "test"),
