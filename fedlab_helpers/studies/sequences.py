@@ -48,7 +48,7 @@ class Case:
         rounds, cohort, local_epochs, strategy: of a federated run.
         rates: learning rates that are tried in all of them.
         tuning, tuning_rates: epochs of fine-tuning at most, and its rates.
-        variants: name of another federated way -> what is different there.
+        variants: name of another federated way -> what is different there; three rates are tried.
     """
 
     owners: Callable[[int], list[Owner]]
@@ -202,7 +202,7 @@ def best_numbers(table: pd.DataFrame) -> dict[tuple[str, str], float]:
 def tries(name: str) -> dict[str, tuple[float, ...]]:
     """Return for each way of a task that has a number to choose the values that are tried."""
     case, alone = CASES[name], {}
-    ways = dict.fromkeys((*WAYS, *case.variants), case.rates)
+    ways = dict.fromkeys(WAYS, case.rates) | dict.fromkeys(case.variants, case.rates[1:4])
     ways["fine-tuned"] = case.tuning_rates
     for kind, (_, numbers) in case.plain.items():
         alone |= {kind: numbers, f"{kind} alone": numbers}
