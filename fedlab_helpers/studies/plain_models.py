@@ -47,7 +47,7 @@ def credit_features(data: Examples) -> np.ndarray:
 
 
 def ward_features(data: Examples) -> np.ndarray:
-    """Return the vital signs now, their change, and means and minima of the last hours."""
+    """Return what is seen now, its change, and means and minima of the last hours."""
     seen, (row, step) = data.inputs[0].numpy(), places(data)
 
     def last(hours: int, of: Callable) -> np.ndarray:
@@ -56,7 +56,7 @@ def ward_features(data: Examples) -> np.ndarray:
 
     change = seen[row, step, :6] - seen[row, (step - 1).clip(0), :6]
     parts = [last(3, np.mean), last(8, np.mean), last(8, np.min)]
-    return np.concatenate([seen[row, step, :7], *parts, change], 1)
+    return np.concatenate([seen[row, step], *parts, change], 1)
 
 
 def table_of(data: Examples, features: Features) -> Table:
