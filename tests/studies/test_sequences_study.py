@@ -197,15 +197,15 @@ def test_what_is_seen_by_hand():
     turbines = Examples((steps.repeat(1, 1, 6),), wanted, EACH)
     assert plain.turbine_features(turbines).tolist() == [[25] * 6 + [24] * 6 + [23] * 6 + [21] * 6]
     ward = plain.ward_features(Examples((steps.repeat(1, 1, 14),), wanted, EACH))
-    assert ward.tolist() == [[25] * 7 + [24] * 6 + [21.5] * 6 + [18] * 6 + [1] * 6]
+    assert ward.tolist() == [[25] * 14 + [24] * 6 + [21.5] * 6 + [18] * 6 + [1] * 6]
 
 
 def test_the_first_hours_of_a_stay_are_compared_with_what_there_is():
     data = Examples((torch.ones(1, 2, 14),), torch.ones(1, 2), EACH)
     data.inputs[0][0, 1] = 3.0
     first, second = plain.ward_features(data)
-    assert first.tolist() == [1] * 25 + [0] * 6
-    assert second.tolist() == [3] * 7 + [2] * 12 + [1] * 6 + [2] * 6
+    assert first.tolist() == [1] * 32 + [0] * 6
+    assert second.tolist() == [3] * 14 + [2] * 12 + [1] * 6 + [2] * 6
 
 
 def test_credit_has_each_month_and_what_stays_once():
