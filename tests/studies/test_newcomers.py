@@ -152,12 +152,25 @@ def test_what_is_fitted_to_few_days_is_given_no_more(monkeypatch):
     rows = newcomers.measure_newcomers(
         {"task": "glucose", "way": "linear alone", "days": 1, "seed": 0}
     )
-    assert seen == [row["trained_on"] for row in rows]
+    assert seen == [row["trained_on"] for row in rows for _ in numbers]
     newcomers.measure_newcomers(
         {"task": "glucose", "way": "linear of others", "days": 0, "seed": 0}
     )
     ((_, others),) = newcomers.groups("glucose", 0)
-    assert seen[OUT:] == [sum(own.train.asked for own in others)]
+    assert seen[OUT * len(numbers) :] == [sum(own.train.asked for own in others)]
+
+
+def test_a_plain_model_has_the_number_that_its_owners_validation_likes_best():
+    case, own = CASES["glucose"], newcomers.with_days("glucose", 1, 0)["p0"]
+    judge = newcomers.best_plain(case, "linear", own)
+    objective = own.test.objective
+
+    def error(judged):
+        return objective.metrics(judged(own.validation))["rmse"]
+
+    fit, numbers = case.plain["linear"]
+    errors = [error(fit(own.train, number)) for number in numbers]
+    assert error(judge) == min(errors) < max(errors)
 
 
 def test_without_own_data_nothing_was_trained_on_and_as_now_is_persistence():
