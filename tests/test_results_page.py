@@ -489,6 +489,61 @@ def _() -> Iterator[str]:
     assert all((low[name], high[name]) == (low["as claimed"], high["as claimed"]) for name in blind)
 
 
+def owners(rows: pd.DataFrame, task: str, way: str, column: str = "each") -> pd.DataFrame:
+    """Return what each owner scored, a column each, and a row for each seed."""
+    own = rows[(rows["task"] == task) & (rows["way"] == way)].set_index("seed")
+    return own[column].str.split(expand=True).astype(float)
+
+
+@section("Other sequences")
+def _() -> Iterator[str]:
+    runs = table("sequences")
+    mean = runs.groupby(["task", "way"])["score"].mean()
+    sugar = mean["glucose"].round(2)
+    yield f"“as now” is {sugar['naive']} mg/dL off"
+    yield f"federated averaging {sugar['federated']}, fine-tuned {sugar['fine-tuned']}"
+    tuned, joint, alone = (owners(runs, "glucose", w).mean() for w in
+                           ("fine-tuned", "federated", "alone"))  # fmt: skip
+    yield f"{told(joint - tuned)} better than federated averaging"
+    yield f"{told(alone - tuned)} better than training alone"
+    wind = mean["turbines"].round(1)
+    yield f"trees {wind['trees']} kW off, fine-tuned networks {wind['fine-tuned']}"
+    yield f"federated averaging {wind['federated']}, a power curve {wind['power curve']}"
+    by = runs[runs["task"] == "credit"].pivot(index="seed", columns="way", values="score")
+    yield f"trees {by['trees'].mean():.3f}, the federated network {by['federated'].mean():.3f}"
+    yield f"{told(100 * (by['federated'] - by['alone']))} points above each bank's own network"
+    yield f"{told(100 * (by['trees'] - by['federated']))} points below trees"
+    words = runs[runs["task"] == "keyboard"].pivot(index="seed", columns="way", values="score")
+    words, best = 100 * words, (100 * words.mean()).round(1)
+    yield f"an LSTM in one place {best['centralised']}%, a trigram {best['trigram']}%"
+    yield f"federated {best['federated']}%, fine-tuned {best['fine-tuned']}%"
+    yield f"{told(words['federated'] - words['whole table'])} points more than with the whole table"
+    yield f"{told(words['federated'] - words['row by row'])} points more than row by row"
+    ward = mean["ward"].round(2)
+    yield f"logistic regression {ward['linear']}, the federated network {ward['federated']}"
+    yield f"a unit alone {ward['alone']}, the pressure now {ward['naive']}"
+
+
+@section("Newcomers")
+def _() -> Iterator[str]:
+    runs = table("newcomers")
+    people = runs[runs["task"] == "glucose"].groupby(["days", "way", "owner"])["rmse"].mean()
+    others = people[0, "others' model"]
+    yield f"{told(people[0, 'naive'] - others)} mg/dL better than “as now”"
+    yield f"{told(people[1, 'alone'] - others)} better than training alone on one day"
+    park = runs[runs["task"] == "turbines"].groupby(["days", "way"])["rmse"].mean().round(0)
+    yield f"{park[14, 'alone']:.0f} kW off, trees of its own {park[14, 'trees alone']:.0f}"
+    yield f"fine-tuned {park[14, 'fine-tuned']:.0f}; with eight weeks {park[56, 'fine-tuned']:.0f}"
+
+
+@section("A promise to each patient")
+def _() -> Iterator[str]:
+    runs = table("private_patients").groupby("noise_multiplier")[["epsilon", "rmse"]].mean()
+    yield f"{runs.loc[0.0, 'rmse']:.1f} mg/dL without noise"
+    for noise in (0.3, 1.0, 3.0):
+        yield f"{runs.loc[noise, 'rmse']:.1f} at an ε of {runs.loc[noise, 'epsilon']:.0f}"
+
+
 @section("Engines")
 def _() -> Iterator[str]:
     runs = table("engines").groupby(["engine", "clients"])

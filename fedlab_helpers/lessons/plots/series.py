@@ -18,7 +18,7 @@ def over_time(
     """Return series over time, one line each, gaps left open.
 
     Args:
-        series: name -> values over an index of times.
+        series: name -> values over an index of times, or of numbers that its name explains.
         label: of the values.
         mark: True where the ground is to be marked, over the same times.
     """
@@ -29,8 +29,10 @@ def over_time(
     if mark is not None:
         ground = {"transform": axes.get_xaxis_transform(), "color": COLOURS[1], "alpha": 0.2}
         axes.fill_between(mark.index, 0, 1, where=mark, **ground)
-    axes.set_ylabel(label)
-    axes.tick_params("x", labelrotation=20)
+    times = next(iter(series.values())).index
+    axes.set(xlabel=times.name or "", ylabel=label)
+    if isinstance(times, pd.DatetimeIndex):
+        axes.tick_params("x", labelrotation=20)
     axes.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return picture
 
