@@ -1,5 +1,6 @@
 """README is short, its links lead to files, and the examples there and on its pages run."""
 
+import ast
 import re
 
 from notebook_checks import ROOT, local_links
@@ -18,12 +19,14 @@ def blocks(page: str) -> list[str]:
 
 def test_the_examples_run(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    (reviews, private), (series,), (own,) = map(blocks, (README, YOUR_DATA, PACKAGE))
+    (reviews, private), (series, long), (own,) = map(blocks, (README, YOUR_DATA, PACKAGE))
     known = {}
     for block, names in ((reviews, known), (private, known), (series, {})):
         assert sum(bool(line.strip()) for line in block.splitlines()) <= 15
         exec(block, names)
         assert capsys.readouterr().out.count("\n") == 7  # two header lines and five rounds
+    exec(long, {})
+    assert max(ast.literal_eval(capsys.readouterr().out)) < 0.15  # as now: 0.18
     exec(own, {"__name__": "somebodys_own"})
     assert "Momentum(lr=1.0, beta=0.5)" in capsys.readouterr().out
     del STRATEGIES["heavy"]

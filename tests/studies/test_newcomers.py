@@ -173,6 +173,25 @@ def test_a_plain_model_has_the_number_that_its_owners_validation_likes_best():
     assert error(judge) == min(errors) < max(errors)
 
 
+def test_what_is_chosen_by_later_days_is_trained_on_the_same_day(monkeypatch):
+    seen = []
+
+    def listening(case, own, *others, **options):
+        seen.append((own.name, own.train.asked, own.validation.asked))
+        return fit(case, own, *others, **options)
+
+    fit = newcomers.fit
+    monkeypatch.setattr(newcomers, "fit", listening)
+    for way in ("alone", newcomers.LEAKY):
+        newcomers.measure_newcomers({"task": "glucose", "way": way, "days": 1, "seed": 0})
+    honest, leaky = seen[:OUT], seen[OUT:]
+    assert [asked for _, asked, _ in honest] == [asked for _, asked, _ in leaky]
+    whole = {own.name: own.validation.asked for own in sequences.owners_of("glucose", 0)}
+    ((names, _),) = newcomers.groups("glucose", 0)
+    assert [later for *_, later in leaky] == [whole[name] for name in names]
+    assert [later for *_, later in honest] != [later for *_, later in leaky]
+
+
 def test_without_own_data_nothing_was_trained_on_and_as_now_is_persistence():
     rows = newcomers.measure_newcomers({"task": "glucose", "way": "naive", "days": 0, "seed": 0})
     ((new, _),) = newcomers.groups("glucose", 0)
