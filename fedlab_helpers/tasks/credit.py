@@ -53,8 +53,9 @@ def customers(table: pd.DataFrame) -> Examples:
     """Return each customer's six months, (N, 6, 16), and whether the next payment is missed, (N,).
 
     At each month: how late the payment is, three signs of how it was paid, the bill over the
-    limit, the bill and the payment as logarithms, and what share of the bill was paid. Beside it,
-    the same at each month: limit, age, sex, schooling and marriage.
+    limit, the bill and the payment as logarithms, and the payment over that bill (it mostly pays
+    the bill before, which stands one month earlier). Beside it, the same at each month: limit, age,
+    sex, schooling and marriage.
     """
     limit = table["LIMIT_BAL"].to_numpy(float)
     delay = table[_delays()].to_numpy(float)
