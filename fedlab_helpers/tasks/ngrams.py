@@ -45,11 +45,6 @@ class NGram:
             alone[word] += count
         self.alone = alone / alone.sum()
 
-    @property
-    def entries(self) -> int:
-        """How many counts it holds."""
-        return sum(len(counter) for level in self.counts for counter in level.values())
-
     def probabilities(self, words: Sequence[int]) -> np.ndarray:
         """Return the probability of each word to follow these, (V,)."""
         chances = self.alone.copy()
