@@ -49,13 +49,19 @@ def _logarithm(money: np.ndarray) -> np.ndarray:
     return np.sign(money) * np.log1p(np.abs(money) / 1000)
 
 
+def _share_paid(paid: np.ndarray, bill: np.ndarray) -> np.ndarray:
+    """Return payments over the bills of the month before, (N, 6); 0 in the first month."""
+    shares = np.zeros_like(paid)
+    shares[:, 1:] = (paid[:, 1:] / bill[:, :-1].clip(1000)).clip(0, 2)
+    return shares
+
+
 def customers(table: pd.DataFrame) -> Examples:
     """Return each customer's six months, (N, 6, 16), and whether the next payment is missed, (N,).
 
     At each month: how late the payment is, three signs of how it was paid, the bill over the
-    limit, the bill and the payment as logarithms, and the payment over that bill (it mostly pays
-    the bill before, which stands one month earlier). Beside it, the same at each month: limit, age,
-    sex, schooling and marriage.
+    limit, the bill and the payment as logarithms, and what share of the bill of the month before
+    was paid. Beside it, the same at each month: limit, age, sex, schooling and marriage.
     """
     limit = table["LIMIT_BAL"].to_numpy(float)
     delay = table[_delays()].to_numpy(float)
@@ -70,7 +76,7 @@ def customers(table: pd.DataFrame) -> Examples:
             (bill / limit[:, None]).clip(-1, 2),
             _logarithm(bill) / 2 - 1,
             _logarithm(paid) - 1,
-            (paid / bill.clip(1000)).clip(0, 2),
+            _share_paid(paid, bill),
         ],
         2,
     )

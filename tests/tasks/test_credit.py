@@ -47,7 +47,7 @@ def one(**values):
 def test_a_customer_by_hand():
     seen, missed = one(
         PAY_6=-2, PAY_5=-1, PAY_4=0, PAY_3=2, PAY_2=9, PAY_0=1, BILL_AMT6=70_000.0,
-        PAY_AMT6=35_000.0, BILL_AMT1=500.0, PAY_AMT1=500.0, BILL_AMT2=-1e6, SEX=1, EDUCATION_2=1,
+        PAY_AMT6=9_000.0, PAY_AMT5=35_000.0, BILL_AMT1=500.0, PAY_AMT1=500.0, BILL_AMT2=-1e6, SEX=1, EDUCATION_2=1,
         MARRIAGE_1=1, **{DEFAULT: 1},
     )  # fmt: skip
     assert seen.shape == (6, FEATURES)
@@ -56,8 +56,8 @@ def test_a_customer_by_hand():
     assert seen[[0, 2, 4], 4].tolist() == [0.5, 0, -1]
     assert seen[0, 5].item() == pytest.approx(np.log1p(70) / 2 - 1)
     assert seen[4, 5].item() == pytest.approx(-np.log1p(1000) / 2 - 1)
-    assert seen[0, 6].item() == pytest.approx(np.log1p(35) - 1)
-    assert seen[[0, 1, 5], 7].tolist() == [0.5, 0, 0.5]
+    assert seen[0, 6].item() == pytest.approx(np.log1p(9) - 1)
+    assert seen[:, 7].tolist() == [0, 0.5, 0, 0, 0, 0.5]  # of the bill of the month before
     assert seen[:, 8:].tolist() == [[0, 0, 1, 0, 1, 0, 1, 0]] * 6
     assert missed == 1.0
 
