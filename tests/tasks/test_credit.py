@@ -47,8 +47,8 @@ def one(**values):
 def test_a_customer_by_hand():
     seen, missed = one(
         PAY_6=-2, PAY_5=-1, PAY_4=0, PAY_3=2, PAY_2=9, PAY_0=1, BILL_AMT6=70_000.0,
-        PAY_AMT6=9_000.0, PAY_AMT5=35_000.0, BILL_AMT1=500.0, PAY_AMT1=500.0, BILL_AMT2=-1e6, SEX=1, EDUCATION_2=1,
-        MARRIAGE_1=1, **{DEFAULT: 1},
+        PAY_AMT6=9_000.0, PAY_AMT5=35_000.0, BILL_AMT1=500.0, PAY_AMT1=500.0, BILL_AMT2=-1e6,
+        SEX=1, EDUCATION_2=1, MARRIAGE_1=1, **{DEFAULT: 1},
     )  # fmt: skip
     assert seen.shape == (6, FEATURES)
     assert seen[:, 0].tolist() == [0, 0, 0, 1, 4, 0.5]  # April to September
