@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
-from zipfile import ZipFile
+from zipfile import ZipFile, ZipInfo
 
 import pandas as pd
 import psutil
@@ -33,7 +33,7 @@ def digest(content: bytes) -> str:
 def zipped(files: dict[str, bytes]) -> bytes:
     with ZipFile(buffer := BytesIO(), "w") as archive:
         for name, content in files.items():
-            archive.writestr(name, content)
+            archive.writestr(ZipInfo(name), content)
     return buffer.getvalue()
 
 
