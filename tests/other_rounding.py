@@ -18,14 +18,20 @@ from notebook_checks import output_text
 
 OTHER = """
 import torch as _torch
-from fedlab_helpers import SentimentLSTM as _Model
+from fedlab_helpers import SentimentLSTM as _Reviews
+from fedlab_helpers.tasks.next_word import TiedLSTM as _Words
+from fedlab_helpers.tasks.series import SeriesRNN as _Series
 _torch.backends.mkldnn.enabled = False
-_set, _first = _torch.set_num_threads, _Model.__init__
+_set = _torch.set_num_threads
 _torch.set_num_threads = lambda _count: _set(2)
 _set(2)
-def _other(self, *args, seed=0, **options):
-    _first(self, *args, seed=seed + {seed}, **options)
-_Model.__init__ = _other
+def _reseed(model):
+    first = model.__init__
+    def other(self, *args, seed=0, **options):
+        first(self, *args, seed=(seed or 0) + {seed}, **options)
+    model.__init__ = other
+for _model in (_Reviews, _Words, _Series):
+    _reseed(_model)
 """
 PICTURES = re.compile(r"<(?:Figure|Picture) [^>]*>")
 
