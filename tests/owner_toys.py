@@ -38,18 +38,23 @@ def glucose_readings(seed: int = 0, count: int = 800) -> pd.Series:
     return pd.Series(level, times)
 
 
-def turbine_readings(seed: int = 0) -> pd.DataFrame:
-    """Return readings of a turbine, every ten minutes: nine days of 2014, and the beginnings of its
-    other parts."""
-    begins = (("2014-12-23", 9), ("2015-01-01", 4), ("2015-04-01", 4))
-    dates = [pd.date_range(day, periods=n * 144, freq="10min") for day, n in begins]
-    times, rng = dates[0].union(dates[1]).union(dates[2]), np.random.default_rng(seed)
+def turbine_columns(times: pd.DatetimeIndex, seed: int = 0) -> pd.DataFrame:
+    """Return readings of a turbine at these times, all different."""
+    rng = np.random.default_rng(seed)
     wind = rng.uniform(2, 12, len(times))
     columns = {
-        "power": 12 * wind**2 + rng.normal(0, 20, len(times)),
+        "power": 8 * wind**2 + rng.normal(0, 5, len(times)),
         "wind": wind,
         "vane": rng.normal(0, 5, len(times)),
         "outside": rng.normal(8, 3, len(times)),
         "direction": rng.uniform(0, 360, len(times)),
     }
-    return pd.DataFrame(columns, times).astype(np.float32).asfreq("10min")
+    return pd.DataFrame(columns, times).astype(np.float32)
+
+
+def turbine_readings(seed: int = 0) -> pd.DataFrame:
+    """Return readings of a turbine, every ten minutes: nine days of 2014, and the beginnings of its
+    other parts."""
+    begins = (("2014-12-23", 9), ("2015-01-01", 4), ("2015-04-01", 4))
+    dates = [pd.date_range(day, periods=n * 144, freq="10min") for day, n in begins]
+    return turbine_columns(dates[0].union(dates[1]).union(dates[2]), seed).asfreq("10min")

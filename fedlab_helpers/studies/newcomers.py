@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fedlab_helpers.core.compute import numpy_rng
-from fedlab_helpers.core.state import State
 from fedlab_helpers.studies import plain_models as plain
 from fedlab_helpers.studies import study
 from fedlab_helpers.studies.sequences import (
     CASES,
     CHOSEN,
     Case,
-    federate,
+    federated,
     fit,
     judge_of,
+    naive,
     owners_of,
     pooled,
 )  # fmt: skip
@@ -66,7 +66,7 @@ def judges(
     """Return what judges the answers to each newcomer's questions."""
     case, kind = CASES[name], way.removesuffix(" alone").removesuffix(" of others")
     if way == "naive":
-        return [lambda data: plain.judge(data, case.naive(data))] * len(new)
+        return [naive(case)] * len(new)
     if way.endswith(" of others"):
         return [case.plain[kind][0](pooled(others).train, CHOSEN[name, kind])] * len(new)
     if kind in case.plain:
@@ -77,7 +77,7 @@ def judges(
     if way in ("alone", LEAKY):
         rate = CHOSEN[name, "alone"]
         return [judge_of(case, fit(case, own, rate, seed, times=TIMES)) for own in new]
-    start = _of_others(case, name, seed, others)
+    start = federated(name, CHOSEN[name, "federated"], seed, tuple(own.name for own in new))
     if way == "others' model":
         return [judge_of(case, start)] * len(new)
     rate = CHOSEN[name, "fine-tuned"]
@@ -90,16 +90,6 @@ def best_plain(case: Case, kind: str, own: Owner) -> plain.Judge:
     models = [fitted(own.train, number) for number in numbers]
     objective = own.validation.objective
     return min(models, key=lambda judge: objective.metrics(judge(own.validation))["rmse"])
-
-
-_made: dict[tuple, State] = {}
-
-
-def _of_others(case: Case, name: str, seed: int, others: Sequence[Owner]) -> State:
-    key = (name, seed, *(own.name for own in others))
-    if key not in _made:
-        _made[key] = federate(case, others, CHOSEN[name, "federated"], seed)
-    return _made[key]
 
 
 def measure_newcomers(settings: Settings) -> list[Row]:
@@ -123,7 +113,7 @@ NEWCOMERS = Study(
         for name in DAYS
         for days in (0, *DAYS[name])
         for way in (WITH if days else WITHOUT)[name]
-        if (days, way) != (YEAR, "alone")  # an hour for what "sequences" tells
+        if (days, way) != (YEAR, "alone")  # "sequences" has it
         for seed in range(3)
     ),
     measure_newcomers,

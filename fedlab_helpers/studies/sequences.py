@@ -31,7 +31,6 @@ from fedlab_helpers.tasks.owners import Owner, score, together
 
 TUNING_SEED = 100
 WAYS = ("centralised", "alone", "federated", "fine-tuned")
-Rows = list[Tensor]  # of each owner, as `judged` returns them
 
 
 @dataclass(frozen=True)
@@ -232,9 +231,10 @@ def federate(case: Case, owners: Sequence[Owner], lr: float, seed: int) -> State
 
 
 @cache
-def federated(name: str, lr: float, seed: int) -> State:
-    """Return the global weights of a task's owners; made once."""
-    return federate(CASES[name], owners_of(name, seed), lr, seed)
+def federated(name: str, lr: float, seed: int, without: tuple[str, ...] = ()) -> State:
+    """Return the global weights of a task's owners but these; made once."""
+    owners = [own for own in owners_of(name, seed) if own.name not in without]
+    return federate(CASES[name], owners, lr, seed)
 
 
 def fit(
@@ -284,12 +284,16 @@ def judge_of(case: Case, state: State) -> plain.Judge:
     return partial(judged, model)
 
 
+def naive(case: Case) -> plain.Judge:
+    """Return what judges the answers that need no learning."""
+    return lambda data: plain.judge(data, case.naive(data))
+
+
 def judges(name: str, way: str, number: float, seed: int) -> dict[str, plain.Judge]:
     """Return what judges the answers to any examples, by the owner whose model answers."""
     case, owners = CASES[name], owners_of(name, seed)
     if way == "naive":
-        one = lambda data: plain.judge(data, case.naive(data))  # noqa: E731
-        return dict.fromkeys((own.name for own in owners), one)
+        return dict.fromkeys((own.name for own in owners), naive(case))
     if way in (*WAYS, *case.variants):
         made = trained(name, way, number, seed)
         known = {id(state): judge_of(case, state) for state in made.values()}
@@ -324,10 +328,8 @@ def measure_sequences(settings: Settings) -> list[Row]:
     """Return the score of one way on the test of each owner, and of all."""
     name, way, seed = (settings[key] for key in ("task", "way", "seed"))
     number = 0.0 if way == "naive" else CHOSEN[name, way]
-    objective, rows = (
-        owners_of(name, seed)[0].test.objective,
-        judgements(name, way, number, seed, "test"),
-    )
+    objective = owners_of(name, seed)[0].test.objective
+    rows = judgements(name, way, number, seed, "test")
     figures, single = score(objective, rows), [objective.metrics(own) for own in rows]
     first, second = [measure for measure in single[0] if measure != "loss"]
     by = figures[CASES[name].by]

@@ -18,6 +18,7 @@ from fedlab_helpers.tasks.series import SeriesRNN, windows
 
 COLUMNS = {"P_avg": "power", "Ws_avg": "wind", "Va_avg": "vane", "Ot_avg": "outside",
            "Wa_avg": "direction"}  # fmt: skip
+_NAMES = ("Wind_turbine_name", "Date_time")
 UNIT = 400.0  # kW that are 1 to the model
 POWER = Numbers(scale=UNIT, delta=1.0, each_step=True)
 FEATURES = 6
@@ -49,9 +50,6 @@ def read_turbines(path: str | Path) -> dict[str, pd.DataFrame]:
         own.loc[own["outside"] < BROKEN, "outside"] = np.nan
         parks[str(name)] = own
     return parks
-
-
-_NAMES = ("Wind_turbine_name", "Date_time")
 
 
 def steps(readings: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -44,7 +44,7 @@ def made(monkeypatch):
 
 def forget():
     sequences.owners_of.cache_clear()
-    newcomers._made.clear()
+    sequences.federated.cache_clear()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -88,8 +88,8 @@ class Spy:
 
 
 def test_the_others_model_is_made_of_the_others_alone(monkeypatch):
-    federate = Spy(newcomers.federate, 1)
-    monkeypatch.setattr(newcomers, "federate", federate)
+    federate = Spy(sequences.federate, 1)
+    monkeypatch.setattr(sequences, "federate", federate)
     settings = {"task": "glucose", "way": "others' model", "days": 0, "seed": 1}
     rows = newcomers.measure_newcomers(settings)
     ((new, _),) = newcomers.groups("glucose", 1)
@@ -121,8 +121,8 @@ def test_what_needs_nothing_of_newcomers_is_the_same_whatever_they_wear(way, mon
 
 
 def test_each_newcomer_is_new_to_the_turbines_that_answer(monkeypatch):
-    federate = Spy(newcomers.federate, 1)
-    monkeypatch.setattr(newcomers, "federate", federate)
+    federate = Spy(sequences.federate, 1)
+    monkeypatch.setattr(sequences, "federate", federate)
     settings = {"task": "turbines", "way": "others' model", "days": 0, "seed": 0}
     newcomers.measure_newcomers(settings)
     newcomers.measure_newcomers({**settings, "way": "fine-tuned", "days": 3})
@@ -190,6 +190,15 @@ def test_what_is_chosen_by_later_days_is_trained_on_the_same_day(monkeypatch):
     ((names, _),) = newcomers.groups("glucose", 0)
     assert [later for *_, later in leaky] == [whole[name] for name in names]
     assert [later for *_, later in honest] != [later for *_, later in leaky]
+
+
+@pytest.mark.parametrize("way", ["alone", "fine-tuned"])
+def test_few_days_are_gone_through_three_times_as_often(way, monkeypatch):
+    tuned = Spy(sequences.fine_tune, 4)
+    monkeypatch.setattr(sequences, "fine_tune", tuned)
+    newcomers.measure_newcomers({"task": "glucose", "way": way, "days": 1, "seed": 0})
+    case = CASES["glucose"]
+    assert tuned.seen == [3 * (case.epochs if way == "alone" else case.tuning)] * OUT
 
 
 def test_without_own_data_nothing_was_trained_on_and_as_now_is_persistence():

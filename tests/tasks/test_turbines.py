@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from owner_toys import turbine_columns
 
 from fedlab_helpers import evaluate
 from fedlab_helpers.tasks import turbines
@@ -19,17 +20,7 @@ DAY = 144  # steps
 
 def made(begin="2014-12-25", days=14, seed=0):
     """Return readings that are all different, as `read_turbines` returns them."""
-    rng = np.random.default_rng(seed)
-    times = pd.date_range(begin, periods=days * DAY, freq="10min")
-    wind = rng.uniform(2, 12, len(times))
-    columns = {
-        "power": 8 * wind**2 + rng.normal(0, 5, len(times)),
-        "wind": wind,
-        "vane": rng.normal(0, 5, len(times)),
-        "outside": rng.normal(8, 3, len(times)),
-        "direction": rng.uniform(0, 360, len(times)),
-    }
-    return pd.DataFrame(columns, times).astype(np.float32)
+    return turbine_columns(pd.date_range(begin, periods=days * DAY, freq="10min"), seed)
 
 
 def whole():
