@@ -18,7 +18,10 @@ def test_a_gap_stays_open_and_lines_differ_without_colour():
     np.testing.assert_array_equal(ada.get_ydata(), own)
     np.testing.assert_array_equal(ben.get_ydata(), own + 50)
     assert ada.get_linestyle() != ben.get_linestyle()
-    assert axes.get_ylabel() == "glucose (mg/dL)"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("", "glucose (mg/dL)")
+    hours = pd.Index(np.arange(5.0), name="hours")
+    (other,) = plots.over_time({"Ada": own.set_axis(hours)}, "glucose (mg/dL)").axes
+    assert other.get_xlabel() == "hours"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Ada", "Ben"]
     assert not axes.collections
 

@@ -13,6 +13,7 @@ from fedlab_helpers import LocalConfig, Plan, evaluate, run, strategies
 from fedlab_helpers.core import rows, wire
 from fedlab_helpers.core.objective import NOT_ASKED
 from fedlab_helpers.core.strategy import Mean, Strategy
+from fedlab_helpers.tasks import next_word
 from fedlab_helpers.tasks.next_word import (
     NEXT_WORD,
     NextWordLSTM,
@@ -194,6 +195,13 @@ def test_keyboards_of_a_domain_share_their_test_and_choose_by_their_own(task):
     first, second, third, *_ = keyboards(task, 5)
     assert first.test is second.test is third.test
     assert len(first.validation) <= 60
+
+
+def test_a_keyboards_test_is_of_the_first_test_reviews_of_all(task, monkeypatch):
+    monkeypatch.setattr(next_word, "_TESTED", 8)
+    domains = [review.domain for review in task.test_reviews[:8]]
+    for owner in keyboards(task, 5):
+        assert len(owner.test) <= domains.count(owner.name.split()[0])
 
 
 def test_a_seed_deals_keyboards_again(task):
