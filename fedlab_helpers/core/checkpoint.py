@@ -77,9 +77,9 @@ class Checkpoint:
                 return None
             head = json.loads(known["head"])
             self._require_same_run(head["identity"])
-            clients = {c: _nested(_TENSORS.decode(known[f"client {c}"])) for c in head["clients"]}
+            clients = {c: nested(_TENSORS.decode(known[f"client {c}"])) for c in head["clients"]}
             records = (json.loads(known[f"record {n}"]) for n in range(1, head["rounds"] + 1))
-            server = _nested(_TENSORS.decode(known["server"]))
+            server = nested(_TENSORS.decode(known["server"]))
             return Snapshot(server, clients, tuple(map(RoundRecord.from_json, records)))
 
     def save(
@@ -87,8 +87,8 @@ class Checkpoint:
     ) -> None:
         """Add one finished round: what the server holds after it, what `changed` with clients."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        new = {f"client {c}": _TENSORS.encode(_flat(kept)) for c, kept in changed.items()}
-        new["server"] = _TENSORS.encode(_flat(server))
+        new = {f"client {c}": _TENSORS.encode(flat(kept)) for c, kept in changed.items()}
+        new["server"] = _TENSORS.encode(flat(server))
         new[f"record {record.round}"] = json.dumps(record.to_json()).encode()
         with self._open() as values:
             values.execute("BEGIN IMMEDIATE")
@@ -137,11 +137,13 @@ class Checkpoint:
                 raise CheckpointError(f"{self.folder}: {differs}; {advice}")
 
 
-def _flat(kept: dict[str, State]) -> State:
+def flat(kept: Mapping[str, State]) -> State:
+    """Return the tensors of all owners as one state, by "owner/name"."""
     return {f"{owner}/{name}": t for owner, tensors in kept.items() for name, t in tensors.items()}
 
 
-def _nested(tensors: State) -> dict[str, State]:
+def nested(tensors: State) -> dict[str, State]:
+    """Return what `flat` was given, without owners of nothing."""
     kept: dict[str, State] = {}
     for key, tensor in tensors.items():
         owner, _, name = key.partition("/")

@@ -212,9 +212,6 @@ class Workers:
         with closing(self.replies(*asked)) as replies:
             yield from books.accept(replies, least)
 
-    def accepted(self, number: int, clients: Iterable[int]) -> None:
-        """Be told whose updates of round `number` are in the mean."""
-
 
 def reason(error: Exception) -> str:
     """Return why a client is left out; cut, for a hostile payload can make the message long."""

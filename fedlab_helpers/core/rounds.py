@@ -153,7 +153,6 @@ class RoundLoop:
                 self.advance(number)
             except Stopped:
                 return
-            self.workers.accepted(number, self.books.losses)
             self.show()
             due = self.test is not None and self.plan.evaluates_after(number)
             metrics = dict(evaluate(self.model, self.test)) if due else {}

@@ -3,19 +3,18 @@
 import functools
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedlab_helpers.core import wire
-from fedlab_helpers.core.messages import ClientState, Reply, reason
+from fedlab_helpers.core.messages import Reply, reason
 from fedlab_helpers.network.job import Job
+from fedlab_helpers.network.kept import Kept
 from fedlab_helpers.network.node import PHASE, Node
 
-KEPT, PENDING = "kept", "pending"  # records of a context: of the last rounds that a client trained
-SUM = "sum"  # and what it knows of the secure sum of this round
-_ROUND = "round"
+SUM = "sum"  # record of a context: what a node knows of the secure sum of this round, nowhere else
 app = ClientApp()
 job_of = functools.lru_cache(maxsize=1)(Job.from_json)  # a process may stand for many clients
 
@@ -27,13 +26,23 @@ def client_of(context: Context) -> int:
 
 
 def node_of(context: Context) -> Node:
-    """Return this machine's node. Its own configuration says where its reviews lie; the run's says
-    it of simulated nodes, whose reviews all lie on one machine."""
+    """Return this machine's node. Its own configuration says where its examples lie; the run's says
+    it of simulated nodes, whose examples all lie on one machine."""
     torch.set_num_threads(1)
     config, client = context.run_config, client_of(context)
-    simulated = json.loads(config["simulated"])
-    own = simulated[client] if simulated else context.node_config["reviews"]
-    return Node.owning(job_of(config["job"]), client, own)
+    job, simulated = job_of(config["job"]), json.loads(config["simulated"])
+    if simulated:
+        return Node.owning(job, client, simulated[client])
+    own = context.node_config
+    kept_of(context).require_same_examples(own["reviews"], own["sha256"])
+    return Node.owning(job, client, own["reviews"])
+
+
+def kept_of(context: Context) -> Kept:
+    """Return the place where this client keeps what it must know in the run's next round."""
+    config, own = context.run_config, context.node_config
+    simulated = Path(config["folder"], "kept", str(client_of(context)))
+    return Kept(own.get("kept", simulated), config["run"])
 
 
 @app.query()
@@ -45,10 +54,11 @@ def query(message: Message, context: Context) -> Message:
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train on the node's own reviews; what its client keeps stays in the node's context."""
+    """Train on the node's own examples; what its client keeps stays on this machine."""
 
     def trained(asked: ConfigRecord) -> Reply:
-        return node_of(context).train(asked["round"], asked, kept(context, asked["latest"]))
+        kept = kept_of(context).load(asked["latest"])
+        return node_of(context).train(asked["round"], asked, kept)
 
     return _answer(message, context, trained)
 
@@ -58,11 +68,11 @@ def take_part(message: Message, context: Context) -> Message:
     """Answer in one phase of a secure sum; in one of them the node trains."""
 
     def answered(asked: ConfigRecord) -> Reply:
-        known = context.state.pop(SUM, {_ROUND: 0})
-        held = known["held"] if known[_ROUND] == asked["round"] else ""
-        keeps = kept(context, asked["latest"]) if asked["phase"] == "mask" else {}
-        reply, held = node_of(context).answer(asked, held, keeps)
-        context.state[SUM] = ConfigRecord({_ROUND: asked["round"], "held": held})
+        known = context.state.pop(SUM, {"round": 0})
+        held = known["held"] if known["round"] == asked["round"] else ""
+        kept = kept_of(context).load(asked["latest"]) if asked["phase"] == "mask" else {}
+        reply, held = node_of(context).answer(asked, held, kept)
+        context.state[SUM] = ConfigRecord({"round": asked["round"], "held": held})
         return reply
 
     return _answer(message, context, answered)
@@ -75,36 +85,13 @@ def _answer(message: Message, context: Context, work: Callable[[ConfigRecord], R
         if asked["client"] != client_of(context):
             raise ValueError(f"client: got {asked['client']}, expected {client_of(context)}")
         reply = work(asked)
+        if reply.kept:
+            kept_of(context).save(asked["round"], asked["latest"], reply.kept)
     except Exception as error:
         reply = Reply(client_of(context), failure=reason(error))
-    if reply.failure is None and asked.get("phase", "mask") == "mask":
-        stays = {owner: wire.dense().encode(part) for owner, part in reply.kept.items() if part}
-        context.state[PENDING] = ConfigRecord({_ROUND: asked["round"], **stays})
     keeps = bool(reply.kept)  # or did before
     body = {"payload": reply.payload, "failure": reply.failure or "", "keeps": keeps}
     return Message(RecordDict({"reply": ConfigRecord(body)}), reply_to=message)
-
-
-def kept(context: Context, latest: int) -> ClientState:
-    """Return what the client kept of a round: the last one whose update the server could use.
-
-    A node that answered in vain has moved on, but goes back: as if it had not been asked.
-
-    Args:
-        latest: the round; 0: there was none.
-
-    Raises:
-        ValueError: the node does not have it, for it was started anew.
-    """
-    if latest == 0:
-        return {}
-    for name in (PENDING, KEPT):
-        record = context.state.get(name)
-        if record is not None and record[_ROUND] == latest:
-            context.state[KEPT] = record
-            parts = ((owner, part) for owner, part in record.items() if owner != _ROUND)
-            return {owner: wire.dense().decode(part) for owner, part in parts}
-    raise ValueError(f"what this client keeps of round {latest} is lost: its node was started anew")
 
 
 @app.evaluate()

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fedlab_helpers.network.processes import NetworkError
+
+__all__ = ["LINK", "NODES", "NetworkError", "call", "environment", "require", "toml"]
+
 LINK = "course"  # what the connection is called in Flower's configuration
 NODES = "nodes.json"  # how many there are
 PROGRAMS = Path(sys.executable).parent
@@ -18,10 +22,6 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 _COLORS = ("FORCE_COLOR", "CLICOLOR_FORCE")  # Jupyter asks for colours, also in JSON
-
-
-class NetworkError(RuntimeError):
-    """A process of the network did not start, or ended by itself; the message quotes its log."""
 
 
 def require(package: str) -> None:
@@ -46,12 +46,24 @@ def environment(folder: Path) -> dict[str, str]:
 
 def call(folder: Path, *arguments: str) -> str:
     """Run Flower's own command for the network of a folder; return what it prints. Raises
-    NetworkError where it fails."""
+    NetworkError where it fails, in Flower's words."""
     require("flwr")
     command = [str(PROGRAMS / "flwr"), *arguments, "--format", "json"]
     done = subprocess.run(
         command, env=environment(folder), capture_output=True, text=True, encoding="utf-8"
     )
     if done.returncode or '"success": false' in done.stdout:
-        raise NetworkError(f"flwr {' '.join(arguments)}: {done.stdout}{done.stderr}"[:2000])
+        raise NetworkError(f"flwr {arguments[0]}: {_said(done.stdout) or done.stderr}"[:2000])
     return done.stdout
+
+
+def _said(output: str) -> str:
+    """Return the last sentence of an error that Flower wrote as JSON."""
+    try:
+        said = json.loads(output)["error-message"].strip()
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return output
+    sentence = said.splitlines()[-1] if said else output
+    if "SuperLink is unavailable" in sentence:
+        return "no SuperLink answers: the network of this folder is not up"
+    return sentence

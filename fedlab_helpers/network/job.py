@@ -12,12 +12,13 @@ from torch import nn
 
 from fedlab_helpers.compression.registry import LOSSLESS, PARTS, make_codec
 from fedlab_helpers.core.examples import Examples
-from fedlab_helpers.core.messages import Codec
+from fedlab_helpers.core.messages import Codec, Transform
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig
+from fedlab_helpers.privacy import Clip, GaussianNoise
 from fedlab_helpers.privacy.secure import SecureSum
 from fedlab_helpers.recipe import Recipe, make_strategy
 from fedlab_helpers.strategies import STRATEGIES
@@ -33,6 +34,7 @@ CODECS: dict[str, dict[str, Any]] = {  # by name, the parts that a recipe has
     "ternary": {"keep": "everything", "write": "ternary", "squeeze": 3},
     "signs": {"keep": "topk", "amount": 0.1, "write": "signs", "squeeze": 3, "feedback": True},
 }
+TRANSFORMS = {"clip": Clip, "noise": GaussianNoise}  # by name, each of one number
 _SIMULATED = ("workers", "dropout_rate", "pace")  # of a plan; a network has its own
 
 
@@ -54,6 +56,8 @@ class Job:
             `new_model()` makes the model, `examples(path)` what a node's file holds;
             "fedlab_helpers.tasks:glucose", say, of one person's readings each.
         secure: how updates are summed so that the server sees none of them, with codec "dense".
+        transforms: what a node does to its update before it is encoded, in this order: names in
+            `TRANSFORMS`, each with its number.
     """
 
     words: tuple[str, ...]
@@ -66,6 +70,7 @@ class Job:
     classes: tuple[str, ...] = BUILT_IN
     task: str = "reviews"
     secure: SecureSum | None = None
+    transforms: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self):
         codec = self.codec if isinstance(self.codec, str) else "dense"
@@ -75,7 +80,9 @@ class Job:
         classes = require_names(self.classes, "classes")
         odd = [n for place, n in enumerate(classes) if n.isdigit() and n != str(place)]
         require(not odd, "classes", classes, f"none of {odd}: nodes may write numbers for names")
-        strategy, _ = self.new_strategy(), self.new_codec()
+        for name, _ in self.transforms:
+            require(name in TRANSFORMS, "transforms", name, f"each one of {sorted(TRANSFORMS)}")
+        strategy, _, _ = self.new_strategy(), self.new_codec(), self.new_transforms()
         fine = self.codec == "touched_rows" or not strategy.combine.per_row
         expected = f"'touched_rows', as {self.strategy} averages row by row"
         require(fine, "codec", self.codec, expected)
@@ -140,6 +147,10 @@ class Job:
         """Return the codec."""
         return make_codec(**(CODECS[self.codec] if isinstance(self.codec, str) else self.codec))
 
+    def new_transforms(self) -> tuple[Transform, ...]:
+        """Return what a node's update passes. Raises ValueError: a number is out of range."""
+        return tuple(TRANSFORMS[name](number) for name, number in self.transforms)
+
     def require_fit(self, weights: State) -> None:
         """Raise ValueError, with the name of the tensor, unless weights are those of the model."""
         model = self.new_model().state_dict()
@@ -165,6 +176,7 @@ class Job:
             plan = values.pop("plan")
             plan = Plan(**{**plan, "local": LocalConfig(**plan["local"])})
             lists = {name: tuple(values[name]) for name in ("words", "classes")}
+            lists["transforms"] = tuple((name, number) for name, number in values["transforms"])
             secure = SecureSum(**values["secure"]) if values["secure"] else None
             return cls(**values | lists | {"plan": plan, "secure": secure})
         except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:

@@ -36,6 +36,18 @@ def make_certificates(folder: Path, host: str = "127.0.0.1", again: bool = False
     _write(folder / "server.key", _private(server, form.PrivateFormat.PKCS8), again)
 
 
+def are_valid(folder: Path, host: str) -> bool:
+    """Return whether a folder holds certificates of `make_certificates` for this host, for a day
+    at least."""
+    if not all((folder / name).exists() for name in ("ca.crt", "server.pem", "server.key")):
+        return False
+    own = x509.load_pem_x509_certificate((folder / "server.pem").read_bytes())
+    names = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    there = ipaddress.ip_address(host) in names.get_values_for_type(x509.IPAddress)
+    left = own.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+    return there and left > datetime.timedelta(days=1)
+
+
 def make_key(path: Path, again: bool = False) -> None:
     """Write a SuperNode's private key to a path, and its public key beside it, ending in .pub;
     what is there is replaced where `again` says so, else it raises FileExistsError."""

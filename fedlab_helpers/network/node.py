@@ -33,7 +33,7 @@ class Node:
         job: what was agreed on.
         client: which client of the run this is; decides, with the run's seed, all that it draws.
         reviews: its own examples, of reviews encoded with the job's vocabulary.
-        transforms: what its updates pass before they are encoded; the machine's own affair.
+        transforms: what its updates pass after those of the job; the machine's own affair.
     """
 
     job: Job
@@ -58,7 +58,8 @@ class Node:
             # The clients of the simulation, of which only this one has reviews here.
             data = [()] * self.client + [self.reviews]
             plan = replace(self.job.plan, workers=1, dropout_rate=0.0, pace=None)
-            parts = (self.job.new_strategy(), plan, self.job.new_codec(), self.transforms)
+            transforms = (*self.job.new_transforms(), *self.transforms)
+            parts = (self.job.new_strategy(), plan, self.job.new_codec(), transforms)
             clients = Clients(self.job.new_model(), data, *parts)
             (reply,) = clients.answers([asked], {self.client: kept})
         except Exception as error:
@@ -122,7 +123,9 @@ def write_reviews(
         content = text.getvalue().encode("utf-8", "ignore")
         files.append(folder / f"reviews{client}.csv")
         if not files[-1].exists():
-            files[-1].write_bytes(content)
+            aside = files[-1].with_suffix(".new")
+            aside.write_bytes(content)
+            aside.replace(files[-1])
         elif files[-1].read_bytes() != content:
             raise FileExistsError(f"{files[-1]}: holds something else, expected a new folder")
     return files

@@ -2,15 +2,27 @@
 
 import contextlib
 import json
+import time
+from collections import defaultdict
 from collections.abc import Collection, Generator, Iterable, Mapping
 from typing import Any
 
+import torch
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from fedlab_helpers.core import state
 from fedlab_helpers.core.history import RoundBooks
-from fedlab_helpers.core.messages import Codec, Received, Reply, Update, Workers, reason
+from fedlab_helpers.core.messages import (
+    ClientState,
+    Codec,
+    Received,
+    Reply,
+    Update,
+    Workers,
+    reason,
+)
+from fedlab_helpers.core.state import State
+from fedlab_helpers.network.deadline import FIRST, Deadline
 from fedlab_helpers.network.flower import NetworkError
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.network.node import PHASE, pack
@@ -21,6 +33,7 @@ PAUSE = 0.05  # seconds between two looks at what has arrived
 INTRODUCTION = 10.0  # seconds that a round waits for new nodes to say which client they are
 LOST = {2: "its code failed", 3: "too late", 5: "node lost", 8: "its process ended"}
 METRICS = {"loss", "examples"}  # and what the task measures
+KEPT, ROUND = "node", "round"  # owner and name of what the server knows of what a client keeps
 Answer = Message | Exception  # the latter: why it could not be sent, or read
 
 
@@ -35,21 +48,20 @@ class Nodes(Workers):
         grid: Flower's connection to the nodes.
         job: what was agreed on.
         size: how many clients there are.
-        timeout: seconds in which a node must answer; who does not is left out of the round.
+        timeout: seconds in which a node must answer; who does not is left out of the round. None:
+            as `Deadline` finds from how long others take.
     """
 
-    def __init__(self, grid: Grid, job: Job, size: int, timeout: float):
+    def __init__(self, grid: Grid, job: Job, size: int, timeout: float | None = None):
         self.grid, self.job, self.size, self.timeout = grid, job, size, timeout
         self.codec: Codec = job.new_codec()
         self.secure = job.secure
+        self.repeatable = not any(getattr(t, "secret", False) for t in job.new_transforms())
+        self._deadlines: dict[str, Deadline] = defaultdict(lambda: Deadline(timeout))  # by kind
         self._client_of: dict[int, int] = {}  # node -> client
         self._named = {f"client{client}": client for client in range(size)}
         self._met: set[int] = set()  # nodes that were seen
         self._unheard: dict[str, int] = {}  # message -> node of those that have not said it yet
-        self._keeping: set[int] = set()  # who keeps something of this round
-        self._latest: dict[int, int] = {}  # client -> the last round of which it keeps something
-
-    repeatable = True  # as far as the server can know: transforms are a node's own affair
 
     def shared(self, name: str) -> bool:
         return True
@@ -62,30 +74,33 @@ class Nodes(Workers):
         del job["plan"]  # of which more rounds are welcome
         return {**job, "nodes": self.size}
 
-    def wait(self) -> None:
-        """Wait until all clients are there. Raises TimeoutError: after so long, they are not."""
-        if not until(lambda: len(self._online()) == self.size, self.timeout, PAUSE):
-            came = sorted({*self._client_of.values()})
-            raise TimeoutError(f"nodes: clients {came} came, expected {self.size} at one time")
+    def wait(self, seconds: float, least: int | None = None) -> None:
+        """Wait until all clients are there, or at the end of so many seconds at least `least`.
+
+        Raises NetworkError: they are not.
+        """
+        there: dict[int, int] = {}
+
+        def all_came() -> bool:
+            nonlocal there
+            there = self._online()
+            return len(there) == self.size
+
+        if not until(all_came, seconds, PAUSE) and len(there) < (least or self.size):
+            missing = [client for client in range(self.size) if client not in there]
+            came = f"nodes: clients {sorted(there)} came, {missing} did not in {seconds:.0f} s"
+            raise NetworkError(f"{came}; {len(there)} came, expected {least or self.size}")
 
     def replies(
-        self, number: int, cohort: Iterable[int], received: Received, states: object
+        self,
+        number: int,
+        cohort: Iterable[int],
+        received: Received,
+        states: Mapping[int, ClientState],
     ) -> Generator[Reply, None, None]:
-        """Yield the replies once all are there. `states` is not looked at: what clients keep is
-        kept by their nodes, which are told of which round it is to be."""
-        nodes, cohort, sent = self._online(), list(cohort), pack(received)
-        requests = {}
-        for client in cohort:
-            if client in nodes:
-                own = {"round": number, "client": client, "latest": self._latest.get(client, 0)}
-                requests[nodes[client]] = ConfigRecord(own | sent)
-        answers = self._ask(requests, MessageType.TRAIN, self.timeout)
-        self._keeping = set()
-        for client in cohort:
-            if client in nodes:
-                yield self._reply(client, answers.get(nodes[client]))
-            else:
-                yield Reply(client, failure="no node is there")
+        """Yield the replies once all are there. What clients keep is kept by their nodes; `states`
+        says of which round."""
+        return self._exchange(MessageType.TRAIN, number, cohort, pack(received), states)
 
     def updates(
         self,
@@ -94,40 +109,50 @@ class Nodes(Workers):
         number: int,
         cohort: Iterable[int],
         received: Received,
-        states: object,
+        states: Mapping[int, ClientState],
     ) -> Generator[Update, None, None]:
         """As in `Workers`; of a job with secure sums, their mean only."""
         if self.secure is None:
             return super().updates(books, least, number, cohort, received, states)
-        cohort, nodes, self._keeping = tuple(cohort), self._online(), set()
+        cohort, kind = tuple(cohort), f"{MessageType.TRAIN}.{PHASE}"
 
         def ask(phase: str, messages: Mapping[int, bytes]) -> Generator[Reply, None, None]:
             sent = pack(received) if phase == "mask" else {}
-            sent |= {"round": number, "clients": len(cohort), "phase": phase}
-            requests = {}
-            for who, message in messages.items():
-                if who in nodes:
-                    own = {"client": who, "message": message, "latest": self._latest.get(who, 0)}
-                    requests[nodes[who]] = ConfigRecord(sent | own)
-            answers = self._ask(requests, f"{MessageType.TRAIN}.{PHASE}", self.timeout)
-            for who in messages:
-                if who in nodes:
-                    yield self._reply(who, answers.get(nodes[who]))
-                else:
-                    yield Reply(who, failure="no node is there")
+            sent |= {"clients": len(cohort), "phase": phase}
+            return self._exchange(kind, number, messages, sent, states, messages)
 
         run = (self.secure, self.job.new_strategy(), ask)
         return sums(*run, books, least, number, cohort, received)
 
-    def accepted(self, number: int, clients: Iterable[int]) -> None:
-        # What they keep of this round counts.
-        self._latest |= dict.fromkeys(self._keeping & {*clients}, number)
+    def _exchange(
+        self,
+        kind: str,
+        number: int,
+        cohort: Iterable[int],
+        sent: Mapping[str, Any],
+        states: Mapping[int, ClientState],
+        messages: Mapping[int, bytes] | None = None,
+    ) -> Generator[Reply, None, None]:
+        """Send to each of a cohort what all are sent and, of `messages`, its own; yield what came,
+        in this order."""
+        nodes, cohort, requests = self._online(), list(cohort), {}
+        for client in cohort:
+            if client in nodes:
+                own = {"round": number, "client": client, "latest": _latest(states, client)}
+                own |= {"message": messages[client]} if messages else {}
+                requests[nodes[client]] = ConfigRecord(sent | own)
+        answers = self._ask(requests, kind, str(sent.get("phase", kind)))
+        for client in cohort:
+            if client in nodes:
+                yield self._reply(number, client, answers.get(nodes[client]))
+            else:
+                yield Reply(client, failure="no node is there")
 
-    def evaluate(self, weights: state.State) -> dict[int, dict[str, float]]:
+    def evaluate(self, weights: State) -> dict[int, dict[str, float]]:
         """Return, for each client that answers rightly, the metrics on its own reviews."""
         nodes, found = self._online(), {}
         requests = dict.fromkeys(nodes.values(), ConfigRecord(pack(Received(weights))))
-        answers = self._ask(requests, MessageType.EVALUATE, self.timeout)
+        answers = self._ask(requests, MessageType.EVALUATE, MessageType.EVALUATE)
         for client, node in sorted(nodes.items()):
             with contextlib.suppress(Exception):  # whatever a node may send, or fail to
                 metrics = dict(answers[node].content["metrics"])
@@ -135,7 +160,7 @@ class Nodes(Workers):
                     found[client] = {name: float(value) for name, value in metrics.items()}
         return found
 
-    def _reply(self, client: int, answer: Answer | None) -> Reply:
+    def _reply(self, number: int, client: int, answer: Answer | None) -> Reply:
         """Return what became of a request."""
         if answer is None:
             return Reply(client, failure="no answer in time")
@@ -151,9 +176,9 @@ class Nodes(Workers):
                 raise TypeError(f"reply: got {type(payload)}, {type(failure)}, {type(keeps)}")
         except Exception as error:
             return Reply(client, failure=reason(error))
-        if keeps:
-            self._keeping.add(client)
-        return Reply(client, payload, failure=failure[:500] or None)
+        # What it keeps stays there: here is kept of which round it is.
+        kept = {KEPT: {ROUND: torch.tensor(number)}} if keeps else {}
+        return Reply(client, payload, kept, failure[:500] or None)
 
     def _online(self) -> dict[int, int]:
         """Return client -> node of all that are there, as far as it is known which they are."""
@@ -166,7 +191,8 @@ class Nodes(Workers):
         self._unheard |= sent
         self._met -= nameless - {*sent.values()}  # whom no message was sent is met anew
         # Each is given a moment; who takes longer is heard later.
-        until(lambda: nameless.isdisjoint(self._hear()), min(self.timeout, INTRODUCTION), PAUSE)
+        moment = min(self.timeout or INTRODUCTION, INTRODUCTION)
+        until(lambda: nameless.isdisjoint(self._hear()), moment, PAUSE)
         there = [node.node_id for node in nodes if node.node_id in self._client_of]
         return {self._client_of[node]: node for node in there}  # of two, the newer
 
@@ -182,26 +208,27 @@ class Nodes(Workers):
                     self._client_of[node] = client
         return self._unheard.values()
 
-    def _ask(
-        self, requests: Mapping[int, ConfigRecord], kind: str, timeout: float
-    ) -> dict[int, Answer]:
-        """Return what came of each request in time, by node."""
-        left = self._push(requests, kind)
+    def _ask(self, requests: Mapping[int, ConfigRecord], kind: str, work: str) -> dict[int, Answer]:
+        """Return what came of each request before the deadline of such work, by node."""
+        left, deadline = self._push(requests, kind), self._deadlines[work]
         unsent = requests.keys() - left.values()
         answers = dict.fromkeys(unsent, NetworkError("its message was not taken"))
+        began = time.monotonic()
 
-        def all_came() -> bool:
-            answers.update(self._pull(left))
-            return not left
-
-        until(all_came, timeout, PAUSE)
+        while left and time.monotonic() < began + deadline.seconds(requests):
+            for node, answer in self._pull(left).items():
+                answers[node] = answer
+                if not (isinstance(answer, Exception) or answer.has_error()):
+                    deadline.answered(node, time.monotonic() - began)
+            time.sleep(PAUSE if left else 0)
+        deadline.missed(left.values())
         return answers
 
     def _push(self, requests: Mapping[int, ConfigRecord], kind: str) -> dict[str, int]:
         """Send a message to each node; return message -> node of those that were taken."""
         # Longer than we wait, for machines' clocks differ.
         messages = [
-            Message(RecordDict({"request": body}), node, kind, ttl=self.timeout + 3600)
+            Message(RecordDict({"request": body}), node, kind, ttl=(self.timeout or FIRST) + 3600)
             for node, body in requests.items()
         ]
         taken = {*self.grid.push_messages(messages)} if messages else set()
@@ -219,3 +246,9 @@ class Nodes(Workers):
             if found:
                 answers[left.pop(number)] = found[0]
         return answers
+
+
+def _latest(states: Mapping[int, ClientState], client: int) -> int:
+    """Return the last round of which a client keeps something that counts; 0: none."""
+    known = states.get(client, {}).get(KEPT)
+    return int(known[ROUND]) if known else 0

@@ -1,6 +1,7 @@
 """Processes and what they started, found and ended."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -8,11 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import psutil
+from filelock import FileLock
 
 MARK = "FEDLAB_NETWORK"  # the variable by which the processes of a network are known
 READY = b"ready\n"
+
+
+class NetworkError(RuntimeError):
+    """Something of a network is not as it must be, or a process of it has ended by itself."""
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -68,6 +75,41 @@ def end_marked(token: str, variable: str = MARK) -> None:
         if not (found := marked(token, variable)):
             return
         end_all(found)
+
+
+def claim(mark: Path, about: dict[str, Any] | None = None, again: bool = False) -> None:
+    """Write a file that says: the folder where it lies is used by this process.
+
+    What a process left that is no more is taken over.
+
+    Args:
+        mark: the file.
+        about: what else it is to say.
+        again: it is this process's already.
+
+    Raises NetworkError: another process uses the folder.
+    """
+    me = psutil.Process()
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(mark.with_suffix(".lock")):
+        if not again and (other := owner(mark)):
+            raise NetworkError(
+                f"{mark.parent}: is used by process {other}, as {mark.name} there says"
+            )
+        aside = mark.with_suffix(".new")
+        own = {"pid": me.pid, "born": me.create_time()}
+        aside.write_text(json.dumps(own | (about or {})), "utf-8")
+        aside.replace(mark)
+
+
+def owner(mark: Path) -> int | None:
+    """Return the process that wrote a mark, if it is still there."""
+    try:
+        found = json.loads(mark.read_text("utf-8"))
+        alive = abs(psutil.Process(found["pid"]).create_time() - found["born"]) < 1
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        return None
+    return found["pid"] if alive else None
 
 
 def guard(token: str, file: Path) -> subprocess.Popen:

@@ -1,24 +1,31 @@
-"""Runs of a network that is up: written as an app, handed in, and watched as rounds end."""
+"""Runs of a network that is up: handed in, watched, stopped, and gone on with."""
 
-import contextlib
 import itertools
 import json
+import shutil
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedlab_helpers.core import wire
+from safetensors.torch import load_file
+
 from fedlab_helpers.core.compute import worker_count as cpus
 from fedlab_helpers.core.history import RoundRecord
 from fedlab_helpers.core.state import State
 from fedlab_helpers.network import flower
-from fedlab_helpers.network.flower import LINK, NODES, NetworkError
+from fedlab_helpers.network.flower import LINK, NetworkError
 from fedlab_helpers.network.job import Job
+from fedlab_helpers.network.machines import about
+from fedlab_helpers.network.processes import until
 
 RECORDS, WEIGHTS, METRICS = "records.json", "weights.safetensors", "metrics.json"
-FAILURE, RUN = "failure.txt", "run.txt"
-PATIENCE = 30.0  # seconds without news after which Flower is asked whether the run is alive
+FAILURE, RUN, JOB, ROUNDS, APP = "failure.txt", "run.json", "job.json", "rounds", "app"
+UNKNOWN = "not known to this SuperLink"  # of a run before the network was started again
+PATIENCE = 10.0  # seconds without news after which Flower is asked whether the run is alive
+WAIT = 300.0  # seconds that a run waits for all nodes before it begins
 _APP = """
 [project]
 name = "fedlab-app"
@@ -38,6 +45,25 @@ clientapp = "{client}"
 """
 
 
+@dataclass(frozen=True)
+class Terms:
+    """How a run deals with its nodes.
+
+    Args:
+        timeout: seconds in which a node must answer, or it is left out of the round; None: found
+            from how long nodes take (`deadline.Deadline`).
+        wait: seconds that are waited for all nodes before the first round.
+        least: with how many it begins after that; None: with all only.
+        test: a file of examples at the server, on which each round's model is evaluated; None: it
+            has none.
+    """
+
+    timeout: float | None = None
+    wait: float = WAIT
+    least: int | None = None
+    test: str | None = None
+
+
 def project(server: str, client: str, config: Mapping[str, str | float]) -> str:
     """Return the pyproject.toml of an app: where its two sides are, and a run's configuration."""
     lines = [f"{name} = {flower.toml(value)}" for name, value in config.items()]
@@ -45,7 +71,13 @@ def project(server: str, client: str, config: Mapping[str, str | float]) -> str:
 
 
 def write_app(
-    folder: Path, job: Job, results: Path, nodes: int, timeout: float, simulated: Sequence[str] = ()
+    folder: Path,
+    job: Job,
+    results: Path,
+    nodes: int,
+    terms: Terms,
+    run: str,
+    simulated: Sequence[str] = (),
 ) -> None:
     """Write where the apps are, and the run's configuration, into a new folder.
 
@@ -54,14 +86,17 @@ def write_app(
         job: what server and nodes agree on; it travels in the configuration.
         results: where the server writes.
         nodes: how many clients there are.
-        timeout: seconds in which a node must answer.
+        terms: how the run deals with them.
+        run: the name under which clients keep what they must know in the next round.
         simulated: the files of simulated nodes; real ones know their own.
     """
     package = folder / "fedlab_app"
     folder.mkdir(parents=True)
     package.mkdir()
-    config = {"job": job.to_json(), "folder": str(results), "nodes": nodes}
-    config |= {"timeout": float(timeout), "simulated": json.dumps(list(simulated))}
+    config = {"job": job.to_json(), "folder": str(results), "nodes": nodes, "run": run}
+    config |= {"timeout": float(terms.timeout or 0), "wait": float(terms.wait)}
+    config |= {"least": terms.least or nodes, "test": terms.test or ""}
+    config |= {"simulated": json.dumps(list(simulated))}
     text = project("fedlab_app.server:app", "fedlab_app.client:app", config)
     (folder / "pyproject.toml").write_text(text, "utf-8")
     (package / "__init__.py").touch()
@@ -70,27 +105,74 @@ def write_app(
         (package / f"{side}.py").write_text(source, "utf-8")
 
 
-def submit(folder: str | Path, job: Job, timeout: float = 60.0) -> Path:
+def submit(
+    folder: str | Path,
+    job: Job,
+    timeout: float | None = None,
+    *,
+    wait: float = WAIT,
+    least: int | None = None,
+    test: str | Path | None = None,
+) -> Path:
     """Hand a job to the network of a folder; return the folder in which its results will lie.
 
     Args:
-        folder: of a `machines.Network`. Raises NetworkError: there is none, or it says no.
+        folder: of a `machines.Network`.
         job: the run.
-        timeout: seconds in which a node must answer; who does not is left out of the round.
+        timeout, wait, least, test: as in `Terms`.
+
+    Raises NetworkError: there is no network, a run is going on there, or Flower says no.
     """
     folder = Path(folder).resolve()
-    if not (folder / NODES).exists():
-        raise NetworkError(f"{folder}: no network was started there")
-    network = json.loads((folder / NODES).read_text("utf-8"))
-    nodes, simulated = network["nodes"], network["simulated"]
-    pairs = ((folder / f"app{n}", folder / f"results{n}") for n in itertools.count(1))
-    app, results = next(pair for pair in pairs if not any(path.exists() for path in pair))
+    _require_idle(folder)
+    paths = (folder / f"results{number}" for number in itertools.count(1))
+    results = next(path for path in paths if not path.exists())
     results.mkdir()
-    write_app(app, job, results, nodes, timeout, simulated)
-    more = engine(nodes) if simulated else []
-    answer = json.loads(flower.call(folder, "run", str(app), LINK, *more))
-    (results / RUN).write_text(answer["run-id"], "utf-8")
+    terms = Terms(timeout, wait, least, str(Path(test).resolve()) if test else None)
+    write_file(results / JOB, job.to_json().encode())
+    _start(results, job, terms, uuid.uuid4().hex)
     return results
+
+
+def resume(results: str | Path, rounds: int | None = None) -> Path:
+    """Go on with a run that broke off, from its last finished round, on the network that is up in
+    its folder; return the folder of its results.
+
+    It ends in the weights in which it would have ended, bit for bit, where its nodes have the
+    folders that they had.
+
+    Args:
+        results: what `submit` returned.
+        rounds: of the whole run; None: as was planned.
+
+    Raises NetworkError: as `submit` does, or that run has ended, or never begun.
+    """
+    results = Path(results).resolve()
+    if not (results / RUN).exists():
+        raise NetworkError(f"{results}: no run was handed in there")
+    _require_idle(results.parent)
+    job = Job.from_json((results / JOB).read_text("utf-8"))
+    job = replace(job, plan=replace(job.plan, rounds=rounds or job.plan.rounds))
+    if (done := len(_records(results))) >= job.plan.rounds and (results / METRICS).exists():
+        raise NetworkError(f"{results}: has ended, after {done} rounds; expected more to go")
+    known = json.loads((results / RUN).read_text("utf-8"))
+    for name in (FAILURE, METRICS):
+        (results / name).unlink(missing_ok=True)
+    write_file(results / JOB, job.to_json().encode())
+    _start(results, job, Terms(**known["terms"]), known["run"])
+    return results
+
+
+def _start(results: Path, job: Job, terms: Terms, run: str) -> None:
+    """Write the app of a run, and hand it to Flower."""
+    network = about(results.parent)
+    nodes, simulated = network["nodes"], network["simulated"]
+    shutil.rmtree(results / APP, ignore_errors=True)
+    write_app(results / APP, job, results, nodes, terms, run, simulated)
+    more = engine(nodes) if simulated else []
+    answer = json.loads(flower.call(results.parent, "run", str(results / APP), LINK, *more))
+    known = {"run": run, "flower": answer["run-id"], "terms": vars(terms)}
+    write_file(results / RUN, json.dumps(known).encode())
 
 
 def engine(clients: int) -> list[str]:
@@ -99,48 +181,111 @@ def engine(clients: int) -> list[str]:
     return ["--federation-config", f"num-supernodes={clients} {cores}"]
 
 
+def _require_idle(folder: Path) -> None:
+    about(folder)  # or it is said that none is up
+    for results, state in listed(folder).items():
+        if goes_on(state):
+            what = f"this run is going on ({described(results)})"
+            raise NetworkError(f"{results.name}: {what}; wait, or end it with `stop`")
+
+
+def goes_on(state: str) -> bool:
+    """Return whether a run of which Flower says this has not ended."""
+    return not state.startswith("finished") and state != UNKNOWN
+
+
+def described(results: Path) -> str:
+    """Return strategy and rounds of a run, in words."""
+    job = Job.from_json((results / JOB).read_text("utf-8"))
+    return f"{job.strategy}, {len(_records(results))} of {job.plan.rounds} rounds done"
+
+
+def listed(folder: str | Path) -> dict[Path, str]:
+    """Return the runs of a folder, oldest first, and what Flower says of each: "running",
+    "finished:completed", …; `UNKNOWN` where its SuperLink was started after them."""
+    folder = Path(folder).resolve()
+    known = {run["run-id"]: run["status"] for run in _flower_runs(folder)}
+    paths = sorted(folder.glob(f"results*/{RUN}"), key=lambda path: path.stat().st_mtime)
+    return {path.parent: known.get(_flower_id(path.parent), UNKNOWN) for path in paths}
+
+
+def _flower_runs(folder: Path) -> list[dict[str, Any]]:
+    return json.loads(flower.call(folder, "ls", LINK))["runs"]
+
+
+def _flower_id(results: Path) -> str:
+    return json.loads((results / RUN).read_text("utf-8"))["flower"]
+
+
+def _records(results: Path) -> list[dict[str, Any]]:
+    path = results / RECORDS
+    return json.loads(path.read_text("utf-8")) if path.exists() else []
+
+
 def status(results: Path) -> dict[str, Any]:
     """Return what Flower knows of a submitted job: "status", "network-traffic" and more. Raises
-    NetworkError: the network is not there any more."""
-    run = (results / RUN).read_text("utf-8")
-    every = json.loads(flower.call(results.parent, "ls", LINK))["runs"]
-    return next(each for each in every if each["run-id"] == run)
+    NetworkError: the network is not there any more, or another is."""
+    run, every = _flower_id(results), _flower_runs(results.parent)
+    if not (mine := [each for each in every if each["run-id"] == run]):
+        raise NetworkError(f"{results}: the SuperLink was started after this run")
+    return mine[0]
 
 
-def records(results: Path, timeout: float = 300.0) -> Iterator[RoundRecord]:
+def stop(results: Path, timeout: float = 60.0) -> None:
+    """Ask Flower to stop a run, and wait until it says that it has. Raises NetworkError: it does
+    not in so many seconds, or the run was over."""
+    flower.call(results.parent, "stop", _flower_id(results), LINK)
+    if not until(lambda: status(results)["status"].startswith("finished"), timeout, 1.0):
+        raise NetworkError(f"{results}: the run has not stopped after {timeout:.0f} s")
+
+
+def records(results: Path, timeout: float | None = None) -> Iterator[RoundRecord]:
     """Yield the record of each round of a submitted job as it comes, until the run ends.
 
     Args:
         results: what `submit` returned.
-        timeout: seconds until it must have ended. Raises NetworkError: it has not, or has failed.
+        timeout: seconds until it must have ended; None: as long as Flower says that it goes on.
+
+    Raises NetworkError: the run has not ended in time, has failed, or was stopped.
     """
-    seen, over, news, end = 0, "", time.monotonic(), time.monotonic() + timeout
+    seen, over, news, began = 0, "", time.monotonic(), time.monotonic()
     while True:
         finished = (results / METRICS).exists()
-        with contextlib.suppress(FileNotFoundError):
-            new = json.loads((results / RECORDS).read_text("utf-8"))[seen:]
-            yield from map(RoundRecord.from_json, new)
-            if new:
-                seen, news = seen + len(new), time.monotonic()
+        new = _records(results)[seen:]
+        yield from map(RoundRecord.from_json, new)
+        if new:
+            seen, news = seen + len(new), time.monotonic()
         if finished:
             return
         if (results / FAILURE).exists():
             raise NetworkError((results / FAILURE).read_text("utf-8"))
-        if over or time.monotonic() > end:
-            why = f"Flower says {over!r}" if over else f"no end after {timeout:.0f} s"
-            raise NetworkError(f"{results}: {seen} rounds, and {why}")
+        if over:
+            raise NetworkError(f"{results}: {seen} rounds are done, and {over}")
+        if timeout is not None and time.monotonic() > began + timeout:
+            over = f"no end after {timeout:.0f} s"
+            continue
         if time.monotonic() > news + PATIENCE:
-            state, news = status(results)["status"], time.monotonic()
-            over = state if state.startswith("finished") else ""  # it may just have written why
+            news = time.monotonic()
+            try:
+                state = status(results)["status"]
+                over = f"Flower says {state!r}" if state.startswith("finished") else ""
+            except NetworkError as error:
+                over = str(error)  # it may just have written why
         time.sleep(0.1)
 
 
 def weights(results: Path) -> State:
-    """Return the global weights of a run that has ended."""
-    return wire.dense().decode((results / WEIGHTS).read_bytes())
+    """Return the global weights after the last round of a run; it need not have ended."""
+    return load_file(results / WEIGHTS)
 
 
 def metrics(results: Path) -> dict[int, dict[str, float]]:
-    """Return, for each client that answered at the end, the metrics on its own reviews."""
+    """Return, for each client that answered at the end, the metrics on its own examples."""
     read = json.loads((results / METRICS).read_text("utf-8"))
     return {int(client): each for client, each in read.items()}
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file at once, so that whoever looks sees the old one or the new one."""
+    path.with_suffix(".tmp").write_bytes(content)
+    path.with_suffix(".tmp").replace(path)

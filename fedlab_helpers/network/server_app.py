@@ -6,12 +6,14 @@ from pathlib import Path
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from safetensors.torch import save
 
-from fedlab_helpers.core import state, wire
+from fedlab_helpers.core import state
+from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.rounds import rounds_with, shared_weights
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.network.nodes import Nodes
-from fedlab_helpers.network.runs import FAILURE, METRICS, RECORDS, WEIGHTS
+from fedlab_helpers.network.runs import FAILURE, METRICS, RECORDS, ROUNDS, WEIGHTS, write_file
 
 app = ServerApp()
 
@@ -24,28 +26,23 @@ def main(grid: Grid, context: Context) -> None:
     folder = Path(config["folder"])
     try:
         job = Job.from_json(config["job"])
-        nodes = Nodes(grid, job, int(config["nodes"]), float(config["timeout"]))
-        run_job(nodes, job, folder)
+        nodes = Nodes(grid, job, int(config["nodes"]), float(config["timeout"]) or None)
+        test = job.examples(config["test"]) if config["test"] else None
+        nodes.wait(float(config["wait"]), int(config["least"]))
+        run_job(nodes, job, folder, test)
     except Exception as error:
-        _write(folder / FAILURE, f"{type(error).__name__}: {error}".encode())
+        write_file(folder / FAILURE, f"{type(error).__name__}: {error}".encode())
         raise
 
 
-def run_job(nodes: Nodes, job: Job, folder: Path) -> None:
-    """Run the rounds of a job once all nodes are there, and write what comes of them."""
+def run_job(nodes: Nodes, job: Job, folder: Path, test: Examples | None = None) -> None:
+    """Run the rounds of a job, or those that its folder does not hold yet, and write what comes of
+    them: after each round all that is needed to go on from it."""
     model, strategy, records = job.new_model(), job.new_strategy(), []
     if job.secure:
         job.secure.require_fit(strategy, *shared_weights(model, nodes.shared))
-    nodes.wait()
-    for record in rounds_with(nodes, model, strategy, job.plan):
+    for record in rounds_with(nodes, model, strategy, job.plan, test, checkpoint=folder / ROUNDS):
         records.append(record.to_json())
-        _write(folder / RECORDS, json.dumps(records).encode())
-    weights = state.of_model(model)
-    _write(folder / WEIGHTS, wire.dense().encode(weights))
-    _write(folder / METRICS, json.dumps(nodes.evaluate(weights)).encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file at once, so that whoever looks sees the old one or the new one."""
-    path.with_suffix(".tmp").write_bytes(content)
-    path.with_suffix(".tmp").replace(path)
+        write_file(folder / WEIGHTS, save(state.of_model(model)))
+        write_file(folder / RECORDS, json.dumps(records).encode())
+    write_file(folder / METRICS, json.dumps(nodes.evaluate(state.of_model(model))).encode())

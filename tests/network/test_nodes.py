@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -34,6 +35,7 @@ from fedlab_helpers.core.training import LocalConfig, evaluate
 from fedlab_helpers.lessons.checks import network as checks
 from fedlab_helpers.network import Job, Node, client_app, flower, processes, runs, server_app
 from fedlab_helpers.network.flower import LINK, NODES, NetworkError
+from fedlab_helpers.network.kept import Kept, digest
 from fedlab_helpers.network.keys import make_certificates, make_key
 from fedlab_helpers.network.machines import Network
 from fedlab_helpers.network.node import write_reviews
@@ -63,11 +65,20 @@ def job(files):
     return Job(words, plan, model=MODEL)
 
 
+def config_of(job, folder, nodes, timeout=5.0):
+    """Return the configuration of a run."""
+    config = {"job": job.to_json(), "folder": str(folder), "nodes": nodes, "timeout": timeout}
+    more = {"run": "run1", "wait": timeout, "least": nodes, "test": "", "simulated": "[]"}
+    return config | more
+
+
 def run_job(job, files, folder, app=client_app.app, timeout=5.0, change=lambda grid: None):
     """Run the ServerApp over nodes in this process; return the records of its rounds."""
-    config = {"job": job.to_json(), "folder": str(folder), "nodes": len(files), "timeout": timeout}
-    config["simulated"] = "[]"
-    nodes = [{"client": client, "reviews": str(path)} for client, path in enumerate(files)]
+    config = config_of(job, folder, len(files), timeout)
+    nodes = [
+        {"client": c, "reviews": str(path), "sha256": digest(path), "kept": str(folder / f"own{c}")}
+        for c, path in enumerate(files)
+    ]
     grid = LocalGrid(app, nodes, config)
     change(grid)
     context = Context(1, 0, {}, RecordDict(), config)
@@ -243,7 +254,7 @@ def test_a_node_with_another_model_refuses_by_name(everyone, files, tmp_path, ot
         model = {**everyone.model, **other}
         words = everyone.words[: -model.pop("words", 0) or None]
         job = replace(everyone, words=words, model=model)
-        grid.contexts[2].run_config = {"job": job.to_json(), "simulated": "[]"}
+        grid.contexts[2].run_config = config_of(job, tmp_path, 3)
 
     records = run_job(everyone, files, tmp_path, change=change)
     assert left_out(records) == [[1], [1]]
@@ -327,7 +338,7 @@ def test_a_node_that_lost_what_its_client_keeps_says_so(job, files, tmp_path, st
 
     def forgetful(message, context):
         if message.content["request"]["round"] == 2:
-            context.state = RecordDict()
+            shutil.rmtree(context.node_config["kept"])
         return client_app.app(message, context)
 
     records = run_job(job, files, tmp_path, app=instead("train", {1}, forgetful))
@@ -337,9 +348,8 @@ def test_a_node_that_lost_what_its_client_keeps_says_so(job, files, tmp_path, st
 
 
 def test_the_exercise_about_it_knows_these_words():
-    context = Context(1, 1, {}, RecordDict(), {})
     with pytest.raises(ValueError, match=checks.LOST):
-        client_app.kept(context, 1)
+        Kept("nowhere", "run1").load(1)
 
 
 def saying(**records):
@@ -393,7 +403,7 @@ def test_nonsense_for_metrics_loses_only_these(everyone, files, tmp_path, record
 )
 def test_who_claims_to_be_no_client_is_not_asked(everyone, files, tmp_path, records):
     app = instead("query", {2}, saying(**records))
-    with pytest.raises(TimeoutError, match=r"clients \[0, 1\] came, expected 3"):
+    with pytest.raises(NetworkError, match=r"clients \[0, 1\] came, \[2\] did not in 0 s"):
         run_job(everyone, files, tmp_path, app=app, timeout=0.3)
 
 
@@ -401,7 +411,7 @@ def test_a_node_with_a_key_is_the_client_that_it_was_registered_for(everyone, fi
     def change(grid):
         grid.names = {1: "client0", 2: "client1", 3: "client0"}
 
-    with pytest.raises(TimeoutError, match=r"clients \[0, 1\] came, expected 3"):
+    with pytest.raises(NetworkError, match=r"clients \[0, 1\] came, \[2\] did not in 0 s"):
         run_job(everyone, files, tmp_path, timeout=0.3, change=change)
 
 
@@ -516,12 +526,12 @@ def test_a_run_whose_server_died_is_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "PATIENCE", 0.2)
     results = tmp_path / "results1"
     results.mkdir()
-    (results / runs.RUN).write_text("9")
+    (results / runs.RUN).write_text('{"flower": "9"}')
     state = "finished:failed"
-    with pytest.raises(NetworkError, match="0 rounds, and Flower says 'finished:failed'"):
+    with pytest.raises(NetworkError, match="0 rounds are done, and Flower says 'finished:failed'"):
         list(runs.records(results, timeout=30))
     state = "running"
-    with pytest.raises(NetworkError, match="0 rounds, and no end after 1 s"):
+    with pytest.raises(NetworkError, match="0 rounds are done, and no end after 1 s"):
         list(runs.records(results, timeout=1.0))
 
 
@@ -589,12 +599,13 @@ def test_what_flower_says_can_be_read_under_jupyter(tmp_path, monkeypatch):
 
 def test_the_configuration_is_toml_that_holds_the_job(job, tmp_path):
     odd = replace(job, words=(*job.words, 'a"b', "c\\d", "\u2028", "\x7f", "😀"))
-    write_app(tmp_path / "app", odd, tmp_path / "results", 3, 60)
+    write_app(tmp_path / "app", odd, tmp_path / "results", 3, runs.Terms(60), "run7")
     project = tomllib.loads((tmp_path / "app" / "pyproject.toml").read_text("utf-8"))
     config = project["tool"]["flwr"]["app"]["config"]
     assert Job.from_json(config["job"]) == odd
     assert config["nodes"] == 3
-    assert config["timeout"] == 60.0
+    assert (config["timeout"], config["wait"], config["least"]) == (60.0, runs.WAIT, 3)
+    assert config["run"] == "run7"
     assert config["simulated"] == "[]"
     for path in (tmp_path / "app" / "fedlab_app").glob("*.py"):
         compile(path.read_text("utf-8"), path.name, "exec")
@@ -607,7 +618,7 @@ def test_a_network_listens_on_loopback_unless_told(tmp_path):
     with pytest.raises(ValueError, match=r"host: got '0\.0\.0\.0', expected .* can run code here"):
         Network(tmp_path, [], host="0.0.0.0")
     assert Network(tmp_path, [], host="0.0.0.0", exposed=True).host == "0.0.0.0"
-    with pytest.raises(ValueError, match=r"files: got .* no double quote in a path"):
+    with pytest.raises(ValueError, match=r"files: got .* no double quote, which"):
         Network(tmp_path, ['a"b.csv'])
 
 
@@ -621,10 +632,36 @@ def test_a_busy_port_and_a_folder_in_use_are_told(tmp_path):
             Network(tmp_path / "a", [], port=port),
         ):
             pass
-    (tmp_path / NODES).write_text("{}")
-    with pytest.raises(NetworkError, match="a network runs there"), Network(tmp_path, []):
-        pass
-    assert (tmp_path / NODES).exists()  # it is the other's
+    assert not (tmp_path / "a").exists()  # nothing was written
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+def test_a_folder_in_use_is_told_and_one_that_was_is_taken_over(tmp_path):
+    claiming = "import sys, time; sys.path.insert(0, sys.argv[1]); import processes;"
+    claiming += "from pathlib import Path; processes.claim(Path(sys.argv[2])); print(); time.sleep(60)"
+    mark, way = tmp_path / NODES, str(Path(processes.__file__).parent)
+    other = subprocess.Popen(
+        [sys.executable, "-c", claiming, way, str(mark)], stdout=subprocess.PIPE
+    )
+    other.stdout.readline()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    written = []
+    network = Network(tmp_path, [], write=lambda: written.append(1))
+    try:
+        with pytest.raises(NetworkError, match=f"is used by process {other.pid}"):
+            network.__enter__()
+        with pytest.raises(NetworkError, match=f"is used by process {other.pid}"):
+            processes.claim(mark)
+    finally:
+        other.kill()
+        other.stdout.close()
+        other.wait()
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert not written
+    network.check()
+    processes.claim(mark, {"nodes": 3})
+    assert processes.owner(mark) == os.getpid()
+    assert json.loads(mark.read_text())["nodes"] == 3
 
 
 @pytest.mark.parametrize("name", ["config.toml", "keys/server.key"])
@@ -634,22 +671,15 @@ def test_a_folder_of_somebody_else_is_left_as_it_is(tmp_path, name):
     with pytest.raises(NetworkError, match=r"holds keys or a config\.toml that no network"):
         Network(tmp_path, [], secure=True).__enter__()
     assert (tmp_path / name).read_text() == "mine"
-    assert not (tmp_path / NODES).exists()
+    assert {path.name for path in tmp_path.iterdir()} <= {"keys", "config.toml"}
 
 
 def test_an_app_is_written_into_a_new_folder_only(job, tmp_path, monkeypatch):
-    with pytest.raises(NetworkError, match="no network was started there"):
+    with pytest.raises(NetworkError, match="no network is up there"):
         runs.submit(tmp_path, job)
-    for name in ("app1", "results2"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "app1" / "pyproject.toml").write_text("mine")
+    (tmp_path / "app").mkdir()
     with pytest.raises(FileExistsError):
-        write_app(tmp_path / "app1", job, tmp_path / "results", 1, 60)
-    (tmp_path / NODES).write_text('{"nodes": 1, "simulated": []}')
-    monkeypatch.setattr(flower, "call", lambda *_: '{"run-id": "7"}')
-    assert runs.submit(tmp_path, job) == tmp_path / "results3"
-    assert (tmp_path / "app3" / "pyproject.toml").exists()
-    assert (tmp_path / "app1" / "pyproject.toml").read_text() == "mine"
+        write_app(tmp_path / "app", job, tmp_path / "results", 1, runs.Terms(), "run1")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="rights of files are POSIX's")
