@@ -67,7 +67,9 @@ class Programs:
     def check(self) -> None:
         """Raise NetworkError where something else is in the way; nothing is written before."""
         if other := owner(self.mark):
-            raise NetworkError(f"{self.folder}: is used by process {other}, as {self.mark.name} says")
+            raise NetworkError(
+                f"{self.folder}: is used by process {other}, as {self.mark.name} says"
+            )
 
     def start(self) -> None:
         """Start what belongs together."""
@@ -93,6 +95,15 @@ class Programs:
             if self._guard:
                 self._guard.communicate()  # closes its input
                 self._guard = None
+
+    def find(self, words: str) -> list[psutil.Process]:
+        """Return its processes, and theirs, whose command line holds these words."""
+        found = []
+        for process in marked(self._token):
+            with contextlib.suppress(psutil.Error):
+                if words in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
 
     def _spawn(self, name: str, command: list[str]) -> subprocess.Popen:
         with (self.logs / f"{name}.log").open("ab") as log:

@@ -56,12 +56,14 @@ class Terms:
         least: with how many it begins after that; None: with all only.
         test: a file of examples at the server, on which each round's model is evaluated; None: it
             has none.
+        client: the module whose `app` nodes run.
     """
 
     timeout: float | None = None
     wait: float = WAIT
     least: int | None = None
     test: str | None = None
+    client: str = "fedlab_helpers.network.client_app"
 
 
 def project(server: str, client: str, config: Mapping[str, str | float]) -> str:
@@ -100,9 +102,8 @@ def write_app(
     text = project("fedlab_app.server:app", "fedlab_app.client:app", config)
     (folder / "pyproject.toml").write_text(text, "utf-8")
     (package / "__init__.py").touch()
-    for side in ("client", "server"):
-        source = f"from fedlab_helpers.network import {side}_app\n\napp = {side}_app.app\n"
-        (package / f"{side}.py").write_text(source, "utf-8")
+    for side, module in (("client", terms.client), ("server", "fedlab_helpers.network.server_app")):
+        (package / f"{side}.py").write_text(f"from {module} import app\n\n__all__ = ['app']\n")
 
 
 def submit(
@@ -113,13 +114,14 @@ def submit(
     wait: float = WAIT,
     least: int | None = None,
     test: str | Path | None = None,
+    client: str = Terms.client,
 ) -> Path:
     """Hand a job to the network of a folder; return the folder in which its results will lie.
 
     Args:
         folder: of a `machines.Network`.
         job: the run.
-        timeout, wait, least, test: as in `Terms`.
+        timeout, wait, least, test, client: as in `Terms`.
 
     Raises NetworkError: there is no network, a run is going on there, or Flower says no.
     """
@@ -128,7 +130,7 @@ def submit(
     paths = (folder / f"results{number}" for number in itertools.count(1))
     results = next(path for path in paths if not path.exists())
     results.mkdir()
-    terms = Terms(timeout, wait, least, str(Path(test).resolve()) if test else None)
+    terms = Terms(timeout, wait, least, str(Path(test).resolve()) if test else None, client)
     write_file(results / JOB, job.to_json().encode())
     _start(results, job, terms, uuid.uuid4().hex)
     return results
@@ -154,7 +156,7 @@ def resume(results: str | Path, rounds: int | None = None) -> Path:
     job = Job.from_json((results / JOB).read_text("utf-8"))
     job = replace(job, plan=replace(job.plan, rounds=rounds or job.plan.rounds))
     if (done := len(_records(results))) >= job.plan.rounds and (results / METRICS).exists():
-        raise NetworkError(f"{results}: has ended, after {done} rounds; expected more to go")
+        raise NetworkError(f"{results}: has ended, after {done} rounds; expected more --rounds")
     known = json.loads((results / RUN).read_text("utf-8"))
     for name in (FAILURE, METRICS):
         (results / name).unlink(missing_ok=True)

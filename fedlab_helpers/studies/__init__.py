@@ -22,6 +22,7 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "baselines": "baselines",
     "baselines_rates": "baselines",
     "block_drift": "what_to_average",
+    "chaos": "chaos",
     "compression": "compression",
     "compression_again": "compression",
     "compression_sgd": "compression",
