@@ -2,6 +2,7 @@
 
 import functools
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,7 +91,8 @@ def _answer(message: Message, context: Context, work: Callable[[ConfigRecord], R
     except Exception as error:
         reply = Reply(client_of(context), failure=reason(error))
     keeps = bool(reply.kept)  # or did before
-    body = {"payload": reply.payload, "failure": reply.failure or "", "keeps": keeps}
+    sent = {"payload": reply.payload, "crc": zlib.crc32(reply.payload)}
+    body = {**sent, "failure": reply.failure or "", "keeps": keeps}
     return Message(RecordDict({"reply": ConfigRecord(body)}), reply_to=message)
 
 

@@ -148,8 +148,8 @@ def run(chosen: argparse.Namespace) -> int:
         again = line(chosen.folder, "run --resume")
         raise NetworkError(f"{error}\nto go on with it: {again}" if told else error) from error
     for client, found in runs.metrics(results).items():
-        own = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
-        print(f"client {client}, on its own examples: {own}")
+        own = ", ".join(f"{name} {found[name]:.3f}" for name in found if name != "examples")
+        print(f"client {client}, on its own {found['examples']:.0f} examples: {own}")
     print(f"weights, records and metrics: {results}")
     return 0
 

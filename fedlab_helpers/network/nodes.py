@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+import zlib
 from collections import defaultdict
 from collections.abc import Collection, Generator, Iterable, Mapping
 from typing import Any
@@ -174,6 +175,8 @@ class Nodes(Workers):
             payload, failure, keeps = body["payload"], body["failure"], body["keeps"]
             if (type(payload), type(failure), type(keeps)) != (bytes, str, bool):
                 raise TypeError(f"reply: got {type(payload)}, {type(failure)}, {type(keeps)}")
+            if zlib.crc32(payload) != body["crc"]:  # nothing else would tell it of a masked vector
+                raise ValueError("reply: its bytes were damaged on the way")
         except Exception as error:
             return Reply(client, failure=reason(error))
         # What it keeps stays there: here is kept of which round it is.

@@ -126,7 +126,7 @@ def test_a_run_survives_its_nodes(job, files, tmp_path, monkeypatch):  # noqa: F
                 network.kill(2)
     assert not left_over(18330)
     assert [set(record.left_out) for record in records] == [set(), {1}, {2}, set(), {2}]
-    assert "7 bytes are no payload" in records[2].left_out[2]
+    assert "its bytes were damaged on the way" in records[2].left_out[2]
     for why in (records[1].left_out[1], records[4].left_out[2]):
         assert any(word in why for word in ("too late", "node lost", "in time"))
     assert set(runs.metrics(results)) == {0, 1}

@@ -364,10 +364,11 @@ def damaging(message, context):
     return answer
 
 
-BODY = {"payload": b"", "failure": "", "keeps": False}
+BODY = {"payload": b"", "crc": 0, "failure": "", "keeps": False}
 ANSWERS = {
     "nothing": (nothing, "no answer in time"),
-    "a damaged payload": (damaging, "WireError"),
+    "a damaged payload": (damaging, "damaged on the way"),
+    "a payload of another kind": (saying(reply=ConfigRecord(BODY)), "WireError: 0 bytes are no"),
     "no record": (saying(), "KeyError"),
     "another record": (saying(reply=MetricRecord({"payload": 7})), "KeyError"),
     "an empty record": (saying(reply=ConfigRecord({})), "KeyError"),
@@ -638,7 +639,9 @@ def test_a_busy_port_and_a_folder_in_use_are_told(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_a_folder_in_use_is_told_and_one_that_was_is_taken_over(tmp_path):
     claiming = "import sys, time; sys.path.insert(0, sys.argv[1]); import processes;"
-    claiming += "from pathlib import Path; processes.claim(Path(sys.argv[2])); print(); time.sleep(60)"
+    claiming += (
+        "from pathlib import Path; processes.claim(Path(sys.argv[2])); print(); time.sleep(60)"
+    )
     mark, way = tmp_path / NODES, str(Path(processes.__file__).parent)
     other = subprocess.Popen(
         [sys.executable, "-c", claiming, way, str(mark)], stdout=subprocess.PIPE

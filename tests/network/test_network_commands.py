@@ -1,0 +1,233 @@
+"""The commands of a network, as somebody types them, and who disturbs it; each takes minutes."""
+
+import json
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+
+import psutil
+import pytest
+
+pytest.importorskip("flwr", reason="needs Flower: pip install 'fedlab-helpers[network]'")
+
+from test_nodes import files  # noqa: F401
+
+from fedlab_helpers.core.state import of_model
+from fedlab_helpers.network import runs
+from fedlab_helpers.network.job import Job
+from fedlab_helpers.network.processes import until, wait_for
+from fedlab_helpers.studies.chaos import disturbed_run, simulated
+
+pytestmark = [
+    pytest.mark.network,
+    pytest.mark.skipif(sys.platform == "win32", reason="ends process groups"),
+]
+PROGRAM = [sys.executable, "-m", "fedlab_helpers", "network"]
+
+
+class Shell:
+    """A terminal in a folder, with its programs' output in files."""
+
+    def __init__(self, folder, stack):
+        self.folder, self.stack, self.count = folder, stack, 0
+
+    def start(self, *words):
+        """Start a command; return the process and the file of what it says."""
+        self.count += 1
+        out = self.folder / f"out{self.count}"
+        with out.open("w") as file:
+            process = subprocess.Popen(
+                [*PROGRAM, *map(str, words)], cwd=self.folder, stdout=file, stderr=file
+            )
+        self.stack.callback(end, process)
+        return process, out
+
+    def __call__(self, *words):
+        """Run a command; return its exit status, and what it said."""
+        process, out = self.start(*words)
+        return process.wait(600), out.read_text()
+
+
+def end(process):
+    """End a command, and so all it started."""
+    process.terminate()
+    process.wait(60)
+
+
+@contextmanager
+def shell(folder):
+    with ExitStack() as stack:
+        yield Shell(folder, stack)
+
+
+def supernodes(client):
+    """Return the SuperNodes of a client that run on this machine."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if "flower-supernode" in line and f"client={client} reviews=" in line:
+            found.append(process)
+    return found
+
+
+def links(port):
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "flower-superlink" in " ".join(process.info["cmdline"] or [])
+        and str(port) in process.info["cmdline"]
+    ]
+
+
+def contents(folder):
+    names = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"]
+    return {path: path.read_bytes() for path in names if "apps" not in path.parts}
+
+
+def done(folder):
+    path = folder / runs.RECORDS
+    return len(json.loads(path.read_text())) if path.exists() else 0
+
+
+def test_a_network_is_used_and_maltreated(files, tmp_path, bits):  # noqa: F811
+    """A second `up` changes nothing; a second run is refused; Ctrl-C ends a run, and `--resume`
+    goes on, also after the ServerApp, a node and the SuperLink were killed: to the same bits."""
+    way = ["--own", *files, "--port", "18410", "--secure"]
+    asked = ["--strategy", "scaffold", "--codec", "dense", "--optimizer", "sgd", "--lr", "0.5"]
+    with shell(tmp_path) as command:
+        up, said = command.start("up", *way)
+        wait_for("Ctrl-C ends all", said)
+        before = contents(tmp_path / "network")
+        status, words = command("up", *way)
+        assert (status, "is used by process" in words) == (1, True)
+        status, words = command("--folder", "other", "up", *way)
+        assert (status, "port 18410 is in use" in words) == (1, True)
+        assert not (tmp_path / "other").exists()
+        assert contents(tmp_path / "network") == before
+
+        running, out = command.start("run", "--rounds", "6", *asked)
+        results = tmp_path / "network" / "results1"
+        wait_for("round 1: loss", out, timeout=300)
+        assert "accuracy" in out.read_text()
+        status, words = command("run")
+        assert (status, "this run is going on (scaffold, " in words) == (1, True)
+        assert not (tmp_path / "network" / "results2").exists()
+        running.send_signal(signal.SIGINT)
+        assert running.wait(120) == 130
+        assert "stopped, after round" in out.read_text()
+        status, words = command("status")
+        assert "finished:stopped" in words
+        assert words.count("its node runs") == 3
+
+        # Its server's app is killed, then one of its nodes.
+        running, out = command.start("run", "--resume")
+        reached = done(results)
+        assert until(lambda: done(results) > reached or running.poll() is not None, 300)
+        (server,) = [p for p in psutil.process_iter() if p.name() == "flwr-serverapp"]
+        server.kill()
+        assert running.wait(300) == 1
+        assert "to go on with it: python -m fedlab_helpers network run --resume" in out.read_text()
+        (node,) = supernodes(1)
+        node.kill()
+        again = "start it again: python -m fedlab_helpers network node --client 1"
+        wait_for(f"client 1: its node was killed; {again}", said)
+        assert "client 1: no node; start it" in command("status")[1]
+        _, joined = command.start("node", "--client", "1")
+        wait_for("Ctrl-C ends it", joined)
+        assert until(lambda: len(supernodes(1)) == 1, 30)
+        status, words = command("node", "--client", "1")
+        assert (status, "client 1: its node is running" in words) == (1, True)
+
+        # The machine is switched off.
+        (link,) = links(18410)
+        link.kill()
+        assert up.wait(60) == 1
+        assert "the SuperLink ended, killed" in said.read_text()
+        assert until(lambda: not any(supernodes(client) for client in range(3)), 60)
+        status, words = command("run", "--resume")
+        assert (status, "no network is up there" in words) == (1, True)
+        up, said = command.start("up", *way)
+        wait_for("Ctrl-C ends all", said)
+        status, words = command("run", "--resume")
+        assert status == 0, words
+        assert "round 6: loss" in words
+        status, words = command("run", "--resume")
+        assert (status, "has ended, after 6 rounds" in words) == (1, True)
+        up.send_signal(signal.SIGINT)
+        assert up.wait(60) == 0
+    job = Job.from_json((results / runs.JOB).read_text())
+    lost = {record.round: record.left_out.keys() for record in runs.records(results)}
+    expected, _ = simulated(job, files, lost)
+    assert bits(runs.weights(results)) == bits(expected) != bits(of_model(job.new_model()))
+    assert not any(any(supernodes(client)) for client in range(3))
+    assert not links(18410)
+
+
+def test_a_node_joins_from_elsewhere(files, tmp_path):  # noqa: F811
+    """By another address, with what it was given and nothing else; it is let in again after it was
+    killed, and its reviews may not change."""
+    here, away = tmp_path / "here", tmp_path / "away"
+    here.mkdir()
+    away.mkdir()
+    with shell(here) as command, shell(away) as there:
+        _, said = command.start(
+            "up", "--own", *files[:2], "--elsewhere", "1", "--secure",
+            "--host", "127.0.0.2", "--port", "18430",
+        )  # fmt: skip
+        invitation = wait_for("Ctrl-C ends all", said)
+        assert "client 2 is awaited" in invitation
+        line = next(each for each in invitation.splitlines() if "client 2 is awaited" in each)
+        words = line.partition("network ")[2].split()
+        for name in ("ca.crt", "client2"):
+            (away / name).write_bytes((here / "network" / "keys" / name).read_bytes())
+        (away / "OWN.csv").write_bytes(files[2].read_bytes())
+        words = [word.rpartition("/")[2] if "/" in word else word for word in words]
+        assert words[0] == "node"
+        _, joined = there.start(*words)
+        wait_for("Ctrl-C ends it", joined)
+        status, told = command("run", "--rounds", "2", "--wait", "120")
+        assert status == 0, told
+        assert told.count("without client") == 0
+        assert "client 2, on its own 30 examples" in told
+        kept = away / "network" / "kept"
+        assert len(list(kept.iterdir())) == 1
+
+        # Killed; it is let in once the SuperLink takes its last self for dead.
+        (node,) = supernodes(2)
+        node.kill()
+        wait_for("the node ended", joined)
+        assert until(lambda: len(supernodes(2)) == 1, 60)
+        log = away / "network" / "logs" / "node.log"
+        wait_for("SuperNode ID", log, times=2, timeout=180)
+        (away / "OWN.csv").write_bytes(files[0].read_bytes())
+        status, told = command("run", "--rounds", "1")
+        assert status == 0, told
+        assert "without client 2" in told
+        assert "OWN.csv', expected the file as it was when this node came" in told
+
+
+def test_a_run_without_a_node_says_whom_it_waits_for(files, tmp_path):  # noqa: F811
+    with shell(tmp_path) as command:
+        _, said = command.start("up", "--own", *files[:2], "--elsewhere", "1", "--port", "18450")
+        wait_for("Ctrl-C ends all", said)
+        status, words = command("run", "--wait", "20")
+        assert status == 1
+        assert "clients [0, 1] came, [2] did not in 20 s" in words
+        status, words = command("run", "--rounds", "1", "--wait", "20", "--at-least", "2")
+        assert status == 0, words
+        assert "without client 2 (no node is there)" in words
+
+
+def test_chaos(tmp_path):
+    """One seeded run in which a node and the server's app are killed, the SuperLink is stopped
+    twice, one node is slow, and two messages are damaged."""
+    row = disturbed_run(10, "scaffold", 10, 7, 18470, tmp_path)
+    assert row["resumed"] >= 1
+    assert row["rounds_done"] == 10
+    assert row["weights_equal"]
+    assert row["records_true"]
+    assert row["left_over"] == 0
