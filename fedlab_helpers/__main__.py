@@ -13,7 +13,7 @@ COMMANDS = {
 USAGE = """usage: python -m fedlab_helpers COMMAND …
   classify MODEL SENTENCE   what a model in an ONNX file makes of a sentence
   fetch [NAME …]            public data sets, downloaded once; --help lists them
-  network up | run          a network of processes on this machine, and a run on it
+  network up | run | …      a network of processes, and runs on it; --help lists all
   studies NAME …            measure the tables in data/results/"""
 
 

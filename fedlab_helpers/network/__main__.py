@@ -33,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
     up("--host", default="127.0.0.1", help="the address where the SuperLink listens")
     up("--exposed", action="store_true", help="it may be one that other machines reach")
     up("--port", type=int, default=8000)
+    key = add(commands.key, "make the key of a client that joins from this machine").add_argument
+    key("--client", type=int, required=True)
     node = add(commands.node, "start the node of one client").add_argument
     node("--client", type=int, help="its number; a key's file has it in its name")
     node("--server", metavar="HOST:PORT", help="of a SuperLink elsewhere")

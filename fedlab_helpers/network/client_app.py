@@ -61,7 +61,7 @@ def train(message: Message, context: Context) -> Message:
         kept = kept_of(context).load(asked["latest"])
         return node_of(context).train(asked["round"], asked, kept)
 
-    return _answer(message, context, trained)
+    return reply_to(message, context, trained)
 
 
 @app.train(PHASE)
@@ -76,10 +76,10 @@ def take_part(message: Message, context: Context) -> Message:
         context.state[SUM] = ConfigRecord({"round": asked["round"], "held": held})
         return reply
 
-    return _answer(message, context, answered)
+    return reply_to(message, context, answered)
 
 
-def _answer(message: Message, context: Context, work: Callable[[ConfigRecord], Reply]) -> Message:
+def reply_to(message: Message, context: Context, work: Callable[[ConfigRecord], Reply]) -> Message:
     """Return a node's reply as a message, having put away what its client keeps."""
     asked = message.content["request"]
     try:

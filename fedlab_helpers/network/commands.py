@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.core.history import RoundRecord
-from fedlab_helpers.core.require import require
+from fedlab_helpers.core.require import require, require_count
 from fedlab_helpers.network import machines, runs
 from fedlab_helpers.network.flower import NetworkError
 from fedlab_helpers.network.job import CODECS, Job
@@ -31,6 +31,7 @@ def up(chosen: argparse.Namespace) -> int:
     """Start a SuperLink and SuperNodes, and wait; all are ended when this is."""
     files, write = chosen.own, None
     if not files:
+        require_count(nodes=chosen.nodes)
         own = chosen.folder / "own" / f"{chosen.partition}-{chosen.nodes}"
         files = [own / f"reviews{client}.csv" for client in range(chosen.nodes)]
 
@@ -70,6 +71,16 @@ def _invitation(network: Network, client: int) -> str:
     return f"with copies of these files, {PROGRAM} node {server} {files} {own}"
 
 
+def key(chosen: argparse.Namespace) -> int:
+    """Make the key of a client on this machine, and a public half for the server's keys folder."""
+    from fedlab_helpers.network.keys import make_key
+
+    path = Path(f"client{chosen.client}")
+    make_key(path)
+    print(f"{path}: stays here; {path}.pub: copy it into the folder keys of the network")
+    return 0
+
+
 def node(chosen: argparse.Namespace) -> int:
     """Start the node of one client, and wait: again that of a network here, or one elsewhere."""
     if chosen.server is None:
@@ -78,11 +89,7 @@ def node(chosen: argparse.Namespace) -> int:
         require(chosen.reviews is not None, "reviews", None, "the file of this client's examples")
         client = chosen.client
         if client is None and chosen.key is not None:
-            name = chosen.key.name
-            told = name.removeprefix("client")
-            fine = name.startswith("client") and told.isdigit()
-            require(fine, "key", name, "a file called clientN, or --client N")
-            client = int(told)
+            client = _named_by(chosen.key)
         require(client is not None, "client", None, "--client N, where nodes have no keys")
         where = (chosen.reviews, chosen.server, chosen.folder, chosen.certificate, chosen.key)
         member, goes_on = Member(client, *where), lambda: True
@@ -95,6 +102,14 @@ def node(chosen: argparse.Namespace) -> int:
         pass
     print("ended", flush=True)
     return 0
+
+
+def _named_by(key: Path) -> int:
+    """Return the client whose key a file is, by its name."""
+    number = key.name.removeprefix("client")
+    fine = key.name.startswith("client") and number.isdigit()
+    require(fine, "key", key.name, "a file called clientN, or --client N")
+    return int(number)
 
 
 def _member_here(chosen: argparse.Namespace):

@@ -3,7 +3,7 @@
 import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import Codec, Transform
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.require import require
+from fedlab_helpers.core.rounds import sample_cohort
 from fedlab_helpers.core.state import State
-from fedlab_helpers.core.strategy import Strategy
+from fedlab_helpers.core.strategy import Strategy, require_cohort
 from fedlab_helpers.core.training import LocalConfig
 from fedlab_helpers.privacy import Clip, GaussianNoise
 from fedlab_helpers.privacy.secure import SecureSum
@@ -160,6 +161,12 @@ class Job:
             more = words if name == SentimentLSTM.token_parameter else ""
             if came != own:
                 raise ValueError(f"weights: {name} is {came}, expected {own}{more}")
+
+    def require_clients(self, count: int) -> None:
+        """Raise ValueError unless so many clients are enough for its cohorts and its strategy."""
+        size = len(sample_cohort(replace(self.plan, sampling="fixed"), 1, count))
+        poisson = self.plan.sampling == "poisson"
+        require_cohort(self.new_strategy().combine, 1 if poisson else size)
 
     def to_json(self) -> str:
         """Return the job as text."""

@@ -130,8 +130,9 @@ class Network(Programs):
         secure: TLS, and only nodes with a registered key are let in.
         simulated: no SuperNodes, but as many virtual clients in Flower's simulation engine, which
             needs Ray.
-        elsewhere: how many clients more there are, whose nodes are started on other machines; with
-            `secure`, their keys are made here, and stay the same when the network is started again.
+        elsewhere: how many clients more there are, whose nodes are started on other machines. With
+            `secure`, the public halves of their keys, keys/clientN.pub, are registered; where there
+            is none, a key is made here, and stays the same when the network is started again.
         host: the IP address where the SuperLink listens.
         port: of the SuperLink; the nodes take the next ones.
         exposed: `host` may be another than a loopback address. Whoever reaches the port can hand
@@ -385,9 +386,10 @@ def registered_key(folder: Path, client: int, again: bool = True) -> Path:
     from fedlab_helpers.network.keys import make_key
 
     key = folder / "keys" / f"client{client}"
-    if again or not key.exists():
+    public = key.with_name(f"{key.name}.pub")  # alone, where the key was made elsewhere
+    if again or not public.exists():
         make_key(key, again=True)
-    flower.call(folder, "supernode", "register", f"{key}.pub", LINK, "--name", key.name)
+    flower.call(folder, "supernode", "register", str(public), LINK, "--name", key.name)
     return key
 
 

@@ -123,9 +123,13 @@ def submit(
         job: the run.
         timeout, wait, least, test, client: as in `Terms`.
 
-    Raises NetworkError: there is no network, a run is going on there, or Flower says no.
+    Raises:
+        ValueError: the network has too few clients for the job, or that has no model.
+        NetworkError: there is no network, a run is going on there, or Flower says no.
     """
     folder = Path(folder).resolve()
+    job.require_clients(about(folder)["nodes"])
+    job.new_model()  # its task can be imported, and its sizes are possible
     _require_idle(folder)
     paths = (folder / f"results{number}" for number in itertools.count(1))
     results = next(path for path in paths if not path.exists())
@@ -152,6 +156,7 @@ def resume(results: str | Path, rounds: int | None = None) -> Path:
     results = Path(results).resolve()
     if not (results / RUN).exists():
         raise NetworkError(f"{results}: no run was handed in there")
+    about(results.parent)  # or it is said that none is up
     _require_idle(results.parent)
     job = Job.from_json((results / JOB).read_text("utf-8"))
     job = replace(job, plan=replace(job.plan, rounds=rounds or job.plan.rounds))
@@ -184,7 +189,6 @@ def engine(clients: int) -> list[str]:
 
 
 def _require_idle(folder: Path) -> None:
-    about(folder)  # or it is said that none is up
     for results, state in listed(folder).items():
         if goes_on(state):
             what = f"this run is going on ({described(results)})"

@@ -1,10 +1,13 @@
 """The commands of a network, as somebody types them, and who disturbs it; each takes minutes."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
 
 import psutil
 import pytest
@@ -15,8 +18,9 @@ from test_nodes import files  # noqa: F401
 
 from fedlab_helpers.core.state import of_model
 from fedlab_helpers.network import runs
+from fedlab_helpers.network.flower import NODES
 from fedlab_helpers.network.job import Job
-from fedlab_helpers.network.processes import until, wait_for
+from fedlab_helpers.network.processes import marked, until, wait_for
 from fedlab_helpers.studies.chaos import disturbed_run, simulated
 
 pytestmark = [
@@ -38,7 +42,12 @@ class Shell:
         out = self.folder / f"out{self.count}"
         with out.open("w") as file:
             process = subprocess.Popen(
-                [*PROGRAM, *map(str, words)], cwd=self.folder, stdout=file, stderr=file
+                [*PROGRAM, *map(str, words)],
+                cwd=self.folder,
+                stdout=file,
+                stderr=file,
+                # As in a terminal; who runs tests in the background has it ignored.
+                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
             )
         self.stack.callback(end, process)
         return process, out
@@ -93,6 +102,24 @@ def done(folder):
     return len(json.loads(path.read_text())) if path.exists() else 0
 
 
+def test_readmes_commands_as_they_stand(tmp_path):
+    """In a fresh folder, on the port that they take by themselves; the run learns."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    lines = [
+        line for line in readme.splitlines() if line.startswith("python -m fedlab_helpers net")
+    ]
+    first, second = (line.partition("#")[0].split()[4:] for line in lines)
+    with shell(tmp_path) as command:
+        _, said = command.start(*first)
+        wait_for("Ctrl-C ends all", said)
+        status, words = command(*second)
+        assert status == 0, words
+    rounds = re.findall(r"round \d+: loss .* · accuracy ([\d.]+)%", words)
+    assert len(rounds) == 3
+    assert float(rounds[-1]) > 80
+    assert "without client" not in words
+
+
 def test_a_network_is_used_and_maltreated(files, tmp_path, bits):  # noqa: F811
     """A second `up` changes nothing; a second run is refused; Ctrl-C ends a run, and `--resume`
     goes on, also after the ServerApp, a node and the SuperLink were killed: to the same bits."""
@@ -127,7 +154,8 @@ def test_a_network_is_used_and_maltreated(files, tmp_path, bits):  # noqa: F811
         running, out = command.start("run", "--resume")
         reached = done(results)
         assert until(lambda: done(results) > reached or running.poll() is not None, 300)
-        (server,) = [p for p in psutil.process_iter() if p.name() == "flwr-serverapp"]
+        token = json.loads((tmp_path / "network" / NODES).read_text())["token"]
+        (server,) = [p for p in marked(token) if p.name() == "flwr-serverapp"]
         server.kill()
         assert running.wait(300) == 1
         assert "to go on with it: python -m fedlab_helpers network run --resume" in out.read_text()

@@ -218,7 +218,7 @@ def in_the_mean(function: Callable[[Sequence[RoundRecord]], dict[int, float]]) -
     return right("a table to look at before believing the mean: whom does it not contain?")
 
 
-@exercise("run SCAFFOLD on a network, and start a node anew; keep the records in `my_records`")
+@exercise("run a network, and take a node its memory; keep the records in `my_records`")
 def forgotten(records: Sequence[RoundRecord]) -> Verdict:
     """Judge the records of a run in which a node that was started anew had forgotten its state."""
     records = list(records)
@@ -236,7 +236,8 @@ def forgotten(records: Sequence[RoundRecord]) -> Verdict:
         reasons = {why for record in records for why in record.left_out.values()}
         return wrong(
             f"nobody was left out because its memory was gone; reasons: {sorted(reasons) or None}. "
-            "Kill a node after round 1, start it again, and have enough rounds for it to be asked."
+            "Kill a node after round 1, remove its folder `kept`, start it again, and have enough "
+            "rounds for it to be asked."
         )
     number, client = lost[0]
     return right(f"client {client} had to say in round {number} that it remembers nothing.")
