@@ -552,6 +552,18 @@ def _() -> Iterator[str]:
     yield f"runs lie between {last.min():.1f} and {last.max():.1f}"
 
 
+@section("Disturbed networks")
+def _() -> Iterator[str]:
+    runs = table("chaos")
+    assert (runs["rounds_done"] == runs["rounds"]).all()
+    assert runs["weights_equal"].all()
+    assert runs["records_true"].all()
+    assert (runs["left_over"] == 0).all()
+    yield f"All {len(runs)} runs ended"
+    yield f"{runs['resumed'].sum()} times a run was resumed"
+    yield f"{runs['left_out'].sum()} of {(runs['rounds'] * 4).sum()} answers were left out"
+
+
 @section("Engines")
 def _() -> Iterator[str]:
     runs = table("engines").groupby(["engine", "clients"])
