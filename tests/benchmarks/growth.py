@@ -15,6 +15,7 @@ Nothing else should be running. The table goes to data/results/growth.csv.
 """
 
 import argparse
+import json
 import os
 import re
 import statistics
@@ -103,7 +104,7 @@ def main() -> None:
     if chosen.case:
         file, number = chosen.case
         case = cases(torch.load(file)[-1])[int(number)]
-        print(measure(Path(file), case, chosen.repeats))
+        print(json.dumps(measure(Path(file), case, chosen.repeats)))
         return
     task, path = load_task(), chosen.folder / "growth.csv"
     all_cases, rows = cases(len(task.vocab)), results.read(path)
@@ -118,7 +119,7 @@ def main() -> None:
             fresh = subprocess.run(
                 [sys.executable, __file__, *options], stdout=subprocess.PIPE, text=True, check=True
             )
-            figures = eval(fresh.stdout)
+            figures = json.loads(fresh.stdout)
             rows.append(case | figures | results.versions())
             results.write(path, rows)
             tqdm.write(str(case | figures))
