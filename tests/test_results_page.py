@@ -594,6 +594,21 @@ def _() -> Iterator[str]:
     yield f"by {memory[50]:.0f} MiB over the rounds with 50 clients, and by {memory[1000]:.0f} MiB"
 
 
+@section("How the cost grows")
+def _() -> Iterator[str]:
+    costs = table("growth").set_index(["reviews_a_client", "clients", "words"])
+    many, more = costs.loc["12 to 28"].droplevel("words"), costs.loc["320"].loc[20]
+    seconds, peak = many["seconds_a_round"], many["peak_mib"]
+    yield f"took {seconds[100_000] / seconds[1_000]:.2f} times as long as one of 100 of 1,000"
+    yield f"peaked at {peak[100_000]:.0f} MiB in place of {peak[1_000]:.0f}"
+    yield f"100,000 clients went by {many['startup_s'][100_000]:.1f} s."
+    few, most = more.iloc[0], more.loc[1_000_000]
+    times = most["seconds_a_round"] / few["seconds_a_round"]
+    yield f"took {times:.2f} times as long as with {more.index[0]:,}"
+    size = most["table_mib"]
+    yield f"peaked at {most['peak_mib'] / size:.1f} times the size of the table, {size:.0f} MiB"
+
+
 @section("The loop of an article")
 def _() -> Iterator[str]:
     races = table("article_loop").query("3 < round <= 8")

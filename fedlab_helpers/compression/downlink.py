@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
+from torch import Tensor
 
 from fedlab_helpers.compression import require_contraction
 from fedlab_helpers.core import rows, wire
@@ -43,7 +44,7 @@ class Changes:
             extra: what a strategy sends beside them.
             table: the parameter of which rows that did not change are left out, if any.
         """
-        return ChangesDownlink(params, extra, self, table)
+        return ChangesDownlink(params, extra, table, self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,15 +52,13 @@ class ChangesDownlink(wire.Downlink):
     """What the server knows of its clients.
 
     Args:
-        changes: how changes are sent.
-        table: the parameter of which rows that did not change are left out, if any.
+        changes: how changes are sent; of the `table`, without the rows that did not change.
         version: how many changes there were so far, one a round.
         payloads: the last changes as they are sent, by version.
         seen: client -> the version that it was last brought up to.
     """
 
     changes: Changes | None = None
-    table: str | None = None
     version: int = 0
     payloads: Mapping[int, bytes] = field(default_factory=dict)
     seen: Mapping[int, int] = field(default_factory=dict)
@@ -94,7 +93,7 @@ class ChangesDownlink(wire.Downlink):
 
     def _pack(self, change: State, more: State, rng: torch.Generator) -> bytes:
         """Return a change as bytes, in the form of an update."""
-        part, touched = rows.changed(change, self.table)
+        part, touched = _changed(change, self.table)
         update = Update(0, part, touched, examples=1, losses=(0.0,), extra=more)
         return wire.pack(update, self.changes.codec, change, rng)
 
@@ -122,7 +121,7 @@ class ChangesDownlink(wire.Downlink):
 
 
 def _size(params: State, extra: State) -> int:
-    return sum(map(len, wire.encode_parts(Received(params, extra))))
+    return sum(wire.size(part) for part in (params, extra) if part)
 
 
 def _worth_keeping(payloads: Mapping[int, bytes], most: int) -> dict[int, bytes]:
@@ -131,3 +130,11 @@ def _worth_keeping(payloads: Mapping[int, bytes], most: int) -> dict[int, bytes]
     while kept and sum(map(len, kept.values())) >= most:
         del kept[min(kept)]
     return kept
+
+
+def _changed(change: State, table: str | None) -> tuple[State, dict[str, Tensor]]:
+    """Return a change with those rows of a table only that are not zero, and which these are."""
+    if table not in change:
+        return change, {}
+    moved = change[table].flatten(1).any(1).nonzero()[:, 0]
+    return {**change, table: change[table][moved]}, {table: moved}

@@ -21,6 +21,7 @@ from fedlab_helpers.core.wire import dense
 
 _FORMAT = 5
 _TENSORS = dense()
+_TABLE = "CREATE TABLE IF NOT EXISTS parts (name TEXT PRIMARY KEY, value BLOB, crc INT)"
 
 
 class CheckpointError(ValueError):
@@ -43,30 +44,26 @@ class Checkpoint:
     def __init__(self, folder: str | Path, identity: Mapping[str, Any]):
         self.folder, self.file = Path(folder), Path(folder) / "run.sqlite"
         plain = {"format": _FORMAT, **identity}
-        self.identity = json.loads(
-            json.dumps(plain, default=methodcaller("item"))
-        )  # NumPy's to Python's
+        told = json.dumps(plain, default=methodcaller("item"))  # NumPy's numbers to Python's
+        self.identity = json.loads(told)
 
     def follow(self, run: Any, rounds: int) -> Iterator[RoundRecord]:
         """Yield the records that are stored, at most so many `rounds`, then those of the run, each
-        written as it comes. The run yields `records()`, tells its `to_state()` and what `changed()`
-        with clients in the last round, and can `restore` what is stored here."""
+        written as it comes. The run yields `records()`, tells its `to_state()` and what clients
+        keep of the last round in its `books`, and can `restore` what is stored here."""
         if saved := self.load():
             if (held := len(saved.records)) > rounds:
-                raise CheckpointError(
-                    f"{self.folder}: holds {held} rounds, expected at most {rounds}"
-                )
+                came = f"holds {held} rounds, expected at most {rounds}"
+                raise CheckpointError(f"{self.folder}: {came}")
             run.restore(saved)
             yield from saved.records
         for record in run.records():
-            self.save(run.to_state(), run.changed(), record)
+            self.save(run.to_state(), run.books.kept, record)
             yield record
 
     def load(self) -> Snapshot | None:
-        """Return the last finished round, or None where no round was finished.
-
-        Raises CheckpointError if a value is damaged or missing, or of another run.
-        """
+        """Return the last finished round, or None where no round was finished. Raises
+        CheckpointError if a value is damaged or missing, or of another run."""
         if (self.folder / "run.json").exists():
             raise CheckpointError(f"{self.folder}: an older format, expected {_FORMAT}")
         if not self.file.exists():
@@ -108,9 +105,7 @@ class Checkpoint:
         """Open the file for one transaction; what goes wrong in it names the file."""
         try:
             with closing(sqlite3.connect(self.file)) as values, values:
-                values.execute(
-                    "CREATE TABLE IF NOT EXISTS parts (name TEXT PRIMARY KEY, value BLOB, crc INT)"
-                )
+                values.execute(_TABLE)
                 yield values
         except CheckpointError:
             raise
@@ -119,8 +114,8 @@ class Checkpoint:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"{self.file}: damaged: {reason(error)}") from error
 
-    def _read(self, values: sqlite3.Connection, name: str = "%") -> dict[str, bytes]:
-        rows = values.execute("SELECT name, value, crc FROM parts WHERE name LIKE ?", (name,))
+    def _read(self, values: sqlite3.Connection, name: str = "*") -> dict[str, bytes]:
+        rows = values.execute("SELECT name, value, crc FROM parts WHERE name GLOB ?", (name,))
         known = {}
         for key, value, crc in rows:
             if zlib.crc32(value) != crc:

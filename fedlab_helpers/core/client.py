@@ -50,20 +50,21 @@ class Clients(messages.Workers):
 
     def __post_init__(self):
         self.codec = self.codec or wire.touched_rows()
-        self.data = [d.only_asked() if d and d.asked else d for d in self.data]
         places = self.client_devices or [next(self.model.parameters()).device]
-        self.devices = compute.place(len(self.data), places)
-        self.model = use_own_randomness(copy.deepcopy(self.model).cpu())
         self.size = len(self.data)
+        self.devices = compute.place(self.size, places)
         self.repeatable = not any(getattr(t, "secret", False) for t in self.transforms)
         self._idle: dict[torch.device, list[nn.Module]] = {d: [] for d in self.devices}
         decay = self.plan.local.weight_decay
         dense = any(getattr(part, "dense", False) for part in (self.strategy, *self.transforms))
-        self._table = rows.sparse_table(self.model, self.shared, self.codec, decay, dense)
+        self.table = rows.sparse_table(self.model, self.shared, self.codec, decay, dense)
+        self.model = use_own_randomness(rows.copied(self.model, self.table, slice(None)))
         self._require_fit()
 
-    def sparse_parameter(self) -> str | None:
-        return self._table
+    def examples(self, client: int) -> Examples:
+        """Return what a client trains on: its examples of which something is asked."""
+        data = self.data[client]
+        return data.only_asked() if data and data.asked else data
 
     def _require_fit(self) -> None:
         """Refuse what cannot be right together, before anybody trains."""
@@ -71,7 +72,8 @@ class Clients(messages.Workers):
         if some := next((data for data in self.data if data), None):
             self._require_model_fits(some.subset(range(min(2, len(some)))).to("cpu"))
             strategy.require_objective(some.objective)
-            odd = [d.objective for d in self.data if d and d.objective != some.objective]
+            seen = [] if hasattr(self.data, "objective") else self.data
+            odd = [d.objective for d in seen if d and d.objective != some.objective]
             require(not odd, "clients", odd[:1], f"all to be asked {some.objective!r}")
         if check := getattr(self.shared, "require_fit", None):
             check(name for name, _ in self.model.named_parameters())
@@ -82,13 +84,13 @@ class Clients(messages.Workers):
             fine = len({bool(self.shared(name)) for name in names}) == 1
             require(fine, "shared", names, "all or none of the names of one parameter")
         expected = "codec=wire.touched_rows(), a shared `token_parameter` and no weight decay"
-        fine = self._table or not strategy.combine.per_row
+        fine = self.table or not strategy.combine.per_row
         require(fine, "strategy", strategy, f"{expected}, to average row by row")
         expected = "one that keeps everything: this strategy sends whole weights"
         fine = strategy.sends == "change" or not getattr(codec, "changes_only", False)
         require(fine, "codec", codec, expected)
         blind = [t for t in self.transforms if not getattr(t, "covers_extra", False)]
-        fine = not (blind and strategy.extra_like(state.of_model(self.model)))
+        fine = not (blind and strategy.extra_like(self.model.state_dict()))
         expected = f"one with covers_extra=True: what {type(strategy).__name__} sends beside the "
         require(fine, "transforms", blind[:1], f"{expected}change gives the exact change away")
         if self.plan.pace:
@@ -102,11 +104,11 @@ class Clients(messages.Workers):
         except Exception:  # a model that cannot answer: each client's reply will say why
             return
         require_repeatable(probe, few.inputs)
-        if self._table:
-            rows.require_lookup_only(self.model, self._table, few)
+        if self.table:
+            rows.require_lookup_only(probe, self.table, few)
 
     def identity(self) -> dict[str, Any]:
-        first = state.of_model(self.model)
+        first = self.model.state_dict()
         return {
             "codec": known_as(self.codec),
             "transforms": [known_as(transform) for transform in self.transforms],
@@ -135,7 +137,7 @@ class Clients(messages.Workers):
         try:
             replica = idle.pop()
         except IndexError:
-            replica = copy.deepcopy(self.model).to(self.devices[client])
+            replica = rows.copied(self.model, self.table, slice(0)).to(self.devices[client])
         try:
             trained, kept = self._train(replica, asked, kept, stop)
             return self._send(trained, kept, asked)
@@ -148,21 +150,21 @@ class Clients(messages.Workers):
 
     def _absent(self, asked: Request) -> str | None:
         """Return why a client does not answer in this round, as simulated; None if it does."""
-        client, pace = asked.client, self.plan.pace
+        client, pace, local = asked.client, self.plan.pace, self.plan.local
         dice = compute.numpy_rng(self.plan.seed, "dropout", asked.number, client)
         if dice.random() < self.plan.dropout_rate:
             return "dropped out (simulated)"
-        return pace.missed(client, self.plan.local.steps(len(self.data[client]))) if pace else None
+        return pace.missed(client, local.steps(len(self.examples(client)))) if pace else None
 
     def _train(
         self, replica: nn.Module, asked: Request, kept: ClientState, stop: Event
     ) -> tuple[Update, ClientState]:
         """Train one client from the received weights; return its update and what it keeps."""
         client, received, local = asked.client, asked.received, self.plan.local
-        weights, data, touched = received.weights, self.data[client], {}
-        if self._table:
-            data, touched[self._table] = rows.select(data, rows.scores_tokens(replica))
-            weights = weights | {self._table: weights[self._table][touched[self._table]]}
+        weights, data, touched = received.weights, self.examples(client), {}
+        if self.table:
+            data, touched[self.table] = rows.select(data, rows.scores_tokens(replica))
+            weights = weights | {self.table: weights[self.table][touched[self.table]]}
         private = kept.get("private") or self._first_private(touched)
         rows.load(replica, weights | received.buffers | private)
         data, pace = data.to(self.devices[client]), self.plan.pace
@@ -197,7 +199,7 @@ class Clients(messages.Workers):
         private = {n: t for n, t in self.model.state_dict().items() if not self.shared(n)}
         table = getattr(self.model, "own_token_parameter", None)
         if table in private and touched:
-            private[table] = private[table][touched[self._table]]
+            private[table] = private[table][touched[self.table]]
         return private
 
     def _send(self, trained: Update, kept: ClientState, asked: Request) -> Reply:

@@ -75,12 +75,10 @@ def intra_op_threads(count: int) -> Iterator[None]:
 
 
 def child_seed(seed: int, *keys: int | str) -> int:
-    """Return a 63-bit seed for one purpose, e.g. `child_seed(seed, "dropout", round, client)`.
-
-    The same seed and keys give the same number on every machine and Python version, and different
-    keys give unrelated numbers, so nothing depends on who draws first. Raises ValueError for a
-    seed that is no integer, or keys that are neither integers nor strings.
-    """
+    """Return a 63-bit seed for one purpose, e.g. `child_seed(seed, "dropout", round, client)`. The
+    same seed and keys give the same number on every machine and Python version, and different keys
+    give unrelated numbers, so nothing depends on who draws first. Raises ValueError for a seed that
+    is no integer, or keys that are neither integers nor strings."""
     fine = isinstance(seed, Integral) and all(isinstance(key, Integral | str) for key in keys)
     require(fine, "seed", (seed, *keys), "integers, and strings as keys")
     told = json.dumps([int(seed), *(key if isinstance(key, str) else int(key) for key in keys)])

@@ -115,8 +115,7 @@ class Examples:
         where these are no integers, e.g. a mask."""
         index = torch.as_tensor(indices, device=self.targets.device)
         whole = index.dtype != torch.bool and torch.can_cast(index.dtype, torch.int64)
-        fine = whole or not index.numel()
-        require(fine, "indices", index.dtype, "the positions, as integers")
+        require(whole or not index.numel(), "indices", index.dtype, "the positions, as integers")
         index = index.long()
         return self.of((tensor[index] for tensor in self.inputs), self.targets[index])
 
@@ -133,11 +132,9 @@ class Examples:
     def batches(
         self, batch_size: int | None, generator: torch.Generator | None = None
     ) -> Iterator[Batch]:
-        """Yield every example once, `batch_size` at a time (None: all; below 1: ValueError).
-
-        With a CPU generator they are shuffled, and padded ones put beside others of similar
-        length, since an RNN also computes the padding; without, the order is kept.
-        """
+        """Yield every example once, `batch_size` at a time (None: all; below 1: ValueError). With a
+        CPU generator they are shuffled, and padded ones put beside others of similar length, since
+        an RNN also computes the padding; without, the order is kept."""
         fine = batch_size is None or batch_size >= 1
         require(fine, "batch_size", batch_size, "at least 1, or None")
         for index in self._index_batches(batch_size or max(1, len(self)), generator):

@@ -84,14 +84,13 @@ class History(Sequence[RoundRecord]):
         total_bytes (both ways, summed up to this round), seconds."""
         rows, total = [], 0
         for record in self.records:
-            own = {n: getattr(record, n) for n in ("round", "examples", "steps", "train_loss")}
+            row = {"clients": len(record.client_losses), "left_out": len(record.left_out)}
+            row |= {n: getattr(record, n) for n in ("round", "examples", "steps", "train_loss")}
             # Its "examples" are those of the test; the column counts those trained on.
-            measured = {name: v for name, v in record.metrics.items() if name != "examples"}
-            sent = {"bytes_down": record.bytes_down, "bytes_up": record.bytes_up}
-            total += sum(sent.values())
-            cost = {**sent, "total_bytes": total, "seconds": record.seconds}
-            who = {"clients": len(record.client_losses), "left_out": len(record.left_out)}
-            rows.append({**who, **own, **measured, **record.told, **cost})
+            row |= {name: v for name, v in record.metrics.items() if name != "examples"}
+            row |= {**record.told, "bytes_down": record.bytes_down, "bytes_up": record.bytes_up}
+            total += record.bytes_down + record.bytes_up
+            rows.append(row | {"total_bytes": total, "seconds": record.seconds})
         return pd.DataFrame(rows).set_index("round") if rows else pd.DataFrame()
 
 
@@ -104,13 +103,10 @@ class RoundBooks:
     """The books of one round: what crossed the wire, in bytes, and what became of it.
 
     Args:
-        round: its number, from 1.
-        cohort: the clients asked.
-        codec: how their updates were encoded.
-        params: the global weights sent; an update that does not fit them is refused.
-        extra: tensors of the shapes that must come beside each change.
-        buffers: what the model holds beside its weights, as sent; likewise.
-        repeatable: whether the same seed gives the same round.
+        round, cohort, repeatable: as in `RoundRecord`.
+        codec: how updates were encoded.
+        params, extra, buffers: the weights sent, tensors of the shapes that must come beside each
+            change, and what the model holds beside its weights; what does not fit is refused.
     """
 
     round: int

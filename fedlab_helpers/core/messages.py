@@ -173,18 +173,17 @@ class Workers:
         codec: how updates become bytes.
         size: how many clients there are.
         repeatable: whether the same seed gives the same run again.
+        table: the parameter of which clients train the touched rows only, if any.
     """
 
     codec: Codec
     size: int
     repeatable: bool
+    table: str | None = None
 
     def shared(self, name: str) -> bool:
         """Return whether the parameter of this name is sent and averaged."""
         return True
-
-    def sparse_parameter(self) -> str | None:
-        """Return the parameter of which clients train the touched rows only, if any."""
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for a checkpoint to be of a run with these clients."""

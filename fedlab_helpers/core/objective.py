@@ -28,10 +28,8 @@ class Objective:
         """Raise ValueError, with their shape and dtype, unless targets are such as are asked."""
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss over the targets that are asked, a scalar with its gradient.
-
-        Raises ValueError, with both shapes, where outputs and targets do not fit each other.
-        """
+        """Return the mean loss over the targets that are asked, a scalar with its gradient. Raises
+        ValueError, with both shapes, where outputs and targets do not fit each other."""
         raise NotImplementedError
 
     def asked(self, targets: Tensor) -> int:

@@ -1,14 +1,12 @@
 """What is to happen in a run, apart from model, data and strategy; and simulated speeds."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-import numpy as np
-
 from fedlab_helpers.core import compute
-from fedlab_helpers.core.require import is_number, require, require_count, require_share
+from fedlab_helpers.core.require import require, require_count, require_share
 from fedlab_helpers.core.training import LocalConfig
 
 Sampling = Literal["fixed", "poisson"]
@@ -49,20 +47,6 @@ class Pace:
         if done == whole or (self.partial and done >= 1):
             return None
         return f"missed the deadline (simulated): {done} of {whole} steps"
-
-    def seconds(self, whole: Mapping[int, int]) -> float:
-        """Return how long the server waits in a round: for the slowest, at most the deadline;
-        `whole`: client of the cohort -> the steps that it has to take."""
-        return min(self.deadline, max(n / self.steps_per_second[c] for c, n in whole.items()))
-
-
-def speeds(n_clients: int, rng: np.random.Generator, spread: float) -> tuple[float, ...]:
-    """Return log-normal speeds, in steps a second, with median 1. `spread` is the standard
-    deviation of their natural logarithm: at 0 all are equal, at 0.5 one client in six is slower
-    than 0.6, and one in six faster than 1.65."""
-    require_count(n_clients=n_clients)
-    require(is_number(spread, 0), "spread", spread, "a finite number not below 0")
-    return tuple(np.exp(spread * rng.standard_normal(n_clients)).tolist())
 
 
 def require_speeds(name: str, given: Sequence[float], n_clients: int) -> None:
@@ -111,10 +95,6 @@ class Plan:
         ways = get_args(Sampling)
         require(self.sampling in ways, "sampling", self.sampling, f"one of {ways}")
         compute.worker_count(self.workers)
-
-    def evaluates_after(self, number: int) -> bool:
-        """Return whether the global model is evaluated after round `number`."""
-        return number % self.evaluate_every == 0 or number == self.rounds
 
     @classmethod
     def fedsgd(cls, rounds: int, lr: float, **others) -> "Plan":

@@ -49,7 +49,8 @@ def rounds(
 
     Args:
         model: called as `model(*batch.inputs)`; changed in place.
-        clients: the examples of each client.
+        clients: the examples of each client. A sequence that says its `objective`, of all of them,
+            as `partition.Dealt` does, is not gone through: clients may be many.
         strategy: what the server does with the updates.
         plan: rounds, cohort, local training, seed.
         test: examples to evaluate the global model on, refused where parts of it are private;
@@ -80,13 +81,12 @@ def rounds(
     if secure:
         secure.require_fit(strategy, *shared_weights(model, shared))
         codec = wire.dense()
-    workers = Clients(
-        model, clients, strategy, plan, codec, transforms, shared, client_devices, stop
-    )
+    options = (codec, transforms, shared, client_devices, stop)
+    workers = Clients(model, clients, strategy, plan, *options)
     workers = secure.over(workers) if secure else workers
     if test is not None:
-        other = [data.objective for data in clients if data and data.objective != test.objective]
-        require(not other, "test: asks for", test.objective, f"what clients are asked: {other[:1]}")
+        asked = next((data.objective for data in clients if data), test.objective)  # as all are
+        require(asked == test.objective, "test: asks for", test.objective, f"as clients, {asked!r}")
     return rounds_with(workers, model, strategy, plan, test, downlink, client_states, checkpoint)
 
 
@@ -100,11 +100,8 @@ def rounds_with(
     client_states: dict[int, ClientState] | None = None,
     checkpoint: str | Path | None = None,
 ) -> Iterator[RoundRecord]:
-    """As `rounds`, with clients wherever they are.
-
-    Args:
-        workers: answer requests; `Clients` in this process, or machines in a network.
-    """
+    """As `rounds`, with clients wherever they are: the `workers` that answer requests are `Clients`
+    in this process, or machines in a network."""
     size = len(sample_cohort(plan, 1, workers.size))
     require_cohort(strategy.combine, 1 if plan.sampling == "poisson" else size)
     run = RoundLoop(workers, model, strategy, plan, test, downlink, client_states)
@@ -135,8 +132,8 @@ class RoundLoop:
         judged = "none of a model whose private parts are each client's own: judge theirs instead"
         require(not (private and self.test), "test: private", private, judged)
         self.server = strategy.init(weights, workers.size)
-        begun, table = (weights, strategy.broadcast(self.server)), workers.sparse_parameter()
-        self.link = downlink.begin(*begun, table) if downlink else wire.Downlink(*begun)
+        begun = weights, strategy.broadcast(self.server), workers.table
+        self.link = downlink.begin(*begun) if downlink else wire.Downlink(*begun)
         self.kept = {} if self.kept is None else self.kept
         self.strategy_in(1)
 
@@ -154,8 +151,8 @@ class RoundLoop:
             except Stopped:
                 return
             self.show()
-            due = self.test is not None and self.plan.evaluates_after(number)
-            metrics = dict(evaluate(self.model, self.test)) if due else {}
+            due = number % self.plan.evaluate_every == 0 or number == self.plan.rounds
+            metrics = dict(evaluate(self.model, self.test)) if due and self.test is not None else {}
             yield self.books.record(metrics)
 
     def advance(self, number: int) -> None:
@@ -179,11 +176,12 @@ class RoundLoop:
         received, link, books.bytes_down = self.link.deliver(told)
         if self.buffers:
             received = replace(received, buffers=self.buffers)
-            books.bytes_down += len(wire.dense().encode(self.buffers)) * len(told)
+            books.bytes_down += wire.size(self.buffers) * len(told)
+        step = strategy.aggregate if self.downlink else strategy.consume  # it holds weights, too
         # Closed at once, whatever happens: no client trains on after an error.
         with closing(self.updates(number, cohort, received)) as updates:
             if cohort or not least_cohort(strategy.combine):
-                server = strategy.aggregate(server, updates)
+                server = step(server, updates)
             else:
                 server = replace(server, round=server.round + 1)
         books.told = strategy.told(server)
@@ -206,10 +204,6 @@ class RoundLoop:
         own = {"params": self.server.params, "buffers": self.buffers}
         memory = {f"memory.{name}": part for name, part in self.server.memory.items()}
         return {**own, **memory, "downlink": self.link.to_state()}
-
-    def changed(self) -> dict[int, ClientState]:
-        """Return what clients keep of the last round."""
-        return self.books.kept if self.books else {}
 
     def restore(self, saved: Snapshot) -> None:
         """Go to where a checkpoint was written."""
@@ -236,8 +230,7 @@ def sample_cohort(plan: Plan, number: int, n_clients: int) -> tuple[int, ...]:
     """Return the clients of round `number`, ascending, drawn as the plan says. Raises ValueError
     where it asks for more clients than there are."""
     size = n_clients if plan.clients_per_round is None else plan.clients_per_round
-    fine = 1 <= size <= n_clients
-    require(fine, "clients_per_round", size, f"1 to {n_clients}, the clients")
+    require(1 <= size <= n_clients, "clients_per_round", size, f"1 to {n_clients}, the clients")
     rng = compute.numpy_rng(plan.seed, "cohort", number)
     if plan.sampling == "poisson":
         return tuple((rng.random(n_clients) < size / n_clients).nonzero()[0].tolist())
@@ -247,10 +240,9 @@ def sample_cohort(plan: Plan, number: int, n_clients: int) -> tuple[int, ...]:
 def shared_weights(model: nn.Module, shared: Callable[[str], bool]) -> tuple[State, State]:
     """Return copies, on the CPU, of the weights that the server moves, and of the buffers that it
     averages. Raises ValueError where no weight is shared."""
-    held = {n: t for n, t in state.of_model(model).items() if shared(n)}
+    held = state.clone({n: t for n, t in model.state_dict().items() if shared(n)})
     held, buffers = state.to_device(held, "cpu"), state.buffer_names(model)
     weights = {name: tensor for name, tensor in held.items() if name not in buffers}
-    if not weights:
-        known = sorted(name for name, _ in model.named_parameters())
-        raise ValueError(f"shared: no parameter is; expected at least one of {known}")
+    known = sorted(name for name, _ in model.named_parameters())
+    require(bool(weights), "shared", [], f"at least one of {known}")
     return weights, {name: tensor for name, tensor in held.items() if name in buffers}

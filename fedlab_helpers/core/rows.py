@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import Codec, Update
 from fedlab_helpers.core.require import require
-from fedlab_helpers.core.state import State, of_model
+from fedlab_helpers.core.state import State
 
 
 def sparse_table(
@@ -38,19 +38,24 @@ def sparse_table(
     return name if name and exact and shared(name) else None
 
 
+def copied(model: nn.Module, table: str | None, rows: slice | Tensor) -> nn.Module:
+    """Return a copy of the model on the CPU with these rows of its table, if there is one; those of
+    a slice are not copied, and share the table's memory."""
+    held = model.get_parameter(table) if table else None
+    few = {id(held): nn.Parameter(held.detach()[rows], held.requires_grad)} if table else {}
+    return copy.deepcopy(model, few).cpu()
+
+
 @torch.no_grad()
 def require_lookup_only(model: nn.Module, table: str, data: Examples) -> None:
-    """Raise ValueError unless the model answers a few examples alike from the touched rows only.
-
-    A table that is used for something else too, as under a second name, must be trained whole.
-    """
-    model = copy.deepcopy(model).eval()
-    whole, answer, scored = of_model(model), model(*data.inputs), scores_tokens(model)
+    """Raise ValueError unless the model answers a few examples alike from the touched rows only:
+    a table that is used for something else too, as under a second name, must be trained whole."""
+    answer, scored = model.eval()(*data.inputs), scores_tokens(model)
     try:
         few, touched = select(data, scored)
         answer = answer[..., touched] if scored else answer
-        load(model, whole | {table: whole[table][touched]})
-        same = torch.allclose(model(*few.inputs), answer, rtol=1e-3, atol=1e-5, equal_nan=True)
+        small = copied(model, table, touched)(*few.inputs)
+        same = torch.allclose(small, answer, rtol=1e-3, atol=1e-5, equal_nan=True)
     except Exception:  # whatever a model makes of a table with other rows
         same = False
     more = " and, with `scores_tokens`, to score these" if scored else ""
@@ -93,11 +98,3 @@ def make_whole(update: Update, like: State) -> Update:
     for name, rows in update.touched_rows.items():
         delta[name] = torch.zeros_like(like[name]).index_copy_(0, rows, delta[name])
     return replace(update, delta=delta, touched_rows={})
-
-
-def changed(change: State, table: str | None) -> tuple[State, dict[str, Tensor]]:
-    """Return a change with those rows of a table only that are not zero, and which these are."""
-    if table not in change:
-        return change, {}
-    moved = change[table].flatten(1).any(1).nonzero()[:, 0]
-    return {**change, table: change[table][moved]}, {table: moved}

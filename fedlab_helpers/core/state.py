@@ -20,9 +20,7 @@ def of_model(model: nn.Module) -> State:
 
 def buffer_names(model: nn.Module) -> frozenset[str]:
     """Return the names in the model's state that are no parameters: running statistics, masks, …
-
-    They are no weights: a server's step, momentum or noise must not move a variance below zero.
-    """
+    They are no weights: a server's step or noise must not move a variance below zero."""
     weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     return frozenset(model.state_dict().keys() - weights)
 
@@ -93,7 +91,8 @@ def require_same_shapes(left: State, right: State, what: str = "states") -> None
 class RunningMean:
     """A weighted mean that takes states one at a time, so that only one need be in memory.
 
-    Sums are in float64 and rounded once, when `result` is asked for.
+    Sums are in float64 and rounded once, when the mean is asked for. Of a tensor that comes in rows
+    only, the sums lie in the order in which rows came first: memory grows with these, not with it.
 
     Args:
         base: the state an absent row counts as, and what gives names, shapes and dtypes: zeros
@@ -104,63 +103,81 @@ class RunningMean:
 
     def __init__(self, base: State, per_row: bool = False):
         self.base, self.per_row, self.weight = base, per_row, 0.0
-        self.sums = {n: torch.zeros_like(t, dtype=torch.float64) for n, t in base.items()}
-        self.row_weight: dict[str, Tensor] = {}
+        self.sums, self.row_weight, self.places = {}, {}, {}  # the last: row -> place, or -1
 
     def add(self, state: State, weight: float, rows: Rows | None = None) -> None:
         """Add one state, shaped like `base`, with its weight, a finite number not below 0; tensors
         named in `rows` hold these rows only, (k,) int64 without repeats. Raises ValueError where
         names, shapes, devices or weight do not fit."""
         rows = rows or {}
-        like = {
-            name: tensor.new_empty(len(rows[name]), *tensor.shape[1:]) if name in rows else tensor
-            for name, tensor in self.base.items()
-        }
+        like = {n: t[: len(rows[n])] if n in rows else t for n, t in self.base.items()}
         require_same_shapes(state, like, "mean")
         require(is_number(weight, 0), "weight", weight, "a finite number not below 0")
         for name, tensor in state.items():
-            came, here = tensor.device, self.sums[name].device
+            came, here = tensor.device, self.base[name].device
             require(came == here, f"mean: the device of {name!r}", came, f"{here}; see `to_device`")
-            if name in rows:
-                self._add_rows(name, tensor, weight, rows[name])
-                continue
             values = tensor if tensor.is_floating_point() else tensor.double()
-            self.sums[name].add_(values, alpha=weight)
-            if name in self.row_weight:
+            if name in rows:
+                at = self._places(name, rows[name])
+                self.sums[name].index_add_(0, at, values.double(), alpha=weight)
+                self.row_weight[name].index_add_(0, at, at.new_ones(len(at)).double(), alpha=weight)
+                continue
+            if name in self.places:  # its other rows get places, too
+                self._places(name, torch.arange(len(tensor), device=here))
+                values = values[self.places[name].argsort()]
                 self.row_weight[name] += weight
+            elif name not in self.sums:
+                self.sums[name] = torch.zeros_like(self.base[name], dtype=torch.float64)
+            self.sums[name].add_(values, alpha=weight)
         self.weight += weight
 
-    def _add_rows(self, name: str, tensor: Tensor, weight: float, rows: Tensor) -> None:
-        if name not in self.row_weight:  # what came before this update held every row
-            total = self.sums[name]
-            self.row_weight[name] = total.new_full((len(total),), self.weight)
-        self.sums[name].index_add_(0, rows, tensor.double(), alpha=weight)
-        self.row_weight[name].index_add_(0, rows, rows.new_ones(rows.shape).double(), alpha=weight)
+    def _places(self, name: str, rows: Tensor) -> Tensor:
+        """Return where the sums of these rows are; one that is new gets the next place."""
+        base = self.base[name]
+        if name not in self.sums:  # memory that is not written to is not taken
+            self.sums[name] = torch.empty_like(base, dtype=torch.float64)
+            self.places[name] = rows.new_full((len(base),), -1)
+            self.row_weight[name] = rows.new_empty(0, dtype=torch.float64)
+        elif name not in self.places:  # what came before this update held every row
+            self.places[name] = torch.arange(len(base), device=base.device)
+            self.row_weight[name] = self.sums[name].new_full((len(base),), self.weight)
+        place, before = self.places[name], self.row_weight[name]
+        new = rows[place[rows] < 0]
+        self.row_weight[name] = torch.cat([before, before.new_zeros(len(new))])
+        place[new] = torch.arange(len(before), len(before) + len(new), device=place.device)
+        self.sums[name][len(before) : len(before) + len(new)] = 0
+        return place[rows]
 
     def result(self) -> State:
         """Return the mean, with the dtypes of `base`. Raises ValueError if the weights added so
         far sum to zero."""
+        mean, rows = self.by_rows()
+        return mean | {n: self.base[n].index_copy(0, at, mean[n]) for n, at in rows.items()}
+
+    def by_rows(self) -> tuple[State, dict[str, Tensor]]:
+        """Return `result`, but of a tensor that came in rows only, just the rows that came, and
+        which these are, ascending, (k,) int64: the others are as in `base`."""
         if not self.weight > 0:
             raise ValueError("mean: the weights sum to 0, so there is nothing to average")
-        return {name: self._mean(name).to(self.base[name].dtype) for name in self.base}
+        rows = {name: (place >= 0).nonzero()[:, 0] for name, place in self.places.items()}
+        return {n: self._mean(n, rows.get(n)).to(t.dtype) for n, t in self.base.items()}, rows
 
-    def _mean(self, name: str) -> Tensor:
+    def _mean(self, name: str, rows: Tensor | None) -> Tensor:
         base, total = self.base[name], self.sums[name]
-        if name not in self.row_weight:
+        if rows is None:
             mean = total / self.weight
             return mean if base.is_floating_point() else mean.round()
-        seen = self.row_weight[name].view(-1, *[1] * (total.dim() - 1))
+        at = self.places[name][rows]
+        base, total, seen = base[rows], total[at], self.row_weight[name][at]
+        seen = seen.view(-1, *[1] * (total.dim() - 1))
         if self.per_row:
             return torch.where(seen > 0, total / seen.clamp_min(1e-300), base.double())
         return (total + (self.weight - seen) * base.double()) / self.weight
 
 
 def weighted_mean(states: Iterable[State], weights: Iterable[float]) -> State:
-    """Return the weighted mean of states of equal shapes, summed in float64, rounded once.
-
-    Raises ValueError where they do not match in number or shape, there is none, a weight is
-    negative, or all are zero.
-    """
+    """Return the weighted mean of states of equal shapes, summed in float64, rounded once. Raises
+    ValueError where numbers or shapes do not match, a weight is negative, or all are zero."""
     states, weights = list(states), list(weights)
     require(len(states) == len(weights) > 0, "weights", len(weights), "one weight for each state")
     mean = RunningMean(zeros_like(states[0]))

@@ -97,10 +97,8 @@ class Step(Protocol):
 
 @dataclass(frozen=True)
 class Add:
-    """Adds the change to the global weights, `lr` times: plain SGD of the server.
-
-    Reddi et al. 2021, arXiv:2003.00295, Algorithm 1.
-    """
+    """Adds the change to the global weights, `lr` times: plain SGD of the server, as Reddi et al.
+    2021, arXiv:2003.00295, Algorithm 1."""
 
     lr: float = 1.0
 
@@ -132,11 +130,15 @@ class Mean:
         require(fine, "weights", self.weights, "'examples' or 'uniform'")
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
+        return self.over(base, updates).result()
+
+    def over(self, base: State, updates: Iterable[Update]) -> RunningMean:
+        """Return the mean of the updates, to be asked for whole or in rows."""
         mean = RunningMean(base, self.per_row)
         for update in updates:
             weight = update.examples if self.weights == "examples" else 1
             mean.add(update.delta, weight, update.touched_rows)
-        return mean.result()
+        return mean
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,20 @@ class Strategy:
         else:
             moved = self.step(server, self.combine(zeros_like(server.params), updates))
         return replace(moved, round=server.round + 1)
+
+    def consume(self, server: ServerState, updates: Iterable[Update]) -> ServerState:
+        """Return what `aggregate` does, of a state that nobody else holds and that is used up: of a
+        mean that is added and came in rows of a tensor, only these rows of the weights change."""
+        plain = (type(self).aggregate, type(self.combine), type(self.step), self.sends)
+        if server.memory or plain != (Strategy.aggregate, Mean, Add, "change"):
+            return self.aggregate(server, updates)
+        params = server.params
+        zeros = {name: t.new_zeros(()).expand_as(t) for name, t in params.items()}
+        change, rows = self.combine.over(zeros, updates).by_rows()
+        few = params | {name: params[name][at] for name, at in rows.items()}
+        moved = self.step(replace(server, params=few), change).params
+        moved |= {n: params[n].index_copy_(0, at, moved[n]) for n, at in rows.items()}
+        return replace(server, params=moved, round=server.round + 1)
 
     def told(self, server: ServerState) -> dict[str, float]:
         """Return what the record of a round that ended so is to say beside what was measured."""

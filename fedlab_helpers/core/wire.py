@@ -4,9 +4,10 @@ A payload is: 4 bytes of magic, a CRC-32 of the rest (little endian), and named 
 safetensors format, which holds no code. The CRC finds damage; the limits below keep malice cheap.
 """
 
+import json
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -140,32 +141,44 @@ def unpack(payload: bytes, codec: Codec, client: int) -> Update:
     return Update(client, parts["delta"], touched, *told, parts["extra"], buffers or {})
 
 
-def encode_parts(received: Received) -> tuple[bytes, bytes, bytes]:
-    """Return what the server sends, as bytes: weights, extra and buffers; b"" for what is empty."""
-    return tuple(dense().encode(part) if part else b"" for part in vars(received).values())
-
-
-def decode_parts(payloads: Iterable[bytes]) -> Received:
-    """Return what `encode_parts` was given. Raises WireError for bytes that are damaged."""
-    return Received(*(dense().decode(part) if part else {} for part in payloads))
+def size(state: State) -> int:
+    """Return `len(dense().encode(state))` without writing it: names, dtypes and shapes decide it.
+    The header is that of empty tensors, with their shapes and places written in."""
+    empty = save({name: tensor.new_empty(0) for name, tensor in state.items()})
+    header, end = json.loads(empty[8:]), 0
+    for name, told in header.items():  # in the order in which they lie
+        begin, end = end, end + state[name].nbytes
+        told |= {"shape": list(state[name].shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    return _HEADER.size + 8 + -(-len(text) // 8) * 8 + end
 
 
 @dataclass(frozen=True, eq=False)
 class Downlink:
     """What the server sends down: the weights, whole, each time, to every client it asks.
 
+    Their encoding loses nothing: clients here get what they would decode, as copies, but for the
+    `table`, of which each takes its rows while the round lasts. The bytes are those of the
+    encoding, counted and not written: a million words take longer to write than to train.
+
     Args:
         held: the weights that clients hold once they are up to date.
         beside: what a strategy sends beside them, as those clients hold it.
+        table: the parameter of which clients take the rows that they touch, if any.
     """
 
     held: State
     beside: State = field(default_factory=dict)
+    table: str | None = None
 
     def deliver(self, cohort: Sequence[int]) -> "tuple[Received, Downlink, int]":
         """Return what clients hold once they are up to date, the link, and the bytes it took."""
-        payloads = encode_parts(Received(self.held, self.beside))
-        return decode_parts(payloads), self, sum(map(len, payloads)) * len(cohort)
+        parts = (
+            {n: t if n == self.table else t.contiguous().clone() for n, t in sorted(part.items())}
+            for part in (self.held, self.beside)
+        )
+        sent = sum(size(part) for part in (self.held, self.beside) if part)
+        return Received(*parts), self, sent * len(cohort)
 
     def advance(self, params: State, extra: State, rng: torch.Generator) -> "Downlink":
         """Return the link after a round: the server's new weights, and what goes beside them."""

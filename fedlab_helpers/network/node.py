@@ -22,7 +22,8 @@ PHASE = "secure"  # what messages of a secure sum are called
 
 def pack(received: Received) -> dict[str, bytes]:
     """Return what a server sends, as bytes: weights, what the strategy sends beside, buffers."""
-    return dict(zip(PARTS, wire.encode_parts(received), strict=True))
+    parts = {name: getattr(received, name) for name in PARTS}
+    return {name: wire.dense().encode(part) if part else b"" for name, part in parts.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +100,8 @@ class Node:
 
     def _received(self, sent: Mapping[str, bytes]) -> Received:
         """Return what came. Raises ValueError: the bytes are damaged, or of another model."""
-        received = wire.decode_parts(sent[name] for name in PARTS)
+        parts = (wire.dense().decode(sent[name]) if sent[name] else {} for name in PARTS)
+        received = Received(*parts)
         self.job.require_fit(received.weights | received.buffers)
         return received
 

@@ -67,9 +67,6 @@ class Nodes(Workers):
     def shared(self, name: str) -> bool:
         return True
 
-    def sparse_parameter(self) -> str | None:
-        return None  # whole weights are sent down
-
     def identity(self) -> dict[str, Any]:
         job = json.loads(self.job.to_json())
         del job["plan"]  # of which more rounds are welcome

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import NamedTuple
 
+import numpy as np
 from torch import nn
 
 from fedlab_helpers.core import compute
@@ -15,10 +16,20 @@ from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.history import RoundRecord
 from fedlab_helpers.core.messages import Codec, Received, Request, Update
 from fedlab_helpers.core.plan import Plan, require_speeds
-from fedlab_helpers.core.require import is_count, require, require_count
+from fedlab_helpers.core.require import is_count, is_number, require, require_count
 from fedlab_helpers.core.rounds import RoundLoop
+from fedlab_helpers.core.state import clone
 from fedlab_helpers.core.strategy import Strategy, require_cohort
 from fedlab_helpers.strategies.registry import require_told_nothing
+
+
+def speeds(n_clients: int, rng: np.random.Generator, spread: float) -> tuple[float, ...]:
+    """Return log-normal speeds, in steps a second, with median 1. `spread` is the standard
+    deviation of their natural logarithm: at 0 all are equal, at 0.5 one client in six is slower
+    than 0.6, and one in six faster than 1.65."""
+    require_count(n_clients=n_clients)
+    require(is_number(spread, 0), "spread", spread, "a finite number not below 0")
+    return tuple(np.exp(spread * rng.standard_normal(n_clients)).tolist())
 
 
 class Arrival(NamedTuple):
@@ -150,7 +161,8 @@ class _Buffered(RoundLoop):
         """Yield the updates in the buffer that can be used, each change scaled by its staleness."""
         arrivals, version = self.flushes[number - 1].arrivals, number - 1
         needed = {a.version for flush in self.flushes[version:] for a in flush.arrivals}
-        versions = self.versions | {version: received}
+        kept = replace(received, weights=clone(received.weights))  # the server goes on
+        versions = self.versions | {version: kept}
         self.versions = {v: sent for v, sent in versions.items() if v in needed}
         requests = (Request(a.call, a.client, self.versions[a.version]) for a in arrivals)
         with closing(self.workers.answers(requests, {})) as replies:

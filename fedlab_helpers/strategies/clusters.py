@@ -95,7 +95,7 @@ def _records(
     for number in range(1, plan.rounds + 1):
         cohort = sample_cohort(plan, number, workers.size)
         with compute.intra_op_threads(1):  # the same choice on a machine with more cores
-            picks = {client: best_model(models, workers.data[client]) for client in cohort}
+            picks = {client: best_model(models, workers.examples(client)) for client in cohort}
         try:
             for place, run in enumerate(runs):
                 takers = tuple(client for client in cohort if picks[client] == place)

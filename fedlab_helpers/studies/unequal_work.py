@@ -4,7 +4,7 @@ Speeds are simulated, log-normal, and go with the data: hotel guests have device
 slow. Everybody else has time to finish before the deadline, as a rule.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 
@@ -14,10 +14,10 @@ import pandas as pd
 from fedlab_helpers import strategies
 from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.core.history import History, NoUpdateLeft, RoundRecord
-from fedlab_helpers.core.plan import Pace, speeds
+from fedlab_helpers.core.plan import Pace
 from fedlab_helpers.core.rounds import rounds
 from fedlab_helpers.core.training import evaluate
-from fedlab_helpers.strategies.asynchronous import buffered_rounds
+from fedlab_helpers.strategies.asynchronous import buffered_rounds, speeds
 from fedlab_helpers.studies import study
 from fedlab_helpers.studies.study import Row, Settings, Study, begin, recipe_of, task
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
@@ -97,6 +97,12 @@ def measure_unequal_work(settings: Settings) -> list[Row]:
     return [measured | row for measured, row in zip(frame.to_dict("records"), rows, strict=True)]
 
 
+def waited(pace: Pace, steps: Mapping[int, int]) -> float:
+    """Return how many seconds the server waits in a round: for the slowest, at most until the
+    deadline; `steps`: client of the cohort -> the steps that it has to take."""
+    return min(pace.deadline, max(n / pace.steps_per_second[c] for c, n in steps.items()))
+
+
 def _run(settings: Settings) -> Iterator[tuple[RoundRecord, SentimentLSTM, float]]:
     """Yield the record of each server step, the model, and the simulated seconds up to it."""
     speed, clock, cohort = client_speeds(settings), 0.0, settings["cohort"]
@@ -113,7 +119,7 @@ def _run(settings: Settings) -> Iterator[tuple[RoundRecord, SentimentLSTM, float
     deadline = float("inf") if settings["late"] == "waited for" else DEADLINE
     pace = Pace(speed, deadline, partial=settings["late"] != "dropped")
     for record in rounds(model, clients, strategy, replace(plan, pace=pace)):
-        clock += pace.seconds({c: plan.local.steps(len(clients[c])) for c in record.cohort})
+        clock += waited(pace, {c: plan.local.steps(len(clients[c])) for c in record.cohort})
         yield record, model, clock
 
 

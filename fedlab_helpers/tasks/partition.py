@@ -5,14 +5,42 @@ out of range, and where labels or domains that it looks at are no classes, one a
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.special import rel_entr
 
+from fedlab_helpers.core.examples import Examples
+from fedlab_helpers.core.objective import Objective
 from fedlab_helpers.core.require import is_number, require, require_count, require_positive
 
 Parts = list[np.ndarray]  # one sorted int64 array of indices a client
+
+
+@dataclass(frozen=True, eq=False)
+class Dealt(Sequence[Examples]):
+    """The examples of many clients, each put together from one set when it is asked for: in memory
+    there is one copy, however many clients hold it.
+
+    Args:
+        data: all examples.
+        parts: the indices of each client.
+    """
+
+    data: Examples
+    parts: Parts
+
+    @property
+    def objective(self) -> Objective:
+        """What all clients are asked."""
+        return self.data.objective
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, client: int) -> Examples:
+        return self.data.subset(self.parts[client])
 
 
 def iid(labels: Sequence[int], n_clients: int, rng: np.random.Generator) -> Parts:

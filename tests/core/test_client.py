@@ -291,7 +291,7 @@ def test_a_transforms_randomness_is_its_own_and_repeats(crew):
     ],
 )
 def test_rows_are_selected_only_where_that_changes_nothing(crew, changes, name):
-    assert crew(**changes).sparse_parameter() == name
+    assert crew(**changes).table == name
 
 
 def test_with_weight_decay_every_row_is_trained_and_sent(crew):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlab_helpers.core import compute, state, wire
-from fedlab_helpers.core.plan import Pace, speeds
+from fedlab_helpers.core import state, wire
+from fedlab_helpers.core.plan import Pace
 from fedlab_helpers.core.rounds import Plan, rounds, run
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig
@@ -46,13 +46,6 @@ def test_who_is_late_is_told_by_numbers():
     assert kept.missed(2, 38) == "missed the deadline (simulated): 0 of 38 steps"
 
 
-def test_the_server_waits_for_the_slowest_and_at_most_until_the_deadline():
-    pace = Pace((0.5, 2.0, 1.0), 13.0)
-    assert pace.seconds({1: 20, 2: 9}) == 10.0
-    assert pace.seconds({0: 7, 1: 20}) == 13.0
-    assert replace(pace, deadline=math.inf).seconds({0: 7, 1: 20}) == 14.0
-
-
 @given(speed=st.floats(1e-3, 1e3), deadline=st.floats(1e-2, 1e4), whole=st.integers(1, 500))
 def test_steps_are_the_most_that_fit(speed, deadline, whole):
     pace = Pace((speed,), deadline)
@@ -62,7 +55,6 @@ def test_steps_are_the_most_that_fit(speed, deadline, whole):
     assert done == whole or (done + 1) / speed >= deadline * (1 - 1e-12)
     assert (pace.missed(0, whole) is None) == (done > 0)
     assert (replace(pace, partial=False).missed(0, whole) is None) == (done == whole)
-    assert pace.seconds({0: whole}) == min(deadline, whole / speed)
 
 
 @pytest.mark.parametrize(
@@ -83,20 +75,6 @@ def test_a_pace_that_cannot_be_is_refused_by_name(arguments, message):
 
 def test_a_pace_may_come_from_an_array():
     assert Pace(np.float32([0.5, 2]), np.int64(3)) == Pace((0.5, 2.0), 3.0)
-
-
-def test_speeds_are_log_normal_around_one_and_seeded():
-    drawn = speeds(4000, compute.numpy_rng(1), 0.5)
-    assert drawn == speeds(4000, compute.numpy_rng(1), 0.5)
-    assert drawn != speeds(4000, compute.numpy_rng(2), 0.5)
-    assert np.median(drawn) == pytest.approx(1, abs=0.05)
-    assert np.log(drawn).std() == pytest.approx(0.5, abs=0.03)
-    assert speeds(3, compute.numpy_rng(1), 0) == (1.0, 1.0, 1.0)
-    for spread in (-0.1, math.nan, math.inf):
-        with pytest.raises(ValueError, match=f"spread: got {spread!r}, expected a finite number"):
-            speeds(3, compute.numpy_rng(1), spread)
-    with pytest.raises(ValueError, match="n_clients: got 0, expected an integer of at least 1"):
-        speeds(0, compute.numpy_rng(1), 0.5)
 
 
 # In a run

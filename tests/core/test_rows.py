@@ -312,6 +312,55 @@ def test_rows_that_are_used_otherwise_are_refused(make):
     assert not run(whole, data, fedavg(), Plan(1, local=CONFIG, workers=1))[0].left_out
 
 
+class Tied(nn.Module):
+    """Scores words by the rows that it looks them up in, under a second name."""
+
+    token_parameter = "table.weight"
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(9, 4), nn.Linear(4, 9)
+        self.head.weight = self.table.weight
+
+    def forward(self, tokens):
+        return self.head(self.table(tokens).mean(1))
+
+
+def test_a_table_under_a_second_name_is_refused():
+    """Its head kept all rows when the table was tried with some, and the two came apart."""
+    data = Examples((torch.arange(1, 7).reshape(2, 3),), torch.tensor([1, 8]))
+    with pytest.raises(ValueError, match=r"model: its token_parameter: got 'table.weight'"):
+        run(Tied(), [data], fedavg(), Plan(1, local=CONFIG))
+
+
+def test_a_copy_of_a_model_has_the_rows_that_are_asked_for(bits):
+    model = SentimentLSTM(VOCAB, 4, 4, seed=0)
+    name, whole = model.token_parameter, state.of_model(model)
+    some = rows.copied(model, name, torch.tensor([3, 5]))
+    assert some.embedding.weight.equal(whole[name][[3, 5]])
+    assert len(rows.copied(model, name, slice(0)).embedding.weight) == 0
+    shared = rows.copied(model, name, slice(None))
+    assert shared.embedding.weight.data_ptr() == model.embedding.weight.data_ptr()
+    assert shared.head.weight.data_ptr() != model.head.weight.data_ptr()
+    assert bits(state.of_model(rows.copied(model, None, slice(0)))) == bits(whole)
+    assert bits(state.of_model(model)) == bits(whole)
+
+
+class Renormed(SentimentLSTM):
+    """Looks up rows that are scaled down as they are looked up, in place."""
+
+    def __init__(self):
+        super().__init__(VOCAB, 4, 4, seed=0)
+        self.embedding.max_norm = 0.1
+
+
+def test_trying_a_model_before_the_run_leaves_it_as_it_is(bits):
+    model = Renormed()
+    before = bits(state.of_model(model))
+    rounds(model, [reviews(0)], fedavg(), Plan(1, local=CONFIG))
+    assert bits(state.of_model(model)) == before
+
+
 def test_targets_that_are_no_ids_are_refused_where_rows_score_them():
     data = next_ids(0)
     numbers = Examples(data.inputs, data.targets.float(), Numbers(each_step=True), padded=True)

@@ -349,13 +349,48 @@ def test_tensors_that_are_no_update_are_named(change, message):
         wire.unpack(b"", Holds(tensors), 0)
 
 
+@settings(max_examples=200)
+@given(
+    kinds=st.dictionaries(
+        ANY_NAME.filter(lambda name: name != "__metadata__"),
+        st.tuples(st.sampled_from(PLAIN + ODD), st.lists(st.integers(0, 12), max_size=4)),
+        max_size=6,
+    )
+)
+def test_the_size_of_an_encoding_is_known_without_writing_it(kinds):
+    tensors = {name: torch.zeros(shape).to(kind) for name, (kind, shape) in kinds.items()}
+    assert wire.size(tensors) == len(wire.dense().encode(tensors))
+
+
+@pytest.mark.parametrize("rows", [9, 10, 99, 100, 999_999, 1_000_000])
+def test_the_size_of_an_encoding_grows_with_the_digits_of_its_header(rows):
+    tensors = {"table": torch.zeros(rows, 1, dtype=torch.int8), "z": torch.zeros(2)}
+    assert wire.size(tensors) == len(wire.dense().encode(tensors))
+
+
 def test_a_downlink_sends_the_weights_whole_to_each_client(bits):
     params, variate = {"w": torch.arange(5.0)}, {"w": torch.ones(5)}
     received, _, size = wire.Downlink(params, variate).deliver((0, 2, 5))
     assert bits(received.weights) == bits(params)
     assert bits(received.extra) == bits(variate)
     assert received.weights["w"].data_ptr() != params["w"].data_ptr()
+    assert received.extra["w"].data_ptr() != variate["w"].data_ptr()
     assert size == 3 * sum(len(wire.dense().encode(part)) for part in (params, variate))
+
+
+@pytest.mark.parametrize("table", [None, "e"])
+def test_what_clients_are_handed_is_what_they_would_decode(bits, table):
+    """In its order and layout, too; of the table, of which each takes rows, there is no copy."""
+    odd = torch.tensor([float("nan"), -0.0, 1e-45]).repeat(2, 1)
+    params = {"z": odd.T, "e": torch.rand(4, 2), "n": torch.tensor(7), "a": odd.bfloat16()}
+    received, _, _ = wire.Downlink(params, {"b": odd.T}, table).deliver((1,))
+    for part, sent in ((received.weights, params), (received.extra, {"b": odd.T})):
+        decoded = wire.dense().decode(wire.dense().encode(sent))
+        assert bits(part) == bits(decoded)
+        assert list(part) == list(decoded)
+        assert all(tensor.stride() == decoded[name].stride() for name, tensor in part.items())
+    shared = [n for n, t in params.items() if received.weights[n].data_ptr() == t.data_ptr()]
+    assert shared == ([table] if table else [])
 
 
 def test_nothing_beside_the_weights_costs_nothing():

@@ -79,6 +79,32 @@ def test_what_is_slow_has_a_large_bubble_and_hides_no_other():
     assert low > high
 
 
+def test_growth_shows_each_sweep_with_what_its_rounds_took_and_held():
+    names = ["clients", "cohort", "words", "reviews_a_client"]
+    names += ["seconds_a_round", "least", "most", "peak_mib"]
+    rows = [
+        (1000, 100, 9, "12 to 28", 2.0, 1.5, 2.75, 50.0),
+        (100, 100, 9, "12 to 28", 1.0, 0.5, 1.25, 40.0),
+        (20, 10, 9, "320", 3.0, 3.0, 3.0, 60.0),
+        (20, 10, 1000, "320", 4.0, 3.0, 7.0, 80.0),
+    ]
+    picture = plots.growth(pd.DataFrame(rows, columns=names))
+    left, right, *memory = picture.axes
+    seconds = [axes.containers[0].lines[0].get_xydata().tolist() for axes in (left, right)]
+    assert seconds == [[[100, 1.0], [1000, 2.0]], [[9, 3.0], [1000, 4.0]]]
+    (bars,) = left.containers[0].lines[2]
+    assert [bar[:, 1].tolist() for bar in bars.get_segments()] == [[0.5, 1.25], [1.5, 2.75]]
+    held = [axes.lines[0].get_xydata().tolist() for axes in memory]
+    assert held == [[[100, 40.0], [1000, 50.0]], [[9, 60.0], [1000, 80.0]]]
+    assert left.get_xscale() == right.get_xscale() == "log"
+    assert left.get_xlabel() == "clients, 100 of them in a round"
+    assert right.get_xlabel() == "words, 20 clients, 10 in a round"
+    assert [text.get_text() for text in left.get_legend().get_texts()] == [
+        "peak of memory (MiB)",
+        "seconds a round",
+    ]
+
+
 def test_energy_is_summed_up_in_percent():
     picture = plots.energy({"a": np.array([3.0, 1.0, 0.0, 0.0])}, "singular_place")
     (line,) = picture.axes[0].lines

@@ -5,18 +5,20 @@ import weakref
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedlab_helpers.core import state, wire
+from fedlab_helpers.core import compute, state, wire
 from fedlab_helpers.core.history import History, NoUpdateLeft
 from fedlab_helpers.core.plan import Pace
 from fedlab_helpers.core.rounds import Plan, rounds, sample_cohort
 from fedlab_helpers.core.strategy import Mean, Strategy
 from fedlab_helpers.core.training import Hooks, LocalConfig
 from fedlab_helpers.strategies import (
+    asynchronous,
     fedavg,
     fednova,
     krum,
@@ -25,7 +27,7 @@ from fedlab_helpers.strategies import (
     scaffold,
     uniform,
 )
-from fedlab_helpers.strategies.asynchronous import Arrival, buffered_rounds, timeline
+from fedlab_helpers.strategies.asynchronous import Arrival, buffered_rounds, speeds, timeline
 from fedlab_helpers.strategies.personal import Ditto
 
 LOCAL = LocalConfig(2, 4, 0.1, "sgd")  # 6, 4, 10 and 6 steps for the clients of `conftest`
@@ -196,13 +198,12 @@ def test_clients_train_from_the_version_they_started_from(clients, small_model, 
 def test_only_versions_that_are_still_needed_are_in_memory(clients, small_model, monkeypatch):
     sent = []
 
-    def decode(payloads):
-        received = original(payloads)
-        sent.append(weakref.ref(received))
-        return received
+    def clone(weights):
+        kept = state.clone(weights)
+        sent.append(weakref.ref(kept["head.bias"]))
+        return kept
 
-    original = wire.decode_parts
-    monkeypatch.setattr(wire, "decode_parts", decode)
+    monkeypatch.setattr(asynchronous, "clone", clone)
     plan, options = replace(PLAN, rounds=7), {"concurrency": 3, "buffer": 2}
     durations = [steps / speed for steps, speed in zip((6, 4, 10, 6), SPEEDS, strict=True)]
     flushes = timeline(durations, 7, **options, seed=3)
@@ -303,3 +304,17 @@ def test_what_does_not_fit_is_refused_before_the_first_flush(clients, small_mode
     options = {"speeds": SPEEDS, "concurrency": 2, "buffer": 2, "strategy": uniform(), "plan": PLAN}
     with pytest.raises(ValueError, match=message):
         buffered_rounds(small_model(), clients, **options | change)
+
+
+def test_speeds_are_log_normal_around_one_and_seeded():
+    drawn = speeds(4000, compute.numpy_rng(1), 0.5)
+    assert drawn == speeds(4000, compute.numpy_rng(1), 0.5)
+    assert drawn != speeds(4000, compute.numpy_rng(2), 0.5)
+    assert np.median(drawn) == pytest.approx(1, abs=0.05)
+    assert np.log(drawn).std() == pytest.approx(0.5, abs=0.03)
+    assert speeds(3, compute.numpy_rng(1), 0) == (1.0, 1.0, 1.0)
+    for spread in (-0.1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"spread: got {spread!r}, expected a finite number"):
+            speeds(3, compute.numpy_rng(1), spread)
+    with pytest.raises(ValueError, match="n_clients: got 0, expected an integer of at least 1"):
+        speeds(0, compute.numpy_rng(1), 0.5)

@@ -1,10 +1,14 @@
 """The study of unequal work: who is slow, and what each case measures."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from fedlab_helpers.core.history import NoUpdateLeft
+from fedlab_helpers.core.plan import Pace
 from fedlab_helpers.studies import results, study, unequal_work
 
 RUNS = {(run["strategy"], run["late"]): run for run in unequal_work.UNEQUAL_WORK.runs}
@@ -93,3 +97,10 @@ def test_mu_reaches_the_strategy(monkeypatch, few):
     settings = RUNS["fedprox", "partial work"] | SHORT | {"parameter": 0.5}
     unequal_work.measure_unequal_work(settings)
     assert made == [0.5]
+
+
+def test_the_server_waits_for_the_slowest_and_at_most_until_the_deadline():
+    pace = Pace((0.5, 2.0, 1.0), 13.0)
+    assert unequal_work.waited(pace, {1: 20, 2: 9}) == 10.0
+    assert unequal_work.waited(pace, {0: 7, 1: 20}) == 13.0
+    assert unequal_work.waited(replace(pace, deadline=math.inf), {0: 7, 1: 20}) == 14.0

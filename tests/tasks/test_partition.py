@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
+from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.tasks.partition import (
+    Dealt,
     by_domain,
     describe,
     dirichlet,
@@ -299,3 +301,17 @@ def test_clients_that_are_all_alike_are_zero_bits_apart(counts, clients):
     parts = [np.arange(len(labels)) + i * len(labels) for i in range(clients)]
     table = describe(parts, np.tile(labels, clients))
     assert table["label divergence"].between(0, 1e-15).all()
+
+
+def test_clients_are_put_together_when_they_are_asked_for():
+    data = Examples((torch.arange(12).reshape(6, 2),), torch.arange(6) % 2)
+    dealt = Dealt(data, iid(range(6), 4, np.random.default_rng(0)))
+    assert len(dealt) == 4
+    assert dealt.objective == data.objective
+    listed = [data.subset(part) for part in dealt.parts]
+    for one, other in zip(dealt, listed, strict=True):
+        assert one.inputs[0].equal(other.inputs[0])
+        assert one.targets.equal(other.targets)
+    assert dealt[-1].targets.equal(listed[3].targets)
+    with pytest.raises(IndexError):
+        dealt[4]

@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "clients": ["client_bars", "client_dots", "cosine_maps", "partition_map", "slopes"],
         "evidence": [
             "bars", "calibration", "cold_start", "confusion", "energy", "frontier", "gains",
-            "gradient_levels", "gradient_map", "histogram", "seed_dots", "size_speed",
+            "gradient_levels", "gradient_map", "growth", "histogram", "seed_dots", "size_speed",
         ],
         "keyboard": ["suggestions"],
         "leaks": ["Page", "reading", "readings", "word_rows"],

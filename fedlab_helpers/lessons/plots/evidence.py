@@ -252,6 +252,31 @@ def size_speed(table: pd.DataFrame) -> Picture:
     return picture
 
 
+def growth(table: pd.DataFrame) -> Picture:
+    """Return what a round costs against the number of clients, and of words: its seconds, from the
+    fastest to the slowest, and the peak of memory; of the table `growth` in data/results."""
+    picture = Picture(figsize=(8.2, 3.2), layout="constrained")
+    settings = ["clients", "cohort", "words", "reviews_a_client"]
+    for axes, x in zip(picture.subplots(1, 2), ("clients", "words"), strict=True):
+        others = table.groupby([name for name in settings if name != x])
+        rows = max((rows for _, rows in others), key=len).sort_values(x)
+        spread = [rows["seconds_a_round"] - rows["least"], rows["most"] - rows["seconds_a_round"]]
+        time, memory = look(0), look(1)
+        axes.errorbar(rows[x], rows["seconds_a_round"], spread, **time, label=say("round_seconds"))
+        right = axes.twinx()
+        axes.plot([], [], **memory, label=say("peak_memory"))
+        right.plot(rows[x], rows["peak_mib"], **memory)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.set(xlabel=say(f"growth_{x}", **rows.iloc[0]), ylabel=say("round_seconds"))
+        right.set_ylabel(say("peak_memory"))
+        for side in (axes, right):
+            side.set_ylim(0, 1.15 * side.get_ylim()[1])
+            side.spines["top"].set_visible(False)
+        axes.legend(frameon=False, fontsize="small", loc="lower right")
+    return picture
+
+
 def seed_dots(
     panels: Mapping[str, Mapping[str, Sequence[float]]],
     label: str,

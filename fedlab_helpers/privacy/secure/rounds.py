@@ -190,7 +190,7 @@ class Party(Client):
             vector = self.secure.encode(
                 update, received.weights, self.strategy, self.clients, self._rng
             )
-            sent = self.mask(unpack(message), vector, b"".join(wire.encode_parts(received)))
+            sent = self.mask(unpack(message), vector, _context(received))
         except ValueError as error:
             return Reply(self.number, failure=reason(error))
         return replace(reply, payload=sent.tobytes())
@@ -277,7 +277,7 @@ def sums(
 ) -> Generator[Update, None, None]:
     """Yield the mean of a round's cohort, having written it into the books; nothing where too few
     are left for a sum. Arguments as in `collect` and `Workers.updates`."""
-    size, context = len(cohort), b"".join(wire.encode_parts(received))
+    size, context = len(cohort), _context(received)
     try:
         values = sum(tensor.numel() for tensor in received.weights.values())
         expected = np.empty(values + 1, secure.ring(strategy, size).element)
@@ -303,7 +303,7 @@ class SecureClients(Workers):
     def __init__(self, clients: Clients, secure: SecureSum):
         self.clients, self.secure = clients, secure
         self.codec, self.size, self.repeatable = clients.codec, clients.size, clients.repeatable
-        self.shared, self.sparse_parameter = clients.shared, clients.sparse_parameter
+        self.shared, self.table = clients.shared, clients.table
 
     def identity(self) -> dict[str, Any]:
         return {**self.clients.identity(), "secure": known_as(self.secure)}
@@ -333,6 +333,11 @@ class SecureClients(Workers):
 
         asked = (books, least, number, cohort, received)
         return sums(self.secure, self.clients.strategy, ask, *asked)
+
+
+def _context(received: Received) -> bytes:
+    """Return what a server sent, as bytes: masks are bound to it."""
+    return b"".join(wire.dense().encode(part) for part in vars(received).values() if part)
 
 
 def shaped(values: np.ndarray, like: State) -> State:
