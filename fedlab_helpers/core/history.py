@@ -4,13 +4,14 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from fedlab_helpers.core import wire
 from fedlab_helpers.core.messages import ClientState, Codec, Reply, Update, reason
 from fedlab_helpers.core.state import RunningMean, State
+
+if TYPE_CHECKING:  # a node, started for each message, shall not wait for it
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,12 @@ class History(Sequence[RoundRecord]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> "pd.DataFrame":
         """Return one row a round, indexed by round: clients (accepted), left_out (count),
         examples, steps, train_loss, each metric, what the strategy told, bytes_down, bytes_up,
         total_bytes (both ways, summed up to this round), seconds."""
+        import pandas as pd
+
         rows, total = [], 0
         for record in self.records:
             row = {"clients": len(record.client_losses), "left_out": len(record.left_out)}

@@ -11,7 +11,6 @@ from itertools import accumulate, repeat
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from scipy.special import log_ndtr, ndtri
 
 from fedlab_helpers.core.require import (
     is_count,
@@ -46,6 +45,8 @@ def delta_of(epsilon: float | np.ndarray, mu: float) -> float | np.ndarray:
 
     Raises ValueError for numbers out of range.
     """
+    from scipy.special import log_ndtr
+
     require(bool(np.all(np.asarray(epsilon) >= 0)), "epsilon", epsilon, "a number of at least 0")
     require_positive(mu=mu)
     log_with = log_ndtr(mu / 2 - epsilon / mu)
@@ -64,6 +65,7 @@ def epsilon_of(mu: float, delta: float) -> float:
     Raises ValueError for numbers out of range.
     """
     from scipy.optimize import brentq  # takes half a second to load
+    from scipy.special import ndtri
 
     _require_delta(delta)
     if mu in (0, math.inf):

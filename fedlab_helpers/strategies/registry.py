@@ -7,12 +7,13 @@ new one is a function that `registered` decorates; the tuned numbers are that fu
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from fedlab_helpers.core.require import require, require_positive
 from fedlab_helpers.core.strategy import Combine, Mean, Strategy, least_cohort
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,10 @@ def registered(
     return enter if make is None else enter(make)
 
 
-def table() -> pd.DataFrame:
+def table() -> "pd.DataFrame":
     """Return a row for each strategy, by name: its numbers as tuned, what it needs, and does."""
+    import pandas as pd
+
     rows = {
         name: {
             "parameters": ", ".join(f"{p.name}={p.default:g}" for p in entry.parameters),

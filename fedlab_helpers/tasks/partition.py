@@ -6,14 +6,16 @@ out of range, and where labels or domains that it looks at are no classes, one a
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from scipy.special import rel_entr
 
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.objective import Objective
 from fedlab_helpers.core.require import is_number, require, require_count, require_positive
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Parts = list[np.ndarray]  # one sorted int64 array of indices a client
 
@@ -164,7 +166,7 @@ def mixture(
 
 def describe(
     parts: Parts, labels: Sequence[int], domains: Sequence[str] | None = None
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Return how unlike the clients are, one row a client.
 
     Args:
@@ -178,6 +180,9 @@ def describe(
         these shares and those of all clients together: 0 where they are the same, at most 1
         (Lin 1991, doi:10.1109/18.61115).
     """
+    import pandas as pd  # takes half a second to load, as does SciPy
+    from scipy.special import rel_entr
+
     columns = {"size": [len(part) for part in parts]}
     require(parts and min(columns["size"]) > 0, "parts: sizes", columns["size"], "all above 0")
     for kind, values in (("label", labels), ("domain", domains)):
