@@ -136,7 +136,7 @@ def test_a_network_is_used_and_maltreated(files, tmp_path, bits):  # noqa: F811
         assert not (tmp_path / "other").exists()
         assert contents(tmp_path / "network") == before
 
-        running, out = command.start("run", "--rounds", "6", *asked)
+        running, out = command.start("run", "--rounds", "5", *asked)
         results = tmp_path / "network" / "results1"
         wait_for("round 1: loss", out, timeout=300)
         assert "accuracy" in out.read_text()
@@ -182,9 +182,9 @@ def test_a_network_is_used_and_maltreated(files, tmp_path, bits):  # noqa: F811
         wait_for("Ctrl-C ends all", said)
         status, words = command("run", "--resume")
         assert status == 0, words
-        assert "round 6: loss" in words
+        assert "round 5: loss" in words
         status, words = command("run", "--resume")
-        assert (status, "has ended, after 6 rounds" in words) == (1, True)
+        assert (status, "has ended, after 5 rounds" in words) == (1, True)
         up.send_signal(signal.SIGINT)
         assert up.wait(60) == 0
     job = Job.from_json((results / runs.JOB).read_text())
@@ -196,8 +196,8 @@ def test_a_network_is_used_and_maltreated(files, tmp_path, bits):  # noqa: F811
 
 
 def test_a_node_joins_from_elsewhere(files, tmp_path):  # noqa: F811
-    """By another address, with what it was given and nothing else; it is let in again after it was
-    killed, and its reviews may not change."""
+    """By another address, with what it was given and nothing else; a run waits for it, or does not.
+    It is let in again after it was killed, and its reviews may not change."""
     here, away = tmp_path / "here", tmp_path / "away"
     here.mkdir()
     away.mkdir()
@@ -210,6 +210,12 @@ def test_a_node_joins_from_elsewhere(files, tmp_path):  # noqa: F811
         assert "client 2 is awaited" in invitation
         line = next(each for each in invitation.splitlines() if "client 2 is awaited" in each)
         words = line.partition("network ")[2].split()
+        status, told = command("run", "--rounds", "1", "--wait", "15")
+        assert status == 1
+        assert "clients [0, 1] came, [2] did not in 15 s" in told
+        status, told = command("run", "--rounds", "1", "--wait", "2", "--at-least", "2")
+        assert status == 0, told
+        assert "without client 2 (no node is there)" in told
         for name in ("ca.crt", "client2"):
             (away / name).write_bytes((here / "network" / "keys" / name).read_bytes())
         (away / "OWN.csv").write_bytes(files[2].read_bytes())
@@ -236,18 +242,6 @@ def test_a_node_joins_from_elsewhere(files, tmp_path):  # noqa: F811
         assert status == 0, told
         assert "without client 2" in told
         assert "OWN.csv', expected the file as it was when this node came" in told
-
-
-def test_a_run_without_a_node_says_whom_it_waits_for(files, tmp_path):  # noqa: F811
-    with shell(tmp_path) as command:
-        _, said = command.start("up", "--own", *files[:2], "--elsewhere", "1", "--port", "18450")
-        wait_for("Ctrl-C ends all", said)
-        status, words = command("run", "--wait", "20")
-        assert status == 1
-        assert "clients [0, 1] came, [2] did not in 20 s" in words
-        status, words = command("run", "--rounds", "1", "--wait", "20", "--at-least", "2")
-        assert status == 0, words
-        assert "without client 2 (no node is there)" in words
 
 
 def test_chaos(tmp_path):

@@ -17,7 +17,7 @@ from test_nodes import files, job, simulated  # noqa: F401
 from fedlab_helpers.core import wire
 from fedlab_helpers.core.client import Clients
 from fedlab_helpers.core.messages import Reply
-from fedlab_helpers.core.rounds import rounds_with, sample_cohort
+from fedlab_helpers.core.rounds import rounds_with
 from fedlab_helpers.core.state import of_model
 from fedlab_helpers.network import Node, runs
 from fedlab_helpers.network.keys import make_key
@@ -79,57 +79,6 @@ def test_a_secured_network_ends_in_the_weights_of_the_simulation(job, files, tmp
     assert bits(runs.weights(results)) == bits(expected)
     assert [record.bytes_up for record in records] == [record.bytes_up for record in history]
     assert not any(record.left_out for record in records)
-
-
-DAMAGING = """
-from flwr.clientapp import ClientApp
-
-from fedlab_helpers.network import client_app
-
-
-class Damaging(ClientApp):
-    def __call__(self, message, context):
-        answer = client_app.app(message, context)
-        asked = message.content.get("request", {})
-        if (asked.get("round"), asked.get("client")) == (3, 2):
-            answer.content["reply"]["payload"] = b"damaged"
-        return answer
-
-
-app = Damaging()
-"""
-
-
-def test_a_run_survives_its_nodes(job, files, tmp_path, monkeypatch):  # noqa: F811
-    """One is killed while it trains, and joins again; one sends a damaged payload, and is killed
-    later, while it has nothing to do."""
-
-    def with_damage(folder, *more):
-        write_app(folder, *more)
-        (folder / "fedlab_app" / "client.py").write_text(DAMAGING)
-
-    monkeypatch.setattr(runs, "write_app", with_damage)
-    job = replace(job, plan=replace(job.plan, rounds=5, seed=46))
-    cohorts = [{*sample_cohort(job.plan, number, 3)} for number in range(1, 6)]
-    assert cohorts == [{0, 1}, {0, 1}, {1, 2}, {0, 1}, {0, 2}]
-    with Network(tmp_path / "net", files, secure=True, port=18330) as network:
-        results = runs.submit(network.folder, job, timeout=45)
-        records = []
-        for record in runs.records(results):
-            records.append(record)
-            if record.round == 1:
-                wait_for("Receiving: train", network.logs / "node1.log", times=2)
-                network.kill(1)
-                network.start_node(1)
-                wait_for("SuperNode ID", network.logs / "node1.log", times=2)
-            if record.round == 3:  # client 2 is asked again in the fifth
-                network.kill(2)
-    assert not left_over(18330)
-    assert [set(record.left_out) for record in records] == [set(), {1}, {2}, set(), {2}]
-    assert "its bytes were damaged on the way" in records[2].left_out[2]
-    for why in (records[1].left_out[1], records[4].left_out[2]):
-        assert any(word in why for word in ("too late", "node lost", "in time"))
-    assert set(runs.metrics(results)) == {0, 1}
 
 
 WAITING = """
