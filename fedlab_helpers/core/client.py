@@ -54,6 +54,7 @@ class Clients(messages.Workers):
         places = self.client_devices or [next(self.model.parameters()).device]
         self.devices = compute.place(len(self.data), places)
         self.model = use_own_randomness(copy.deepcopy(self.model).cpu())
+        self._private = {n: t for n, t in self.model.state_dict().items() if not self.shared(n)}
         self.size = len(self.data)
         self.repeatable = not any(getattr(t, "secret", False) for t in self.transforms)
         self._idle: dict[torch.device, list[nn.Module]] = {d: [] for d in self.devices}
@@ -148,9 +149,9 @@ class Clients(messages.Workers):
 
     def _absent(self, asked: Request) -> str | None:
         """Return why a client does not answer in this round, as simulated; None if it does."""
-        client, pace = asked.client, self.plan.pace
-        dice = compute.numpy_rng(self.plan.seed, "dropout", asked.number, client)
-        if dice.random() < self.plan.dropout_rate:
+        client, pace, rate = asked.client, self.plan.pace, self.plan.dropout_rate
+        seed = (self.plan.seed, "dropout", asked.number, client)
+        if rate and compute.numpy_rng(*seed).random() < rate:
             return "dropped out (simulated)"
         return pace.missed(client, self.plan.local.steps(len(self.data[client]))) if pace else None
 
@@ -180,11 +181,12 @@ class Clients(messages.Workers):
         )
         options = {"seed": run.seed, "hooks": self.strategy.begin(run), "stop": stop}
         report = train(replica, data, local, max_steps=run.steps, **options)
-        trained = state.to_device(state.of_model(replica), "cpu")
+        trained = state.to_device(replica.state_dict(), "cpu")
         sent = {name: trained.pop(name) for name in weights}
+        whole = self.strategy.sends == "weights"
+        sent = state.clone(sent) if whole else state.subtract(sent, weights)
+        trained = state.clone(trained)
         buffers = {name: trained.pop(name) for name in received.buffers}
-        if self.strategy.sends == "change":
-            sent = state.subtract(sent, weights)
         told = (data.asked, report.steps, report.losses)
         update = Update(client, sent, touched, *told, buffers=buffers)
         extra, memory = self.strategy.report(run, update)
@@ -194,7 +196,7 @@ class Clients(messages.Workers):
     def _first_private(self, touched: dict[str, torch.Tensor]) -> State:
         """Return the first values of what is not shared; of a personal word table the rows of
         the client's own words only, where these are all that is trained of the shared one."""
-        private = {n: t for n, t in self.model.state_dict().items() if not self.shared(n)}
+        private = dict(self._private)
         table = getattr(self.model, "own_token_parameter", None)
         if table in private and touched:
             private[table] = private[table][touched[self._table]]
