@@ -59,6 +59,7 @@ class Clients(messages.Workers):
         dense = any(getattr(part, "dense", False) for part in (self.strategy, *self.transforms))
         self.table = rows.sparse_table(self.model, self.shared, self.codec, decay, dense)
         self.model = use_own_randomness(rows.copied(self.model, self.table, slice(None)))
+        self._private = {n: t for n, t in self.model.state_dict().items() if not self.shared(n)}
         self._require_fit()
 
     def examples(self, client: int) -> Examples:
@@ -150,11 +151,12 @@ class Clients(messages.Workers):
 
     def _absent(self, asked: Request) -> str | None:
         """Return why a client does not answer in this round, as simulated; None if it does."""
-        client, pace, local = asked.client, self.plan.pace, self.plan.local
-        dice = compute.numpy_rng(self.plan.seed, "dropout", asked.number, client)
-        if dice.random() < self.plan.dropout_rate:
+        client, plan = asked.client, self.plan
+        seed, rate = (plan.seed, "dropout", asked.number, client), plan.dropout_rate
+        if rate and compute.numpy_rng(*seed).random() < rate:
             return "dropped out (simulated)"
-        return pace.missed(client, local.steps(len(self.examples(client)))) if pace else None
+        whole = plan.local.steps(len(self.examples(client))) if plan.pace else 0
+        return plan.pace.missed(client, whole) if plan.pace else None
 
     def _train(
         self, replica: nn.Module, asked: Request, kept: ClientState, stop: Event
@@ -182,11 +184,12 @@ class Clients(messages.Workers):
         )
         options = {"seed": run.seed, "hooks": self.strategy.begin(run), "stop": stop}
         report = train(replica, data, local, max_steps=run.steps, **options)
-        trained = state.to_device(state.of_model(replica), "cpu")
+        trained = state.to_device(replica.state_dict(), "cpu")
         sent = {name: trained.pop(name) for name in weights}
+        whole = self.strategy.sends == "weights"
+        sent = state.clone(sent) if whole else state.subtract(sent, weights)
+        trained = state.clone(trained)
         buffers = {name: trained.pop(name) for name in received.buffers}
-        if self.strategy.sends == "change":
-            sent = state.subtract(sent, weights)
         told = (data.asked, report.steps, report.losses)
         update = Update(client, sent, touched, *told, buffers=buffers)
         extra, memory = self.strategy.report(run, update)
@@ -196,7 +199,7 @@ class Clients(messages.Workers):
     def _first_private(self, touched: dict[str, torch.Tensor]) -> State:
         """Return the first values of what is not shared; of a personal word table the rows of
         the client's own words only, where these are all that is trained of the shared one."""
-        private = {n: t for n, t in self.model.state_dict().items() if not self.shared(n)}
+        private = dict(self._private)
         table = getattr(self.model, "own_token_parameter", None)
         if table in private and touched:
             private[table] = private[table][touched[self.table]]

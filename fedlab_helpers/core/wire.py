@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from fedlab_helpers.core import rows
@@ -23,6 +23,11 @@ _HEADER = struct.Struct("<4sI")
 _REPORT, _LOSSES, _BUFFERS = "report", "losses", "buffers"
 _MAX_HEADER = 1 << 20  # bytes of JSON that name the tensors: some ten thousand of them
 _MAX_DIMS = 16  # torch's reductions stop at 64, and crawl on a tensor of a hundred thousand
+# torch's dtypes and safetensors' names of them, in the order in which it lays tensors out.
+_NAMES = """uint64 U64 int64 I64 float64 F64 complex64 C64 float32 F32 uint32 U32 int32 I32
+    bfloat16 BF16 float16 F16 uint16 U16 int16 I16 float8_e5m2fnuz F8_E5M2FNUZ float8_e4m3fnuz
+    F8_E4M3FNUZ float8_e4m3fn F8_E4M3 float8_e5m2 F8_E5M2 int8 I8 uint8 U8 bool BOOL""".split()
+_DTYPES = [getattr(torch, name) for name in _NAMES[::2]]
 
 
 class WireError(ValueError):
@@ -37,8 +42,12 @@ class Tensors:
 
     def encode(self, state: State, rng: torch.Generator | None = None) -> bytes:
         """Return the payload: 8 bytes, a JSON header, and the values of each tensor."""
-        body = save({name: tensor.contiguous() for name, tensor in state.items()})
-        return _HEADER.pack(_MAGIC, zlib.crc32(body)) + body
+        head, names = _header(state)
+        whole = (state[name].cpu().contiguous().reshape(1, -1) for name in names)
+        parts, checksum = [head, *(t.view(torch.uint8).numpy() for t in whole)], 0
+        for part in parts:
+            checksum = zlib.crc32(part, checksum)
+        return b"".join([_HEADER.pack(_MAGIC, checksum), *parts])
 
     def decode(self, payload: bytes) -> State:
         """Return the tensors of a payload, sorted by name. Raises WireError for anything else."""
@@ -50,6 +59,20 @@ class Tensors:
         if zlib.crc32(body) != checksum:
             raise WireError("the checksum does not match: bytes were damaged on the way")
         return _load(body)
+
+
+def _header(state: State) -> tuple[bytes, list[str]]:
+    """Return what safetensors writes before the values, and the names in the order in which these
+    lie."""
+    names = sorted(state, key=lambda name: (_DTYPES.index(state[name].dtype), name))
+    specs, end = {}, 0
+    for name in names:
+        tensor, begin, end = state[name], end, end + state[name].nbytes
+        kind = _NAMES[2 * _DTYPES.index(tensor.dtype) + 1]
+        specs[name] = {"dtype": kind, "shape": [*tensor.shape], "data_offsets": [begin, end]}
+    text = json.dumps(specs, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, names
 
 
 def _load(body: bytes) -> State:
@@ -142,15 +165,9 @@ def unpack(payload: bytes, codec: Codec, client: int) -> Update:
 
 
 def size(state: State) -> int:
-    """Return `len(dense().encode(state))` without writing it: names, dtypes and shapes decide it.
-    The header is that of empty tensors, with their shapes and places written in."""
-    empty = save({name: tensor.new_empty(0) for name, tensor in state.items()})
-    header, end = json.loads(empty[8:]), 0
-    for name, told in header.items():  # in the order in which they lie
-        begin, end = end, end + state[name].nbytes
-        told |= {"shape": list(state[name].shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    return _HEADER.size + 8 + -(-len(text) // 8) * 8 + end
+    """Return `len(dense().encode(state))` without writing it; names, dtypes, shapes decide it."""
+    head, _ = _header(state)
+    return _HEADER.size + len(head) + sum(tensor.nbytes for tensor in state.values())
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save
 
 from fedlab_helpers.core import rows, wire
 from fedlab_helpers.core.messages import RefusedUpdate, Update
@@ -20,7 +21,8 @@ from fedlab_helpers.strategies import fedavg, rowwise, uniform
 LIKE = {"embedding.weight": torch.zeros(5, 2), "bias": torch.zeros(3), "steps": torch.tensor(0)}
 PLAIN = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 PLAIN += [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool]
-ODD = [torch.complex64, torch.uint64, torch.uint16, torch.float8_e4m3fn, torch.float8_e5m2]
+ODD = [torch.complex64, torch.uint64, torch.uint32, torch.uint16]
+ODD += [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz]
 ANY_NAME = st.text(max_size=8)
 CODECS = [wire.dense(), wire.touched_rows()]
 
@@ -90,6 +92,49 @@ def states(draw, dtypes=PLAIN, names=ANY_NAME):
 @given(states(PLAIN + ODD), st.sampled_from(CODECS))
 def test_what_is_encoded_comes_back_bit_for_bit(bits, state, codec):
     assert bits(codec.decode(codec.encode(state))) == bits(state)
+
+
+@given(states(PLAIN + ODD), st.sampled_from(CODECS))
+def test_a_payload_holds_what_safetensors_itself_would_write(state, codec):
+    assert codec.encode(state) == sealed(save(state))
+
+
+LAID_OUT = {
+    "turned": lambda whole: whole.T,
+    "every second": lambda whole: whole[:, ::2],
+    "one value, seen often": lambda whole: whole[:1, :1].expand(3, 4),
+    "a scalar": lambda whole: whole[1, 2],
+    "none, of no stride": lambda whole: torch.from_numpy(np.zeros(0, np.float32)),
+    "none, turned": lambda whole: whole[:0].T,
+    "under autograd": lambda whole: whole.clone().requires_grad_(),
+}
+
+
+@pytest.mark.parametrize("kind", LAID_OUT)
+def test_however_a_tensor_lies_in_memory_its_values_are_sent(kind):
+    tensor = LAID_OUT[kind](torch.arange(12.0).reshape(3, 4))
+    sent = wire.dense().encode({"a": tensor, "b": torch.tensor(7)})
+    plain = {"a": torch.tensor(tensor.tolist()).reshape(tensor.shape), "b": torch.tensor(7)}
+    assert sent == sealed(save(plain))
+
+
+def test_what_is_decoded_is_its_owners_to_change():
+    """In place, as a strategy may: neither the payload nor another tensor changes."""
+    state = {name: torch.arange(4.0) for name in "abc"}
+    sent = wire.dense().encode(state)
+    before = bytes(bytearray(sent))
+    first, second = wire.dense().decode(sent), wire.dense().decode(sent)
+    first["b"].fill_(9)
+    assert sent == before
+    for came in (first["a"], first["c"], *second.values()):
+        assert came.tolist() == [0, 1, 2, 3]
+
+
+def test_a_payload_does_not_change_with_the_tensors_it_was_made_of():
+    values = torch.ones(3)
+    sent = wire.dense().encode({"a": values})
+    values.zero_()
+    assert wire.dense().decode(sent)["a"].tolist() == [1, 1, 1]
 
 
 def test_payload_is_magic_checksum_and_safetensors():

@@ -18,7 +18,8 @@ It needs pfl, which needs a Python below 3.13:
     pip install -e ".[simulation]" "pfl[pytorch]==0.6.0"
 
 Nothing else should be running. The table goes to data/results/engines.csv, run by run: the same
-command goes on where it was interrupted.
+command goes on where it was interrupted. `--engines here_dense pfl_own` takes these alone, into
+another `--folder`.
 """
 
 import argparse
@@ -98,14 +99,14 @@ def difference(one: Path, other: Path) -> float:
     return max(float((a[name] - b[name]).abs().max()) for name in a)
 
 
-def check() -> None:
-    """Require that all engines do the same work.
+def check(engines: list[str]) -> None:
+    """Require that the engines do the same work.
 
     Raises:
         RuntimeError: one ends in other weights.
     """
     with tempfile.TemporaryDirectory() as name:
-        for engine in ENGINES:
+        for engine in dict.fromkeys(("here", *engines)):
             run_engine(engine, "check", 1, Path(name))
             off = difference(*(Path(name) / f"{each}.weights" for each in ("here", engine)))
             print(f"check: {engine} differs by {off:.1e}", flush=True)
@@ -133,9 +134,8 @@ def row(case: str, engine: str, repeat: str, rounds: int) -> dict:
     }
 
 
-def schedule(repeats: int) -> Iterator[tuple[str, str, str]]:
+def schedule(names: list[str], repeats: int) -> Iterator[tuple[str, str, str]]:
     """Yield case, engine and repeat of each run, engines in rotating order."""
-    names = list(ENGINES)
     for case in ("20", "500"):
         for number in range(repeats):
             for place in range(len(names)):
@@ -143,9 +143,9 @@ def schedule(repeats: int) -> Iterator[tuple[str, str, str]]:
         yield from ((case, engine, "memory") for engine in names)
 
 
-def summary(rows: list[dict]) -> None:
+def summary(rows: list[dict], engines: list[str]) -> None:
     """Print medians over the runs, and from where to where they reach."""
-    for case, engine in itertools.product(("20", "500"), ENGINES):
+    for case, engine in itertools.product(("20", "500"), engines):
         mine = [r for r in rows if (r["engine"], str(r["clients"])) == (engine, case)]
         seconds = sorted(float(r["seconds_a_round"]) for r in mine if r["seconds_a_round"] != "")
         (peak,) = (float(r["peak_mib"]) for r in mine if r["peak_mib"] != "")
@@ -159,22 +159,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="of each run")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each engine")
     parser.add_argument("--folder", type=Path, default=results.RESULTS)
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     chosen = parser.parse_args()
+    if set(chosen.engines) != set(ENGINES) and chosen.folder == results.RESULTS:
+        parser.error("--engines: the published table holds all of them; give another --folder")
     ours = psutil.Process()
     ours.cpu_affinity(ours.cpu_affinity()[:WORKERS])  # inherited by all that is started
     path = chosen.folder / "engines.csv"
     rows = results.read(path)
     done = {tuple(str(row[name]) for name in KEY) for row in rows}
     if not rows:
-        check()
-    place = {run: number for number, run in enumerate(schedule(chosen.repeats))}
+        check(chosen.engines)
+    place = {run: number for number, run in enumerate(schedule(chosen.engines, chosen.repeats))}
     for run in place:
         if run not in done:
             rows.append(row(*run, chosen.rounds))
             rows.sort(key=lambda r: place.get(tuple(str(r[name]) for name in KEY), len(place)))
             results.write(path, rows)
             print({name: rows[-1][name] for name in list(rows[-1])[:9]}, flush=True)
-    summary(rows)
+    summary(rows, chosen.engines)
 
 
 if __name__ == "__main__":
