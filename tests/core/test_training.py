@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -16,6 +16,7 @@ from fedlab_helpers.core import state
 from fedlab_helpers.core.compute import intra_op_threads
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.training import (
+    Adam,
     Hooks,
     LocalConfig,
     Stopped,
@@ -85,6 +86,52 @@ def test_weight_decay_by_hand():
     config = LocalConfig(1, None, 1.0, "sgd", max_grad_norm=None, weight_decay=0.1)
     train(model, labelled(0, 1), config)
     assert model.weight.tolist() == pytest.approx([0.9, 0.9])
+
+
+@settings(max_examples=60)
+@given(
+    shapes=st.lists(st.sampled_from([(), (3,), (2, 17), (130, 3)]), min_size=1, max_size=3),
+    exponents=st.sampled_from([(-2, 2), (-13, -8), (-17, -14), (-24, -18), (-44, -36)]),
+    zeros=st.sampled_from([0.0, 0.5, 1.0]),
+    lr=st.sampled_from([5e-3, 0.1]),
+    weight_decay=st.sampled_from([0.0, 0.01]),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]),
+    seed=st.integers(0, 99),
+)
+def test_adam_is_torchs_to_the_bit(bits, shapes, exponents, zeros, lr, weight_decay, dtype, seed):
+    """Also where gradients are zero, or so small that their squares are denormal numbers."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def drawn(shape, low, high):
+        sizes = 10.0 ** (low + (high - low) * torch.rand(shape, generator=rng))
+        values = sizes * torch.randn(shape, generator=rng)
+        return (values * (torch.rand(shape, generator=rng) >= zeros)).to(dtype)
+
+    ours = [nn.Parameter(drawn(shape, *exponents)) for shape in shapes]
+    theirs = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
+    decay = {"weight_decay": weight_decay}
+    optimizers = Adam(ours, lr, **decay), torch.optim.Adam(theirs, lr, **decay)
+    for _ in range(4):
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        for mine, yours in zip(ours, theirs, strict=True):
+            if torch.rand((), generator=rng) < 0.8:  # else a step without a gradient
+                gradient = drawn(mine.shape, *exponents)
+                mine.grad, yours.grad = gradient, gradient.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+        assert bits(dict(enumerate(ours))) == bits(dict(enumerate(theirs)))
+
+
+def test_adam_takes_no_root_that_mkl_is_slow_at(monkeypatch):
+    smallest, root = [], torch.Tensor.sqrt_
+    monkeypatch.setattr(torch.Tensor, "sqrt_", lambda t: smallest.append(float(t.min())) or root(t))
+    table = nn.Parameter(torch.ones(3))
+    optimizer = Adam([table], 0.1)
+    for values in ([0.0, 1e-25, 1.0], [0.0, 0.0, 0.0]):
+        table.grad = torch.tensor(values)
+        optimizer.step()
+    assert len(smallest) == 2 and min(smallest) > 9e-38
 
 
 def test_clipping_by_hand():
