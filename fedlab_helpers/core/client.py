@@ -60,7 +60,8 @@ class Clients(messages.Workers):
         self.table = rows.sparse_table(self.model, self.shared, self.codec, decay, dense)
         self.model = use_own_randomness(rows.copied(self.model, self.table, slice(None)))
         self._private = {n: t for n, t in self.model.state_dict().items() if not self.shared(n)}
-        self._require_fit()
+        with compute.intra_op_threads(1):  # as clients compute, and steadily where others are busy
+            self._require_fit()
 
     def examples(self, client: int) -> Examples:
         """Return what a client trains on: its examples of which something is asked."""

@@ -108,8 +108,7 @@ class RoundBooks:
     Args:
         round, cohort, repeatable: as in `RoundRecord`.
         codec: how updates were encoded.
-        params, extra, buffers: the weights sent, tensors of the shapes that must come beside each
-            change, and what the model holds beside its weights; what does not fit is refused.
+        params, extra, buffers: what an update must be like, and what comes beside its change.
     """
 
     round: int
