@@ -14,7 +14,7 @@ from fedlab_helpers.network.job import CODECS, Job
 from fedlab_helpers.network.machines import Member, Network
 from fedlab_helpers.network.node import write_reviews
 from fedlab_helpers.privacy.secure import SecureSum
-from fedlab_helpers.recipe import LOCAL, Recipe
+from fedlab_helpers.recipe import LOCAL, Recipe, make_strategy
 from fedlab_helpers.strategies import STRATEGIES
 from fedlab_helpers.tasks.reviews.task import load_task
 
@@ -137,6 +137,7 @@ def _member_here(chosen: argparse.Namespace):
 
 def run(chosen: argparse.Namespace) -> int:
     """Hand a job to a network that is up, and print its rounds as they come."""
+    make_strategy(chosen.strategy, dict(chosen.parameter), 1.0)  # or it is said what is wrong
     network = machines.about(chosen.folder)
     if chosen.port is not None and not network["server"].endswith(f":{chosen.port}"):
         came = f"{chosen.folder}: its network listens on {network['server']}"

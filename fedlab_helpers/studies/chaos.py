@@ -6,7 +6,7 @@ started again, and a run that breaks off is resumed, as its user would do with t
 end the weights must be those of a simulation with the same clients left out, bit for bit, also
 where clients keep something between rounds, and no process may be left.
 
-The module is also the app that its nodes run: that of every network, with some messages damaged.
+Nodes run `chaos_app`: the app of every network, with some messages damaged.
 """
 
 import json
@@ -20,8 +20,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
-from flwr.app import Context, Message
-from flwr.clientapp import ClientApp
 
 from fedlab_helpers.core.client import Clients
 from fedlab_helpers.core.history import RoundRecord
@@ -30,7 +28,7 @@ from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.rounds import rounds_with, sample_cohort
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.training import LocalConfig
-from fedlab_helpers.network import client_app, runs
+from fedlab_helpers.network import runs
 from fedlab_helpers.network.flower import NODES, NetworkError
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.network.machines import Network
@@ -43,9 +41,11 @@ from fedlab_helpers.tasks.reviews.corpus import load_reviews
 from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize_all
 
 NODE_COUNT, REVIEWS = 5, 40  # and reviews of each
+RUNS = 8  # two of each kind
 EVENTS = 7  # of a run of ten rounds
 LIMIT = 1800.0  # seconds in which a run must have ended
 PORT = 8600
+APP = "fedlab_helpers.studies.chaos_app"
 PLAN = "FEDLAB_CHAOS"  # the variable in which nodes find which messages are damaged
 TO_PROCESSES = ("kill node", "stop node", "kill server app", "kill SuperLink", "stop SuperLink")
 TO_MESSAGES = ("slow", "damaged request", "damaged reply", "short reply")
@@ -101,43 +101,6 @@ def events(seed: int, rounds: int, count: int = EVENTS) -> list[Event]:
     return sorted(found, key=lambda event: (event.round, event.after))
 
 
-class Damaging(ClientApp):
-    """The app of every node, with messages that are late or damaged as `PLAN` says."""
-
-    def __call__(self, message: Message, context: Context) -> Message:
-        asked = message.content.get("request", {})
-        about = (asked.get("round"), asked.get("client"))
-        if "phase" in asked and asked["phase"] != "mask":
-            about = None
-        for event in (Event(**each) for each in json.loads(os.environ[PLAN])):
-            if (event.round, event.client) != about:
-                continue
-            if event.what == "slow":
-                time.sleep(event.seconds)
-            elif event.what == "damaged request":
-                asked["weights"] = flipped(asked["weights"], event.seconds)
-            else:
-                answer = client_app.app(message, context)
-                body = answer.content["reply"]
-                cut = event.what == "short reply"
-                sent = body["payload"]
-                body["payload"] = sent[: len(sent) // 2] if cut else flipped(sent, event.seconds)
-                return answer
-        return client_app.app(message, context)
-
-
-app = Damaging()
-
-
-def flipped(content: bytes, where: float) -> bytes:
-    """Return bytes with one bit turned over, somewhere."""
-    if not content:
-        return content
-    changed = bytearray(content)
-    changed[int(where * 7919) % len(content)] ^= 1
-    return bytes(changed)
-
-
 class Disturbed:
     """A run over a network, and what happens to it.
 
@@ -163,7 +126,7 @@ class Disturbed:
         """Run to the end; return the folder of the results. Raises NetworkError: it has none."""
         self._up()
         try:
-            results = runs.submit(self.folder, self.job, client=__name__, wait=600, least=3)
+            results = runs.submit(self.folder, self.job, client=APP, wait=600, least=3)
             while not (results / runs.METRICS).exists():
                 if time.monotonic() > self._started + LIMIT:
                     raise NetworkError(f"{results}: no end after {LIMIT:.0f} s")
@@ -358,7 +321,7 @@ CHAOS = Study(
     "chaos",
     tuple(
         {"seed": seed, "kind": tuple(KINDS)[seed % 4], "rounds": 10, "events_planned": EVENTS}
-        for seed in range(20)
+        for seed in range(RUNS)
     ),
     measure_chaos,
 )
