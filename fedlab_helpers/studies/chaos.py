@@ -41,7 +41,7 @@ from fedlab_helpers.tasks.reviews.corpus import load_reviews
 from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize_all
 
 NODE_COUNT, REVIEWS = 5, 40  # and reviews of each
-RUNS = 8  # two of each kind
+RUNS = 4  # one of each kind
 EVENTS = 7  # of a run of ten rounds
 LIMIT = 1800.0  # seconds in which a run must have ended
 PORT = 8600
