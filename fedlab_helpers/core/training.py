@@ -32,11 +32,13 @@ class Adam:
         self.memory: dict[Tensor, tuple[int, Tensor, Tensor]] = {}
 
     def zero_grad(self) -> None:
+        """Forget the gradients."""
         for p in self.params:
             p.grad = None
 
     @torch.no_grad()
     def step(self, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> None:
+        """Move each parameter that has a gradient."""
         for p in self.params:
             if p.grad is None:
                 continue
