@@ -31,10 +31,9 @@ def node_of(context: Context) -> Node:
     it of simulated nodes, whose examples all lie on one machine."""
     torch.set_num_threads(1)
     config, client = context.run_config, client_of(context)
-    job, simulated = job_of(config["job"]), json.loads(config["simulated"])
-    if simulated:
-        return Node.owning(job, client, simulated[client])
-    own = context.node_config
+    job, own = job_of(config["job"]), context.node_config
+    if "reviews" not in own:
+        return Node.owning(job, client, json.loads(config["simulated"])[client])
     kept_of(context).require_same_examples(own["reviews"], own["sha256"])
     return Node.owning(job, client, own["reviews"])
 

@@ -67,7 +67,8 @@ def _invitation(network: Network, client: int) -> str:
     server, own = f"--server {network.host}:{network.port}", "--reviews OWN.csv"
     if not network.secure:
         return f"{PROGRAM} node {server} --client {client} {own}"
-    files = f"--certificate {network.keys / 'ca.crt'} --key {network.keys / f'client{client}'}"
+    key = network.keys / f"client{client}"
+    files = f"--certificate {network.keys / 'ca.crt'} --key {key if key.exists() else key.name}"
     return f"with copies of these files, {PROGRAM} node {server} {files} {own}"
 
 
@@ -234,7 +235,9 @@ def _interrupted(folder: Path, results: Path | None, told: int) -> int:
         return 130
     print("\nstopping the run …", flush=True)
     try:
-        runs.stop(results)
+        for name, whose in runs.going_on(results.parent).items():
+            if whose == results:
+                runs.stop(results.parent, name)
     except (NetworkError, KeyboardInterrupt) as error:
         print(f"it may go on ({error}); to end it: {end}", file=sys.stderr)
         return 130
@@ -245,10 +248,11 @@ def _interrupted(folder: Path, results: Path | None, told: int) -> int:
 def stop(chosen: argparse.Namespace) -> int:
     """Stop the run that is going on."""
     machines.about(chosen.folder)
-    going = [r for r, state in runs.listed(chosen.folder).items() if runs.goes_on(state)]
-    for results in going:
-        runs.stop(results)
-        print(f"stopped: {results}; to go on: {line(chosen.folder, 'run --resume')}")
+    going = runs.going_on(chosen.folder.resolve())
+    for name, results in going.items():
+        runs.stop(chosen.folder.resolve(), name)
+        more = f"{results}; to go on: {line(chosen.folder, 'run --resume')}" if results else name
+        print(f"stopped: {more}")
     if not going:
         print("no run is going on")
     return 0

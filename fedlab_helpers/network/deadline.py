@@ -15,10 +15,10 @@ LATE = 2  # how often the wait is doubled for a node that was late
 class Deadline:
     """A deadline found from how long nodes take, so that it holds on a slow machine, too.
 
-    Nobody is late before somebody was there. Once one has answered, the others have three times as
-    long as the slowest answer of the last rounds and of this one, and 20 s at least. A node that is
-    late is given twice the time when it is asked again, and then four times; a slow one that would
-    always be late is then heard. All this is for one kind of work.
+    Until a first answer a round waits 15 minutes. Then the others have three times as long as the
+    slowest answer of the last rounds and of this one, and 20 s at least. A node that is late is
+    given twice the time when it is asked again, and then four times. All this is for one kind of
+    work. For nodes that take longer by nature, give a `fixed` time.
 
     Args:
         fixed: seconds; None: found as above.
@@ -30,13 +30,12 @@ class Deadline:
     heard: bool = field(default=False, init=False)  # whether anybody has answered in this round
 
     def seconds(self, nodes: Collection[int]) -> float:
-        """Return how many seconds after it was asked the last of these nodes may answer."""
+        """Return how many seconds after it was asked the last of these nodes may answer, which have
+        not yet."""
         if self.fixed is not None:
             return self.fixed
-        if not self.heard:
-            return FIRST
-        most = max((self.late.get(node, 0) for node in nodes), default=0)
-        return max(FLOOR, FACTOR * max(self.slowest)) * 2**most
+        wait = max(FLOOR, FACTOR * max(self.slowest)) if self.heard else FIRST
+        return wait * 2 ** max((self.late.get(node, 0) for node in nodes), default=0)
 
     def answered(self, node: int, seconds: float) -> None:
         """Be told that a node has answered, after so many seconds."""

@@ -40,7 +40,7 @@ class Kept:
             return {}
         path = self._path(latest)
         if not path.exists():
-            why = "its node was started anew, without the folder of the old one"
+            why = f"its node was started anew without its folder, or {RUNS} other runs came since"
             raise ValueError(f"what this client keeps of round {latest} is lost: {why}")
         return nested(wire.dense().decode(path.read_bytes()))
 

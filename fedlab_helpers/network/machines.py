@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import json
+import os
 import re
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from fedlab_helpers.network.processes import (
     guard,
     marked,
     owner,
+    release,
     until,
 )
 
@@ -91,7 +93,7 @@ class Programs:
             end_all(every)
             end_marked(self._token)
             self.processes.clear()
-            self.mark.unlink(missing_ok=True)
+            release(self.mark, os.getpid())
             if self._guard:
                 self._guard.communicate()  # closes its input
                 self._guard = None
@@ -127,7 +129,8 @@ class Network(Programs):
     Args:
         folder: of logs, keys, configuration, results, and what clients keep; a network's own.
         files: what each node owns; CSV files, columns "text" and "label", or as a job's task reads.
-        secure: TLS, and only nodes with a registered key are let in.
+        secure: TLS, and only nodes with a registered key are let in; whoever reaches the port can
+            register one.
         simulated: no SuperNodes, but as many virtual clients in Flower's simulation engine, which
             needs Ray.
         elsewhere: how many clients more there are, whose nodes are started on other machines. With
@@ -160,6 +163,9 @@ class Network(Programs):
         super().__init__(folder, NODES)
         expected = "a loopback address, or exposed=True: whoever reaches the port can run code here"
         require(exposed or ipaddress.ip_address(host).is_loopback, "host", host, expected)
+        address = ipaddress.ip_address(host)
+        fine = address.version == 4 and not (secure and address.is_unspecified)
+        require(fine, "host", host, "an IPv4 address, with `secure` the one that nodes use")
         fine = elsewhere == 0 or is_count(elsewhere)
         require(fine, "elsewhere", elsewhere, "an integer of at least 0")
         last = 65535 - len(files)
@@ -175,7 +181,8 @@ class Network(Programs):
         """Raise NetworkError unless its folder and ports are nobody else's."""
         super().check()
         folder, config = self.folder, self.folder / "config.toml"
-        ours = _SECTION in config.read_text("utf-8") if config.exists() else not self.keys.exists()
+        keys = [path for path in self.keys.glob("*") if not path.match("client*.pub")]
+        ours = _SECTION in config.read_text("utf-8") if config.exists() else not keys
         if not ours:
             raise NetworkError(f"{folder}: holds keys or a config.toml that no network wrote")
         nodes = 0 if self.simulated else len(self.files)

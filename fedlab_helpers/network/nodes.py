@@ -31,6 +31,7 @@ from fedlab_helpers.network.processes import until
 from fedlab_helpers.privacy.secure.rounds import sums
 
 PAUSE = 0.05  # seconds between two looks at what has arrived
+BLOCKED = 1.0  # seconds that a look may take; longer, it is the SuperLink that stands still
 INTRODUCTION = 10.0  # seconds that a round waits for new nodes to say which client they are
 LOST = {2: "its code failed", 3: "too late", 5: "node lost", 8: "its process ended"}
 METRICS = {"loss", "examples"}  # and what the task measures
@@ -215,11 +216,13 @@ class Nodes(Workers):
         answers = dict.fromkeys(unsent, NetworkError("its message was not taken"))
         began = time.monotonic()
 
-        while left and time.monotonic() < began + deadline.seconds(requests):
+        while left and time.monotonic() < began + deadline.seconds(left.values()):
+            looked = time.monotonic()
             for node, answer in self._pull(left).items():
                 answers[node] = answer
-                if not (isinstance(answer, Exception) or answer.has_error()):
+                if _has_worked(answer):
                     deadline.answered(node, time.monotonic() - began)
+            began += max(0.0, time.monotonic() - looked - BLOCKED)  # no node's fault
             time.sleep(PAUSE if left else 0)
         deadline.missed(left.values())
         return answers
@@ -246,6 +249,15 @@ class Nodes(Workers):
             if found:
                 answers[left.pop(number)] = found[0]
         return answers
+
+
+def _has_worked(answer: Answer) -> bool:
+    """Return whether an answer took its node the time of the work: a refusal is quick."""
+    if isinstance(answer, Exception) or answer.has_error():
+        return False
+    with contextlib.suppress(Exception):  # whatever a node may send
+        return not answer.content["reply"]["failure"]
+    return "metrics" in answer.content
 
 
 def _latest(states: Mapping[int, ClientState], client: int) -> int:

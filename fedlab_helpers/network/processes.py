@@ -102,6 +102,13 @@ def claim(mark: Path, about: dict[str, Any] | None = None, again: bool = False) 
         aside.replace(mark)
 
 
+def release(mark: Path, pid: int) -> None:
+    """Remove a mark, if it is the one that this process wrote."""
+    with FileLock(mark.with_suffix(".lock")), contextlib.suppress(OSError, ValueError, TypeError):
+        if json.loads(mark.read_text("utf-8")).get("pid") == pid:
+            mark.unlink()
+
+
 def owner(mark: Path) -> int | None:
     """Return the process that wrote a mark, if it is still there."""
     try:
@@ -114,7 +121,7 @@ def owner(mark: Path) -> int | None:
 
 def guard(token: str, file: Path) -> subprocess.Popen:
     """Start a process that, once this one is gone, however it went, ends all with this mark and
-    removes a file. To be let go, it wants its standard input closed."""
+    releases the file that it claimed. To be let go, it wants its standard input closed."""
     process = subprocess.Popen(
         [sys.executable, "-P", __file__, token, str(file), str(os.getpid())],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
@@ -135,7 +142,7 @@ def _watch(token: str, file: Path, parent: psutil.Process) -> None:
         while closed.is_alive() and parent.status() != psutil.STATUS_ZOMBIE:
             closed.join(0.5)
     end_marked(token)
-    file.unlink(missing_ok=True)
+    release(file, parent.pid)
 
 
 if __name__ == "__main__":

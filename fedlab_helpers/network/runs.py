@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 import time
 import uuid
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from fedlab_helpers.core.compute import worker_count as cpus
@@ -23,7 +25,9 @@ from fedlab_helpers.network.processes import until
 
 RECORDS, WEIGHTS, METRICS = "records.json", "weights.safetensors", "metrics.json"
 FAILURE, RUN, JOB, ROUNDS, APP = "failure.txt", "run.json", "job.json", "rounds", "app"
+LOCK = "runs.lock"  # held while a run is handed in
 UNKNOWN = "not known to this SuperLink"  # of a run before the network was started again
+TRIES = 3  # how often Flower may leave that unanswered
 PATIENCE = 10.0  # seconds without news after which Flower is asked whether the run is alive
 WAIT = 300.0  # seconds that a run waits for all nodes before it begins
 _APP = """
@@ -130,13 +134,13 @@ def submit(
     folder = Path(folder).resolve()
     job.require_clients(about(folder)["nodes"])
     job.new_model()  # its task can be imported, and its sizes are possible
-    _require_idle(folder)
-    paths = (folder / f"results{number}" for number in itertools.count(1))
-    results = next(path for path in paths if not path.exists())
-    results.mkdir()
     terms = Terms(timeout, wait, least, str(Path(test).resolve()) if test else None, client)
-    write_file(results / JOB, job.to_json().encode())
-    _start(results, job, terms, uuid.uuid4().hex)
+    with FileLock(folder / LOCK):
+        _require_idle(folder)
+        paths = (folder / f"results{number}" for number in itertools.count(1))
+        results = next(path for path in paths if not path.exists())
+        results.mkdir()
+        _start(results, job, terms, uuid.uuid4().hex)
     return results
 
 
@@ -156,29 +160,40 @@ def resume(results: str | Path, rounds: int | None = None) -> Path:
     results = Path(results).resolve()
     if not (results / RUN).exists():
         raise NetworkError(f"{results}: no run was handed in there")
-    about(results.parent)  # or it is said that none is up
-    _require_idle(results.parent)
-    job = Job.from_json((results / JOB).read_text("utf-8"))
-    job = replace(job, plan=replace(job.plan, rounds=rounds or job.plan.rounds))
-    if (done := len(_records(results))) >= job.plan.rounds and (results / METRICS).exists():
-        raise NetworkError(f"{results}: has ended, after {done} rounds; expected more --rounds")
-    known = json.loads((results / RUN).read_text("utf-8"))
-    for name in (FAILURE, METRICS):
-        (results / name).unlink(missing_ok=True)
-    write_file(results / JOB, job.to_json().encode())
-    _start(results, job, Terms(**known["terms"]), known["run"])
+    nodes = about(results.parent)["nodes"]
+    with FileLock(results.parent / LOCK):
+        _require_idle(results.parent)
+        job = Job.from_json((results / JOB).read_text("utf-8"))
+        job = replace(job, plan=replace(job.plan, rounds=rounds or job.plan.rounds))
+        done, known = len(_records(results)), json.loads((results / RUN).read_text("utf-8"))
+        if known["nodes"] != nodes:
+            came = f"was begun with {known['nodes']} clients, the network has {nodes}"
+            raise NetworkError(f"{results}: {came}; expected as many")
+        ended = done == job.plan.rounds and (results / METRICS).exists()
+        if ended or done > job.plan.rounds:
+            raise NetworkError(f"{results}: has ended, after {done} rounds; expected more --rounds")
+        _start(results, job, Terms(**known["terms"]), known["run"])
     return results
 
 
 def _start(results: Path, job: Job, terms: Terms, run: str) -> None:
-    """Write the app of a run, and hand it to Flower."""
+    """Write the app of a run, and hand it to Flower; where that fails, all is as before."""
     network = about(results.parent)
     nodes, simulated = network["nodes"], network["simulated"]
     shutil.rmtree(results / APP, ignore_errors=True)
     write_app(results / APP, job, results, nodes, terms, run, simulated)
     more = engine(nodes) if simulated else []
-    answer = json.loads(flower.call(results.parent, "run", str(results / APP), LINK, *more))
-    known = {"run": run, "flower": answer["run-id"], "terms": vars(terms)}
+    old = [results / name for name in (FAILURE, METRICS) if (results / name).exists()]
+    for path in old:  # the server may write new ones at once
+        path.replace(path.with_suffix(".old"))
+    try:
+        answer = json.loads(flower.call(results.parent, "run", str(results / APP), LINK, *more))
+    except BaseException:
+        for path in old:
+            path.with_suffix(".old").replace(path)
+        raise
+    known = {"run": run, "flower": answer["run-id"], "nodes": nodes, "terms": vars(terms)}
+    write_file(results / JOB, job.to_json().encode())
     write_file(results / RUN, json.dumps(known).encode())
 
 
@@ -189,10 +204,18 @@ def engine(clients: int) -> list[str]:
 
 
 def _require_idle(folder: Path) -> None:
-    for results, state in listed(folder).items():
-        if goes_on(state):
-            what = f"this run is going on ({described(results)})"
-            raise NetworkError(f"{results.name}: {what}; wait, or end it with `stop`")
+    for results in going_on(folder).values():
+        name = f"{results.name}: this run" if results else "a run"
+        told = f" ({described(results)})" if results else ""
+        raise NetworkError(f"{name} is going on{told}; wait, or end it with `stop`")
+
+
+def going_on(folder: Path) -> dict[str, Path | None]:
+    """Return Flower's name of each run that has not ended, and the folder of its results, where
+    one knows of it: whoever handed it in may have been interrupted."""
+    names = [run["run-id"] for run in _flower_runs(folder) if goes_on(run["status"])]
+    known = {_flower_id(results): results for results in _handed_in(folder)}
+    return {name: known.get(name) for name in names}
 
 
 def goes_on(state: str) -> bool:
@@ -211,8 +234,12 @@ def listed(folder: str | Path) -> dict[Path, str]:
     "finished:completed", …; `UNKNOWN` where its SuperLink was started after them."""
     folder = Path(folder).resolve()
     known = {run["run-id"]: run["status"] for run in _flower_runs(folder)}
+    return {path: known.get(_flower_id(path), UNKNOWN) for path in _handed_in(folder)}
+
+
+def _handed_in(folder: Path) -> list[Path]:
     paths = sorted(folder.glob(f"results*/{RUN}"), key=lambda path: path.stat().st_mtime)
-    return {path.parent: known.get(_flower_id(path.parent), UNKNOWN) for path in paths}
+    return [path.parent for path in paths]
 
 
 def _flower_runs(folder: Path) -> list[dict[str, Any]]:
@@ -237,12 +264,12 @@ def status(results: Path) -> dict[str, Any]:
     return mine[0]
 
 
-def stop(results: Path, timeout: float = 60.0) -> None:
-    """Ask Flower to stop a run, and wait until it says that it has. Raises NetworkError: it does
-    not in so many seconds, or the run was over."""
-    flower.call(results.parent, "stop", _flower_id(results), LINK)
-    if not until(lambda: status(results)["status"].startswith("finished"), timeout, 1.0):
-        raise NetworkError(f"{results}: the run has not stopped after {timeout:.0f} s")
+def stop(folder: Path, name: str, timeout: float = 60.0) -> None:
+    """Ask Flower to stop a run, by Flower's name of it, and wait until it says that it has. Raises
+    NetworkError: it does not in so many seconds, or the run was over."""
+    flower.call(folder, "stop", name, LINK)
+    if not until(lambda: name not in going_on(folder), timeout, 1.0):
+        raise NetworkError(f"{folder}: run {name} has not stopped after {timeout:.0f} s")
 
 
 def records(results: Path, timeout: float | None = None) -> Iterator[RoundRecord]:
@@ -254,7 +281,7 @@ def records(results: Path, timeout: float | None = None) -> Iterator[RoundRecord
 
     Raises NetworkError: the run has not ended in time, has failed, or was stopped.
     """
-    seen, over, news, began = 0, "", time.monotonic(), time.monotonic()
+    seen, over, news, began, unanswered = 0, "", time.monotonic(), time.monotonic(), 0
     while True:
         finished = (results / METRICS).exists()
         new = _records(results)[seen:]
@@ -275,8 +302,10 @@ def records(results: Path, timeout: float | None = None) -> Iterator[RoundRecord
             try:
                 state = status(results)["status"]
                 over = f"Flower says {state!r}" if state.startswith("finished") else ""
-            except NetworkError as error:
-                over = str(error)  # it may just have written why
+                unanswered = 0
+            except NetworkError as error:  # the machine may be busy, or have stopped for a while
+                unanswered += 1
+                over = str(error) if unanswered == TRIES else ""
         time.sleep(0.1)
 
 
@@ -293,5 +322,8 @@ def metrics(results: Path) -> dict[int, dict[str, float]]:
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file at once, so that whoever looks sees the old one or the new one."""
-    path.with_suffix(".tmp").write_bytes(content)
+    with path.with_suffix(".tmp").open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     path.with_suffix(".tmp").replace(path)

@@ -40,7 +40,7 @@ from fedlab_helpers.studies.study import Settings, Study
 from fedlab_helpers.tasks.reviews.corpus import load_reviews
 from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize_all
 
-NODE_COUNT, REVIEWS = 5, 40  # and reviews of each
+NODE_COUNT, COHORT, REVIEWS = 5, 4, 40  # and reviews of each
 RUNS = 4  # one of each kind
 EVENTS = 7  # of a run of ten rounds
 LIMIT = 1800.0  # seconds in which a run must have ended
@@ -87,17 +87,12 @@ class Event:
 
 def events(seed: int, rounds: int, count: int = EVENTS) -> list[Event]:
     """Return what goes wrong in a run, as its seed has it, in order."""
-    dice = random.Random(seed)
-    found = [
-        Event(
-            dice.randint(2, rounds),
-            round(dice.uniform(0, 8), 1),
-            dice.choice(TO_PROCESSES + TO_MESSAGES),
-            dice.randrange(NODE_COUNT),
-            round(dice.uniform(2, 45), 1),
-        )
-        for _ in range(count)
-    ]
+    dice, plan, found = random.Random(seed), Plan(rounds, COHORT, seed=seed), []
+    for _ in range(count):
+        number, after = dice.randint(2, rounds), round(dice.uniform(0, 8), 1)
+        what = dice.choice(TO_PROCESSES + TO_MESSAGES)
+        client = dice.choice(sample_cohort(plan, number, NODE_COUNT))  # who is asked then
+        found.append(Event(number, after, what, client, round(dice.uniform(2, 45), 1)))
     return sorted(found, key=lambda event: (event.round, event.after))
 
 
@@ -277,7 +272,7 @@ def disturbed_run(seed: int, kind: str, rounds: int, count: int, port: int, fold
     ]
     files = write_reviews(folder / "own", owned)
     words = Vocabulary.build(tokenize_all([r.text for one in owned for r in one]), min_count=2)
-    plan = Plan(rounds, 4, LocalConfig(batch_size=8, lr=0.05), seed=seed)
+    plan = Plan(rounds, COHORT, LocalConfig(batch_size=8, lr=0.05), seed=seed)
     strategy = kind if kind == "scaffold" else "fedavg"
     job = Job(words.words[2:], plan, strategy, model=MODEL, **KINDS[kind])
     bad = events(seed, rounds, count)

@@ -79,8 +79,8 @@ def test_one_run_at_a_time_and_one_that_broke_off_goes_on(folder, engine):
             NetworkError, match=r"results1: this run is going on \(scaffold, 2 of 4"
         ):
             hand_in()
-    assert sorted(path.name for path in folder.iterdir()) == [NODES, "results1"]
-    runs.stop(results)
+    assert not (folder / "results2").exists()
+    runs.stop(folder, "1")
     assert list(runs.listed(folder).values()) == ["finished:stopped"]
     with pytest.raises(NetworkError, match="2 rounds are done, and Flower says 'finished:stopped'"):
         watch(results)
@@ -105,6 +105,41 @@ def test_one_run_at_a_time_and_one_that_broke_off_goes_on(folder, engine):
         runs.resume(folder / "results9")
 
 
+def test_a_run_that_nobody_knows_of_is_in_the_way_and_can_be_stopped(folder, engine, capsys):
+    """Whoever handed it in was interrupted before its name was written down."""
+    engine.status["9"] = "running"
+    with pytest.raises(NetworkError, match="a run is going on; wait, or end it with `stop`"):
+        runs.submit(folder, JOB)
+    assert main(["stop", "--folder", str(folder)]) == 0
+    assert "stopped: 9" in capsys.readouterr().out
+    runs.submit(folder, JOB)
+
+
+def test_what_cannot_be_resumed_is_left_as_it_was(folder, engine, monkeypatch):
+    results = runs.submit(folder, JOB)
+    runs.stop(folder, "1")
+    write_records(results, 4)
+    (results / runs.METRICS).write_text("{}")
+    (results / runs.FAILURE).write_text("why")
+    before = {path: path.read_bytes() for path in results.glob("*.*")}
+    with pytest.raises(NetworkError, match="has ended, after 4 rounds"):
+        runs.resume(results, rounds=3)
+
+    def says_no(where, *arguments):
+        if arguments[0] == "run":
+            raise NetworkError("flwr run: no")
+        return engine(where, *arguments)
+
+    monkeypatch.setattr(flower, "call", says_no)
+    with pytest.raises(NetworkError, match="flwr run: no"):
+        runs.resume(results, rounds=9)
+    known = json.loads((folder / NODES).read_text())
+    (folder / NODES).write_text(json.dumps(known | {"nodes": 4}))
+    with pytest.raises(NetworkError, match="was begun with 3 clients, the network has 4"):
+        runs.resume(results, rounds=9)
+    assert {path: path.read_bytes() for path in results.glob("*.*")} == before
+
+
 def watch(results):
     return list(runs.records(results))
 
@@ -114,7 +149,7 @@ def test_a_run_of_which_nobody_has_news_is_not_waited_for(folder, engine, monkey
     results = runs.submit(folder, JOB)
     engine.status.clear()  # the SuperLink was started again
     with pytest.raises(NetworkError, match=r"0 rounds are done, and .* started after this run"):
-        watch(results)
+        watch(results)  # asked three times
     assert runs.listed(folder) == {results: runs.UNKNOWN}
     runs.submit(folder, JOB)  # it is in nobody's way
 
@@ -252,6 +287,8 @@ def test_ports_and_counts_are_looked_at(tmp_path, capsys):
         (["--elsewhere", "-1"], "elsewhere: got -1"),
         (["--nodes", "0"], "nodes: got 0"),
         (["--host", "0.0.0.0"], "whoever reaches the port can run code here"),
+        (["--host", "0.0.0.0", "--exposed", "--secure"], "with `secure` the one that nodes use"),
+        (["--host", "::1"], "host: got '::1', expected an IPv4 address"),
     ):
         assert main(["up", "--folder", str(tmp_path / "net"), *words]) == 1
         assert told in capsys.readouterr().err
@@ -264,6 +301,7 @@ def test_a_public_half_that_was_made_elsewhere_is_registered(tmp_path, engine, m
     assert main(["key", "--client", "2"]) == 0
     (tmp_path / "keys" / "client2").unlink()  # it stays with its owner
     before = (tmp_path / "keys" / "client2.pub").read_bytes()
+    Network(tmp_path, [], secure=True, elsewhere=3).check()  # nothing is in its way
     registered_key(tmp_path, 2, again=False)
     assert (tmp_path / "keys" / "client2.pub").read_bytes() == before
     assert not (tmp_path / "keys" / "client2").exists()

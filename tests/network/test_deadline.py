@@ -44,6 +44,13 @@ def test_who_was_late_is_given_more_time_up_to_a_limit():
     assert deadline.seconds([1, 2]) == FACTOR * 10.0
 
 
+def test_also_where_nobody_else_is_there():
+    deadline = Deadline()
+    for times in (1, 2, 4, 4):
+        assert deadline.seconds([1]) == FIRST * times
+        deadline.missed([1])
+
+
 def test_on_a_machine_ten_times_slower_the_same_nodes_are_heard():
     seconds = [[3, 4, 9], [2, 8, 5], [20, 3, 3], [4, 4, 4]]
 

@@ -33,7 +33,16 @@ from fedlab_helpers.core.rounds import run, sample_cohort
 from fedlab_helpers.core.state import of_model
 from fedlab_helpers.core.training import LocalConfig, evaluate
 from fedlab_helpers.lessons.checks import network as checks
-from fedlab_helpers.network import Job, Node, client_app, flower, processes, runs, server_app
+from fedlab_helpers.network import (
+    Job,
+    Node,
+    client_app,
+    deadline,
+    flower,
+    processes,
+    runs,
+    server_app,
+)
 from fedlab_helpers.network.flower import LINK, NODES, NetworkError
 from fedlab_helpers.network.kept import Kept, digest
 from fedlab_helpers.network.keys import make_certificates, make_key
@@ -67,8 +76,15 @@ def job(files):
 
 def config_of(job, folder, nodes, timeout=5.0):
     """Return the configuration of a run."""
-    config = {"job": job.to_json(), "folder": str(folder), "nodes": nodes, "timeout": timeout}
-    more = {"run": "run1", "wait": timeout, "least": nodes, "test": "", "simulated": "[]"}
+    config = {"job": job.to_json(), "folder": str(folder), "nodes": nodes}
+    more = {
+        "run": "run1",
+        "timeout": timeout or 0.0,
+        "wait": timeout or 5.0,
+        "least": nodes,
+        "test": "",
+        "simulated": "[]",
+    }
     return config | more
 
 
@@ -483,6 +499,35 @@ def test_of_two_nodes_for_one_client_the_newer_is_asked(everyone, files, tmp_pat
     assert left_out(records) == [[], []]
 
 
+def test_a_quick_refusal_gives_nobody_less_time(everyone, files, tmp_path, monkeypatch):
+    """A node that refuses at once says nothing about how long the work takes."""
+    monkeypatch.setattr(deadline, "FLOOR", 0.2)
+
+    def change(grid):
+        pull, asked = grid.pull_messages, {}
+
+        def slowly(numbers):
+            found = []
+            for answer in pull(numbers):
+                late = answer.metadata.src_node_id == 2 and "reply" in answer.content
+                first = asked.setdefault(answer.metadata.reply_to_message_id, time.monotonic())
+                if late and time.monotonic() < first + 1.0:
+                    grid.replies[numbers[0]] = answer
+                else:
+                    found.append(answer)
+            return found
+
+        grid.pull_messages = slowly
+
+    def refusing(message, context):
+        body = BODY | {"failure": "no"}
+        return Message(RecordDict({"reply": ConfigRecord(body)}), reply_to=message)
+
+    app = instead("train", {0, 2}, refusing)
+    records = run_job(everyone, files, tmp_path, app=app, timeout=None, change=change)
+    assert left_out(records) == [[0, 2], [0, 2]]
+
+
 def test_a_node_that_could_not_say_who_it_is_is_asked_again(everyone, files, tmp_path):
     asked = []
 
@@ -555,6 +600,7 @@ import processes
 
 sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
 marked = subprocess.Popen(sleep, env=os.environ | {processes.MARK: "token of a test"})
+processes.claim(Path(sys.argv[2]))
 held = processes.guard("token of a test", Path(sys.argv[2]))
 fork = os.fork()  # has the guard's pipe open, too
 if fork:
@@ -565,7 +611,6 @@ time.sleep(60)
 
 @pytest.mark.skipif(os.name == "nt", reason="needs fork and SIGKILL")
 def test_what_a_killed_process_started_is_ended(tmp_path):
-    (tmp_path / "file").touch()
     own = [str(Path(processes.__file__).parent), str(tmp_path / "file")]
     parent = subprocess.Popen([sys.executable, "-c", GUARDED, *own], stdout=subprocess.PIPE)
     marked, fork = map(int, parent.stdout.readline().split())
