@@ -200,7 +200,7 @@ class Network(Programs):
         for client in range(0 if self.simulated else here):
             self.start_node(client)
         for client in range(here, here + self.elsewhere if self.secure else here):
-            self._registered_key(client, again=False)
+            registered_key(self.folder, client, again=False)
 
     def start_node(
         self, client: int, key: Path | None = None, name: str | None = None, port: int | None = None
@@ -218,7 +218,7 @@ class Network(Programs):
         if name in self.processes and self.processes[name].poll() is None:
             raise NetworkError(f"{name} runs already")
         if self.secure:
-            key = key or self._registered_key(client)
+            key = key or registered_key(self.folder, client)
         own = self.folder / "nodes" / f"client{client}"
         server = f"{self.host}:{self.port}"
         certificate = self.keys / "ca.crt" if self.secure else None
@@ -293,11 +293,6 @@ class Network(Programs):
             said = self._tail("superlink")
             raise NetworkError(f"the SuperLink did not start on port {self.port}: {said}")
 
-    def _registered_key(self, client: int, again: bool = True) -> Path:
-        """Return a key for a client, a new one where `again` says so or there is none; the
-        SuperLink is told that its owner may come in."""
-        return registered_key(self.folder, client, again)
-
 
 class Member(Programs):
     """One SuperNode on this machine, of a network here or elsewhere.
@@ -348,9 +343,15 @@ class Member(Programs):
         """Wait, and start the SuperNode again where it ends, as long as it `goes_on`; what happens
         is told in words."""
         at = 0
-        while not until(lambda: not goes_on() or self.processes["node"].poll() is not None, 60.0):
-            pass
-        while goes_on():
+
+        def over() -> bool:
+            return not goes_on() or self.processes["node"].poll() is not None
+
+        while True:
+            while not until(over, 60.0):
+                pass
+            if not goes_on():
+                return
             said = (self.logs / "node.log").read_text("utf-8", "replace")[at:]
             at += len(said)
             why = "the SuperLink does not answer"
@@ -359,12 +360,8 @@ class Member(Programs):
             elif "CERTIFICATE_VERIFY_FAILED" in said:
                 raise NetworkError(f"{self.server}: shows another certificate than was given")
             tell(f"the node ended: {why}; again in {AGAIN:.0f} s (log: {self.logs / 'node.log'})")
-            until(lambda: not goes_on(), AGAIN)
-            if goes_on():
+            if not until(lambda: not goes_on(), AGAIN):
                 self.start()
-                node = self.processes["node"]
-                while not until(lambda node=node: not goes_on() or node.poll() is not None, 60.0):
-                    pass
 
 
 def supernode(
