@@ -20,6 +20,8 @@ It needs pfl, which needs a Python below 3.13:
 Nothing else should be running. The table goes to data/results/engines.csv, run by run: the same
 command goes on where it was interrupted. `--engines here_dense pfl_own` takes these alone, into
 another `--folder`.
+
+Some engines alone go to another folder; data/results/engines_again.csv was made so.
 """
 
 import argparse
