@@ -12,6 +12,7 @@ from fedlab_helpers.core.messages import Codec, Received, Update
 from fedlab_helpers.core.state import State, add, subtract
 
 _HELD, _BESIDE, _PAYLOAD, _SEEN = "held.", "beside.", "payload.", "seen"
+WHOLE = -1  # the version of a client of whom it is not known what it holds
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Changes:
     taken from what clients hold to what the server has, so that it is part of the next one (Tang
     et al. 2019, arXiv:1905.05957, section 3). A client that sat out for some rounds gets all their
     payloads, in order, or the weights whole where that is less; so all clients that are up to
-    date hold the same weights, bit for bit.
+    date hold the same weights, bit for bit. Of whom did not answer it is not known what it holds:
+    it gets the weights whole when it is asked again.
 
     Args:
         codec: of the changes; one that loses less than there was.
@@ -46,6 +48,14 @@ class Changes:
         """
         return ChangesDownlink(params, extra, table, self)
 
+    def applied(self, payload: bytes, weights: State, extra: State) -> tuple[State, State]:
+        """Return weights, and what is beside them, after one change more. Raises ValueError: the
+        payload is damaged, or is of other weights."""
+        update = wire.unpack(payload, self.codec, 0)
+        update.require_fit(weights, extra)
+        delta = rows.make_whole(update, weights).delta
+        return add(weights, delta), add(extra, update.extra)
+
 
 @dataclass(frozen=True, eq=False)
 class ChangesDownlink(wire.Downlink):
@@ -55,7 +65,7 @@ class ChangesDownlink(wire.Downlink):
         changes: how changes are sent; of the `table`, without the rows that did not change.
         version: how many changes there were so far, one a round.
         payloads: the last changes as they are sent, by version.
-        seen: client -> the version that it was last brought up to.
+        seen: client -> the version that it was last brought up to; `WHOLE`: it is not known.
     """
 
     changes: Changes | None = None
@@ -65,28 +75,34 @@ class ChangesDownlink(wire.Downlink):
 
     def deliver(self, cohort: Iterable[int]) -> "tuple[Received, ChangesDownlink, int]":
         most = _size(self.held, self.beside)
-        costs = {client: self._cost(client, most) for client in cohort}
-        seen = {**self.seen, **dict.fromkeys(costs, self.version)}
-        return Received(self.held, self.beside), replace(self, seen=seen), sum(costs.values())
+        cohort = tuple(cohort)
+        changes = {client: self._missed(client) for client in cohort}
+        missed = {client: sent for client, sent in changes.items() if sent is not None}
+        cost = sum(sum(map(len, sent)) for sent in missed.values())  # each less than `most`
+        cost += most * (len(cohort) - len(missed))
+        seen = {**self.seen, **dict.fromkeys(cohort, self.version)}
+        received = Received(self.held, self.beside, version=self.version, missed=missed)
+        return received, replace(self, seen=seen), cost
 
-    def _cost(self, client: int, most: int) -> int:
-        """Return the bytes that bring a client up to date; `most` for the weights whole."""
-        start = 0 if self.changes.known_start else None
-        last = self.seen.get(client, start)
-        missed = set() if last is None else set(range(last + 1, self.version + 1))
-        if last is None or not self.payloads.keys() >= missed:
-            return most
-        return sum(len(self.payloads[each]) for each in missed)  # all are less than `most`
+    def _missed(self, client: int) -> list[bytes] | None:
+        """Return the changes that bring a client up to date; None: it gets the weights whole."""
+        last = self.seen.get(client, 0 if self.changes.known_start else WHOLE)
+        wanted = range(last + 1, self.version + 1)
+        if last == WHOLE or not self.payloads.keys() >= {*wanted}:
+            return None
+        return [self.payloads[each] for each in wanted]
+
+    def without(self, clients: Iterable[int]) -> "ChangesDownlink":
+        return replace(self, seen={**self.seen, **dict.fromkeys(clients, WHOLE)})
 
     def advance(self, params: State, extra: State, rng: torch.Generator) -> "ChangesDownlink":
         payload = self._pack(subtract(params, self.held), subtract(extra, self.beside), rng)
-        update = wire.unpack(payload, self.changes.codec, 0)
-        update.require_fit(self.held, self.beside)
+        held, beside = self.changes.applied(payload, self.held, self.beside)
         version, most = self.version + 1, _size(params, extra)
         return replace(
             self,
-            held=add(self.held, rows.make_whole(update, self.held).delta),
-            beside=add(self.beside, update.extra),
+            held=held,
+            beside=beside,
             version=version,
             payloads=_worth_keeping({**self.payloads, version: payload}, most),
         )

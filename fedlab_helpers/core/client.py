@@ -55,9 +55,8 @@ class Clients(messages.Workers):
         self.devices = compute.place(self.size, places)
         self.repeatable = not any(getattr(t, "secret", False) for t in self.transforms)
         self._idle: dict[torch.device, list[nn.Module]] = {d: [] for d in self.devices}
-        decay = self.plan.local.weight_decay
-        dense = any(getattr(part, "dense", False) for part in (self.strategy, *self.transforms))
-        self.table = rows.sparse_table(self.model, self.shared, self.codec, decay, dense)
+        parts = self.plan.local.weight_decay, self.strategy, *self.transforms
+        self.table = rows.sparse_table(self.model, self.shared, self.codec, *parts)
         self.model = use_own_randomness(rows.copied(self.model, self.table, slice(None)))
         self._private = {n: t for n, t in self.model.state_dict().items() if not self.shared(n)}
         with compute.intra_op_threads(1):  # as clients compute, and steadily where others are busy

@@ -1,7 +1,7 @@
 """What passes between server and clients, and who passes it on: updates, transforms, codecs."""
 
 import math
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -140,11 +140,17 @@ class Codec(Protocol):
 @dataclass(frozen=True, eq=False)
 class Received:
     """What the server sent to each client of a cohort, as decoded: weights, what the strategy
-    sends beside them, and buffers."""
+    sends beside them, and buffers.
+
+    Where it sends changes: of which `version` weights and extra are, and the changes that bring a
+    client there, the last ones up to this version; who is not among `missed` gets them whole.
+    """
 
     weights: State
     extra: State = field(default_factory=dict)
     buffers: State = field(default_factory=dict)
+    version: int | None = None
+    missed: Mapping[int, Sequence[bytes]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

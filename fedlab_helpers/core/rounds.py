@@ -186,6 +186,7 @@ class RoundLoop:
                 server = replace(server, round=server.round + 1)
         books.told = strategy.told(server)
         rng = compute.torch_rng(self.plan.seed, "downlink", number)
+        link = link.without(books.left_out)
         self.link = link.advance(server.params, strategy.broadcast(server), rng)
         self.server, self.buffers = server, books.mean_buffers()
         self.kept.update(books.kept)

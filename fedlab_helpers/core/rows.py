@@ -12,6 +12,7 @@ arXiv:2208.09432, section 4).
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,18 +24,20 @@ from fedlab_helpers.core.state import State
 
 
 def sparse_table(
-    model: nn.Module, shared: Callable[[str], bool], codec: Codec, weight_decay: float, dense: bool
+    model: nn.Module, shared: Callable[[str], bool], codec: Codec, decay: float, *parts: Any
 ) -> str | None:
     """Return the name of the table of which the touched rows are all that moves, if one is: the
-    model's `token_parameter`, unless the codec sends tensors whole, or clients' weight decay or a
-    `dense` strategy moves every row. Raises ValueError where there is no parameter of that name."""
+    model's `token_parameter`, unless the codec sends tensors whole, or clients' weight decay or one
+    of the parts, strategy or transform, that is `dense`, moves every row. Raises ValueError where
+    there is no parameter of that name."""
     name = getattr(model, "token_parameter", None)
     known = [known for known, _ in model.named_parameters(remove_duplicate=False)]
     fine = name is None or name in known
     require(fine, "model: its token_parameter", name, f"one of {known}, or None")
     # A second table that is sent, too, has other rows to train.
     second = getattr(model, "own_token_parameter", None)
-    exact = codec.keeps_rows and weight_decay == 0 and not dense and not (second and shared(second))
+    dense = decay or any(getattr(part, "dense", False) for part in parts)
+    exact = codec.keeps_rows and not dense and not (second and shared(second))
     return name if name and exact and shared(name) else None
 
 

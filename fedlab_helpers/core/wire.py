@@ -7,7 +7,7 @@ safetensors format, which holds no code. The CRC finds damage; the limits below 
 import json
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -200,6 +200,10 @@ class Downlink:
     def advance(self, params: State, extra: State, rng: torch.Generator) -> "Downlink":
         """Return the link after a round: the server's new weights, and what goes beside them."""
         return replace(self, held=params, beside=extra)
+
+    def without(self, clients: Iterable[int]) -> "Downlink":
+        """Return the link where it is not known what these clients hold: they did not answer."""
+        return self
 
     def to_state(self) -> State:
         """Return what a checkpoint needs beside the server's weights."""

@@ -14,6 +14,7 @@ from fedlab_helpers.core.messages import Reply, reason
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.network.kept import Kept
 from fedlab_helpers.network.node import PHASE, Node
+from fedlab_helpers.network.versions import read
 
 SUM = "sum"  # record of a context: what a node knows of the secure sum of this round, nowhere else
 app = ClientApp()
@@ -57,8 +58,8 @@ def train(message: Message, context: Context) -> Message:
     """Train on the node's own examples; what its client keeps stays on this machine."""
 
     def trained(asked: ConfigRecord) -> Reply:
-        kept = kept_of(context).load(asked["latest"])
-        return node_of(context).train(asked["round"], asked, kept)
+        node, own = node_of(context), kept_of(context)
+        return node.train(asked["round"], read(node.job, asked, own), own.load(asked["latest"]))
 
     return reply_to(message, context, trained)
 
@@ -70,8 +71,10 @@ def take_part(message: Message, context: Context) -> Message:
     def answered(asked: ConfigRecord) -> Reply:
         known = context.state.pop(SUM, {"round": 0})
         held = known["held"] if known["round"] == asked["round"] else ""
-        kept = kept_of(context).load(asked["latest"]) if asked["phase"] == "mask" else {}
-        reply, held = node_of(context).answer(asked, held, kept)
+        node, own, kept = node_of(context), kept_of(context), {}
+        if asked["phase"] == "mask":
+            asked, kept = read(node.job, asked, own), own.load(asked["latest"])
+        reply, held = node.answer(asked, held, kept)
         context.state[SUM] = ConfigRecord({"round": asked["round"], "held": held})
         return reply
 

@@ -200,7 +200,8 @@ def _submit(chosen: argparse.Namespace, nodes: int) -> Path:
         job = Job((), recipe.plan(), strategy, options, chosen.codec, task=chosen.task)
     bits = chosen.secure_sum
     secure = SecureSum(bits, most_examples=chosen.most_examples) if bits else None
-    job = replace(job, secure=secure, transforms=tuple(chosen.privacy))
+    more = {"transforms": tuple(chosen.privacy), "downlink": chosen.downlink}
+    job = replace(job, secure=secure, **more)
     terms = {"wait": chosen.wait, "least": chosen.at_least, "test": test}
     return runs.submit(chosen.folder, job, chosen.timeout, **terms)
 
@@ -222,7 +223,8 @@ def _words(record: RoundRecord) -> str:
         if name not in ("loss", "examples"):
             parts.append(f"{name} {100 * value:.1f}%" if name in percent else f"{name} {value:.3f}")
     parts += [f"{name} {value:.3g}" for name, value in record.told.items()]
-    parts += [f"{record.bytes_up:,} bytes up", f"{record.seconds:.1f} s"]
+    parts += [f"{record.bytes_up:,} bytes up, {record.bytes_down:,} down"]
+    parts += [f"{record.seconds:.1f} s"]
     parts += [f"without client {client} ({why})" for client, why in record.left_out.items()]
     return " · ".join(parts)
 
@@ -302,6 +304,7 @@ def plan_options(parser: argparse.ArgumentParser) -> None:
     add("--clients-per-round", type=int, help="all, if left out")
     add("--seed", type=int, default=0)
     add("--codec", choices=sorted(CODECS), default="touched_rows", help="of updates")
+    add("--downlink", choices=sorted(CODECS), help="of the weights' changes; whole, if left out")
     add("--privacy", **pair, help="what nodes do to updates: clip=NORM, then noise=STD")
     add(
         "--secure-sum",

@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from fedlab_helpers.compression.registry import LOSSLESS, PARTS, make_codec
+from fedlab_helpers.compression.downlink import Changes
+from fedlab_helpers.compression.registry import LOSSLESS, PARTS, feeds_back, make_codec
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import Codec, Transform
 from fedlab_helpers.core.plan import Plan
@@ -53,6 +54,9 @@ class Job:
         model: arguments of `SentimentLSTM` beside the number of words.
         max_len: words of a review that are read.
         classes: what labels 0, 1, … are called; nodes whose files call them otherwise are refused.
+        downlink: how what changed of the weights is sent to clients, a name in `CODECS` but for
+            "ternary", or the parts of a codec; each client then holds the weights of the round
+            before on its disk. None: the weights are sent whole each time.
         task: "reviews", or "module:name" of somebody's own, which server and nodes import: its
             `new_model()` makes the model, `examples(path)` what a node's file holds;
             "fedlab_helpers.tasks:glucose", say, of one person's readings each.
@@ -66,6 +70,7 @@ class Job:
     strategy: str = "fedavg"
     options: Mapping[str, float] = field(default_factory=dict)
     codec: str | Mapping[str, Any] = "touched_rows"
+    downlink: str | Mapping[str, Any] | None = None
     model: Mapping[str, Any] = field(default_factory=lambda: {"pooling": "mean", "seed": 0})
     max_len: int = 64
     classes: tuple[str, ...] = BUILT_IN
@@ -74,8 +79,11 @@ class Job:
     transforms: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self):
-        codec = self.codec if isinstance(self.codec, str) else "dense"
-        require(codec in CODECS, "codec", codec, f"one of {sorted(CODECS)}")
+        for name in ("codec", "downlink"):
+            own = getattr(self, name)
+            fine = own in CODECS if isinstance(own, str) else isinstance(own, Mapping)
+            fine = fine or (own is None and name == "downlink")
+            require(fine, name, own, f"one of {sorted(CODECS)}")
         known = self.strategy in STRATEGIES
         require(known, "strategy", self.strategy, f"one of {sorted(STRATEGIES)}")
         classes = require_names(self.classes, "classes")
@@ -84,6 +92,7 @@ class Job:
         for name, _ in self.transforms:
             require(name in TRANSFORMS, "transforms", name, f"each one of {sorted(TRANSFORMS)}")
         strategy, _, _ = self.new_strategy(), self.new_codec(), self.new_transforms()
+        self.new_downlink()
         fine = self.codec == "touched_rows" or not strategy.combine.per_row
         expected = f"'touched_rows', as {self.strategy} averages row by row"
         require(fine, "codec", self.codec, expected)
@@ -146,7 +155,18 @@ class Job:
 
     def new_codec(self) -> Codec:
         """Return the codec."""
-        return make_codec(**(CODECS[self.codec] if isinstance(self.codec, str) else self.codec))
+        return make_codec(**_parts(self.codec))
+
+    def new_downlink(self) -> Changes | None:
+        """Return how changes are sent to clients, who know the first weights: the job makes them.
+        Raises ValueError: its codec may lose more than there was."""
+        if self.downlink is None:
+            return None
+        parts = {"keep": "touched_rows", "write": None, **_parts(self.downlink), "momentum": 0.0}
+        # What is lost is part of the next change, as with feedback.
+        more = feeds_back(parts["keep"], parts["write"])
+        codec = make_codec(**{**parts, "feedback": more})
+        return Changes(getattr(codec, "codec", codec), known_start=True)
 
     def new_transforms(self) -> tuple[Transform, ...]:
         """Return what a node's update passes. Raises ValueError: a number is out of range."""
@@ -188,3 +208,7 @@ class Job:
             return cls(**values | lists | {"plan": plan, "secure": secure})
         except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(f"job: not the JSON of one: {error!r}"[:500]) from error
+
+
+def _parts(codec: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    return CODECS[codec] if isinstance(codec, str) else codec

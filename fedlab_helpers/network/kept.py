@@ -11,7 +11,7 @@ from fedlab_helpers.core.messages import ClientState
 from fedlab_helpers.core.require import is_count, require
 
 RUNS = 10  # of which a folder keeps something; older ones make room
-_DATA = "examples.sha256"
+_DATA, _HELD = "examples.sha256", "held"
 
 
 class Kept:
@@ -51,6 +51,16 @@ class Kept:
         needed = {self._path(each) for each in (number, latest) if each != 0}
         for path in {*self.folder.glob("round*")} - needed:
             path.unlink()
+
+    def hold(self, held: ClientState) -> None:
+        """Keep the weights that came, in place of those of before."""
+        self._make_folder()
+        self._write(_HELD, wire.dense().encode(flat(held)))
+
+    def held(self) -> ClientState:
+        """Return the weights that came last; nothing where none did. Raises ValueError: damaged."""
+        path = self.folder / _HELD
+        return nested(wire.dense().decode(path.read_bytes())) if path.exists() else {}
 
     def require_same_examples(self, path: str | Path, expected: str) -> None:
         """Raise ValueError unless the client's file is what it was when its node came (`expected`,

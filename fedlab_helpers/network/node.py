@@ -26,6 +26,11 @@ def pack(received: Received) -> dict[str, bytes]:
     return {name: wire.dense().encode(part) if part else b"" for name, part in parts.items()}
 
 
+def unpack(sent: Mapping[str, bytes]) -> Received:
+    """Return what a server packed. Raises ValueError: the bytes are damaged."""
+    return Received(*(wire.dense().decode(sent[name]) if sent[name] else {} for name in PARTS))
+
+
 @dataclass(frozen=True, eq=False)
 class Node:
     """One client of a run, with its own examples.
@@ -100,8 +105,7 @@ class Node:
 
     def _received(self, sent: Mapping[str, bytes]) -> Received:
         """Return what came. Raises ValueError: the bytes are damaged, or of another model."""
-        parts = (wire.dense().decode(sent[name]) if sent[name] else {} for name in PARTS)
-        received = Received(*parts)
+        received = unpack(sent)
         self.job.require_fit(received.weights | received.buffers)
         return received
 

@@ -5,13 +5,14 @@ import json
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from typing import Any
 
 import torch
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
+from fedlab_helpers.core import rows
 from fedlab_helpers.core.history import RoundBooks
 from fedlab_helpers.core.messages import (
     ClientState,
@@ -28,6 +29,7 @@ from fedlab_helpers.network.flower import NetworkError
 from fedlab_helpers.network.job import Job
 from fedlab_helpers.network.node import PHASE, pack
 from fedlab_helpers.network.processes import until
+from fedlab_helpers.network.versions import Letters
 from fedlab_helpers.privacy.secure.rounds import sums
 
 PAUSE = 0.05  # seconds between two looks at what has arrived
@@ -57,8 +59,10 @@ class Nodes(Workers):
     def __init__(self, grid: Grid, job: Job, size: int, timeout: float | None = None):
         self.grid, self.job, self.size, self.timeout = grid, job, size, timeout
         self.codec: Codec = job.new_codec()
-        self.secure = job.secure
-        self.repeatable = not any(getattr(t, "secret", False) for t in job.new_transforms())
+        self.secure, transforms = job.secure, job.new_transforms()
+        self.repeatable = not any(getattr(t, "secret", False) for t in transforms)
+        parts = job.plan.local.weight_decay, job.new_strategy(), *transforms
+        self.table = rows.sparse_table(job.new_model(), self.shared, self.codec, *parts)
         self._deadlines: dict[str, Deadline] = defaultdict(lambda: Deadline(timeout))  # by kind
         self._client_of: dict[int, int] = {}  # node -> client
         self._named = {f"client{client}": client for client in range(size)}
@@ -99,7 +103,8 @@ class Nodes(Workers):
     ) -> Generator[Reply, None, None]:
         """Yield the replies once all are there. What clients keep is kept by their nodes; `states`
         says of which round."""
-        return self._exchange(MessageType.TRAIN, number, cohort, pack(received), states)
+        letters = Letters(received)
+        return self._exchange(MessageType.TRAIN, number, cohort, letters.to, states)
 
     def updates(
         self,
@@ -114,11 +119,14 @@ class Nodes(Workers):
         if self.secure is None:
             return super().updates(books, least, number, cohort, received, states)
         cohort, kind = tuple(cohort), f"{MessageType.TRAIN}.{PHASE}"
+        letters = Letters(received)
 
         def ask(phase: str, messages: Mapping[int, bytes]) -> Generator[Reply, None, None]:
-            sent = pack(received) if phase == "mask" else {}
-            sent |= {"clients": len(cohort), "phase": phase}
-            return self._exchange(kind, number, messages, sent, states, messages)
+            def letter(client: int) -> dict[str, Any]:
+                own = {"clients": len(cohort), "phase": phase, "message": messages[client]}
+                return own | letters.to(client) if phase == "mask" else own
+
+            return self._exchange(kind, number, messages, letter, states, phase)
 
         run = (self.secure, self.job.new_strategy(), ask)
         return sums(*run, books, least, number, cohort, received)
@@ -128,19 +136,18 @@ class Nodes(Workers):
         kind: str,
         number: int,
         cohort: Iterable[int],
-        sent: Mapping[str, Any],
+        letter: Callable[[int], Mapping[str, Any]],
         states: Mapping[int, ClientState],
-        messages: Mapping[int, bytes] | None = None,
+        work: str | None = None,
     ) -> Generator[Reply, None, None]:
-        """Send to each of a cohort what all are sent and, of `messages`, its own; yield what came,
-        in this order."""
+        """Send each of a cohort its letter, and yield what came, in this order; `work` is of which
+        kind it is, where messages of one kind ask for different work."""
         nodes, cohort, requests = self._online(), list(cohort), {}
         for client in cohort:
             if client in nodes:
                 own = {"round": number, "client": client, "latest": _latest(states, client)}
-                own |= {"message": messages[client]} if messages else {}
-                requests[nodes[client]] = ConfigRecord(sent | own)
-        answers = self._ask(requests, kind, str(sent.get("phase", kind)))
+                requests[nodes[client]] = ConfigRecord({**letter(client), **own})
+        answers = self._ask(requests, kind, work or kind)
         for client in cohort:
             if client in nodes:
                 yield self._reply(number, client, answers.get(nodes[client]))

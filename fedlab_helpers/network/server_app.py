@@ -39,10 +39,11 @@ def run_job(nodes: Nodes, job: Job, folder: Path, test: Examples | None = None) 
     """Run the rounds of a job, or those that its folder does not hold yet, and write what comes of
     them: after each round all that is needed to go on from it."""
     model, strategy, records, path = job.new_model(), job.new_strategy(), [], folder / RECORDS
+    how = {"downlink": job.new_downlink(), "checkpoint": folder / ROUNDS}
     held = len(json.loads(path.read_text("utf-8"))) if path.exists() else 0
     if job.secure:
         job.secure.require_fit(strategy, *shared_weights(model, nodes.shared))
-    for record in rounds_with(nodes, model, strategy, job.plan, test, checkpoint=folder / ROUNDS):
+    for record in rounds_with(nodes, model, strategy, job.plan, test, **how):
         records.append(record.to_json())
         if len(records) >= held:  # those before come from the checkpoint again
             write_file(folder / WEIGHTS, save(state.of_model(model)))

@@ -41,7 +41,7 @@ from fedlab_helpers.tasks.reviews.corpus import load_reviews
 from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize_all
 
 NODE_COUNT, COHORT, REVIEWS = 5, 4, 40  # and reviews of each
-RUNS = 2  # so far: of the four kinds, the first two
+RUNS = 20  # of four kinds in turn; two more with changes down
 EVENTS = 7  # of a run of ten rounds
 LIMIT = 1800.0  # seconds in which a run must have ended
 PORT = 8600
@@ -58,7 +58,10 @@ KINDS = {  # what clients keep between rounds, or share within one, differs
         "codec": "dense",
         "secure": SecureSum(16, 2.0, most_examples=REVIEWS, share=0.6),
     },
+    "changes": {"codec": "signs", "downlink": "signs"},
 }
+_OF_RUNS = [(seed, tuple(KINDS)[seed % 4]) for seed in range(RUNS)]
+_OF_RUNS += [(seed, "changes") for seed in (RUNS, RUNS + 1)]
 
 
 @dataclass(frozen=True)
@@ -244,7 +247,7 @@ def simulated(
     clients = Without(model, data, strategy, job.plan, job.new_codec())
     clients.lost = lost
     workers = job.secure.over(clients) if job.secure else clients
-    records = list(rounds_with(workers, model, strategy, job.plan))
+    records = list(rounds_with(workers, model, strategy, job.plan, downlink=job.new_downlink()))
     return of_model(model), records
 
 
@@ -260,8 +263,9 @@ def true_of(record: RoundRecord, other: RoundRecord, job: Job) -> bool:
     """Return whether a record says what was so, where `other` is the simulation's."""
     fine = record.cohort == sample_cohort(job.plan, record.round, NODE_COUNT)
     fine &= {*record.client_losses} == {*record.cohort} - {*record.left_out}
-    said = (record.round, record.examples, record.steps, str(record.client_losses))
-    return fine and said == (other.round, other.examples, other.steps, str(other.client_losses))
+    said = (record.round, record.examples, record.steps, record.bytes_down)
+    fine &= said == (other.round, other.examples, other.steps, other.bytes_down)
+    return fine and str(record.client_losses) == str(other.client_losses)
 
 
 def disturbed_run(seed: int, kind: str, rounds: int, count: int, port: int, folder: Path) -> Row:
@@ -315,8 +319,8 @@ def _records(results: Path) -> list[dict]:
 CHAOS = Study(
     "chaos",
     tuple(
-        {"seed": seed, "kind": tuple(KINDS)[seed % 4], "rounds": 10, "events_planned": EVENTS}
-        for seed in range(RUNS)
+        {"seed": seed, "kind": kind, "rounds": 10, "events_planned": EVENTS}
+        for seed, kind in _OF_RUNS
     ),
     measure_chaos,
 )

@@ -4,7 +4,7 @@ import json
 import os
 import time
 
-from flwr.app import Context, Message
+from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from fedlab_helpers.network import client_app
@@ -25,7 +25,7 @@ class Damaging(ClientApp):
             if event.what == "slow":
                 time.sleep(event.seconds)
             elif event.what == "damaged request":
-                asked["weights"] = flipped(asked["weights"], event.seconds)
+                damage(asked, event.seconds)
             else:
                 answer = client_app.app(message, context)
                 body = answer.content["reply"]
@@ -34,6 +34,16 @@ class Damaging(ClientApp):
                 body["payload"] = sent[: len(sent) // 2] if cut else flipped(sent, event.seconds)
                 return answer
         return client_app.app(message, context)
+
+
+def damage(asked: ConfigRecord, where: float) -> None:
+    """Turn over one bit of what the client is to train from: weights, or their last change."""
+    if "weights" in asked:
+        asked["weights"] = flipped(asked["weights"], where)
+    elif changes := asked["changes"]:
+        asked["changes"] = [*changes[:-1], flipped(changes[-1], where)]
+    else:  # it holds the newest weights
+        asked["crc"] ^= 1
 
 
 def flipped(content: bytes, where: float) -> bytes:

@@ -1,5 +1,6 @@
 """From server to clients: changes add up, who missed some is caught up, and every byte counts."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -80,11 +81,13 @@ def test_without_changes_the_weights_are_sent_whole_to_each(bits):
 @settings(max_examples=12)
 @given(
     cohorts=st.lists(st.sets(st.integers(0, 3), min_size=1), min_size=1, max_size=8),
+    lost=st.lists(st.sets(st.integers(0, 3)), min_size=8, max_size=8),
     known=st.booleans(),
 )
-def test_whoever_is_asked_holds_the_same_weights_bit_for_bit(bits, codec, cohorts, known):
+def test_whoever_is_asked_holds_the_same_weights_bit_for_bit(bits, codec, cohorts, lost, known):
     """Each client applies what it missed, as a real one would, and is where the server thinks; it
-    gets the weights whole where it has none, or they are less. Every byte is counted."""
+    gets the weights whole where it has none, or did not answer, or they are less. Every byte is
+    counted, and what is delivered is what was counted."""
     params = weights(0)
     link, own = begun(codec, known), dict.fromkeys(range(4), (0, params) if known else None)
     for number, cohort in enumerate(cohorts, 1):
@@ -95,13 +98,18 @@ def test_whoever_is_asked_holds_the_same_weights_bit_for_bit(bits, codec, cohort
             payloads = [link.payloads.get(v) for v in range(version + 1, link.version + 1)]
             if None in payloads or sum(map(len, payloads)) > most:
                 held, spent = link.held, spent + most
+                assert client not in received.missed
             else:
                 held, spent = catch_up(held, payloads, codec), spent + sum(map(len, payloads))
+                assert received.missed[client] == payloads
             assert bits(held) == bits(received.weights)
             own[client] = link.version, held
         assert size == spent
+        assert received.version == link.version
+        gone = cohort & lost[number - 1]
+        own |= dict.fromkeys(gone)
         params = moved(params, number)
-        link = after.advance(params, {}, torch.Generator().manual_seed(number))
+        link = after.without(gone).advance(params, {}, torch.Generator().manual_seed(number))
 
 
 def test_rows_that_did_not_change_are_not_sent():
@@ -202,6 +210,16 @@ def test_the_model_after_a_round_is_what_clients_then_train_from(small_model, cl
     for _ in rounds(model, clients, strategy, plan, downlink=SIGN):
         after.append(bits({n: t for n, t in model.state_dict().items() if "recurrent" in n}))
     assert seen[2::2] == after[:-1]  # two clients a round
+
+
+def test_who_did_not_answer_is_sent_the_weights_whole(small_model, clients):
+    plan = replace(PLAN, rounds=6, clients_per_round=None, dropout_rate=0.4)
+    history = trained(small_model(), clients, SIGN, plan=plan)
+    whole, n = history[0].bytes_down / len(clients), len(clients)
+    for before, record in itertools.pairwise(history):
+        lost = len(before.left_out)
+        assert lost * whole <= record.bytes_down < (lost + 0.5 * (n - lost)) * whole
+    assert {len(record.left_out) for record in history} > {0}
 
 
 def test_each_round_draws_anew(small_model, clients):

@@ -258,7 +258,7 @@ def test_status_names_who_is_missing(folder, engine, capsys):
 def test_a_line_about_a_round_tells_what_is_measured():
     told = replace(record(2), left_out={1: "too late"}, told={"epsilon": 3.14159})
     assert commands._words(told) == (
-        "round 2: loss 0.600 · accuracy 50.0% · epsilon 3.14 · 20 bytes up · 1.0 s"
+        "round 2: loss 0.600 · accuracy 50.0% · epsilon 3.14 · 20 bytes up, 10 down · 1.0 s"
         " · without client 1 (too late)"
     )
 

@@ -41,6 +41,11 @@ def test_every_strategy_can_be_asked_for_by_its_name_alone():
         ({"strategy": "best"}, "strategy: got 'best', expected one of"),
         ({"codec": "best"}, "codec: got 'best', expected one of"),
         ({"codec": {"keep": "topk", "amount": 3.0}}, "got 3.0"),
+        ({"codec": None}, "codec: got None, expected one of"),
+        ({"downlink": "best"}, "downlink: got 'best', expected one of"),
+        ({"downlink": 3}, "downlink: got 3, expected one of"),
+        ({"downlink": "ternary"}, "codec: got .*Ternary.* may lose more than there was"),
+        ({"downlink": "signs", "strategy": "own", "options": {}}, "strategy: got 'own'"),
         ({"strategy": "fedprox", "options": {"nu": 1}}, r"nu.*fedprox has \['mu'"),
         (
             {"strategy": "rowwise", "codec": "dense"},

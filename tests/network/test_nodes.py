@@ -55,6 +55,7 @@ from fedlab_helpers.tasks import glucose
 from fedlab_helpers.tasks.reviews.corpus import load_reviews
 from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize_all
 
+SUMMED = SecureSum(16, 2.0, most_examples=40)
 MODEL = {"embedding_dim": 6, "hidden_size": 5, "pooling": "mean", "dropout": 0.2, "seed": 1}
 
 
@@ -107,8 +108,22 @@ def simulated(job, files, transforms=()):
     data = [Node.owning(job, client, path).reviews for client, path in enumerate(files)]
     strategy = job.new_strategy()
     how = {"secure": job.secure} if job.secure else {"codec": codec}
-    history = run(model, data, strategy, job.plan, transforms=transforms, **how)
+    how |= {"transforms": transforms, "downlink": job.new_downlink()}
+    history = run(model, data, strategy, job.plan, **how)
     return of_model(model), history
+
+
+def of_model_after(job, files, lost):
+    """Return the weights of the simulation with these clients left out of these rounds."""
+    with pytest.MonkeyPatch.context() as patch:
+        read = RoundBooks.read
+
+        def lose(books, reply):
+            gone = reply.client in lost.get(books.round, ())
+            return read(books, Reply(reply.client, failure="lost") if gone else reply)
+
+        patch.setattr(RoundBooks, "read", lose)
+        return simulated(job, files)[0]
 
 
 def require_agreement(job, files, folder, bits, **options):
@@ -138,6 +153,120 @@ def test_a_network_ends_in_the_weights_of_the_simulation(
     require_agreement(job, files, tmp_path, bits)
 
 
+RANK_2 = {"keep": "lowrank", "amount": 2, "write": "bits8"}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "codec", "downlink"),
+    [("fedavg", "signs", "touched_rows"), ("fedavg", "signs", "signs"),
+     ("fedadam", "dense", RANK_2), ("scaffold", "dense", "signs"), ("scaffold", "dense", RANK_2)],
+)  # fmt: skip
+def test_changes_go_down_as_in_the_simulation(
+    job, files, tmp_path, bits, strategy, codec, downlink
+):
+    """Each client is sent what it missed, also where it sat out, and no weights."""
+    job = replace(job, strategy=strategy, codec=codec, downlink=downlink)
+    assert Job.from_json(job.to_json()) == job
+    job, sent = replace(job, plan=replace(job.plan, rounds=5)), []
+
+    def watching(message, context):
+        if message.metadata.message_type == "train":
+            sent.append(message.content["request"])
+        return client_app.app(message, context)
+
+    require_agreement(job, files, tmp_path, bits, app=watching)
+    changes = [len(asked["changes"]) for asked in sent if "weights" not in asked]
+    assert {0, 1} < {*changes}  # the first weights are known; who sat out was sent two
+    for number, record in enumerate(runs.records(tmp_path), 1):
+        bodies = [asked for asked in sent if asked["round"] == number]
+        down = sum(len(b) for body in bodies for b in body.get("changes", ()))
+        down += sum(len(body.get(n, b"")) for body in bodies for n in ("weights", "extra"))
+        assert down == record.bytes_down
+
+
+def test_changes_go_down_beside_a_secure_sum(job, files, tmp_path, bits):
+    job = replace(job, codec="dense", secure=SUMMED, downlink="signs")
+    run_job(job, files, tmp_path)
+    assert bits(runs.weights(tmp_path)) == bits(simulated(job, files)[0])
+
+
+def damage_held(own):
+    (path,) = own.glob("*/held")
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+
+def go_back(own):
+    held = Kept(own, "run1")
+    held.hold(held.held() | {"version": {"number": torch.tensor(7)}})
+
+
+def shift(own):
+    held = Kept(own, "run1")
+    weights = {name: tensor + 1e-3 for name, tensor in held.held()["weights"].items()}
+    held.hold(held.held() | {"weights": weights})
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [(shutil.rmtree, "changes from version 0 to 1 came"), (damage_held, "WireError"),
+     (go_back, "this client holds version 7"), (shift, "not what the server has as version 2")],
+)  # fmt: skip
+def test_who_holds_something_else_is_sent_the_weights_whole_next_time(
+    job, files, tmp_path, bits, harm, why
+):
+    plan = replace(job.plan, rounds=5, clients_per_round=None)
+    job, kinds = replace(job, plan=plan, downlink="signs"), []
+
+    def harmed(message, context):
+        asked = message.content["request"]
+        kinds.append("weights" in asked)
+        if asked["round"] == 3:
+            harm(Path(context.node_config["kept"]))
+        return client_app.app(message, context)
+
+    records = run_job(job, files, tmp_path, app=instead("train", {1}, harmed))
+    if harm is shutil.rmtree:
+        why = "changes from version 1 to 2 came, and this client holds version 0"
+    assert left_out(records) == [[], [], [1], [], []]
+    assert why in records[2].left_out[1]
+    assert kinds == [False, False, False, True, False]
+    assert bits(of_model_after(job, files, {3: [1]})) == bits(runs.weights(tmp_path))
+
+
+@pytest.mark.parametrize("place", ["changes", "crc", "version"])
+def test_damaged_changes_are_seen(job, files, tmp_path, place):
+    plan = replace(job.plan, rounds=3, clients_per_round=None)
+    job = replace(job, plan=plan, downlink="touched_rows")
+
+    def damaged(message, context):
+        asked = message.content["request"]
+        if asked["round"] == 2:
+            was = asked[place]
+            asked[place] = [was[0][:-1] + b"x"] if place == "changes" else was + 1
+        return client_app.app(message, context)
+
+    records = run_job(job, files, tmp_path, app=instead("train", {1}, damaged))
+    assert left_out(records) == [[], [1], []]
+
+
+@pytest.mark.parametrize("secure", [None, SUMMED])
+def test_a_run_with_changes_goes_on_from_its_checkpoint(job, files, tmp_path, bits, secure):
+    """Nodes hold what they were brought up to, also where the server has lost a round."""
+    plan = replace(job.plan, rounds=5)
+    job = replace(job, plan=plan, codec="dense", downlink="signs", secure=secure)
+
+    def lost(message, context):
+        if message.content.get("request", {}).get("round") == 3:
+            client_app.app(message, context)
+            raise KeyboardInterrupt
+        return client_app.app(message, context)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_job(job, files, tmp_path, app=lost)
+    run_job(job, files, tmp_path)
+    assert bits(runs.weights(tmp_path)) == bits(simulated(job, files)[0])
+
+
 @pytest.mark.parametrize(
     ("strategy", "options"), [("fedavg", {}), ("private", {"noise_multiplier": 0.0})]
 )
@@ -147,9 +276,6 @@ def test_cohorts_may_be_drawn_by_coins(job, files, tmp_path, bits, strategy, opt
     job = replace(job, plan=plan, strategy=strategy, options=options)
     assert Job.from_json(job.to_json()) == job
     require_agreement(job, files, tmp_path, bits)
-
-
-SUMMED = SecureSum(16, 2.0, most_examples=40)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +448,7 @@ def test_who_goes_is_missed_and_who_comes_back_is_asked_again(job, files, tmp_pa
 @pytest.mark.parametrize("damage", [False, True])
 @pytest.mark.parametrize(("strategy", "codec"), [("scaffold", "dense"), ("fedavg", "signs")])
 def test_who_answers_in_vain_goes_back_to_what_it_kept(
-    job, files, tmp_path, bits, monkeypatch, strategy, codec, damage
+    job, files, tmp_path, bits, strategy, codec, damage
 ):
     """As in the simulation, where what a client keeps counts only if its update does."""
     plan = replace(job.plan, rounds=4, clients_per_round=None)
@@ -337,14 +463,7 @@ def test_who_answers_in_vain_goes_back_to_what_it_kept(
 
     records = run_job(job, files, tmp_path, app=instead("train", {1}, in_vain), timeout=0.3)
     assert left_out(records) == [[], [1], [], []]
-    read = RoundBooks.read
-
-    def lose(ledger, reply):
-        lost = ledger.round == 2 and reply.client == 1
-        return read(ledger, Reply(1, failure="lost") if lost else reply)
-
-    monkeypatch.setattr(RoundBooks, "read", lose)
-    assert bits(runs.weights(tmp_path)) == bits(simulated(job, files)[0])
+    assert bits(runs.weights(tmp_path)) == bits(of_model_after(job, files, {2: [1]}))
 
 
 @pytest.mark.parametrize(("strategy", "refused"), [("scaffold", [1]), ("fedavg", [])])

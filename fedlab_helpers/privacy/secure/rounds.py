@@ -337,7 +337,8 @@ class SecureClients(Workers):
 
 def _context(received: Received) -> bytes:
     """Return what a server sent, as bytes: masks are bound to it."""
-    return b"".join(wire.dense().encode(part) for part in vars(received).values() if part)
+    parts = (received.weights, received.extra, received.buffers)
+    return b"".join(wire.dense().encode(part) for part in parts if part)
 
 
 def shaped(values: np.ndarray, like: State) -> State:
