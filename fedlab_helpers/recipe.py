@@ -28,8 +28,9 @@ from fedlab_helpers.personal.federation import Federation
 from fedlab_helpers.personal.methods import METHODS
 from fedlab_helpers.strategies import attacks
 from fedlab_helpers.strategies.registry import STRATEGIES
+from fedlab_helpers.tasks.layers import LAYERS
 from fedlab_helpers.tasks.partition import Parts
-from fedlab_helpers.tasks.reviews.model import CELLS, POOLINGS, SentimentLSTM
+from fedlab_helpers.tasks.reviews.model import POOLINGS, SentimentLSTM
 from fedlab_helpers.tasks.reviews.task import DEALS, Task
 
 # Rates in the middle of those that strategies were tuned to: `studies.aggregation.CHOSEN`.
@@ -129,7 +130,7 @@ class Recipe:
             amount None: the usual one.
         method, number: a personal method, a name in `methods.METHODS` (None: one model for all),
             and the number it is tuned by (None: the middle of those worth trying).
-        cell, pooling, embedding, hidden, dropout: of the model: "lstm", "gru" or "rnn"; "mean" or
+        cell, pooling, embedding, hidden, dropout: of the model: a name in `LAYERS`; "mean" or
             "last"; length of a word's vector; size of the recurrent state; share of values dropped
             while training, in [0, 1).
 
@@ -376,7 +377,7 @@ def _require_accepted(recipe: Recipe) -> None:
         "attack": [None, *attacks.STRENGTHS],
         "keep": codecs.LOSSLESS | codecs.KEEPS,
         "write": [None, *codecs.WRITES],
-        "cell": CELLS,
+        "cell": LAYERS,
         "pooling": POOLINGS,
     }
     which = ""

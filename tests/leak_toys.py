@@ -4,7 +4,8 @@ import torch
 from hypothesis import strategies as st
 
 from fedlab_helpers.core.examples import Examples
-from fedlab_helpers.tasks.reviews.model import CELLS, POOLINGS, SentimentLSTM
+from fedlab_helpers.tasks.layers import CELLS
+from fedlab_helpers.tasks.reviews.model import POOLINGS, SentimentLSTM
 
 WORDS = 60
 

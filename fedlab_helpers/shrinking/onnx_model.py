@@ -97,7 +97,7 @@ def to_onnx(
     graph.add("Equal", ["steps", graph.constant("padding", np.int64(0))], "is_padding")
     graph.add("Cast", [graph.add("Not", ["is_padding"], "is_word")], "mask", to=TensorProto.FLOAT)
     if tied:
-        _suggest(graph, state)
+        _suggest(graph, state, type(model.recurrent).__name__)
     else:
         _classify(graph, state, type(model.recurrent).__name__, model.pooling)
     return _finished(graph, NEXT_WORD if tied else SENTIMENT, scores, vocab)
@@ -120,7 +120,7 @@ def _classify(graph: _Graph, state: dict[str, np.ndarray], cell: str, pooling: s
     graph.add("Gemm", ["pooled", *head], "logits", transB=1)
 
 
-def _suggest(graph: _Graph, state: dict[str, np.ndarray]) -> None:
+def _suggest(graph: _Graph, state: dict[str, np.ndarray], cell: str) -> None:
     """Add what a `TiedLSTM` does, with one table, (V, E + 1), for both of its ends.
 
     A row is read with its bias, to which the recurrent layer gives a weight of 0; and it scores
@@ -128,7 +128,7 @@ def _suggest(graph: _Graph, state: dict[str, np.ndarray]) -> None:
     """
     _look_up(graph, state["embedding.weight"], scores=True)
     inner = np.pad(state["recurrent.weight_ih_l0"], [(0, 0), (0, 1)])
-    _recur(graph, "LSTM", state | {"recurrent.weight_ih_l0": inner}, "last")
+    _recur(graph, cell, state | {"recurrent.weight_ih_l0": inner}, "last")
     ends = [graph.constant("ends", np.array([0, 0, 0, 1])), graph.constant("one", np.float32(1))]
     graph.add("Pad", ["pooled", *ends], "followed")  # (B, E + 1)
     graph.add("Gemm", ["followed", "table"], "logits", transB=1)

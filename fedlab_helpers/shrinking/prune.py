@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from fedlab_helpers.core.require import require, require_share
 from fedlab_helpers.core.state import State, of_model
 from fedlab_helpers.core.training import Hooks
+from fedlab_helpers.tasks.layers import CELLS
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 
@@ -99,7 +100,8 @@ def require_plain(model: nn.Module, kinds: tuple[type, ...] = (SentimentLSTM,)) 
     """Raise ValueError unless the model is one whose parts are known here: of one of these kinds
     itself, with one recurrent layer that goes forward, with biases and tanh, in float32."""
     layer = model.recurrent if type(model) in kinds else None
-    plain = layer and (layer.num_layers, layer.bidirectional, layer.bias) == (1, False, True)
+    plain = type(layer) in CELLS.values()
+    plain = plain and (layer.num_layers, layer.bidirectional, layer.bias) == (1, False, True)
     plain = plain and getattr(layer, "nonlinearity", "tanh") == "tanh"
     if not plain or any(p.dtype != torch.float32 for p in model.parameters()):
         kind = layer or type(model).__name__

@@ -12,6 +12,7 @@ from fedlab_helpers.core.model import SeededDropout
 from fedlab_helpers.core.objective import NOT_ASKED
 from fedlab_helpers.core.require import is_count, require, require_count
 from fedlab_helpers.tasks import partition
+from fedlab_helpers.tasks.layers import LAYERS
 from fedlab_helpers.tasks.objectives import NextToken
 from fedlab_helpers.tasks.owners import Owner
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
@@ -149,6 +150,7 @@ class TiedLSTM(nn.Module):
     Args:
         vocab_size: number V of word ids.
         size: of a word's vector and of the recurrent state, E.
+        cell: the layer between the two ends, a name in `LAYERS`.
         dropout: share of the vectors, and of the outputs, that is dropped while training.
         own_words: whether clients train, score and send the rows of their own words only; else
             each trains and sends the whole table. That they also do, and score all words, where a
@@ -156,7 +158,8 @@ class TiedLSTM(nn.Module):
         seed: seed of the initial weights; None draws them from torch's global generator.
 
     Raises:
-        ValueError: a size is no integer of at least 1, or `dropout` not in [0, 1).
+        ValueError: a size is no integer of at least 1, `dropout` not in [0, 1), or there is no
+            such layer.
     """
 
     def __init__(
@@ -164,11 +167,13 @@ class TiedLSTM(nn.Module):
         vocab_size: int,
         size: int = 64,
         *,
+        cell: str = "lstm",
         dropout: float = 0.1,
         own_words: bool = True,
         seed: int | None = None,
     ):
         super().__init__()
+        require(cell in LAYERS, "cell", cell, f"one of {sorted(LAYERS)}")
         require_count(vocab_size=vocab_size, size=size)
         self.token_parameter = "embedding.weight" if own_words else None
         self.scores_tokens = own_words
@@ -177,7 +182,7 @@ class TiedLSTM(nn.Module):
             self.embedding = nn.Embedding(vocab_size, size + 1)
             nn.init.normal_(self.embedding.weight, std=0.1)
             nn.init.zeros_(self.embedding.weight[:, -1])
-            self.recurrent = nn.LSTM(size, size, batch_first=True)
+            self.recurrent = LAYERS[cell](size, size, batch_first=True)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return the logits of the word that follows each one, (B, T, V), as `NextWordLSTM`."""

@@ -8,7 +8,8 @@ from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.model import SeededDropout
 from fedlab_helpers.core.objective import Objective
 from fedlab_helpers.core.require import is_count, require, require_count
-from fedlab_helpers.tasks.reviews.model import CELLS, weights_from
+from fedlab_helpers.tasks.layers import LAYERS
+from fedlab_helpers.tasks.reviews.model import weights_from
 
 
 def windows(
@@ -60,12 +61,12 @@ def windows(
 
 
 class SeriesRNN(nn.Module):
-    """A recurrent layer over a series, and one number from its last step or from each.
+    """A layer, recurrent as a rule, over a series, and one number from its last step or from each.
 
     Args:
         features: numbers F at each step.
         hidden_size: size H of the recurrent state.
-        cell: "gru", "lstm" or "rnn" (tanh).
+        cell: the layer, a name in `LAYERS`.
         each_step: whether each step is answered.
         dropout: share of the outputs that is dropped while training.
         seed: seed of the initial weights; None draws them from torch's global generator.
@@ -85,12 +86,12 @@ class SeriesRNN(nn.Module):
         seed: int | None = None,
     ):
         super().__init__()
-        require(cell in CELLS, "cell", cell, f"one of {sorted(CELLS)}")
+        require(cell in LAYERS, "cell", cell, f"one of {sorted(LAYERS)}")
         require_count(features=features, hidden_size=hidden_size)
         self.each_step = each_step
         self.dropout = SeededDropout(dropout)
         with weights_from(seed):
-            self.recurrent = CELLS[cell](features, hidden_size, batch_first=True)
+            self.recurrent = LAYERS[cell](features, hidden_size, batch_first=True)
             self.head = nn.Linear(hidden_size, 1)
 
     def forward(self, series: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -98,8 +99,8 @@ class SeriesRNN(nn.Module):
 
         Args:
             series: (B, T, F), padded on the right where lengths differ.
-            lengths: steps of each series, (B,) int64; None: T. Padding changes no answer: a
-                recurrent layer sees nothing of what follows.
+            lengths: steps of each series, (B,) int64; None: T. Padding changes no answer: no step
+                sees what follows it.
         """
         outputs, _ = self.recurrent(series)  # (B, T, H)
         if not self.each_step:

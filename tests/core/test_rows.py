@@ -15,10 +15,11 @@ from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.rounds import rounds, run
 from fedlab_helpers.core.training import Hooks, LocalConfig, clip_gradients, train
 from fedlab_helpers.strategies import fedavg, rowwise, worst_group
+from fedlab_helpers.tasks.layers import CELLS
 from fedlab_helpers.tasks.next_word import NextWordLSTM, TiedLSTM
 from fedlab_helpers.tasks.objectives import NEXT_TOKEN, NextToken, Numbers
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
-from fedlab_helpers.tasks.reviews.model import CELLS, POOLINGS, SentimentLSTM
+from fedlab_helpers.tasks.reviews.model import POOLINGS, SentimentLSTM
 
 VOCAB = 60
 

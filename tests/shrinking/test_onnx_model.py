@@ -15,8 +15,9 @@ from fedlab_helpers.core.training import LocalConfig, predict, train
 from fedlab_helpers.shrinking import Rounded
 from fedlab_helpers.shrinking.classify import answer
 from fedlab_helpers.shrinking.onnx_model import quantize_dynamically, run_onnx, sealed, to_onnx
+from fedlab_helpers.tasks.layers import CELLS
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
-from fedlab_helpers.tasks.reviews.model import CELLS, SentimentLSTM
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 from fedlab_helpers.tasks.reviews.task import load_task
 from fedlab_helpers.tasks.reviews.words import Vocabulary, tokenize
 

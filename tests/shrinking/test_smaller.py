@@ -36,7 +36,8 @@ from fedlab_helpers.shrinking import (
     unit_sizes,
 )
 from fedlab_helpers.shrinking.onnx_model import to_onnx
-from fedlab_helpers.tasks.reviews.model import CELLS, OwnWordsLSTM, SentimentLSTM
+from fedlab_helpers.tasks.layers import CELLS
+from fedlab_helpers.tasks.reviews.model import OwnWordsLSTM, SentimentLSTM
 from fedlab_helpers.tasks.reviews.words import Vocabulary
 
 each_cell = pytest.mark.parametrize("cell", sorted(CELLS))

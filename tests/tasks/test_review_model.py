@@ -8,11 +8,12 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from fedlab_helpers.core.model import SeededDropout, seed_dropout, use_own_randomness
-from fedlab_helpers.tasks.reviews.model import CELLS, POOLINGS, SentimentLSTM
+from fedlab_helpers.tasks.layers import CELLS, LAYERS
+from fedlab_helpers.tasks.reviews.model import POOLINGS, SentimentLSTM
 
 LENGTHS = torch.tensor([3, 7, 1, 5])
 every_kind = pytest.mark.parametrize(
-    ("cell", "pooling"), [(cell, pooling) for cell in CELLS for pooling in POOLINGS]
+    ("cell", "pooling"), [(cell, pooling) for cell in LAYERS for pooling in POOLINGS]
 )
 
 
@@ -22,7 +23,7 @@ def rng(seed=0):
 
 def make(**options):
     """Return a small model with weights large enough for differences to show."""
-    model = SentimentLSTM(20, 5, 6, 3, **({"seed": 1} | options))
+    model = SentimentLSTM(20, 6, 6, 3, **({"seed": 1} | options))
     with torch.no_grad():
         for parameter in model.recurrent.parameters():
             parameter.mul_(2)
@@ -61,7 +62,7 @@ def test_last_pooling_is_the_hidden_state_of_a_packed_sequence(cell):
     )
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", LAYERS)
 def test_mean_pooling_is_the_mean_over_the_words(cell):
     model = make(cell=cell, pooling="mean")
     outputs, _ = model.recurrent(model.embedding(padded()))
@@ -83,7 +84,7 @@ def test_sizes_and_cell_are_as_asked(cell):
 def test_padding_is_never_trained():
     model = make()
     model(padded(), LENGTHS).sum().backward()
-    assert model.embedding.weight.grad[0].tolist() == [0.0] * 5
+    assert model.embedding.weight.grad[0].tolist() == [0.0] * 6
 
 
 def test_a_seed_repeats_the_weights_and_leaves_the_global_generator_alone():
@@ -106,7 +107,7 @@ def test_without_a_seed_the_global_generator_decides():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cell": "LSTM"}, r"cell: got 'LSTM', expected one of \['gru', 'lstm', 'rnn'\]"),
+        ({"cell": "LSTM"}, r"cell: got 'LSTM', expected one of \['bag', 'gru', 'lstm', "),
         ({"pooling": "max"}, r"pooling: got 'max', expected one of \['last', 'mean'\]"),
         ({"dropout": 1.0}, r"dropout: got 1.0, expected a probability in \[0, 1\)"),
         ({"vocab_size": 0}, "vocab_size: got 0, expected an integer of at least 1"),

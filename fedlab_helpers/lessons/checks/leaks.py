@@ -21,8 +21,9 @@ from fedlab_helpers.lessons.checks.verdict import (
     wrong,
 )
 from fedlab_helpers.privacy import leaks
+from fedlab_helpers.tasks.layers import CELLS
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
-from fedlab_helpers.tasks.reviews.model import CELLS, SentimentLSTM
+from fedlab_helpers.tasks.reviews.model import SentimentLSTM
 
 _WORDS, _WIDTH = 30, 12
 

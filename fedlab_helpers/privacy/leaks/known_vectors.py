@@ -91,6 +91,8 @@ def with_table(model: nn.Module, gradient: State) -> tuple[nn.Module, State]:
 
 
 def _with_bias(gradient: State) -> Tensor:
+    known = "recurrent.weight_ih_l0" in gradient
+    require(known, "gradient", sorted(gradient), "that of an LSTM, GRU or RNN called recurrent")
     weight, bias = (gradient[f"recurrent.{name}_ih_l0"].double() for name in ("weight", "bias"))
     return torch.cat([weight, bias[:, None]], 1)  # (G, E + 1)
 

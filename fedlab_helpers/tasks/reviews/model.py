@@ -1,4 +1,4 @@
-"""Recurrent sentiment classifiers."""
+"""Sentiment classifiers: a layer that reads, and what it makes of a review."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from fedlab_helpers.core.identity import digest
 from fedlab_helpers.core.model import SeededDropout
 from fedlab_helpers.core.require import require, require_count
+from fedlab_helpers.tasks.layers import LAYERS
 
-CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 POOLINGS = ("last", "mean")
 
 
@@ -25,17 +25,18 @@ def weights_from(seed: int | None) -> Iterator[None]:
 
 
 class SentimentLSTM(nn.Module):
-    """Embedding, one recurrent layer, and a linear layer over what it remembers.
+    """Embedding, one layer that reads, recurrent as a rule, and a linear one over what it says.
 
     Args:
         vocab_size: number of word ids.
         embedding_dim: size E of a word's vector.
         hidden_size: size H of the recurrent state.
         num_classes: number C of classes.
-        cell: "lstm", "gru" or "rnn" (tanh).
+        cell: the layer, a name in `LAYERS`: "lstm", "gru", "rnn" (tanh), "mingru", "transformer"
+            or "bag" (with pooling "last" the mean of the words' vectors).
         pooling: "last" takes the output at each review's last word, "mean" the mean over its
-            words. Neither sees the padding: a recurrent layer is causal, so what stands to the
-            right of a word cannot change its output.
+            words. Neither sees the padding: the layers are causal, so what stands to the right of
+            a word cannot change its output.
         dropout: share of the embedding's and of the pooled values dropped while training.
         seed: seed of the initial weights; None draws them from torch's global generator.
 
@@ -58,7 +59,7 @@ class SentimentLSTM(nn.Module):
         seed: int | None = None,
     ):
         super().__init__()
-        require(cell in CELLS, "cell", cell, f"one of {sorted(CELLS)}")
+        require(cell in LAYERS, "cell", cell, f"one of {sorted(LAYERS)}")
         require(pooling in POOLINGS, "pooling", pooling, f"one of {list(POOLINGS)}")
         require_count(vocab_size=vocab_size, embedding_dim=embedding_dim)
         require_count(hidden_size=hidden_size, num_classes=num_classes)
@@ -66,7 +67,7 @@ class SentimentLSTM(nn.Module):
         self.dropout = SeededDropout(dropout)
         with weights_from(seed):
             self.embedding = nn.Embedding(vocab_size, embedding_dim, padding_idx=0)
-            self.recurrent = CELLS[cell](embedding_dim, hidden_size, batch_first=True)
+            self.recurrent = LAYERS[cell](embedding_dim, hidden_size, batch_first=True)
             self.head = nn.Linear(hidden_size, num_classes)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
