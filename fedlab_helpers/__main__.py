@@ -1,4 +1,4 @@
-"""The package's commands: python -m fedlab_helpers classify, fetch, network or studies."""
+"""The package's commands: python -m fedlab_helpers classify, fetch, network, new or studies."""
 
 import sys
 from collections.abc import Sequence
@@ -8,12 +8,14 @@ COMMANDS = {
     "classify": "fedlab_helpers.shrinking.classify",
     "fetch": "fedlab_helpers.tasks.public_data",
     "network": "fedlab_helpers.network.__main__",
+    "new": "fedlab_helpers.lessons.new",
     "studies": "fedlab_helpers.studies.__main__",
 }
 USAGE = """usage: python -m fedlab_helpers COMMAND …
   classify MODEL SENTENCE   what a model in an ONNX file makes of a sentence
   fetch [NAME …]            public data sets, downloaded once; --help lists them
   network up | run | …      a network of processes, and runs on it; --help lists all
+  new FOLDER                a federation of your own: data, task, training, tests
   studies NAME …            measure the tables in data/results/"""
 
 

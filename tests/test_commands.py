@@ -14,6 +14,8 @@ COMMANDS = {
     "--help": (0, "usage: python -m fedlab_helpers COMMAND"),
     "classify": (1, "usage: python -m fedlab_helpers classify MODEL"),
     "network": (2, "usage: python -m fedlab_helpers network"),
+    "new --help": (0, "usage: python -m fedlab_helpers new"),
+    "new": (2, "usage: python -m fedlab_helpers new"),
     "studies --help": (0, "usage: python -m fedlab_helpers"),
     "studies nothing": (2, "invalid choice: 'nothing'"),
 }

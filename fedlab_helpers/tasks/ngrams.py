@@ -40,6 +40,22 @@ class NGram:
                 if len(words) >= length:
                     context = tuple(words[len(words) - length :])
                     self.counts[length][context][following] += 1
+        self._settle(vocab_size)
+
+    @classmethod
+    def of_counts(cls, counts: Sequence[list[dict]], vocab_size: int, discount: float) -> "NGram":
+        """Return the n-gram of the sums of several ones' `counts`: that of all their data."""
+        made = cls.__new__(cls)
+        made.order, made.discount = len(counts[0]), discount
+        made.counts = [defaultdict(Counter) for _ in range(made.order)]
+        for own in counts:
+            for whole, part in zip(made.counts, own, strict=True):
+                for context, following in part.items():
+                    whole[context].update(following)
+        made._settle(vocab_size)
+        return made
+
+    def _settle(self, vocab_size: int) -> None:
         alone = np.full(vocab_size, 0.5)
         for word, count in self.counts[0][()].items():
             alone[word] += count
