@@ -100,10 +100,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(own, tmp_path, capsys)
         ((full,), "full: is there already, expected a new or empty folder"),
         ((full / "thesis.txt",), "is there already"),
         ((tmp_path / "a", "--data", few), "few.csv: texts: got 30, expected at least 40"),
-        (
-            (tmp_path / "a", "--data", own, "--clients", "12", "--classes", *ORDER),
-            "got 90, expected at least 120",
-        ),
+        ((tmp_path / "a", *named, "--clients", "12"), "got 90, expected at least 120"),
         ((tmp_path / "a", "--data", own), "labels"),  # three classes, and no order
         ((tmp_path / "a", "--data", tmp_path / "no.csv"), "no.csv"),
         ((tmp_path / "a", "--clients", "1"), "clients: got 1, expected at least 2"),
