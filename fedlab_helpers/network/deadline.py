@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-FIRST = 900.0  # seconds that are waited while nobody has answered yet
+FIRST = 900.0  # seconds that are waited for the very first answer
+SILENCE = 120.0, 12  # as `FLOOR` and `FACTOR`, while nobody has answered in a round yet
 FLOOR = 20.0  # the least that is waited once somebody has
 FACTOR = 3  # how many times longer than the slowest who answered
 ROUNDS = 5  # rounds whose answers count
@@ -15,10 +16,12 @@ LATE = 2  # how often the wait is doubled for a node that was late
 class Deadline:
     """A deadline found from how long nodes take, so that it holds on a slow machine, too.
 
-    Until a first answer a round waits 15 minutes. Then the others have three times as long as the
-    slowest answer of the last rounds and of this one, and 20 s at least. A node that is late is
-    given twice the time when it is asked again, and then four times. All this is for one kind of
-    work. For nodes that take longer by nature, give a `fixed` time.
+    Until the very first answer the server waits 15 minutes. Then the others have three times as
+    long as the slowest answer of the last rounds and of this one, and 20 s at least. While nobody
+    has answered in a round, it may be the network, or all have become slow: twelve times as long,
+    and two minutes at least. A node that is late is given twice the time when it is asked again,
+    and then four times. All this is for one kind of work. For nodes that take longer by nature,
+    give a `fixed` time.
 
     Args:
         fixed: seconds; None: found as above.
@@ -34,7 +37,11 @@ class Deadline:
         not yet."""
         if self.fixed is not None:
             return self.fixed
-        wait = max(FLOOR, FACTOR * max(self.slowest)) if self.heard else FIRST
+        slowest = max(self.slowest)
+        if not self.heard:
+            least, factor = SILENCE
+            return min(FIRST, max(least, factor * slowest)) if slowest else FIRST
+        wait = max(FLOOR, FACTOR * slowest)
         return wait * 2 ** max((self.late.get(node, 0) for node in nodes), default=0)
 
     def answered(self, node: int, seconds: float) -> None:

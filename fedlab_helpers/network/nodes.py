@@ -217,20 +217,28 @@ class Nodes(Workers):
         return self._unheard.values()
 
     def _ask(self, requests: Mapping[int, ConfigRecord], kind: str, work: str) -> dict[int, Answer]:
-        """Return what came of each request before the deadline of such work, by node."""
-        left, deadline = self._push(requests, kind), self._deadlines[work]
-        unsent = requests.keys() - left.values()
-        answers = dict.fromkeys(unsent, NetworkError("its message was not taken"))
-        began = time.monotonic()
+        """Return what came of each request before the deadline of such work, by node.
 
-        while left and time.monotonic() < began + deadline.seconds(left.values()):
-            looked = time.monotonic()
-            for node, answer in self._pull(left).items():
-                answers[node] = answer
-                if _has_worked(answer):
-                    deadline.answered(node, time.monotonic() - began)
-            began += max(0.0, time.monotonic() - looked - BLOCKED)  # no node's fault
-            time.sleep(PAUSE if left else 0)
+        Where nobody answers, it was the SuperLink, and all are asked once more: who has trained in
+        this round already sends the same. A phase of a secure sum is never asked twice.
+        """
+        left, answers, deadline = {}, {}, self._deadlines[work]
+        for _ in range(2 if work == kind and self.timeout is None else 1):
+            left |= self._push(requests, kind)
+            unsent = requests.keys() - left.values()
+            answers |= dict.fromkeys(unsent, NetworkError("its message was not taken"))
+            began = time.monotonic()
+            while left and time.monotonic() < began + deadline.seconds(left.values()):
+                looked = time.monotonic()
+                for node, answer in self._pull(left).items():
+                    answers[node] = answer
+                    if _has_worked(answer):
+                        deadline.answered(node, time.monotonic() - began)
+                left = {number: node for number, node in left.items() if node not in answers}
+                began += max(0.0, time.monotonic() - looked - BLOCKED)  # no node's fault
+                time.sleep(PAUSE if left else 0)
+            if answers:
+                break
         deadline.missed(left.values())
         return answers
 

@@ -25,13 +25,15 @@ class Fitted:
     Args:
         judges: examples -> how good its answers are.
         bytes_up, bytes_down: of all clients, in this exchange.
-        numbers: what the model holds.
+        numbers, bytes_held: what the model holds, and on a device: a byte for a number, two for
+            a word; coefficients of a few features as they are.
     """
 
     judges: Judge
     bytes_up: int
     bytes_down: int
     numbers: int
+    bytes_held: int
 
 
 # TF-IDF with logistic regression
@@ -96,14 +98,16 @@ def tfidf_logistic(
         return loss, gradient
 
     minimize(asked, np.zeros(words + 1), jac=True, method="L-BFGS-B", options={"maxfun": most})
-    first = 4 * (words + 1) * len(clients)  # how many reviews, and how many have each word
-    best = np.inf
-    for sent, loss in tried:
+    each = 4 * (words + 1)  # coefficients down; counts, or a gradient, up
+    best, kept = np.inf, None
+    for number, (sent, loss) in enumerate(tried):
         if loss <= best:
             best, kept = loss, sent
-        size = 4 * (words + 1) * len(clients)
-        extra = first if loss is tried[0][1] else 0
-        yield Fitted(_logistic(kept, idf, words), size + 4 * len(clients) + extra, size, words + 1)
+        exchanges = 2 if number == 0 else 1  # the counts come before the first gradient
+        up, down = exchanges * (each + 4), exchanges * each
+        judges = _logistic(kept, idf, words)
+        held = 2 * words + 1  # a coefficient and an idf for each word
+        yield Fitted(judges, up * len(clients), down * len(clients), held, held)
 
 
 def _logistic(weights: np.ndarray, idf: np.ndarray, words: int) -> Judge:
@@ -132,8 +136,10 @@ def trigram(clients: Sequence[Examples], discount: float, words: int) -> Fitted:
     def judges(data: Examples) -> Tensor:
         return data.objective.judge(whole.answer(data), asked_places(data).targets)
 
-    held = sum(len(c) for order in whole.counts for c in order.values())
-    return Fitted(judges, sum(map(size, made)), size(whole) * len(clients), held)
+    held = [sum(map(len, order.values())) for order in whole.counts]
+    on_device = sum((2 * (order + 1) + 1) * count for order, count in enumerate(held))
+    down = size(whole) * len(clients)
+    return Fitted(judges, sum(map(size, made)), down, sum(held), on_device)
 
 
 # Ridge regression
@@ -165,4 +171,5 @@ def ridge(clients: Sequence[Examples], number: float) -> Fitted:
 
     size = len(moments)
     up = 8 * size * (size + 1) // 2 * len(clients)
-    return Fitted(judges, up, 8 * size * len(clients), len(weights) + 1)
+    held = len(weights) + 1
+    return Fitted(judges, up, 8 * size * len(clients), held, 8 * held)

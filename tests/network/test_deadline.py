@@ -17,7 +17,18 @@ def test_nobody_is_late_before_somebody_was_there():
     deadline.answered(2, 30.0)
     assert deadline.seconds([1, 2]) == FACTOR * 30.0
     deadline.missed([])
-    assert deadline.seconds([1, 2]) == FIRST
+    assert deadline.seconds([1, 2]) == 12 * 30.0  # all may have become slower
+
+
+def test_a_round_without_an_answer_ends_in_minutes_not_in_hours():
+    deadline = Deadline()
+    deadline.answered(1, 2.0)
+    for late in ([], [1, 2], [1, 2], [1, 2]):
+        deadline.missed(late)
+        assert deadline.seconds([1, 2]) == 120.0
+    deadline.answered(1, 100.0)
+    deadline.missed([])
+    assert deadline.seconds([1, 2]) == FIRST  # at most
 
 
 def test_what_rounds_took_is_remembered_for_some_rounds():
@@ -46,8 +57,8 @@ def test_who_was_late_is_given_more_time_up_to_a_limit():
 
 def test_also_where_nobody_else_is_there():
     deadline = Deadline()
-    for times in (1, 2, 4, 4):
-        assert deadline.seconds([1]) == FIRST * times
+    for _ in range(4):
+        assert deadline.seconds([1]) == FIRST
         deadline.missed([1])
 
 

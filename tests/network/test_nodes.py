@@ -249,6 +249,27 @@ def test_damaged_changes_are_seen(job, files, tmp_path, place):
     assert left_out(records) == [[], [1], []]
 
 
+@pytest.mark.parametrize("downlink", [None, "signs"])
+def test_where_all_answers_are_lost_all_are_asked_once_more(
+    job, files, tmp_path, bits, monkeypatch, downlink
+):
+    """A SuperLink that stands still for half a minute loses what it was being sent."""
+    monkeypatch.setattr(deadline, "SILENCE", (0.2, 0))
+    job, asked = replace(job, strategy="scaffold", codec="dense", downlink=downlink), []
+
+    def lost(message, context):
+        answer = client_app.app(message, context)
+        if message.metadata.message_type == "train":
+            asked.append(message.content["request"]["round"])
+            return None if asked.count(2) in (1, 2) and asked[-1] == 2 else answer
+        return answer
+
+    records = run_job(job, files, tmp_path, app=lost, timeout=None)
+    assert asked == [1, 1, 2, 2, 2, 2, 3, 3]
+    assert left_out(records) == [[], [], []]
+    assert bits(runs.weights(tmp_path)) == bits(simulated(job, files)[0])
+
+
 @pytest.mark.parametrize("secure", [None, SUMMED])
 def test_a_run_with_changes_goes_on_from_its_checkpoint(job, files, tmp_path, bits, secure):
     """Nodes hold what they were brought up to, also where the server has lost a round."""
