@@ -219,5 +219,11 @@ class Workers:
 
 
 def reason(error: Exception) -> str:
-    """Return why a client is left out; cut, for a hostile payload can make the message long."""
-    return f"{type(error).__name__}: {error}"[:500]
+    """Return why a client is left out, as `one_line`."""
+    return one_line(f"{type(error).__name__}: {error}")
+
+
+def one_line(text: str) -> str:
+    """Return a text that a client may have written, for a record: short, without line breaks and
+    what else a terminal would obey."""
+    return "".join(sign if sign.isprintable() else " " for sign in text[:500])

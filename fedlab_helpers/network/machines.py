@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from fedlab_helpers.core.messages import one_line
 from fedlab_helpers.core.require import is_count, require
 from fedlab_helpers.network import flower
 from fedlab_helpers.network.flower import LINK, NODES, NetworkError
@@ -31,6 +32,8 @@ from fedlab_helpers.network.processes import (
 )
 
 _SECTION = f"[superlink.{LINK}]"
+_ENDED = re.compile(r"Exit Code: \d+\n(.+?)\n\n", re.DOTALL)
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _REFUSED = "[code: 2004]"  # Flower's word for a key whose last owner may still be there
 AGAIN = 5.0  # seconds between two tries to come in
 
@@ -354,14 +357,23 @@ class Member(Programs):
                 return
             said = (self.logs / "node.log").read_text("utf-8", "replace")[at:]
             at += len(said)
-            why = "the SuperLink does not answer"
-            if _REFUSED in said:
-                why = "the SuperLink knows no such key, or takes its last owner to be still there"
-            elif "CERTIFICATE_VERIFY_FAILED" in said:
+            if "CERTIFICATE_VERIFY_FAILED" in said:
                 raise NetworkError(f"{self.server}: shows another certificate than was given")
+            why = _why(said)
             tell(f"the node ended: {why}; again in {AGAIN:.0f} s (log: {self.logs / 'node.log'})")
             if not until(lambda: not goes_on(), AGAIN):
                 self.start()
+
+
+def _why(said: str) -> str:
+    """Return why a SuperNode ended, from what it wrote."""
+    if _REFUSED in said:
+        return "the SuperLink knows no such key, or takes its last owner to be still there"
+    ends = _ENDED.findall(_COLOR.sub("", said))
+    if not ends:
+        return "it said no reason"
+    first, *others = ends[-1].strip().splitlines()
+    return one_line(f"{first} {others[0]}" if first.startswith("Failed") and others else first)
 
 
 def supernode(

@@ -21,6 +21,7 @@ from fedlab_helpers.core.messages import (
     Reply,
     Update,
     Workers,
+    one_line,
     reason,
 )
 from fedlab_helpers.core.state import State
@@ -162,7 +163,8 @@ class Nodes(Workers):
         for client, node in sorted(nodes.items()):
             with contextlib.suppress(Exception):  # whatever a node may send, or fail to
                 metrics = dict(answers[node].content["metrics"])
-                if len(metrics) < 10 and metrics.keys() > METRICS:
+                plain = all(name == one_line(name) and len(name) < 40 for name in metrics)
+                if len(metrics) < 10 and plain and metrics.keys() > METRICS:
                     found[client] = {name: float(value) for name, value in metrics.items()}
         return found
 
@@ -174,7 +176,7 @@ class Nodes(Workers):
             return Reply(client, failure=reason(answer))
         if answer.has_error():
             why = LOST.get(answer.error.code, f"error {answer.error.code}")
-            return Reply(client, failure=f"{why}: {answer.error.reason}"[:500])
+            return Reply(client, failure=one_line(f"{why}: {answer.error.reason}"))
         try:
             body = answer.content["reply"]
             payload, failure, keeps = body["payload"], body["failure"], body["keeps"]
@@ -186,7 +188,7 @@ class Nodes(Workers):
             return Reply(client, failure=reason(error))
         # What it keeps stays there: here is kept of which round it is.
         kept = {KEPT: {ROUND: torch.tensor(number)}} if keeps else {}
-        return Reply(client, payload, kept, failure[:500] or None)
+        return Reply(client, payload, kept, one_line(failure) or None)
 
     def _online(self) -> dict[int, int]:
         """Return client -> node of all that are there, as far as it is known which they are."""

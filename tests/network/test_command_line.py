@@ -317,3 +317,22 @@ def test_a_node_is_told_what_its_file_was(tmp_path):
     with pytest.raises(ValueError, match="no double quote"):
         Member(1, own, "h:1", tmp_path / 'a"b')
     assert Network(tmp_path, [own], elsewhere=2).elsewhere == 2
+
+
+ENDED = """\x1b[91mERROR \x1b[0m:     Exit Code: 305
+Failed to initialize the connection to the SuperLink.
+[Errno 111] Connection refused\x1b]0;title\x07
+The SuperNode could not establish a connection to the SuperLink.
+
+For more information, visit: <https://flower.ai/docs/framework/1.42/en/ref-exit-codes/305.html>
+INFO:     Shutting down
+"""
+
+
+def test_why_a_node_ended_is_told_in_flowers_words():
+    why = "Failed to initialize the connection to the SuperLink. [Errno 111] Connection refused"
+    assert machines._why(f"INFO: begins\n{ENDED}").startswith(why)
+    assert machines._why(ENDED).isprintable()
+    assert machines._why("killed") == "it said no reason"
+    assert "knows no such key" in machines._why(f"x {machines._REFUSED} {ENDED}")
+    assert machines._why("Exit Code: 1\nNo space left\n\n") == "No space left"

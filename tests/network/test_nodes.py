@@ -531,6 +531,10 @@ ANSWERS = {
     "a payload of no bytes": (saying(reply=ConfigRecord(BODY | {"payload": 7})), "TypeError"),
     "a reason of bytes": (saying(reply=ConfigRecord(BODY | {"failure": b"x"})), "TypeError"),
     "it keeps 1": (saying(reply=ConfigRecord(BODY | {"keeps": 1})), "TypeError"),
+    "what a terminal obeys": (
+        saying(reply=ConfigRecord(BODY | {"failure": "a\x1b]0;b\x07\nc"})),
+        "a ]0;b  c",
+    ),
     "a long reason": (saying(reply=ConfigRecord(BODY | {"failure": "x" * 10_000})), "xxx"),
 }
 
@@ -546,7 +550,12 @@ def test_a_wrong_answer_costs_only_its_sender(everyone, files, tmp_path, answer,
 
 @pytest.mark.parametrize(
     "records",
-    [{}, {"metrics": ConfigRecord({"loss": b"x"})}, {"metrics": MetricRecord({"loss": 1.0})}],
+    [
+        {},
+        {"metrics": ConfigRecord({"loss": b"x"})},
+        {"metrics": MetricRecord({"loss": 1.0})},
+        {"metrics": MetricRecord({"loss": 1.0, "examples": 9, "\x1b[2J": 1.0})},
+    ],
 )
 def test_nonsense_for_metrics_loses_only_these(everyone, files, tmp_path, records):
     run_job(everyone, files, tmp_path, app=instead("evaluate", {2}, saying(**records)))
