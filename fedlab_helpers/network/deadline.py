@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 FIRST = 900.0  # seconds that are waited for the very first answer
-SILENCE = 120.0, 12  # as `FLOOR` and `FACTOR`, while nobody has answered in a round yet
+SILENCE = 60.0, 12  # as `FLOOR` and `FACTOR`, while nobody has answered in a round yet
 FLOOR = 20.0  # the least that is waited once somebody has
 FACTOR = 3  # how many times longer than the slowest who answered
 ROUNDS = 5  # rounds whose answers count
@@ -19,7 +19,7 @@ class Deadline:
     Until the very first answer the server waits 15 minutes. Then the others have three times as
     long as the slowest answer of the last rounds and of this one, and 20 s at least. While nobody
     has answered in a round, it may be the network, or all have become slow: twelve times as long,
-    and two minutes at least. A node that is late is given twice the time when it is asked again,
+    and a minute at least. A node that is late is given twice the time when it is asked again,
     and then four times. All this is for one kind of work. For nodes that take longer by nature,
     give a `fixed` time.
 

@@ -25,7 +25,7 @@ def test_a_round_without_an_answer_ends_in_minutes_not_in_hours():
     deadline.answered(1, 2.0)
     for late in ([], [1, 2], [1, 2], [1, 2]):
         deadline.missed(late)
-        assert deadline.seconds([1, 2]) == 120.0
+        assert deadline.seconds([1, 2]) == 60.0
     deadline.answered(1, 100.0)
     deadline.missed([])
     assert deadline.seconds([1, 2]) == FIRST  # at most
