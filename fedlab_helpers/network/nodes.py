@@ -35,6 +35,7 @@ from fedlab_helpers.privacy.secure.rounds import sums
 
 PAUSE = 0.05  # seconds between two looks at what has arrived
 BLOCKED = 1.0  # seconds that a look may take; longer, it is the SuperLink that stands still
+RETURN = 30.0  # seconds in which nodes may come back, where all were lost
 INTRODUCTION = 10.0  # seconds that a round waits for new nodes to say which client they are
 LOST = {2: "its code failed", 3: "too late", 5: "node lost", 8: "its process ended"}
 METRICS = {"loss", "examples"}  # and what the task measures
@@ -142,13 +143,23 @@ class Nodes(Workers):
         work: str | None = None,
     ) -> Generator[Reply, None, None]:
         """Send each of a cohort its letter, and yield what came, in this order; `work` is of which
-        kind it is, where messages of one kind ask for different work."""
-        nodes, cohort, requests = self._online(), list(cohort), {}
-        for client in cohort:
-            if client in nodes:
-                own = {"round": number, "client": client, "latest": _latest(states, client)}
-                requests[nodes[client]] = ConfigRecord({**letter(client), **own})
-        answers = self._ask(requests, kind, work or kind)
+        kind it is, where messages of one kind ask for different work.
+
+        Where nobody answers, it was the SuperLink: all who are there are asked once more, and who
+        has trained in this round already sends the same. A phase of a secure sum is asked once.
+        """
+        cohort, once = list(cohort), work is not None or self.timeout is not None
+        for again in (False,) if once else (False, True):
+            if again:  # nodes that lost their SuperLink are just starting anew
+                until(lambda: self._online().keys() >= {*cohort}, RETURN, 10 * PAUSE)
+            nodes, requests = self._online(), {}
+            for client in cohort:
+                if client in nodes:
+                    own = {"round": number, "client": client, "latest": _latest(states, client)}
+                    requests[nodes[client]] = ConfigRecord({**letter(client), **own})
+            answers = self._ask(requests, kind, work or kind)
+            if any(not isinstance(a, Exception) and not a.has_error() for a in answers.values()):
+                break
         for client in cohort:
             if client in nodes:
                 yield self._reply(number, client, answers.get(nodes[client]))
@@ -219,28 +230,20 @@ class Nodes(Workers):
         return self._unheard.values()
 
     def _ask(self, requests: Mapping[int, ConfigRecord], kind: str, work: str) -> dict[int, Answer]:
-        """Return what came of each request before the deadline of such work, by node.
+        """Return what came of each request before the deadline of such work, by node."""
+        left, deadline = self._push(requests, kind), self._deadlines[work]
+        unsent = requests.keys() - left.values()
+        answers = dict.fromkeys(unsent, NetworkError("its message was not taken"))
+        began = time.monotonic()
 
-        Where nobody answers, it was the SuperLink, and all are asked once more: who has trained in
-        this round already sends the same. A phase of a secure sum is never asked twice.
-        """
-        left, answers, deadline = {}, {}, self._deadlines[work]
-        for _ in range(2 if work == kind and self.timeout is None else 1):
-            left |= self._push(requests, kind)
-            unsent = requests.keys() - left.values()
-            answers |= dict.fromkeys(unsent, NetworkError("its message was not taken"))
-            began = time.monotonic()
-            while left and time.monotonic() < began + deadline.seconds(left.values()):
-                looked = time.monotonic()
-                for node, answer in self._pull(left).items():
-                    answers[node] = answer
-                    if _has_worked(answer):
-                        deadline.answered(node, time.monotonic() - began)
-                left = {number: node for number, node in left.items() if node not in answers}
-                began += max(0.0, time.monotonic() - looked - BLOCKED)  # no node's fault
-                time.sleep(PAUSE if left else 0)
-            if answers:
-                break
+        while left and time.monotonic() < began + deadline.seconds(left.values()):
+            looked = time.monotonic()
+            for node, answer in self._pull(left).items():
+                answers[node] = answer
+                if _has_worked(answer):
+                    deadline.answered(node, time.monotonic() - began)
+            began += max(0.0, time.monotonic() - looked - BLOCKED)  # no node's fault
+            time.sleep(PAUSE if left else 0)
         deadline.missed(left.values())
         return answers
 

@@ -23,7 +23,7 @@ import torch
 
 flwr = pytest.importorskip("flwr", reason="needs Flower: pip install 'fedlab-helpers[network]'")
 
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from local_grid import LocalGrid
 
 from fedlab_helpers.core.history import RoundBooks
@@ -249,11 +249,13 @@ def test_damaged_changes_are_seen(job, files, tmp_path, place):
     assert left_out(records) == [[], [1], []]
 
 
+@pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("downlink", [None, "signs"])
 def test_where_all_answers_are_lost_all_are_asked_once_more(
-    job, files, tmp_path, bits, monkeypatch, downlink
+    job, files, tmp_path, bits, monkeypatch, downlink, again
 ):
-    """A SuperLink that stands still for half a minute loses what it was being sent."""
+    """A SuperLink that stands still for half a minute loses what it was being sent, and nodes, who
+    start again."""
     monkeypatch.setattr(deadline, "SILENCE", (0.2, 0))
     job, asked = replace(job, strategy="scaffold", codec="dense", downlink=downlink), []
 
@@ -261,10 +263,24 @@ def test_where_all_answers_are_lost_all_are_asked_once_more(
         answer = client_app.app(message, context)
         if message.metadata.message_type == "train":
             asked.append(message.content["request"]["round"])
-            return None if asked.count(2) in (1, 2) and asked[-1] == 2 else answer
+            if asked.count(2) in (1, 2) and asked[-1] == 2:
+                return None if asked.count(2) == 1 else Message(Error(5, ""), reply_to=message)
         return answer
 
-    records = run_job(job, files, tmp_path, app=lost, timeout=None)
+    def change(grid):
+        online = grid.get_nodes
+
+        def there():
+            if again and asked.count(2) == 2:  # all started anew, and are other nodes
+                for number in (1, 2, 3):
+                    grid.contexts[number + 10] = (
+                        grid.contexts.pop(number, None) or (grid.contexts[number + 10])
+                    )
+            return online()
+
+        grid.get_nodes = there
+
+    records = run_job(job, files, tmp_path, app=lost, timeout=None, change=change)
     assert asked == [1, 1, 2, 2, 2, 2, 3, 3]
     assert left_out(records) == [[], [], []]
     assert bits(runs.weights(tmp_path)) == bits(simulated(job, files)[0])
