@@ -44,7 +44,10 @@ def up(chosen: argparse.Namespace) -> int:
     options = {name: getattr(chosen, name) for name in ("secure", "port", "host", "exposed")}
     network = Network(chosen.folder, files, elsewhere=chosen.elsewhere, write=write, **options)
 
-    def tell(client: int, code: int) -> None:
+    def tell(client: int, code: int | None) -> None:
+        if code is None:
+            print(f"client {client}: its node heard nothing any more; started again", flush=True)
+            return
         how = "was killed" if code < 0 else f"ended with status {code}"
         again = line(chosen.folder, f"node --client {client}")
         print(f"client {client}: its node {how}; start it again: {again}", flush=True)

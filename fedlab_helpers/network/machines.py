@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,7 +36,9 @@ _SECTION = f"[superlink.{LINK}]"
 _ENDED = re.compile(r"Exit Code: \d+\n(.+?)\n\n", re.DOTALL)
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _REFUSED = "[code: 2004]"  # Flower's word for a key whose last owner may still be there
+_GIVEN_UP = "handshake operation timed out"  # the last words of a SuperNode that hangs
 AGAIN = 5.0  # seconds between two tries to come in
+DEAF = 30.0  # seconds after which a program of Flower's is not waited for to recover
 
 
 class Programs:
@@ -118,6 +121,23 @@ class Programs:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         return self.processes[name]
+
+    def deaf(self, name: str) -> bool:
+        """Return whether a program of Flower's runs, and will start nothing any more.
+
+        Where a SuperLink stands still for half a minute, secured nodes give it up and do not end.
+        Where any of them does, the SuperExec beside it ends, and is not started again.
+        """
+        process = self.processes.get(name)
+        if process is None or process.poll() is not None:
+            return False
+        with contextlib.suppress(psutil.Error):
+            program = psutil.Process(process.pid)
+            begun = time.time() - program.create_time() > DEAF
+            if begun and not any(map(_executes, program.children())):
+                return True
+        silent = time.time() - (self.logs / f"{name}.log").stat().st_mtime > DEAF
+        return silent and _GIVEN_UP in self._tail(name).rstrip().rpartition("\n")[2]
 
     def _tail(self, name: str) -> str:
         return (self.logs / f"{name}.log").read_text("utf-8", "replace")[-1500:]
@@ -234,9 +254,30 @@ class Network(Programs):
         end_all(family(process.pid))
         process.wait()
 
-    def wait(self, tell: Callable[[int, int], object] = lambda client, code: None) -> None:
+    def revive(self) -> list[int]:
+        """Start again what is `deaf`; return the clients whose nodes these were. Raises
+        NetworkError: the SuperLink takes no key; that client's node has ended then."""
+        link, executor = self.processes["superlink"], self.processes.get("superexec")
+        with contextlib.suppress(psutil.Error):
+            if psutil.Process(link.pid).status() == psutil.STATUS_STOPPED:
+                return []
+        if self.deaf("superlink") and (executor is None or executor.poll() is not None):
+            way = ["--root-certificates", str(self.keys / "ca.crt")] if self.secure else []
+            where = ["--runtime-api-address", f"{self.host}:{self.port}"]
+            own = ["--parent-pid", str(link.pid)]
+            self._spawn("superexec", ["flower-superexec", *(way or ["--insecure"]), *where, *own])
+        deaf = [client for client in range(len(self.files)) if self.deaf(f"node{client}")]
+        for client in deaf:
+            process = self.processes[f"node{client}"]
+            end_all(family(process.pid))
+            process.wait()
+            self.start_node(client)
+        return deaf
+
+    def wait(self, tell: Callable[[int, int | None], object] = lambda client, code: None) -> None:
         """Wait until the SuperLink ends; each client whose node ends before is told, and the exit
-        status of that. Raises NetworkError when the SuperLink ends."""
+        status of that, or None where it was deaf, and is started again. Raises NetworkError when
+        the SuperLink ends."""
         told: set[subprocess.Popen] = set()
         link = self.processes["superlink"]
 
@@ -248,8 +289,10 @@ class Network(Programs):
                     tell(client, node.returncode)
             return link.poll() is not None
 
-        while not until(over, 60.0, 0.3):
-            pass
+        while not until(over, AGAIN, 0.3):
+            with contextlib.suppress(NetworkError):  # a SuperLink that is stopped takes no key
+                for client in self.revive():
+                    tell(client, None)
         how = f"with status {link.returncode}" if link.returncode >= 0 else "killed"
         raise NetworkError(f"the SuperLink ended, {how}; its log: {self.logs / 'superlink.log'}")
 
@@ -351,8 +394,10 @@ class Member(Programs):
             return not goes_on() or self.processes["node"].poll() is not None
 
         while True:
-            while not until(over, 60.0):
-                pass
+            while not until(over, AGAIN):
+                if self.deaf("node"):
+                    end_all(family(self.processes["node"].pid))
+                    self.processes["node"].wait()
             if not goes_on():
                 return
             said = (self.logs / "node.log").read_text("utf-8", "replace")[at:]
@@ -363,6 +408,13 @@ class Member(Programs):
             tell(f"the node ended: {why}; again in {AGAIN:.0f} s (log: {self.logs / 'node.log'})")
             if not until(lambda: not goes_on(), AGAIN):
                 self.start()
+
+
+def _executes(process: psutil.Process) -> bool:
+    """Return whether a process is a SuperExec that is not dead."""
+    with contextlib.suppress(psutil.Error):
+        return "flower-superexec" in " ".join(process.cmdline())
+    return False
 
 
 def _why(said: str) -> str:

@@ -184,6 +184,8 @@ class Disturbed:
                 process.resume()
         if self._link_is_gone():
             return
+        with suppress(NetworkError):
+            self.network.revive()
         for client in range(NODE_COUNT):
             process = self.network.processes.get(f"node{client}")
             if process and process.poll() is not None and self.restarts.get(client, 0) <= now:

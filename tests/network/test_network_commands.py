@@ -244,6 +244,21 @@ def test_a_node_joins_from_elsewhere(files, tmp_path):  # noqa: F811
         assert "OWN.csv', expected the file as it was when this node came" in told
 
 
+def test_who_hears_nothing_any_more_is_started_again(files, tmp_path):  # noqa: F811
+    """A SuperExec that has ended is not started again by Flower; `up` does so."""
+    with shell(tmp_path) as command:
+        _, said = command.start("up", "--own", *files[:2], "--secure", "--port", "18490")
+        wait_for("Ctrl-C ends all", said)
+        (link,), (node,) = links(18490), supernodes(1)
+        until(lambda: link.children() and node.children(), 60)
+        for child in (*link.children(), *node.children()):
+            child.kill()
+        wait_for("client 1: its node heard nothing any more; started again", said, timeout=180)
+        status, told = command("run", "--rounds", "1")
+        assert status == 0, told
+        assert "without client" not in told
+
+
 def test_chaos(tmp_path):
     """One seeded run in which a node and the server's app are killed, the SuperLink is stopped
     twice, one node is slow, and two messages are damaged."""
