@@ -92,3 +92,17 @@ def test_sections_that_the_teaching_page_names_exist():
     told = re.findall(r'"([A-Z][^"]+)"', words)
     assert told
     assert [name for name in told if not any(line.startswith(name) for line in headings)] == []
+
+
+def test_every_advice_names_the_tables_behind_it():
+    page = (BOOK / "what_to_do.md").read_text("utf-8")
+    rows = [cells(line) for line in page.splitlines() if line.startswith("| ")]
+    advice = [row for row in rows if row[0] not in ("do", "---")]
+    results = (ROOT / "data" / "results" / "README.md").read_text("utf-8")
+    titles = re.findall(r"^## (.+)$", results, re.MULTILINE)
+    anchors = {title.lower().replace(",", "").replace(" ", "-"): title for title in titles}
+    assert len(advice) >= 20
+    for text, behind in advice:
+        links = re.findall(r"\[([^\]]+)\]\(\.\./data/results/README\.md#([a-z-]+)\)", behind)
+        assert links, text
+        assert [anchors.get(anchor) for _, anchor in links] == [title for title, _ in links], text

@@ -562,6 +562,7 @@ def _() -> Iterator[str]:
     yield f"All {len(runs)} runs ended"
     yield f"{runs['resumed'].sum()} times a run was resumed"
     yield f"{runs['left_out'].sum()} of {(runs['rounds'] * 4).sum()} answers were left out"
+    assert {*runs["kind"]} == {"fedavg", "scaffold", "signs", "secure sum", "changes"}
 
 
 @section("Engines")

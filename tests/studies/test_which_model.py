@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
+from fedlab_helpers.studies import results
 from fedlab_helpers.studies import which_model as which
 from fedlab_helpers.tasks.owners import Owner
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
@@ -78,3 +80,10 @@ def test_every_way_has_as_many_numbers_to_choose_from():
         assert {len(numbers) for numbers in which._ways(name).values()} == {6}
         assert len(which._rates(name).runs) == 6 * 13
         assert len(which._table(name).runs) == 3 * 13
+
+
+def test_the_numbers_are_those_that_did_best_on_validation():
+    found = {}
+    for name in which.FIELDS:
+        found |= which.best_numbers(name, pd.read_csv(results.RESULTS / f"which_{name}_rates.csv"))
+    assert found == which.CHOSEN
