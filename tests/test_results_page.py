@@ -565,6 +565,38 @@ def _() -> Iterator[str]:
     assert {*runs["kind"]} == {"fedavg", "scaffold", "signs", "secure sum", "changes"}
 
 
+def which(name: str, times: int) -> pd.DataFrame:
+    """Return the scores of the study of models, a column for each model and way, a row a seed."""
+    rows = table(f"which_{name}").assign(score=lambda rows: times * rows["score"])
+    return rows.pivot(index="seed", columns=["model", "way"], values="score")
+
+
+@section("Which model")
+def _() -> Iterator[str]:
+    reviews, words, people = which("reviews", 100), which("words", 100), which("glucose", 1)
+    tfidf, trigram, ridge = (
+        data.xs("sums", axis=1, level="way").iloc[:, 0] for data in (reviews, words, people)
+    )
+    yield f"TF-IDF has {tfidf.mean():.1f}% whatever the deal"
+    ahead = reviews.sub(tfidf, axis=0)
+    yield f"the LSTM in one place {told(ahead['lstm', 'centralised'])} points more"
+    for model, name in (("lstm", "LSTM"), ("gru", "GRU"), ("transformer", "Transformer")):
+        yield f"the {name} {told(ahead[model, 'federated'])}"
+    cost = table("which_reviews").groupby("model")["megabytes"].mean()
+    yield f"{cost['tfidf']:.0f} MB until 80% on validation, the LSTM {cost['lstm']:.0f}"
+    yield f"the trigram names {trigram.mean():.1f}%"
+    yield f"the GRU {told(words.sub(trigram, axis=0)['gru', 'centralised'])} points more"
+    yield f"federated {told(words.sub(trigram, axis=0)['gru', 'federated'])} fewer"
+    yield f"the Transformer {told(words.sub(trigram, axis=0)['transformer', 'federated'])} fewer"
+    yield f"The bag names {words['bag', 'federated'].mean():.1f}%"
+    yield f"ridge regression is {ridge.mean():.2f} mg/dL off"
+    for way, words_of in (("centralised", "in one place"), ("federated", "federated")):
+        gain = ridge - people["gru", way]
+        yield f"the GRU {words_of} {told(gain, 2)} better"
+    gain = people["bag", "federated"] - people["gru", "federated"]
+    yield f"{told(gain)} better than the bag"
+
+
 @section("Engines")
 def _() -> Iterator[str]:
     again = table("engines_again")

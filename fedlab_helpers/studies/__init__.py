@@ -61,6 +61,12 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "unequal_work": "unequal_work",
     "unequal_work_rates": "unequal_work",
     "what_to_average": "what_to_average",
+    "which_glucose": "which_model",
+    "which_glucose_rates": "which_model",
+    "which_reviews": "which_model",
+    "which_reviews_rates": "which_model",
+    "which_words": "which_model",
+    "which_words_rates": "which_model",
 }
 
 
