@@ -143,7 +143,7 @@ def test_a_model_answers_windows():
     [
         ({"features": 0}, "features: got 0"),
         ({"hidden_size": 1.5}, "hidden_size: got 1.5"),
-        ({"cell": "conv"}, r"cell: got 'conv', expected one of \['gru', 'lstm', 'rnn'\]"),
+        ({"cell": "conv"}, r"cell: got 'conv', expected one of \['bag', 'gru', 'lstm', "),
         ({"dropout": 1.0}, "1.0"),
     ],
 )
