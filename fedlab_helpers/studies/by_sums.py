@@ -1,5 +1,5 @@
-"""Models whose parts are sums over examples: clients send these sums, and the server has the model
-that all data in one place would give. A secure sum is enough.
+"""Models whose parts are few sums over examples: clients send these, and the server has the model
+that all data in one place would give. Where they have a fixed length a secure sum hides each part.
 """
 
 from collections.abc import Iterator, Sequence

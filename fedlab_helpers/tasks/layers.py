@@ -65,7 +65,7 @@ class CausalTransformer(nn.Module):
 
     Vaswani et al. 2017, arXiv:1706.03762, equation 1 and section 3.5 (positions as sines), with
     the normalization before each part, as Xiong et al. 2020, arXiv:2002.04745. The inner layer is
-    twice as wide as the state: as many numbers as an LSTM of this size has, to within 1%.
+    twice as wide as the state: where F = H, about as many numbers as an LSTM of this size has.
 
     Args:
         input_size: size F of what each step sees; another than H passes a linear layer first.
