@@ -62,7 +62,7 @@ def make_project(
     data.mkdir(parents=True)
     for name, own in parts.items():
         _write(data / f"{name}.csv", own, report.labels)
-    plain = [word for word in words if "\n" not in word]
+    plain = [word for word in words if not {"\n", "\r"} & {*word}]  # a line each
     for name, lines in (("words", plain), ("classes", report.labels)):
         (data / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), "utf-8")
     for path in sorted(TEMPLATE.glob("*.*")):

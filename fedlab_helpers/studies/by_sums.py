@@ -72,7 +72,7 @@ def tfidf_logistic(
         clients: reviews of two classes.
         strength: C of scikit-learn: weight of the reviews' loss against that of the coefficients.
         words: how many word ids there are.
-        most: exchanges at most.
+        most: after so many exchanges the search for a step that has begun is the last.
     """
     counted = [counts(data, words) for data in clients]
     found = sum((own > 0).sum(0) for own in counted)

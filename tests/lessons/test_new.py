@@ -38,7 +38,7 @@ def write_csv(path, texts, labels):
 @pytest.fixture
 def own(tmp_path):
     """Texts of three classes, with all that CSV allows in a text."""
-    texts = [f'第{n}条，很{"好差怪"[n % 3]}\n\n"word{n % 7}", 好' for n in range(90)]
+    texts = [f'第{n}条，很{"好差怪"[n % 3]}\r\n"word{n % 7}",\r好' for n in range(90)]
     return write_csv(
         tmp_path / "own.csv", texts, [("good", "bad", "odd")[n % 3] for n in range(90)]
     )
