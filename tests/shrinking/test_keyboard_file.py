@@ -13,6 +13,7 @@ from fedlab_helpers.core.training import LocalConfig, train
 from fedlab_helpers.shrinking import Rounded, Suggestions
 from fedlab_helpers.shrinking.classify import answer
 from fedlab_helpers.shrinking.onnx_model import numpy_helper, run_onnx, sealed, to_onnx
+from fedlab_helpers.tasks.layers import CELLS
 from fedlab_helpers.tasks.next_word import NextWordLSTM, TiedLSTM, next_words, punctuation
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
@@ -30,9 +31,9 @@ def typed(count, words, seed=0, longest=9):
     return EncodedReviews(tokens * (torch.arange(longest) < lengths[:, None]), lengths, lengths * 0)
 
 
-def loud(words=30, size=6, seed=0):
+def loud(words=30, size=6, seed=0, cell="lstm"):
     """Return a model whose biases matter, too."""
-    model = TiedLSTM(words, size, seed=seed).eval()
+    model = TiedLSTM(words, size, cell=cell, seed=seed).eval()
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -54,9 +55,14 @@ def file_scores(model, texts, bits=32):
 
 
 @settings(max_examples=25)
-@given(seed=st.integers(0, 999), words=st.integers(3, 40), size=st.integers(1, 9))
-def test_the_file_scores_as_pytorch_does(seed, words, size):
-    model, texts = loud(words, size, seed), typed(12, words, seed)
+@given(
+    seed=st.integers(0, 999),
+    words=st.integers(3, 40),
+    size=st.integers(1, 9),
+    cell=st.sampled_from(sorted(CELLS)),
+)
+def test_the_file_scores_as_pytorch_does(seed, words, size, cell):
+    model, texts = loud(words, size, seed, cell), typed(12, words, seed)
     got = file_scores(model, texts)
     torch.testing.assert_close(got, last_scores(model, texts), atol=1e-5, rtol=1e-5)
     wider = texts.with_inputs(torch.nn.functional.pad(texts.tokens, (0, 4)), texts.lengths)
