@@ -1,7 +1,6 @@
 """A federation of one's own to begin with: python -m fedlab_helpers new FOLDER"""
 
 import argparse
-import csv
 import shutil
 import sys
 from collections.abc import Sequence
@@ -9,8 +8,9 @@ from pathlib import Path
 
 from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.core.require import require, require_count
+from fedlab_helpers.network.node import as_csv
 from fedlab_helpers.tasks import partition
-from fedlab_helpers.tasks.reviews.corpus import Review, load_reviews_with_report, split
+from fedlab_helpers.tasks.reviews.corpus import load_reviews_with_report, split
 from fedlab_helpers.tasks.reviews.words import Vocabulary, count_words, tokenize_all
 
 TEMPLATE = Path(__file__).parent / "template"
@@ -61,19 +61,13 @@ def make_project(
     data = folder / "data"
     data.mkdir(parents=True)
     for name, own in parts.items():
-        _write(data / f"{name}.csv", own, report.labels)
+        (data / f"{name}.csv").write_bytes(as_csv(own, report.labels))
     plain = [word for word in words if not {"\n", "\r"} & {*word}]  # a line each
     for name, lines in (("words", plain), ("classes", report.labels)):
         (data / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), "utf-8")
     for path in sorted(TEMPLATE.glob("*.*")):
         shutil.copyfile(path, folder / path.name)
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _write(path: Path, reviews: Sequence[Review], classes: Sequence[str]) -> None:
-    with path.open("w", newline="", encoding="utf-8", errors="ignore") as file:
-        rows = ((review.text, classes[review.label]) for review in reviews)
-        csv.writer(file, lineterminator="\n").writerows([("text", "label"), *rows])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -110,6 +110,14 @@ class Node:
         return received
 
 
+def as_csv(reviews: Iterable[Review], classes: Sequence[str] | None = None) -> bytes:
+    """Return reviews as a CSV file, columns "text" and "label"; `classes` as in `write_reviews`."""
+    names = ((r.text, r.label if classes is None else classes[r.label]) for r in reviews)
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([("text", "label"), *names])
+    return text.getvalue().encode("utf-8", "ignore")
+
+
 def write_reviews(
     folder: Path, owned: Iterable[Sequence[Review]], classes: Sequence[str] | None = None
 ) -> list[Path]:
@@ -123,10 +131,7 @@ def write_reviews(
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for client, reviews in enumerate(owned):
-        names = ((r.text, r.label if classes is None else classes[r.label]) for r in reviews)
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows([("text", "label"), *names])
-        content = text.getvalue().encode("utf-8", "ignore")
+        content = as_csv(reviews, classes)
         files.append(folder / f"reviews{client}.csv")
         if not files[-1].exists():
             aside = files[-1].with_suffix(".new")
