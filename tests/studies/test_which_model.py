@@ -87,3 +87,18 @@ def test_the_numbers_are_those_that_did_best_on_validation():
     for name in which.FIELDS:
         found |= which.best_numbers(name, pd.read_csv(results.RESULTS / f"which_{name}_rates.csv"))
     assert found == which.CHOSEN
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_of_an_error_less_is_better(small, monkeypatch, up):
+    """The target is met from above, and the merit of a number is the larger the smaller it is."""
+    objective = small.owners(0)[0].test.objective
+    monkeypatch.setattr(type(objective), "higher_is_better", up)
+    made = which.Course(lambda data: None, [0.9, 0.6, 0.3], [1.0, 2.0, 3.0], 0.0, 1, 1)
+    monkeypatch.setattr(which, "course", lambda *_: made)
+    monkeypatch.setattr(which, "judged_on", lambda *_: {"accuracy": 0.3, "loss": 1.0})
+    monkeypatch.setitem(which.CHOSEN, ("small", "lstm", "federated"), 1.0)
+    settings = {"model": "lstm", "way": "federated", "number": 1.0, "seed": 0}
+    assert which.measure_try("small", settings) == [{"merit": 0.3 if up else -0.3}]
+    (row,) = which.measure_which("small", settings)
+    assert (row["reached"], row["megabytes"]) == ((1, 1.0) if up else (3, 3.0))
