@@ -64,8 +64,9 @@ class CausalTransformer(nn.Module):
     """One block of a Transformer whose steps look back only.
 
     Vaswani et al. 2017, arXiv:1706.03762, equation 1 and section 3.5 (positions as sines), with
-    the normalization before each part, as Xiong et al. 2020, arXiv:2002.04745. The inner layer is
-    twice as wide as the state: where F = H, about as many numbers as an LSTM of this size has.
+    the normalization before each part, as Xiong et al. 2020, arXiv:2002.04745, and of what comes
+    in, so that it is as large as the sines, whatever table it is from. The inner layer is twice as
+    wide as the state: where F = H, about as many numbers as an LSTM of this size has.
 
     Args:
         input_size: size F of what each step sees; another than H passes a linear layer first.
@@ -79,8 +80,8 @@ class CausalTransformer(nn.Module):
         require(hidden_size % 2 == 0, "hidden_size", hidden_size, "an even number: sines, cosines")
         self.heads = math.gcd(4, hidden_size)
         self.entry = _linear_or_nothing(input_size, hidden_size)
-        self.before_attention, self.before_inner, self.last = (
-            nn.LayerNorm(hidden_size) for _ in range(3)
+        self.first, self.before_attention, self.before_inner, self.last = (
+            nn.LayerNorm(hidden_size) for _ in range(4)
         )
         self.asked = nn.Linear(hidden_size, 3 * hidden_size)  # queries, keys, values
         self.answered = nn.Linear(hidden_size, hidden_size)
@@ -92,7 +93,7 @@ class CausalTransformer(nn.Module):
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is said of each step, (B, T, H), and of the last, (B, H), of (B, T, F)."""
-        steps = self.entry(inputs)
+        steps = self.first(self.entry(inputs))
         steps = steps + _positions(steps)
         steps = steps + self._attention(self.before_attention(steps))
         steps = self.last(steps + self.inner(self.before_inner(steps)))

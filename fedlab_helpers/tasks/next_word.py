@@ -1,6 +1,7 @@
 """Which word comes next in a review: examples, and two models."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -83,17 +84,18 @@ def keyboards(task: Task, count: int = 20, seed: int = 0) -> list[Owner]:
                (task.train_reviews, task.validation_reviews, task.test_reviews)]  # fmt: skip
     dealt = partition.by_domain(domains[0][few].tolist(), count, rng)
     owners, tests = [], {}
+    examples = partial(next_words, words=WORDS, max_len=_LENGTH, skip=skip)
     for number, part in enumerate(few[own] for own in dealt):
         domain = str(domains[0][part[0]])
-        held = [part, np.flatnonzero(domains[1] == domain), np.flatnonzero(domains[2] == domain)]
-        held[1] = rng.permutation(held[1])[:_CHOSEN]
-        held[2] = held[2][held[2] < _TESTED]
-        train, validation, test = (
-            next_words(reviews.subset(own), WORDS, _LENGTH, skip)
-            for reviews, own in zip((task.train, task.validation, task.test), held, strict=True)
+        chosen = rng.permutation(np.flatnonzero(domains[1] == domain))[:_CHOSEN]
+        if domain not in tests:
+            held = np.flatnonzero(domains[2] == domain)
+            tests[domain] = examples(task.test.subset(held[held < _TESTED]))
+        train, validation = (
+            examples(task.train.subset(part)),
+            examples(task.validation.subset(chosen)),
         )
-        test = tests.setdefault(domain, test)
-        owners.append(Owner(f"{domain} {number}", train, validation, test))
+        owners.append(Owner(f"{domain} {number}", train, validation, tests[domain]))
     return owners
 
 

@@ -101,8 +101,13 @@ def test_the_transformer_is_pytorchs_with_positions_and_a_mask():
         dtype=torch.float64,
     )
     mask = nn.Transformer.generate_square_subsequent_mask(7, dtype=torch.float64)
-    expected = layer.last(theirs(seen + places, src_mask=mask, is_causal=True))
+    expected = layer.last(theirs(layer.first(seen) + places, src_mask=mask, is_causal=True))
     torch.testing.assert_close(layer(seen)[0], expected)
+
+
+def test_small_vectors_are_not_lost_among_the_positions():
+    layer, seen = made("transformer", 8), drawn(3, 7, 8)
+    torch.testing.assert_close(layer(0.1 * seen)[0], layer(seen)[0], rtol=0.01, atol=0.01)
 
 
 def test_it_has_as_many_numbers_as_an_lstm():
@@ -111,7 +116,7 @@ def test_it_has_as_many_numbers_as_an_lstm():
             sum(p.numel() for p in kind(size, size).parameters())
             for kind in (CausalTransformer, nn.LSTM)
         )
-        assert abs(own / lstm - 1) < 0.04
+        assert abs(own / lstm - 1) < 0.06
 
 
 def test_a_bag_knows_no_order():
