@@ -51,6 +51,7 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "private_patients_rates": "private_patients",
     "private_rates": "private",
     "reach": "long_memory",
+    "reference_designs": "references",
     "robustness": "robustness",
     "secure_accuracy": "secure_accuracy",
     "sequences": "sequences",

@@ -1,7 +1,7 @@
 """Run a study and keep its table: `python -m fedlab_helpers.studies baselines`.
 
 Every finished run is written at once. Interrupt it when you like: the same command goes on with
-the runs that are missing, and repeats none.
+the runs that are missing, and repeats none. `search` looks for designs instead: `search.py`.
 """
 
 import argparse
@@ -97,6 +97,11 @@ def _side_by_side(study: "Study", missing: "Sequence[Settings]", jobs: int, keep
 
 def main(arguments: Iterable[str] | None = None) -> int:
     """Run the studies named on the command line; return the exit status."""
+    arguments = sys.argv[1:] if arguments is None else [*arguments]
+    if arguments[:1] == ["search"]:
+        from fedlab_helpers.studies import search
+
+        return search.main(arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m fedlab_helpers.studies")
     parser.add_argument("study", choices=sorted(STUDIES), nargs="+")
     parser.add_argument("--folder", type=Path, default=RESULTS, help="where the tables are")

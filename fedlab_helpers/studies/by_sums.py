@@ -13,7 +13,14 @@ from scipy.special import expit
 from torch import Tensor
 
 from fedlab_helpers.core.examples import Examples
-from fedlab_helpers.studies.plain_models import Judge, glucose_features, judge, table_of
+from fedlab_helpers.studies.plain_models import (
+    Judge,
+    glucose_features,
+    judge,
+    table_of,
+    turbine_features,
+    wind_bins,
+)
 from fedlab_helpers.tasks.ngrams import NGram, asked_places
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 
@@ -155,8 +162,8 @@ def ridge(clients: Sequence[Examples], number: float) -> Fitted:
     """
     moments = 0
     for data in clients:
-        features, target = table_of(data, glucose_features)
-        rows = np.column_stack([np.ones(len(target)), features, target]).astype(np.float64)
+        seen, target = table_of(data, glucose_features)
+        rows = np.column_stack([np.ones(len(target)), seen, target]).astype(np.float64)
         moments = moments + rows.T @ rows
     n = moments[0, 0]
     means = moments[0, 1:] / n
@@ -173,3 +180,31 @@ def ridge(clients: Sequence[Examples], number: float) -> Fitted:
     up = 8 * size * (size + 1) // 2 * len(clients)
     held = len(weights) + 1
     return Fitted(judges, up, 8 * size * len(clients), held, 8 * held)
+
+
+# A power curve
+
+
+def power_curve(clients: Sequence[Examples], width: float) -> Fitted:
+    """Return the mean power in each bin of wind, of all readings: every client sends how many of
+    its readings are in each bin, and their sum, in four bytes each, once.
+
+    Args:
+        clients: turbines with their readings.
+        width: of a bin, in m/s.
+    """
+    bins = int(wind_bins(np.array([[np.inf]]), width)[0]) + 1
+    counted, summed = np.zeros(bins), np.zeros(bins)
+    for data in clients:
+        features, power = table_of(data, turbine_features)
+        at = wind_bins(features, width)
+        counted += np.bincount(at, minlength=bins)
+        summed += np.bincount(at, power.astype(np.float64), bins).astype(np.float32)
+    known = np.flatnonzero(counted > 3)
+    means = summed[known] / counted[known]
+
+    def judges(data: Examples) -> Tensor:
+        return judge(data, np.interp(wind_bins(turbine_features(data), width), known, means))
+
+    sent = 8 * bins * len(clients)
+    return Fitted(judges, sent, 4 * bins * len(clients), bins, 4 * bins)

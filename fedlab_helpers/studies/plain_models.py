@@ -65,17 +65,18 @@ def table_of(data: Examples, features: Features) -> Table:
     return features(data), asked[~np.isnan(asked)]
 
 
+def wind_bins(features: np.ndarray, width: float) -> np.ndarray:
+    """Return in which bin, so many m/s wide, the wind of each row is; the last begins at 25 m/s."""
+    return np.clip((features[:, 0] + 2) * 3 / width, 0, 25 / width).astype(int)
+
+
 def power_curve(table: Table, number: float, risk: bool) -> Callable[[np.ndarray], np.ndarray]:
     """Return the mean power in each bin of wind, so many m/s wide; bins of fewer than four readings
     are bridged."""
-
-    def bins(features: np.ndarray) -> np.ndarray:
-        return np.clip((features[:, 0] + 2) * 3 / number, 0, 25 / number).astype(int)
-
-    at = bins(table[0])
+    at = wind_bins(table[0], number)
     known = [k for k in range(at.max() + 1) if (at == k).sum() > 3]
     means = [table[1][at == k].mean() for k in known]
-    return lambda features: np.interp(bins(features), known, means)
+    return lambda features: np.interp(wind_bins(features, number), known, means)
 
 
 def linear(table: Table, number: float, risk: bool) -> Callable[[np.ndarray], np.ndarray]:

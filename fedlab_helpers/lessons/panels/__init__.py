@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "brief_panel": ["BriefPanel"],
         "compression_lab": ["CompressionLab"],
         "gradient": ["LONGEST", "RADII", "SCALES", "GradientPanel"],
         "keyboard_panel": ["KeyboardPanel"],

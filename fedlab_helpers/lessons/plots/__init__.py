@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "COLOURS", "LINES", "LiveCurve", "Picture", "chinese_font", "codecs", "curves",
             "figure", "race", "use_chinese_font",
         ],
+        "briefs": ["budgets", "standing"],
         "clients": ["client_bars", "client_dots", "cosine_maps", "partition_map", "slopes"],
         "evidence": [
             "bars", "calibration", "cold_start", "confusion", "energy", "frontier", "gains",

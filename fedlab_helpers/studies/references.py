@@ -1,0 +1,84 @@
+"""Reference designs: what people would build by reflex for each brief, and the best that was found.
+
+Each is run three times, with a deal and chance of its own. Scores are of validation; what the exams
+say is beside them, and nothing was chosen by it.
+"""
+
+from dataclasses import replace
+
+from fedlab_helpers.studies import study
+from fedlab_helpers.studies.briefs import BRIEFS
+from fedlab_helpers.studies.design import SUMS, Design, measure
+from fedlab_helpers.studies.study import Row, Settings, Study
+
+PLAIN = {
+    "keyboard": Design("gru", 32, lr=0.02, epochs=3, rounds=15, cohort=40),
+    "hotels": Design("lstm", 32, lr=0.02, rounds=15, cohort=20),
+    "clinics": Design("gru", 16, epochs=2, batch=8, rounds=10, cohort=19),
+    "turbines": Design("gru", 32, rounds=20, cohort=4),
+}
+_PRIVATE = {  # noise that stays within the budget where there is one
+    "keyboard": {"strategy": "private", "parameters": {"noise_multiplier": 0.95}},
+    "hotels": {"strategy": "private"},
+    "clinics": {"strategy": "dp_sgd", "parameters": {"noise_multiplier": 1.6}, "epochs": 1,
+                "batch": 16},
+    "turbines": {"strategy": "private"},
+}  # fmt: skip
+_REFLEXES = {
+    "plain": {},
+    "compressed": {"keep": "topk", "amount": 0.05, "write": "bits8", "feedback": True,
+                   "device": "bits8"},
+    "robust": {"strategy": "median"},
+    "personal": {"tuning": 3},
+    "hidden": {"secure": True},
+}  # fmt: skip
+_AS_IN_12 = {"optimizer": "sgd", "lr": 4.0, "server_rate": 2.0,
+             "parameters": {"clip": 2.0, "noise_multiplier": 0.95}}  # fmt: skip
+_COMPOSED = {  # of all that the course has, by hand, with the budgets in view
+    "keyboard": {"strategy": "private", **_AS_IN_12, "size": 24, "tuning": 3, "tuning_rate": 0.5,
+                 "device": "bits8"},
+    "hotels": {"strategy": "median", "size": 24, "keep": "everything", "write": "bits4",
+               "tuning": 3, "device": "bits8"},
+    "clinics": {**_PRIVATE["clinics"], "tuning": 3},
+    "turbines": {"secure": True, "size": 16, "lr": 0.02, "tuning": 2},
+}  # fmt: skip
+# The best within all budgets in the table of each search: `search.best` says so.
+FOUND: dict[str, str] = {}
+
+
+def references(brief: str) -> dict[str, Design]:
+    """Return the reference designs of a brief, by name; one that cannot be run is not among them:
+    a model of sums where clients lie."""
+    plain = PLAIN[brief]
+    named = {name: replace(plain, **changes) for name, changes in _REFLEXES.items()}
+    named["private"] = replace(plain, **_PRIVATE[brief])
+    if brief == "keyboard":
+        named["private_sgd"] = replace(named["private"], **_AS_IN_12)
+    named["composed"] = replace(plain, **_COMPOSED[brief])
+    if not BRIEFS[brief].attackers:
+        named["sums"] = Design(SUMS)
+    if brief in FOUND:
+        named["found"] = Design.from_json(FOUND[brief])
+    return named
+
+
+def measure_reference(settings: Settings) -> list[Row]:
+    """Return what a reference design came to, its exam, and the budgets that it misses."""
+    brief, name = settings["brief"], settings["design"]
+    made = measure(BRIEFS[brief], references(brief)[name], settings["seed"])
+    alone = sum(made.alone.values()) / len(made.alone)
+    figures = study.rounded(score=made.score, alone=alone, exam=made.exam(), **made.used)
+    more = {"megabytes_down": round(made.megabytes_down, 3), "missed": " ".join(made.missed)}
+    return [figures | more | {"settings": made.design.to_json()}]
+
+
+REFERENCE_DESIGNS = Study(
+    "reference_designs",
+    tuple(
+        {"brief": brief, "design": name, "seed": seed}
+        for brief in BRIEFS
+        for name in references(brief)
+        for seed in range(3)
+    ),
+    measure_reference,
+)
