@@ -3,6 +3,7 @@
 import base64
 import datetime
 import itertools
+import math
 from html import escape
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pandas as pd
 from fedlab_helpers.lessons import plots
 from fedlab_helpers.lessons.words import ENGLISH, say
 from fedlab_helpers.studies import results
-from fedlab_helpers.studies.design import Design, Line, Outcome, measure_of
+from fedlab_helpers.studies.design import SUMS, Design, Line, Outcome, measure_of
 
 _FORMS = {"recall@1": "{:.1%}", "accuracy": "{:.1%}", "rmse": "{:.2f}"}
 _LOOK = (
@@ -24,7 +25,7 @@ _LOOK = (
 
 def reference_table(brief: str, score: str = "score") -> pd.DataFrame:
     """Return the reference designs of a brief, the best first: "name", "mean", "half" (of a 95%
-    interval), "low" and "high" over three seeds, "within" (all budgets, with every seed) and
+    interval), "low" and "high" over so many "runs", "within" (all budgets, with every seed) and
     "missed" (with any).
 
     Args:
@@ -36,7 +37,7 @@ def reference_table(brief: str, score: str = "score") -> pd.DataFrame:
         values = own[score].astype(float)
         missed = [*dict.fromkeys(" ".join(own["missed"]).split())]
         figures = {"mean": values.mean(), "half": results.half_width([*values])}
-        ends = {"low": values.min(), "high": values.max()}
+        ends = {"low": values.min(), "high": values.max(), "runs": len(values)}
         rows.append({"name": name, **figures, **ends, "within": not missed, "missed": missed})
     _, up = measure_of(brief)
     return pd.DataFrame(rows).sort_values("mean", ascending=not up, ignore_index=True)
@@ -44,14 +45,8 @@ def reference_table(brief: str, score: str = "score") -> pd.DataFrame:
 
 def shares(lines: list[Line]) -> dict[str, float]:
     """Return which share of each budget is used; of one of nothing, 0 where nothing is used."""
-    return {
-        line.budget: line.got / line.limit
-        if line.limit
-        else float("inf") * line.got
-        if line.got
-        else 0.0
-        for line in lines
-    }
+    none = {line.budget: math.inf if line.got else 0.0 for line in lines}
+    return {n.budget: n.got / n.limit if n.limit else none[n.budget] for n in lines}
 
 
 class Report:
@@ -62,11 +57,18 @@ class Report:
     Args:
         outcome: what `measure` returned.
         tried: how many designs were run for this brief until then, this one included.
-        exam: what the exam said, once it is open.
+        exam: what the exam said of this design; None: it was not asked.
+        before: what the exam had said of another one, before this one was made.
     """
 
-    def __init__(self, outcome: Outcome, tried: int = 1, exam: float | None = None):
-        self.outcome, self.tried, self.exam = outcome, tried, exam
+    def __init__(
+        self,
+        outcome: Outcome,
+        tried: int = 1,
+        exam: float | None = None,
+        before: float | None = None,
+    ):
+        self.outcome, self.tried, self.exam, self.before = outcome, tried, exam, before
         self.measure, self._up = measure_of(outcome.brief.name, outcome.seed)
 
     def form(self, value: float) -> str:
@@ -96,13 +98,17 @@ class Report:
         return pd.DataFrame(rows)
 
     def standing(self, score: str = "score") -> str:
-        """Return which reference designs it is ahead of, level with, and behind: a difference
-        within their spread over seeds is none."""
+        """Return which reference designs it is ahead of, level with, and behind.
+
+        A difference is none within the 95% prediction interval of one more run, which for n runs is
+        sqrt(n + 1) times as wide as the interval of their mean (`results.half_width`).
+        """
         own = self.outcome.score if score == "score" else self.exam
         groups: dict[str, list[str]] = {"ahead": [], "level": [], "behind": []}
         for row in reference_table(self.outcome.brief.name, score).itertuples():
             gain = (own - row.mean) if self._up else (row.mean - own)
-            where = "level" if abs(gain) <= row.half else "ahead" if gain > 0 else "behind"
+            one_more = (row.runs + 1) ** 0.5 * row.half
+            where = "level" if abs(gain) <= one_more else "ahead" if gain > 0 else "behind"
             misses = "" if row.within else say("standing_misses")
             groups[where].append(say(f"design_{row.name}") + misses)
         said = [
@@ -115,7 +121,8 @@ class Report:
     def design(self) -> pd.DataFrame:
         """Return what was chosen, a row for each choice that is not the default."""
         usual, own = vars(Design(strategy=self.outcome.design.strategy)), vars(self.outcome.design)
-        shown = ("cell", "size", "strategy", "rounds", "cohort")
+        sums = self.outcome.design.cell == SUMS
+        shown = ("cell",) if sums else ("cell", "size", "strategy", "rounds", "cohort")
         chosen = {n: v for n, v in own.items() if n in shown or v != usual[n]}
         if parameters := dict(chosen.get("parameters", ())):
             told = (f"{n.replace('_', ' ')} {v:g}" for n, v in parameters.items())
@@ -145,6 +152,8 @@ class Report:
         return "\n".join(parts)
 
     def _exam(self) -> str:
+        if self.exam is None and self.before is not None:
+            return say("exam_before", score=self.form(self.before))
         if self.exam is None:
             return say("exam_closed", tried=self.tried)
         said = say("exam_open", score=self.form(self.exam), tried=self.tried)
@@ -157,6 +166,8 @@ class Report:
         told = say("report_books", down=down, left_out=made.left_out, seed=made.seed)
         protects = made.brief.protects
         unit = say(f"report_unit_{protects}", delta=made.brief.delta) if protects else ""
+        if protects and self.tried > 1:
+            unit = f"{unit} {say('report_of_one', tried=self.tried)}"
         many = made.brief.stands_for
         if many > 1:
             unit = f"{unit} {say('report_stands_for', many=many)}"
@@ -176,12 +187,12 @@ class Report:
         """Write the page, and return where. A file that is there stays: the new one is called
         `name_2.html`, or by the next number that is free. Raises OSError where nothing can be
         written."""
-        path = Path(path).absolute()
+        path, page = Path(path).absolute(), self.page()
         others = (path.with_stem(f"{path.stem}_{number}") for number in itertools.count(2))
         for target in itertools.chain([path], others):
             try:
                 with target.open("x", encoding="utf-8") as file:
-                    file.write(self.page())
+                    file.write(page)
                 return target
             except FileExistsError:
                 continue

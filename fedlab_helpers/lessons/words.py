@@ -33,7 +33,7 @@ ENGLISH = {
     "unit_turbines": "error {score} kW",
     "budget_megabytes_up": "MB up, a client",
     "budget_cpu_seconds": "CPU seconds, a client",
-    "budget_device_kilobytes": "kB on a device",
+    "budget_device_kilobytes": "kB of the model",
     "budget_epsilon": "ε",
     "budget_losing": "share of clients that lose",
     "budget_seen": "what the server sees",
@@ -78,10 +78,18 @@ ENGLISH = {
         "included, as on the machine of the table."
     ),
     "report_unit_client": "ε at δ = {delta:g} is of a client more or less.",
-    "report_unit_example": "ε at δ = {delta:g} is of one window of readings, not of a patient.",
+    "report_unit_example": (
+        "ε at δ = {delta:g} is of one window of four hours, not of a patient; a reading is in two "
+        "windows."
+    ),
+    "report_of_one": "It is of this run alone: the choice among {tried} is not in it.",
     "report_stands_for": "Each client stands for {many}: noise and ε are as for that many more.",
     "report_versions": "Made {date} with {versions}.",
     "exam_closed": "Not opened. Designs run so far: {tried}.",
+    "exam_before": (
+        "Opened once, on an earlier design: {score}. This one was made after it, so that nothing "
+        "can be said of it."
+    ),
     "exam_open": "Opened once, after {tried} designs: {score}.",
     "brief_ready": "Change the design, then press Run: it takes one to three minutes.",
     "brief_preparing": "Dealing the data, and asking what each client could do alone …",

@@ -9,7 +9,8 @@ from torch import nn
 
 from fedlab_helpers.core.compute import numpy_rng
 from fedlab_helpers.core.examples import Examples
-from fedlab_helpers.core.require import require
+from fedlab_helpers.core.require import require, require_count
+from fedlab_helpers.strategies import attacks
 from fedlab_helpers.studies import by_sums
 from fedlab_helpers.studies.plain_models import Judge
 from fedlab_helpers.studies.study import task
@@ -45,8 +46,9 @@ class Brief:
         every: every so many-th client is asked.
         stands_for: so many clients each one that is simulated stands for: noise and epsilon are
             those of so many times as many clients, and cohorts.
+        most_examples: of a client, a public bound, by which secure sums weigh.
 
-    Raises ValueError for a budget that is not known.
+    Raises ValueError for a name or number that is not among those.
     """
 
     name: str
@@ -61,10 +63,16 @@ class Brief:
     attack: str = "sign"
     every: int = 1
     stands_for: int = 1
+    most_examples: float = 1e4
 
     def __post_init__(self):
         odd = sorted(self.limits.keys() - {*BUDGETS})
         require(not odd, "limits", odd, f"some of {BUDGETS}")
+        known = {"protects": ("", "client", "example"), "attack": tuple(attacks.STRENGTHS)}
+        for name, names in known.items():
+            require(getattr(self, name) in names, name, getattr(self, name), f"one of {names}")
+        require_count(every=self.every, stands_for=self.stands_for)
+        require(0 <= self.attackers < 1, "attackers", self.attackers, "a share below 1")
 
 
 def hotels(seed: int) -> list[Owner]:
@@ -120,11 +128,11 @@ BRIEFS = {
             ),
             **_alone(_trigram),
             limits={
-                "megabytes_up": 0.5,
+                "megabytes_up": 0.6,
                 "cpu_seconds": 0.5,
                 "device_kilobytes": 120,
                 "epsilon": 8,
-                "losing": 0.2,
+                "losing": 0.25,
             },
             protects="client",
             delta=1e-6,
@@ -148,9 +156,10 @@ BRIEFS = {
                 "megabytes_up": 0.5,
                 "cpu_seconds": 3,
                 "device_kilobytes": 280,
-                "losing": 0.25,
+                "losing": 0.35,
             },
             attackers=0.1,
+            most_examples=1_000,
         ),
         Brief(
             "clinics",
@@ -162,10 +171,11 @@ BRIEFS = {
                 "cpu_seconds": 12,
                 "device_kilobytes": 5,
                 "epsilon": 8,
-                "losing": 0.25,
+                "losing": 0.5,
             },
             protects="example",
             delta=1e-3,
+            most_examples=2_000,
         ),
         Brief(
             "turbines",
@@ -181,16 +191,22 @@ BRIEFS = {
                 "losing": 0.25,
                 "seen": 0,
             },
+            most_examples=20_000,
         ),
     )
 }
 
 
+def brief_of(name: str) -> Brief:
+    """Return a brief. Raises ValueError: none has this name."""
+    require(name in BRIEFS, "brief", name, f"one of {sorted(BRIEFS)}")
+    return BRIEFS[name]
+
+
 @cache
 def owners_of(name: str, seed: int) -> tuple[Owner, ...]:
     """Return who holds what in a brief, dealt by this seed."""
-    require(name in BRIEFS, "brief", name, f"one of {sorted(BRIEFS)}")
-    return tuple(BRIEFS[name].owners(seed))
+    return tuple(brief_of(name).owners(seed))
 
 
 @cache

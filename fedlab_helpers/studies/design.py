@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, partial
 from statistics import median
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 import torch
 from torch import nn
 
 from fedlab_helpers.compression.codec import Compressed
-from fedlab_helpers.compression.registry import LOSSLESS, PARTS, WRITES, make_codec
+from fedlab_helpers.compression.registry import KEEPS, LOSSLESS, PARTS, WRITES, make_codec
 from fedlab_helpers.compression.registry import settled as settled_codec
 from fedlab_helpers.compression.values import Quantized
 from fedlab_helpers.core.compute import child_seed, intra_op_threads, numpy_rng, torch_rng
@@ -28,7 +28,7 @@ from fedlab_helpers.core.state import of_model
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.core.training import LocalConfig, Stopped, judged, train
 from fedlab_helpers.personal.fine_tuning import fine_tune
-from fedlab_helpers.privacy.budget import Mechanism
+from fedlab_helpers.privacy.budget import Mechanism, noise_multiplier_for
 from fedlab_helpers.privacy.private_mean import PrivateMean
 from fedlab_helpers.privacy.secure import SecureSum
 from fedlab_helpers.recipe import make_strategy
@@ -36,7 +36,7 @@ from fedlab_helpers.shrinking import apply_masks, smallest_masks
 from fedlab_helpers.strategies import attacks
 from fedlab_helpers.strategies.dp_sgd import DpSgd
 from fedlab_helpers.strategies.registry import STRATEGIES
-from fedlab_helpers.studies.briefs import Brief, alone, owners_of
+from fedlab_helpers.studies.briefs import Brief, alone, brief_of, owners_of
 from fedlab_helpers.studies.plain_models import Judge
 from fedlab_helpers.tasks.layers import LAYERS
 from fedlab_helpers.tasks.objectives import Numbers
@@ -45,7 +45,8 @@ from fedlab_helpers.tasks.series import SeriesRNN
 
 SUMS = "sums"  # in the place of a layer: no network, but the model that a few sums make
 DEVICE_FORMS = ("float32", "float16", "bits8", "bits4")
-YARD = 0.17  # process seconds of `yard` on the machine where the tables were made
+YARD = 0.17  # CPU seconds of `yard` on the machine where the tables were made
+_ONE = Lock()
 _SQUEEZE = 10  # of what a device keeps: zeros take no place then
 
 
@@ -96,18 +97,20 @@ class Design:
 
     def __post_init__(self):
         names = {
-            "cell": (*LAYERS, SUMS), "strategy": STRATEGIES, "optimizer": ("adam", "sgd"),
-            "device": DEVICE_FORMS,
+            "cell": (*LAYERS, SUMS), "strategy": (*STRATEGIES,), "optimizer": ("adam", "sgd"),
+            "keep": (*LOSSLESS, *KEEPS), "write": (None, *WRITES), "device": DEVICE_FORMS,
         }  # fmt: skip
         for name, known in names.items():
-            require(getattr(self, name) in known, name, getattr(self, name), f"one of {[*known]}")
+            require(getattr(self, name) in known, name, getattr(self, name), f"one of {known}")
+        fine = isinstance(self.parameters, Mapping | tuple)
+        require(fine, "parameters", self.parameters, "numbers of the strategy by name")
         entry, given = STRATEGIES[self.strategy], dict(self.parameters)
         own = {parameter.name: parameter.default for parameter in entry.parameters}
         odd = sorted(given.keys() - own.keys())
         require(not odd, "parameters", odd, f"those of {self.strategy}: {sorted(own)}")
         settled = {
             "parameters": tuple((own | given).items()),
-            "server_rate": self.server_rate if entry.server_rate is not None else None,
+            "server_rate": entry.server_rate and (self.server_rate or entry.server_rate),
             **settled_codec({name: getattr(self, name) for name in PARTS}),
         }
         if not self.tuning:
@@ -116,7 +119,8 @@ class Design:
             object.__setattr__(self, name, value)
         if self.cell == SUMS:
             odd = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
-            require(odd == ["cell"], "cell: sums, with", odd[1:], "nothing else: it is no network")
+            none = "nothing else: it is no network"
+            require(odd in (["cell"], ["cell", "server_rate"]), "cell: sums, with", odd[1:], none)
 
     def to_json(self) -> str:
         """Return what differs from the defaults as JSON."""
@@ -145,7 +149,8 @@ class Design:
             return made
         # A cohort that stands for more clients has a larger sum, beside which noise is smaller.
         noise = made.combine.noise_multiplier / brief.stands_for
-        return replace(made, combine=replace(made.combine, noise_multiplier=noise, **own))
+        mean = _Unaccounted(made.combine.clip, noise, **own)
+        return replace(made, combine=mean)
 
     def plan(self, clients: int, seed: int, by_coins: bool) -> Plan:
         """Return the plan. Raises ValueError: a number is out of range."""
@@ -172,6 +177,13 @@ class Design:
         it. Raises ValueError: the share is not in [0, 1)."""
         apply_masks(model, smallest_masks(model, self.pruned))
         return self.device_codec.encode(of_model(model))
+
+
+class _Unaccounted(PrivateMean):
+    """The same mean, with epsilon counted once, after the run: by whom each client stands for."""
+
+    def told(self) -> dict[str, float]:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -229,7 +241,8 @@ class Outcome:
         return [line.budget for line in self.lines if not line.met]
 
     def exam(self) -> float:
-        """Return the mean of the clients' measures on their tests, which nothing was chosen by."""
+        """Return the mean of the clients' measures on their tests, which nothing was chosen by.
+        (Who loses is counted on validation only.)"""
         found = _measured(self.brief.name, self.seed, self.judges, "test")
         return sum(found.values()) / len(found)
 
@@ -240,8 +253,33 @@ def measure_of(brief: str, seed: int = 0) -> tuple[str, bool]:
     return objective.measure, objective.higher_is_better
 
 
-def problem(brief: Brief, design: Design) -> str | None:
-    """Return why a design cannot be run; None: it can."""
+def noise_within(name: str, design: Design) -> float:
+    """Return the noise multiplier with which a design stays within the epsilon of a brief. Where
+    examples are protected it is enough for a client that is in every round. Raises ValueError where
+    the two have no epsilon in common."""
+    brief, owners = brief_of(name), owners_of(name, 0)
+    limit = brief.limits.get("epsilon")
+    strategy = STRATEGIES[design.strategy].make()
+    if limit and brief.protects == "client" and isinstance(strategy.combine, PrivateMean):
+        many, sampling = brief.stands_for, "poisson" if design.cohort < len(owners) else "all"
+        told = design.rounds, many * len(owners), many * design.cohort
+        return _least_noise(limit, *told, sampling, brief.delta)
+    asked = "one that promises an epsilon to whom the brief protects"
+    fine = limit and brief.protects == "example" and isinstance(strategy, DpSgd)
+    require(bool(fine), "strategy", design.strategy, asked)
+    local, fewest = design.plan(len(owners), 0, False).local, {}
+    for n in sorted({len(owner.train.only_asked()) for owner in owners}, reverse=True):
+        fewest[local.steps(n)] = n  # of those with as many steps, whoever is drawn most often
+    told = [(design.rounds * steps, n, min(design.batch, n)) for steps, n in fewest.items()]
+    return max(_least_noise(limit, *each, "poisson", brief.delta) for each in told)
+
+
+_least_noise = cache(noise_multiplier_for)
+
+
+def problem(name: str, design: Design) -> str | None:
+    """Return why a design cannot be run for a brief; None: it can."""
+    brief = brief_of(name)
     try:
         _require_sums_fit(brief) if design.cell == SUMS else _started(brief, design, 0)
     except ValueError as error:
@@ -250,7 +288,7 @@ def problem(brief: Brief, design: Design) -> str | None:
 
 
 def measure(
-    brief: Brief,
+    name: str,
     design: Design,
     seed: int = 0,
     stop: Event | None = None,
@@ -258,18 +296,36 @@ def measure(
 ) -> Outcome:
     """Run a design, and return what it came to.
 
+    One run goes on at a time in a process, for its clock is what is read.
+
     Args:
-        brief: whom it is for.
+        name: of the brief.
         design: what is run.
         seed: of the deal, and of all chance.
         stop: once set, `Stopped` is raised.
         on_round: called with the number of each finished round.
 
     Raises:
-        ValueError: it cannot be run; the message says why.
+        ValueError: it cannot be run, or another run goes on; the message says why.
+        Stopped: `stop` was set.
+        NoUpdateLeft: no client of a round sent an update that could be used.
     """
-    if design.cell == SUMS:
-        return _by_sums(brief, design, seed)
+    brief = brief_of(name)
+    nobody = "none in this process: the clock would count its seconds, too"
+    require(_ONE.acquire(blocking=False), "another run", "one that goes on", nobody)
+    try:
+        with intra_op_threads(1):
+            if design.cell == SUMS:
+                return _by_sums(brief, design, seed)
+            return _by_rounds(brief, design, seed, stop, on_round)
+    finally:
+        _ONE.release()
+
+
+def _by_rounds(
+    brief: Brief, design: Design, seed: int, stop: Event | None, on_round: Callable[[int], None]
+) -> Outcome:
+    """As `measure`, of a network."""
     run, owners = _started(brief, design, seed, stop), owners_of(brief.name, seed)
     records, spent = _clocked(run.records, on_round)
     if len(records) < design.rounds:
@@ -334,7 +390,8 @@ def _outcome(
     own = {client: judge for client, judge in alone(brief.name, seed).items() if client in judges}
     scores, without = (_measured(brief.name, seed, each) for each in (judges, own))
     _, up = measure_of(brief.name, seed)
-    loses = [(without[c] > scores[c]) == up and without[c] != scores[c] for c in scores]
+    holds = [scores[c] >= without[c] if up else scores[c] <= without[c] for c in scores]
+    loses = [not held for held in holds]  # what is no number holds nothing
     used = used | {"losing": sum(loses) / len(loses)}
     return Outcome(brief, design, seed, scores, without, used, down, left_out, judges)
 
@@ -372,8 +429,9 @@ def _started(brief: Brief, design: Design, seed: int, stop: Event | None = None)
     if design.secure:
         sums = "what clients send whole: masks hide numbers of a ring, not what a codec leaves"
         require(lossless, "secure: keep", design.keep, sums)
-        most = max(own.train.asked for own in owners)
-        options["secure"] = SecureSum(most_examples=float(most))
+        real = "1: masks for clients that are not there would cost, and are not counted"
+        require(brief.stands_for == 1, "secure: one client stands for", brief.stands_for, real)
+        options["secure"] = SecureSum(most_examples=float(brief.most_examples))
     else:
         options["codec"] = make_codec(**{name: getattr(design, name) for name in PARTS})
     records = rounds(model, data, strategy, plan, **options)
@@ -398,8 +456,8 @@ def _kept(
 
 
 def _epsilon(brief: Brief, run: _Started, records: list[RoundRecord], seed: int) -> float:
-    """Return epsilon of those whom the brief protects; inf where the design promises them
-    nothing."""
+    """Return epsilon of those whom the brief protects; inf where the strategy counts none of
+    theirs."""
     strategy, plan, owners = run.strategy, run.plan, owners_of(brief.name, seed)
     if brief.protects == "client" and isinstance(strategy.combine, PrivateMean):
         if not (noise := strategy.combine.noise_multiplier * brief.stands_for):
@@ -441,7 +499,7 @@ def _by_sums(brief: Brief, design: Design, seed: int) -> Outcome:
 
 @cache
 def yard() -> float:
-    """Return how many process seconds a fixed piece of training takes here, the median of five: by
+    """Return how many CPU seconds a fixed piece of training takes here, the median of five: by
     it, seconds of this machine become those of the machine where the tables were made."""
     steps = torch_rng(0, "yard")
     series, wanted = (torch.randn(1024, 48, *more, generator=steps) for more in ((8,), ()))
@@ -449,9 +507,9 @@ def yard() -> float:
 
     def once() -> float:
         model = SeriesRNN(8, 64, cell="lstm", each_step=True, seed=0)
-        began = time.process_time()
+        began = time.thread_time()  # whatever else goes on in this process
         with intra_op_threads(1):
             train(model, data, LocalConfig(1, 16, 1e-2), seed=0)
-        return time.process_time() - began
+        return time.thread_time() - began
 
     return median(once() for _ in range(5))

@@ -11,6 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +20,22 @@ import pandas as pd
 
 from fedlab_helpers.compression.registry import KEEPS, LOSSLESS, feeds_back
 from fedlab_helpers.core.compute import intra_op_threads
-from fedlab_helpers.core.require import require_count
+from fedlab_helpers.core.require import require, require_count
 from fedlab_helpers.core.strategy import Strategy
 from fedlab_helpers.privacy.private_mean import PrivateMean
 from fedlab_helpers.strategies.dp_sgd import DpSgd
 from fedlab_helpers.strategies.registry import STRATEGIES
 from fedlab_helpers.studies import study
-from fedlab_helpers.studies.briefs import BRIEFS, Brief, owners_of
-from fedlab_helpers.studies.design import DEVICE_FORMS, Design, measure, measure_of, problem
+from fedlab_helpers.studies.briefs import BRIEFS, Brief, brief_of, owners_of
+from fedlab_helpers.studies.design import (
+    DEVICE_FORMS,
+    SUMS,
+    Design,
+    measure,
+    measure_of,
+    noise_within,
+    problem,
+)
 from fedlab_helpers.studies.references import references
 from fedlab_helpers.studies.results import RESULTS, Row, read_own, versions, write
 from fedlab_helpers.tasks.layers import LAYERS
@@ -38,7 +47,7 @@ SEED = 100
 MINUTES = 60  # of CPU time, at most
 _FAR = 10.0  # over a budget of which nothing is kept: an epsilon without a bound
 _RATES = {"adam": (2e-3, 5e-2), "sgd": (0.2, 10.0)}
-_TUNING_RATES = {"adam": (5e-4, 2e-2), "sgd": (0.02, 2.0)}
+_TUNING_RATES = {"adam": (5e-4, 2e-2), "sgd": (0.02, 4.0)}
 _CHOICES = {
     "cell": LAYERS,
     "size": (8, 12, 16, 24, 32, 48),
@@ -48,7 +57,8 @@ _CHOICES = {
     "pruned": (0.0, 0.3, 0.6),
     "device": DEVICE_FORMS,
 }
-_COUNTS = {"epochs": (1, 4), "rounds": (8, 20), "tuning": (0, 4)}
+_COUNTS = {"epochs": (1, 4), "rounds": (6, 20), "tuning": (0, 6)}
+_NOISE = "noise_multiplier"
 _SHARES = ("topk", "randomk", "sketch")  # of which the amount is a share
 
 
@@ -66,7 +76,7 @@ def promised(brief: Brief) -> list[str]:
 def strategies_for(brief: Brief) -> list[str]:
     """Return those of them that can be run for it: with secure sums, say."""
     fixed = {"secure": hidden(brief), "cohort": len(owners_of(brief.name, SEED))}
-    return [n for n in promised(brief) if not problem(brief, Design(strategy=n, **fixed))]
+    return [n for n in promised(brief) if not problem(brief.name, Design(strategy=n, **fixed))]
 
 
 def hidden(brief: Brief) -> bool:
@@ -75,7 +85,7 @@ def hidden(brief: Brief) -> bool:
 
 
 def propose(trial: "optuna.Trial", brief: Brief) -> Design:
-    """Return the design of a trial."""
+    """Return the design of a trial; noise is what the brief's epsilon needs."""
     clients = len(owners_of(brief.name, SEED))
     one_of, number = trial.suggest_categorical, trial.suggest_float
     own = {name: one_of(name, list(values)) for name, values in _choices(brief).items()}
@@ -94,6 +104,7 @@ def propose(trial: "optuna.Trial", brief: Brief) -> Design:
             f"{entry.name}_{p.name}", p.low, p.high
         )
         for p in entry.parameters
+        if p.name != _NOISE or "epsilon" not in brief.limits
     }
     if not hidden(brief):
         own["keep"] = one_of("keep", [*LOSSLESS, *KEEPS])
@@ -103,11 +114,16 @@ def propose(trial: "optuna.Trial", brief: Brief) -> Design:
         if own["keep"] in _SHARES:
             own["amount"] = number("amount", 0.01, 0.5, log=True)
     cohort = max(2, round(clients * own.pop("share")))
-    return Design(**own, cohort=cohort, secure=hidden(brief))
+    made = Design(**own, cohort=cohort, secure=hidden(brief))
+    if "epsilon" not in brief.limits:
+        return made
+    noise = noise_within(brief.name, made)  # a smaller epsilon is of no use to anybody here
+    return replace(made, parameters=dict(made.parameters) | {_NOISE: noise})
 
 
 def proposed(design: Design, brief: Brief) -> dict[str, Any]:
-    """Return what `propose` has to be told to return this design."""
+    """Return what `propose` has to be told to return this design, or the nearest in its space:
+    noise is what the budget needs, and what can be fed back is."""
     clients, entry = len(owners_of(brief.name, SEED)), STRATEGIES[design.strategy]
     found = {name: getattr(design, name, None) for name in (*_choices(brief), *_COUNTS)}
     found |= {"share": design.cohort / clients, f"lr_{design.optimizer}": design.lr}
@@ -146,20 +162,22 @@ def search(name: str, folder: Path = RESULTS, minutes: float = MINUTES, most: in
     except ImportError as error:
         raise ValueError('search: expected Optuna: pip install -e ".[search]"') from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    brief, path = BRIEFS[name], folder / f"search_{name}.csv"
+    brief, path = brief_of(name), folder / f"search_{name}.csv"
     rows = read_own(path, f"search_{name}", ["trial"])
     _, up = measure_of(name, SEED)
-    sampler = optuna.samplers.TPESampler(
-        seed=SEED + len(rows), multivariate=True, n_startup_trials=12
-    )
+    starts = [each for each in references(name).values() if each.strategy in strategies_for(brief)]
+    starts = [each for each in starts if each.secure == hidden(brief) and each.cell != SUMS]
+    options = {"multivariate": True, "n_startup_trials": len(starts)}
+    sampler = optuna.samplers.TPESampler(seed=SEED + len(rows), **options)
     made = optuna.create_study(direction="maximize" if up else "minimize", sampler=sampler)
     for row in rows:  # what was found before
         made.enqueue_trial(json.loads(row["proposed"]))
         trial = made.ask()
-        propose(trial, brief)
+        same = propose(trial, brief) == Design.from_json(row["design"])
+        now = "a design that this search would propose by it: move the table away to begin anew"
+        require(same, f"{path}: trial", row["trial"], now)
         _tell(made, trial, brief, row)
-    starts = [each for each in references(name).values() if each.strategy in strategies_for(brief)]
-    for design in [each for each in starts if each.secure == hidden(brief)][len(rows) :]:
+    for design in starts[len(rows) :]:
         made.enqueue_trial(proposed(design, brief))
     with intra_op_threads(1):
         while sum(float(row["seconds"]) for row in rows) < 60 * minutes and len(rows) < most:
@@ -174,12 +192,12 @@ def search(name: str, folder: Path = RESULTS, minutes: float = MINUTES, most: in
 
 def _try(name: str, design: Design, trial: "optuna.Trial") -> Row:
     """Return the row of one trial."""
-    began, brief, told = time.process_time(), BRIEFS[name], {}
+    began, brief, told = time.process_time(), brief_of(name), {}
     try:
-        made = measure(brief, design, SEED)
+        made = measure(name, design, SEED)
         told = study.rounded(score=made.score, **{b: made.used[b] for b in brief.limits})
         told |= {"missed": " ".join(made.missed), "refused": ""}
-    except (ValueError, RuntimeError) as error:  # it cannot be combined, or it broke down
+    except (ValueError, RuntimeError, ArithmeticError) as error:  # refused, or broken down
         told = dict.fromkeys(("score", *brief.limits, "missed"), "")
         told |= {"refused": " ".join(str(error).split())[:200]}
     found = {"study": f"search_{name}", "trial": trial.number, **told}
@@ -203,9 +221,10 @@ def _tell(made: "optuna.Study", trial: "optuna.Trial", brief: Brief, row: Row) -
 
 def best(name: str, table: pd.DataFrame) -> Design:
     """Return the design with the best score of those within all budgets, in the table of a search;
-    of equals, the first."""
+    of equals, the first. Raises ValueError: none is."""
     _, up = measure_of(name, SEED)
     within = table[table["missed"].isna() & table["refused"].isna()]
+    require(len(within) > 0, "table: trials within all budgets", 0, "at least one")
     scores = within["score"].astype(float)
     return Design.from_json(within["design"][scores.idxmax() if up else scores.idxmin()])
 

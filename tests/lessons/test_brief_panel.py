@@ -1,5 +1,6 @@
 """The panel of briefs: a design is composed, run, reported, examined once, and saved."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -34,6 +35,7 @@ def panel(monkeypatch, tmp_path):
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     pd.DataFrame(rows).to_csv(tmp_path / "reference_designs.csv", index=False)
     monkeypatch.setattr(brief_panel, "references", lambda name: NAMED)
+    monkeypatch.setattr(BriefPanel, "_seen", {})
     monkeypatch.chdir(tmp_path)
     with entered(monkeypatch, toy_brief(name="hotels", every=2)):
         made = BriefPanel("hotels")
@@ -52,7 +54,7 @@ def ran(panel):
 
 
 def test_it_opens_with_the_plain_design_and_the_brief(panel):
-    assert panel.design == PLAIN.__class__(**{**vars(PLAIN), "server_rate": 1.0})
+    assert panel.design == PLAIN
     about = panel.children[0].value
     assert "A design for a hotel chain" in about
     assert "at most 50%" in about
@@ -66,17 +68,27 @@ def test_it_opens_with_the_plain_design_and_the_brief(panel):
 def test_a_start_sets_all_controls(panel, name):
     called = {"sums": "sums, no network"}.get(name, name)
     buttons(panel)[called].click()
-    got, wanted = panel.design, NAMED[name]
-    assert {**vars(got), "server_rate": None} == {**vars(wanted), "server_rate": None}
+    assert panel.design == NAMED[name]
     buttons(panel)["plain"].click()
-    assert {**vars(panel.design), "server_rate": None} == vars(PLAIN)
+    assert panel.design == PLAIN
 
 
-def test_every_reference_can_be_set_but_for_what_the_controls_lack():
-    for design in references("hotels").values():
-        assert design.epochs <= 5
-        assert design.rounds <= 40
-        assert design.tuning <= 6
+@pytest.mark.parametrize(
+    "name",
+    ["keyboard", "hotels", *(pytest.param(n, marks=pytest.mark.public_data)
+                             for n in ("clinics", "turbines"))],
+)  # fmt: skip
+def test_every_button_of_a_brief_sets_its_design(name):
+    made = BriefPanel(name)
+    starts = {n: d for n, d in references(name).items() if n != "found"}
+    for button, design in zip(made.children[1].children[1:], starts.values(), strict=True):
+        button.click()
+        own = {n: round(v, 2) for n, v in made.design.parameters}
+        assert replace(made.design, parameters=()) == replace(design, parameters=())
+        for number in ("clip", "noise_multiplier"):
+            assert own.get(number) == dict(design.parameters).get(number)
+        assert not made.run.disabled
+    made.close()
 
 
 def test_a_run_gives_a_report_of_it(panel):
@@ -95,7 +107,7 @@ def test_a_run_gives_a_report_of_it(panel):
 def test_the_exam_opens_once(panel):
     ran(panel)
     panel.open_exam.click()
-    score = panel.exam
+    score = panel.seen.exam
     assert score == panel.outcomes[0].exam()
     assert panel.open_exam.disabled
     assert panel.open_exam.description == "The exam is open"
@@ -104,13 +116,22 @@ def test_the_exam_opens_once(panel):
     assert panel.open_exam.disabled
     panel.open_exam.click()
     panel._open_exam()
-    assert panel.exam == score
-    assert "Not opened" in panel.shown.value  # of this design it never was
+    assert panel.seen.exam == score
+    assert "Opened once, after 2 designs" in panel.shown.value  # it is the same design
+    buttons(panel)["compressed"].click()
+    ran(panel)
+    assert "on an earlier design" in panel.shown.value
+    another = BriefPanel("hotels")
+    assert another.open_exam.description == "The exam is open"
+    ran(another)
+    assert another.open_exam.disabled
+    assert "on an earlier design" not in another.shown.value  # plain, which was examined
+    another.close()
 
 
 def test_the_exam_cannot_be_opened_before_a_run(panel):
     panel._open_exam()
-    assert panel.exam is None
+    assert panel.seen.exam is None
 
 
 def test_what_cannot_be_run_is_said_at_the_run_button(panel):
@@ -167,6 +188,25 @@ def test_a_second_press_while_it_runs_does_nothing(panel):
     panel.wait(60)
 
 
+def test_an_invalid_form_has_no_button_after_a_run(panel):
+    panel.run.click()
+    panel.form.secure.value = True
+    panel.form.strategy.value = "median"
+    panel.wait(60)
+    assert panel.run.disabled
+    panel.form.strategy.value = "fedavg"
+    assert not panel.run.disabled
+
+
+def test_a_report_that_fails_leaves_the_one_before(panel, monkeypatch, tmp_path):
+    ran(panel)
+    shown = panel.shown.value
+    (tmp_path / "reference_designs.csv").unlink()
+    assert "FileNotFoundError" in ran(panel)
+    assert panel.shown.value == shown
+    assert len(panel.outcomes) == 1
+
+
 def test_an_error_is_told(panel, monkeypatch):
     def fails(*_):
         raise RuntimeError("no electricity")
@@ -206,4 +246,4 @@ def test_an_unknown_customer_is_refused():
 
 def test_what_runs_in_the_panel_is_what_is_refused(panel):
     panel.form.cohort.value = 5
-    assert problem(panel.brief, panel.design) is None
+    assert problem("hotels", panel.design) is None

@@ -24,7 +24,7 @@ def losing(scores, alone, higher):
 
 def standing(own, scores, higher):
     gain = own - sum(scores) / len(scores)
-    if abs(gain) <= half_width(scores):
+    if abs(gain) <= half_width(scores) * (len(scores) + 1) ** 0.5:
         return "level"
     return "ahead" if (gain > 0) == higher else "behind"
 
@@ -62,8 +62,8 @@ WRONG = [
     (checks.standing, lambda o, s, up: standing(o, s, True), "less is better"),
     (checks.standing, lambda o, s, up: "better", "got 'better'"),
     (checks.standing, lambda o, s, up: "ahead" if (o > np.mean(s)) == up else "behind",
-     "at most"),
-    (checks.standing, lambda o, s, up: "level", "not the whole range"),
+     "one more run"),
+    (checks.standing, lambda o, s, up: "level", "farther than one more run"),
     (checks.hotel_design, 3, "is what `measure"),
 ]  # fmt: skip
 
@@ -85,9 +85,11 @@ def test_stubs_are_not_yet(check):
 
 def test_the_design_is_judged_by_its_outcome(monkeypatch):
     with entered(monkeypatch, toy_brief(name="hotels")):
-        made = measure(toy_brief(name="hotels"), Design("gru", 4, rounds=2, cohort=3, batch=4))
+        made = measure("hotels", Design("gru", 4, rounds=2, cohort=3, batch=4))
         refused(checks.hotel_design(made), "it misses losing: 1 of 0.5")
         refused(checks.hotel_design(replace(made, brief=toy_brief())), "'toy'")
+        easier = replace(made.brief, limits={})
+        refused(checks.hotel_design(replace(made, brief=easier)), "no outcome of the brief")
         kept = replace(made, used=made.used | {"losing": 0.0})
         checks.hotel_design(kept).require()  # 20 is more than 3
         worse = replace(kept, scores=dict.fromkeys(kept.scores, 0.0))

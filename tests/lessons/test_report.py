@@ -3,6 +3,7 @@
 import base64
 import math
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -36,10 +37,11 @@ def made(monkeypatch, tmp_path):
     """The outcome of a small design, with two reference designs in a table: one far better, one
     far worse; a third is as good."""
     monkeypatch.setattr(results, "RESULTS", tmp_path)
-    with entered(monkeypatch, toy_brief(name="hotels")) as brief:
-        outcome = measure(brief, DESIGN)
+    with entered(monkeypatch, toy_brief(name="hotels")):
+        outcome = measure("hotels", DESIGN)
         own = outcome.score
-        rows = table(plain=[0.1, 0.2, 0.3], composed=[90, 91, 92], found=[own, own - 1, own + 1])
+        found = [own + 3, own + 4, own + 5]  # one more run of it might come to as little
+        rows = table(plain=[0.1, 0.2, 0.3], composed=[90, 91, 92], found=found)
         rows.to_csv(tmp_path / "reference_designs.csv", index=False)
         yield outcome
 
@@ -101,6 +103,33 @@ def test_the_exam_is_told_once_it_is_open(made):
     page = Report(made, 3, exam).body()
     assert f"Opened once, after 3 designs: accuracy {exam:.2f}." in page
     assert "Not opened" not in page
+
+
+def test_a_design_made_after_the_exam_says_so(made):
+    page = Report(made, 4, before=17.5).body()
+    assert "Opened once, on an earlier design: accuracy 17.50." in page
+    assert "Not opened" not in page
+
+
+def test_epsilon_is_said_to_be_of_one_run(made):
+    protected = replace(made, brief=replace(made.brief, protects="client", stands_for=7))
+    page = Report(protected, tried=5).body()
+    assert "is of a client more or less." in page
+    assert "the choice among 5 is not in it" in page
+    assert "stands for 7" in page
+    assert "choice among" not in Report(made, tried=5).body()
+
+
+def test_a_page_that_cannot_be_made_leaves_no_file(made, tmp_path):
+    (tmp_path / "reference_designs.csv").unlink()
+    with pytest.raises(OSError, match="reference_designs"):
+        Report(made).save(tmp_path / "mine.html")
+    assert not (tmp_path / "mine.html").exists()
+
+
+def test_of_a_model_of_sums_nothing_else_was_chosen(made):
+    told = Report(replace(made, design=Design("sums"))).design()
+    assert [*told.index] == ["layer"]
 
 
 def test_only_what_was_chosen_is_listed(made):

@@ -16,7 +16,14 @@ from fedlab_helpers.core.training import LocalConfig, Stopped, judged
 from fedlab_helpers.privacy.budget import Mechanism
 from fedlab_helpers.privacy.per_example import PerExample
 from fedlab_helpers.studies import briefs
-from fedlab_helpers.studies.design import DEVICE_FORMS, Design, Line, measure, problem
+from fedlab_helpers.studies.design import (
+    DEVICE_FORMS,
+    Design,
+    Line,
+    measure,
+    noise_within,
+    problem,
+)
 from fedlab_helpers.tasks.owners import score
 
 SMALL = Design("gru", 4, rounds=2, cohort=3, batch=4)
@@ -52,7 +59,7 @@ def by_hand(brief, design, seed=0):
 
 
 def test_the_books_are_those_of_the_run(brief):
-    made = measure(brief, SMALL, 1)
+    made = measure("toy", SMALL, 1)
     model, records = by_hand(brief, SMALL, 1)
     owners = brief.owners(1)
     assert made.used["megabytes_up"] == sum(r.bytes_up for r in records) / 5 / 1e6
@@ -68,7 +75,7 @@ def test_the_books_are_those_of_the_run(brief):
 
 
 def test_who_loses_would_do_better_alone(brief):
-    made = measure(brief, SMALL)
+    made = measure("toy", SMALL)
     own = [
         o.test.objective.metrics(slope_of(o.train)(o.validation))["rmse"] for o in brief.owners(0)
     ]
@@ -83,7 +90,7 @@ def test_a_device_answers_with_the_bytes_that_it_keeps(brief, form):
     design = replace(SMALL, device=form, pruned=0.5)
     model, _ = by_hand(brief, design)
     payload = design.on_device(model)
-    made = measure(brief, design)
+    made = measure("toy", design)
     assert made.used["device_kilobytes"] == len(payload) / 1e3
     held = brief.new_model("gru", 4, 0)
     held.load_state_dict(design.device_codec.decode(payload))
@@ -95,7 +102,7 @@ def test_a_device_answers_with_the_bytes_that_it_keeps(brief, form):
 
 
 def test_own_epochs_give_each_its_model_and_cost_time(brief):
-    plain, tuned = (measure(brief, replace(SMALL, tuning=n, tuning_rate=0.05)) for n in (0, 8))
+    plain, tuned = (measure("toy", replace(SMALL, tuning=n, tuning_rate=0.05)) for n in (0, 8))
     assert len({*map(id, plain.judges.values())}) == 1
     assert len({*map(id, tuned.judges.values())}) == 5
     assert tuned.score < plain.score
@@ -105,17 +112,17 @@ def test_own_epochs_give_each_its_model_and_cost_time(brief):
 
 def test_a_codec_and_secure_sums_are_those_of_the_package(brief):
     sent = {"keep": "topk", "amount": 0.1, "write": "bits8", "feedback": True}
-    few, plain = (measure(brief, d) for d in (replace(SMALL, **sent), SMALL))
+    few, plain = (measure("toy", d) for d in (replace(SMALL, **sent), SMALL))
     assert few.used["megabytes_up"] < plain.used["megabytes_up"] / 3
     codec = make_codec(**sent)
     assert type(codec).__name__ == "WithFeedback"
-    hidden = measure(brief, replace(SMALL, secure=True))
+    hidden = measure("toy", replace(SMALL, secure=True))
     assert hidden.used["seen"] == 0
     assert hidden.score == pytest.approx(plain.score, rel=0.02)
 
 
 def test_the_model_of_sums_is_judged_like_a_network(brief):
-    made = measure(brief, Design("sums"))
+    made = measure("toy", Design("sums"))
     assert made.used["megabytes_up"] == 16 / 1e6
     assert made.used["device_kilobytes"] == 0.008
     assert (made.used["epsilon"], made.used["seen"]) == (math.inf, 1)
@@ -124,43 +131,45 @@ def test_the_model_of_sums_is_judged_like_a_network(brief):
 
 def test_hostile_clients_are_in_the_run_and_are_not_asked(entering):
     design = replace(SMALL, cohort=5)
-    peace = measure(entering(), design)
-    brief = entering(attackers=0.4, attack="sign")
-    war = measure(brief, design)
+    peace = measure(entering().name, design)
+    entering(attackers=0.4, attack="sign")
+    war = measure("toy", design)
     assert len(war.scores) == 3
     assert war.score > peace.score  # an error
     assert len(peace.scores) == 5
-    assert "nothing here defends" in problem(brief, Design("sums"))
+    assert "nothing here defends" in problem("toy", Design("sums"))
 
 
 def test_some_are_asked(entering):
-    assert [*measure(entering(every=2), SMALL).scores] == [0, 2, 4]
+    assert [*measure(entering(every=2).name, SMALL).scores] == [0, 2, 4]
 
 
 def test_epsilon_of_clients_is_the_accountants(entering):
     design = Design("gru", 4, "private", {"noise_multiplier": 2.0}, rounds=2, cohort=3, batch=4)
-    brief = entering(protects="client", delta=1e-3)
-    made = measure(brief, design)
+    entering(protects="client", delta=1e-3)
+    made = measure("toy", design)
     assert made.used["epsilon"] == Mechanism(2.0, 2, 5, 3, "poisson", 1e-3).epsilon()
-    many = measure(entering(protects="client", delta=1e-3, stands_for=100), design)
+    silent = replace(design, parameters={"noise_multiplier": 0.0})
+    assert measure("toy", silent).used["epsilon"] == math.inf
+    every = measure("toy", replace(design, cohort=5))
+    assert every.used["epsilon"] == Mechanism(2.0, 2, 5, 5, "all", 1e-3).epsilon()
+    many = measure(entering(protects="client", delta=1e-3, stands_for=100).name, design)
     assert many.used["epsilon"] == Mechanism(2.0, 2, 500, 300, "poisson", 1e-3).epsilon()
     assert many.scores != made.scores  # noise is a hundredth beside the sum
-    silent = replace(design, parameters={"noise_multiplier": 0.0})
-    assert measure(brief, silent).used["epsilon"] == math.inf
-    every = measure(brief, replace(design, cohort=5))
-    assert every.used["epsilon"] == Mechanism(2.0, 2, 5, 5, "all", 1e-3).epsilon()
+    masked = replace(design, secure=True)
+    assert "one client stands for: got 100" in problem("toy", masked)
 
 
 def test_epsilon_of_examples_is_that_of_whoever_was_there_most(entering):
-    brief = entering(protects="example", delta=1e-3)
+    entering(protects="example", delta=1e-3)
     design = Design("gru", 4, "dp_sgd", {"noise_multiplier": 2.0}, rounds=3, cohort=4, batch=4)
-    made = measure(brief, design)
+    made = measure("toy", design)
     private = PerExample(1.0, 2.0, 1e-3)
     local = LocalConfig(1, 4, design.lr, max_grad_norm=None)
     assert made.used["epsilon"] == private.epsilon(12, local, 3)
     of_clients = replace(design, strategy="private", parameters={})
-    assert measure(brief, of_clients).used["epsilon"] == math.inf
-    assert measure(entering(protects="client"), design).used["epsilon"] == math.inf
+    assert measure("toy", of_clients).used["epsilon"] == math.inf
+    assert measure(entering(protects="client").name, design).used["epsilon"] == math.inf
 
 
 @pytest.mark.parametrize(
@@ -184,12 +193,12 @@ def test_epsilon_of_examples_is_that_of_whoever_was_there_most(entering):
 )
 def test_what_cannot_be_right_is_refused_before_anybody_trains(brief, changes, why):
     design = replace(SMALL, **changes)
-    said = problem(brief, design)
+    said = problem("toy", design)
     assert said is not None
     assert why in said
     with pytest.raises(ValueError, match=r"."):
-        measure(brief, design)
-    assert problem(brief, SMALL) is None
+        measure("toy", design)
+    assert problem("toy", SMALL) is None
 
 
 @pytest.mark.parametrize(
@@ -199,6 +208,10 @@ def test_what_cannot_be_right_is_refused_before_anybody_trains(brief, changes, w
         ({"strategy": "best"}, "strategy"),
         ({"device": "bits3"}, "device"),
         ({"optimizer": "lion"}, "optimizer"),
+        ({"keep": "most"}, "keep: got 'most'"),
+        ({"keep": "topk", "write": "bits3"}, "write: got 'bits3'"),
+        ({"strategy": ["fedavg"]}, "strategy"),
+        ({"parameters": 5}, "numbers of the strategy by name"),
         ({"parameters": {"clip": 1.0}}, "those of fedavg"),
         ({"cell": "sums", "secure": True}, "it is no network"),
         ({"cell": "sums", "tuning": 2}, "it is no network"),
@@ -211,6 +224,7 @@ def test_names_are_looked_at_at_once(options, why):
 
 def test_equal_designs_are_equal_and_survive_json():
     assert Design(tuning_rate=0.5) == Design()
+    assert Design(server_rate=1.0) == Design()
     assert Design(keep="dense", amount=0.5, write="bits8") == Design(keep="dense")
     designs = [
         Design(), Design("sums"), SMALL,
@@ -232,10 +246,10 @@ def test_a_run_can_be_stopped_and_is_told_of(brief):
         stop.set()
 
     with pytest.raises(Stopped):
-        measure(brief, replace(SMALL, rounds=50), 0, stop, told)
+        measure("toy", replace(SMALL, rounds=50), 0, stop, told)
     assert seen == [1]
     stop.clear()
-    measure(brief, SMALL, 0, stop, seen.append)
+    measure("toy", SMALL, 0, stop, seen.append)
     assert seen == [1, 1, 2]
 
 
@@ -247,7 +261,7 @@ def test_stopped_while_devices_train_on_their_own(brief):
             stop.set()
 
     with pytest.raises(Stopped):
-        measure(brief, replace(SMALL, tuning=3), 0, stop, told)
+        measure("toy", replace(SMALL, tuning=3), 0, stop, told)
 
 
 def test_a_budget_is_met_by_what_is_equal_to_it():
@@ -258,10 +272,10 @@ def test_a_budget_is_met_by_what_is_equal_to_it():
 
 
 def test_the_same_seed_gives_the_same_and_noise_too(entering):
-    brief = entering(protects="client")
+    entering(protects="client")
     for strategy in ("fedavg", "private"):
         design = replace(SMALL, strategy=strategy, parameters=())
-        first, second, other = (measure(brief, design, seed) for seed in (3, 3, 4))
+        first, second, other = (measure("toy", design, seed) for seed in (3, 3, 4))
         assert first.scores == second.scores
         assert first.scores != other.scores
 
@@ -273,6 +287,55 @@ def test_the_yard_is_of_this_machine():
     assert 0.01 < yard() < 5
     assert yard() == yard()
     assert torch.get_num_threads() == state
+
+
+def test_one_run_at_a_time_and_in_one_thread(brief):
+    before, seen = torch.get_num_threads(), []
+
+    def told(number):
+        seen.append(torch.get_num_threads())
+        if number == 1:
+            with pytest.raises(ValueError, match="another run: got 'one that goes on'"):
+                measure("toy", SMALL)
+
+    torch.set_num_threads(2)
+    try:
+        measure("toy", SMALL, on_round=told)
+        assert seen == [1, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    measure("toy", SMALL)
+
+
+@pytest.mark.parametrize("cohort", [3, 5])
+def test_the_noise_that_a_budget_needs(entering, cohort):
+    limits = LIMITS | {"epsilon": 4.0}
+    entering(protects="client", delta=1e-3, limits=limits)
+    design = Design("gru", 4, "private", rounds=2, cohort=cohort, batch=4)
+    noise = noise_within("toy", design)
+    made = measure("toy", replace(design, parameters={"noise_multiplier": noise}))
+    assert made.used["epsilon"] == pytest.approx(4.0, rel=0.01)
+    assert made.used["epsilon"] <= 4.0
+    entering(protects="example", delta=1e-3, limits=limits)
+    with pytest.raises(ValueError, match="one that promises an epsilon"):
+        noise_within("toy", design)
+    design = replace(design, strategy="dp_sgd", parameters={})
+    noise = noise_within("toy", design)
+    made = measure("toy", replace(design, parameters={"noise_multiplier": noise}))
+    assert made.used["epsilon"] <= 4.0
+    if cohort == 5:  # everybody in every round
+        assert made.used["epsilon"] == pytest.approx(4.0, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"protects": "clients"}, {"attack": "rumour"}, {"every": 0}, {"stands_for": 0},
+     {"attackers": 1.0}],
+)  # fmt: skip
+def test_a_brief_is_looked_at(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        toy_brief(**options)
 
 
 def test_limits_are_of_known_budgets():

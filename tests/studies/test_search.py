@@ -3,11 +3,13 @@
 import json
 import math
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 from brief_toys import entered, toy_brief
 
+from fedlab_helpers.privacy.budget import noise_multiplier_for
 from fedlab_helpers.studies import __main__ as studies
 from fedlab_helpers.studies import results, search
 from fedlab_helpers.studies.briefs import BRIEFS
@@ -58,13 +60,36 @@ def test_what_was_told_before_is_known_after_a_restart(brief, tmp_path, monkeypa
 
 
 def test_a_trial_that_cannot_be_run_is_kept_with_its_reason(brief, tmp_path, monkeypatch, capsys):
-    def fails(brief, design, seed):
-        raise ValueError("no\nway")
+    errors = [ValueError("no\nway"), OverflowError("math range error")]
+
+    def fails(name, design, seed):
+        raise errors.pop(0)
 
     monkeypatch.setattr(search, "measure", fails)
     rows = results.read(search.search("toy", tmp_path, most=2))
-    assert [row["refused"] for row in rows] == ["no way", "no way"]
+    assert [row["refused"] for row in rows] == ["no way", "math range error"]
     assert [row["score"] for row in rows] == ["", ""]
+
+
+def test_a_table_of_another_space_is_not_gone_on_from(brief, tmp_path, capsys):
+    path = search.search("toy", tmp_path, most=2)
+    table = path.read_text()
+    path.write_text(table.replace('""rounds"": 8', '""rounds"": 9', 1))
+    assert path.read_text() != table
+    with pytest.raises(ValueError, match="would propose"):
+        search.search("toy", tmp_path, most=3)
+
+
+def test_noise_is_what_the_budget_needs(monkeypatch):
+    limits = {"epsilon": 4.0}
+    with entered(monkeypatch, toy_brief(protects="client", limits=limits)) as asks:
+        design = Design("gru", 8, "private", {"noise_multiplier": 9.0}, 1.0, rounds=8, cohort=5)
+        trial = optuna.trial.FixedTrial(search.proposed(design, asks))
+        made = search.propose(trial, asks)
+    noise = dict(made.parameters)["noise_multiplier"]
+    assert noise == noise_multiplier_for(4.0, 8, 5, 5, "all")
+    own = dict(design.parameters) | {"noise_multiplier": noise}
+    assert made == replace(design, parameters=own)
 
 
 def test_a_reference_design_is_in_the_space(brief):
@@ -111,6 +136,8 @@ def test_the_best_is_within_all_budgets(brief):
         "refused": [None, None, None, "no"],
     }
     assert search.best("toy", pd.DataFrame(rows)) == Design(size=16)  # an error: less is better
+    with pytest.raises(ValueError, match="within all budgets: got 0"):
+        search.best("toy", pd.DataFrame(rows | {"missed": ["losing"] * 4}))
 
 
 def test_without_optuna_it_says_what_to_install(brief, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from fedlab_helpers.lessons.checks.verdict import (
     right,
     wrong,
 )
+from fedlab_helpers.studies.briefs import BRIEFS
 from fedlab_helpers.studies.design import Outcome
 from fedlab_helpers.studies.results import half_width
 
@@ -84,9 +85,10 @@ def standing(function: Callable[[float, Sequence[float], bool], str]) -> Verdict
         mean, half = sum(scores) / len(scores), half_width(scores)
         for step in (-1.5, -0.6, 0.0, 0.6, 1.5):
             for up in (True, False):
-                own = mean + step * (half or 0.1)
+                wide = half * (len(scores) + 1) ** 0.5
+                own = mean + step * (wide or 0.1)
                 gain = (own - mean) * (1 if up else -1)
-                level = abs(gain) <= half
+                level = abs(gain) <= wide
                 expected = "level" if level else "ahead" if gain > 0 else "behind"
                 got = function(own, list(scores), up)
                 if got not in ("ahead", "level", "behind"):
@@ -94,9 +96,9 @@ def standing(function: Callable[[float, Sequence[float], bool], str]) -> Verdict
                 if got == expected:
                     continue
                 if expected == "level":
-                    why = "a difference of at most `half_width(scores)` is none."
+                    why = "one more run of it might well have said so: look at the interval."
                 elif got == "level":
-                    why = "± is `half_width(scores)`, not the whole range, nor twice as much."
+                    why = "that is farther than one more run of it would go: look at the interval."
                 else:
                     why = "of an error, less is better: look at the third argument."
                 return wrong(f"{own:.4g} against {scores}: {why}")
@@ -107,9 +109,9 @@ def standing(function: Callable[[float, Sequence[float], bool], str]) -> Verdict
 def hotel_design(mine: Outcome) -> Verdict:
     """Judge what `measure` returned for the brief of the hotels."""
     if not isinstance(mine, Outcome):
-        raise Hint('`my_outcome` is what `measure(BRIEFS["hotels"], my_design)` returns.')
-    if mine.brief.name != "hotels":
-        return wrong(f"this brief is of {mine.brief.name!r}: take that of the hotels.")
+        raise Hint('`my_outcome` is what `measure("hotels", my_design)` returns.')
+    if mine.brief is not BRIEFS["hotels"]:
+        return wrong(f"this is no outcome of the brief of the hotels, but of {mine.brief.name!r}.")
     if mine.missed:
         lines = {line.budget: line for line in mine.lines}
         told = [f"{n}: {lines[n].got:.3g} of {lines[n].limit:g}" for n in mine.missed]

@@ -3,9 +3,10 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ipywidgets
 
@@ -22,7 +23,6 @@ from fedlab_helpers.lessons.panels.parts import (
     button,
     choice,
     named,
-    powers,
     row,
     slider,
     steps,
@@ -51,8 +51,19 @@ _AMOUNTS = {
 _REDRAW = 0.3  # seconds between two looks at how far it is
 
 
+@dataclass
+class _Seen:
+    """What is known of a brief while a kernel lives, whatever panel it was in."""
+
+    tried: int = 0
+    exam: float | None = None  # of the design that was examined
+    design: Design | None = None
+
+
 class BriefPanel(Panel):
     """Compose a design for a brief, run it, and read its report; open the exam once.
+
+    The exam is that of a brief: another panel for it, too, finds it open.
 
     Args:
         brief: the customer, a name in `BRIEFS`.
@@ -60,15 +71,16 @@ class BriefPanel(Panel):
     Raises ValueError: there is no such customer.
     """
 
+    _seen: ClassVar[dict[str, _Seen]] = {}
     _stop = threading.Event()  # of a panel that could not be made, which python closes, too
 
     def __init__(self, brief: str = "keyboard"):
         require(brief in BRIEFS, "brief", brief, f"one of {sorted(BRIEFS)}")
         self.brief = BRIEFS[brief]
         self.outcomes: list[Outcome] = []
-        self.exam: float | None = None
-        self._examined: Outcome | None = None
+        self.seen = self._seen.setdefault(brief, _Seen())
         self._stop, self._thread, self._round = threading.Event(), None, 0
+        self._busy, self._setting = False, False
         self.board = named("readout", Board())
         self.board.remove_class("fl-readout").add_class("fl-board-of-brief")
         self.shown = named("report", ipywidgets.HTML())
@@ -76,6 +88,7 @@ class BriefPanel(Panel):
         self._make_buttons()
         self._lay_out()
         self.set(references(brief)["plain"])
+        self._show_exam()
         self.board.tell(say("brief_ready"))
         self.form.on_change(self._follow)
         on_interrupt(self._stop.set)
@@ -88,25 +101,35 @@ class BriefPanel(Panel):
             "cell": choice("cell", [*LAYERS, *([] if self.brief.attackers else [SUMS])], "gru"),
             "size": steps("size", sizes, usual.size),
             "optimizer": choice("optimizer", ("adam", "sgd"), usual.optimizer),
-            "lr": powers("lr", usual.lr, 1e-3, 10),
+            "lr": self._powers("lr", 1e-3, 10),
             "epochs": slider("epochs", usual.epochs, 1, 5),
             "batch": steps("batch", [(str(b), b) for b in (8, 16, 32, 64)], usual.batch),
             "rounds": slider("rounds", usual.rounds, 1, 40),
             "cohort": slider("cohort", min(usual.cohort, clients), 2, clients),
             "strategy": choice("strategy", STRATEGIES, usual.strategy),
-            "server_rate": powers("server_rate", 1.0, 1e-2, 10),
-            "clip": powers("clip", 1.0, 1e-2, 10),
-            "noise_multiplier": powers("noise_multiplier", 1.0, 0.1, 10),
+            "server_rate": self._powers("server_rate", 1e-2, 10),
+            "clip": self._powers("clip", 1e-2, 10),
+            "noise_multiplier": self._powers("noise_multiplier", 0.1, 10),
             "secure": box("secure", False),
             "keep": choice("keep", [*LOSSLESS, *KEEPS], usual.keep),
             "amount": self._amounts("topk"),
             "write": choice("write", _WRITES, "float32"),
             "feedback": box("feedback", False),
             "tuning": slider("tuning", 0, 0, 6),
-            "tuning_rate": powers("tuning_rate", usual.tuning_rate, 1e-4, 1),
+            "tuning_rate": self._powers("tuning_rate", 1e-4, 1),
             "pruned": steps("pruned", percent, 0.0),
             "device": choice("device", DEVICE_FORMS, usual.device),
         }
+
+    def _powers(self, name: str, low: float, high: float) -> ipywidgets.SelectionSlider:
+        """Return a slider over powers of ten, and whatever a reference design has."""
+        values = {digit * 10.0**e for e in range(-5, 3) for digit in (1, 2, 3, 5)}
+        offered = {float(f"{v:.3g}") for v in values if low <= v <= high}
+        for design in references(self.brief.name).values():
+            own = vars(design) | dict(design.parameters)
+            offered |= {own[name]} if own.get(name) else set()
+        first = 1.0 if name in (*_NUMBERS, "server_rate") else getattr(Design(), name)
+        return steps(name, [(f"{v:.3g}", v) for v in sorted(offered)], first)
 
     def _amounts(self, kind: str) -> ipywidgets.Widget:
         offered = [(f"{a:g}" if a >= 1 else f"{a:.0%}", a) for a in _AMOUNTS[kind]]
@@ -169,16 +192,21 @@ class BriefPanel(Panel):
         return Design(**{name: _short(value) for name, value in own.items()})
 
     def set(self, design: Design) -> None:
-        """Let the controls have a design; what they do not offer stays as it is in it not."""
+        """Let the controls have a design. Raises TraitError for a value that they do not offer."""
         entry = STRATEGIES[design.strategy]
         values = {n: getattr(design, n) for n in self.form.controls if hasattr(design, n)}
         values |= {n: v for n, v in design.parameters if n in _NUMBERS}
         values["server_rate"] = design.server_rate or entry.server_rate
         if design.keep in _AMOUNTS:
             self._offer(design.keep)
-        for name, value in values.items():
-            if value is not None:
-                self.form.controls[name].value = value
+        self._setting = True
+        try:
+            for name, value in values.items():
+                if value is not None:
+                    self.form.controls[name].value = value
+        finally:
+            self._setting = False
+            self._follow()
 
     def _offer(self, kind: str) -> None:
         if [a for _, a in self.form.amount.options] != [*_AMOUNTS[kind]]:
@@ -186,6 +214,8 @@ class BriefPanel(Panel):
 
     def _follow(self) -> None:
         """Switch off what does not apply, and say what cannot be run."""
+        if self._setting:
+            return
         form, own = self.form, self.form.values
         entry, sums = STRATEGIES[own["strategy"]], own["cell"] == SUMS
         if own["keep"] in _AMOUNTS:
@@ -208,22 +238,27 @@ class BriefPanel(Panel):
             why = say("brief_sums_only") if sums and name != "cell" else off.get(name, "")
             form.explain(name, off=why, about=say(f"choice_{name}_help"))
         form.explain("strategy", off=say("brief_sums_only") if sums else "", about=entry.sentence)
+        self._show_run()
+
+    def _show_run(self) -> None:
         wrong = self._wrong()
         self.note.value = escape(wrong)
-        self.run.disabled = bool(wrong) or self._busy
+        self.run.disabled, self.stop.disabled = bool(wrong) or self._busy, not self._busy
+
+    def _show_exam(self) -> None:
+        opened = self.seen.exam is not None
+        self.open_exam.disabled = opened or self._busy or not self.outcomes
+        self.open_exam.icon = "unlock" if opened else "lock"
+        self.open_exam.description = say("brief_exam_open" if opened else "brief_exam")
 
     def _wrong(self) -> str:
         try:
             design = self.design
         except ValueError as error:
             return str(error)
-        return "" if design.cell == SUMS else problem(self.brief, design) or ""
+        return problem(self.brief.name, design) or ""
 
     # Runs
-
-    @property
-    def _busy(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait until the run is over, or for so long."""
@@ -242,57 +277,65 @@ class BriefPanel(Panel):
         if self._busy:
             return
         self._stop.clear()
-        self._round = 0
-        self.run.disabled, self.stop.disabled, self.open_exam.disabled = True, False, True
+        self._round, self._busy = 0, True
+        self._show_run()
+        self._show_exam()
         self._thread = threading.Thread(target=self._work, args=(self.design,), daemon=True)
         self._thread.start()
 
     def _work(self, design: Design) -> None:
         """Run a design, and show what it came to."""
-        began = time.monotonic()
         try:
             self.board.tell(say("brief_preparing"), "running")
             owners_of(self.brief.name, 0)
             alone(self.brief.name, 0)
-
-            def told(number: int) -> None:
-                self._round = number
-                done = number / (design.rounds + 1)
-                left = (time.monotonic() - began) / done * (1 - done)
-                said = say("brief_round", round=number, rounds=design.rounds)
-                self.board.tell(said, "running", done=done, left=say("seconds_left", seconds=left))
-
-            began = time.monotonic()
-            made = measure(self.brief, design, 0, self._stop, told)
+            made = measure(self.brief.name, design, 0, self._stop, self._teller(design))
+            self.seen.tried += 1
+            report = self._report_of(made)
+            self.shown.value = report.body()
             self.outcomes.append(made)
-            self.shown.value = self.report.body()
-            self.board.tell(self.report.verdict)
+            self.board.tell(report.verdict)
         except Stopped:
             self.board.tell(say("brief_stopped", round=self._round, rounds=design.rounds))
         except Exception as error:
             self.board.tell(say("error", why=f"{type(error).__name__}: {error}"), "error")
         finally:
-            self.stop.disabled = True
-            self.run.disabled = False
-            self.open_exam.disabled = not self.outcomes or self.exam is not None
+            self._busy = False
+            self._show_run()
+            self._show_exam()
+
+    def _teller(self, design: Design) -> Callable[[int], None]:
+        """Return what tells how far a run is."""
+        began = time.monotonic()
+
+        def told(number: int) -> None:
+            self._round, done = number, number / (design.rounds + 1)
+            left = (time.monotonic() - began) / done * (1 - done)
+            said = say("brief_round", round=number, rounds=design.rounds)
+            self.board.tell(said, "running", done=done, left=say("seconds_left", seconds=left))
+
+        return told
+
+    def _report_of(self, made: Outcome) -> Report:
+        seen = self.seen
+        examined = seen.exam is not None and seen.design == made.design
+        exams = (seen.exam, None) if examined else (None, seen.exam)
+        return Report(made, seen.tried, *exams)
 
     @property
     def report(self) -> Report:
-        """The report of the latest design; of the one that was examined, once the exam is open."""
-        made = self.outcomes[-1]
-        exam = self.exam if made is self._examined else None
-        return Report(made, len(self.outcomes), exam)
+        """The report of the latest design."""
+        return self._report_of(self.outcomes[-1])
 
     def _open_exam(self) -> None:
         """Ask the latest design what nothing was chosen by; there is no second time."""
-        if self._busy or not self.outcomes or self.exam is not None:
+        if self._busy or not self.outcomes or self.seen.exam is not None:
             return
-        self._examined = self.outcomes[-1]
-        self.exam = self._examined.exam()
-        self.open_exam.disabled = True
-        self.open_exam.icon, self.open_exam.description = "unlock", say("brief_exam_open")
+        made = self.outcomes[-1]
+        self.seen.exam, self.seen.design = made.exam(), made.design
+        self._show_exam()
         self.shown.value = self.report.body()
-        self.board.tell(say("brief_examined", score=self.report.form(self.exam)))
+        self.board.tell(say("brief_examined", score=self.report.form(self.seen.exam)))
 
     def _save(self) -> None:
         """Write the report; a file that is there stays, and another name is taken."""
