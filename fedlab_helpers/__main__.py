@@ -16,7 +16,7 @@ USAGE = """usage: python -m fedlab_helpers COMMAND …
   fetch [NAME …]            public data sets, downloaded once; --help lists them
   network up | run | …      a network of processes, and runs on it; --help lists all
   new FOLDER                a federation of your own: data, task, training, tests
-  studies NAME …            measure the tables in data/results/"""
+  studies NAME …            measure the tables in data/results/; "search" looks for designs"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int | str | None:

@@ -45,6 +45,8 @@ def toy_brief(**options):
         "sums": sums,
         "alone": slope_of,
         "limits": LIMITS,
+        "measure": "rmse",
+        "higher_is_better": False,
     }  # fmt: skip
     return briefs.Brief(**own | options)
 

@@ -1,5 +1,6 @@
 """The page of what was measured: a section for each table, and its figures are the tables'."""
 
+import math
 import re
 from collections.abc import Callable, Iterator
 
@@ -8,12 +9,14 @@ import pytest
 from notebook_checks import ROOT, broken_links, local_links
 
 from fedlab_helpers.studies import STUDIES
+from fedlab_helpers.studies.briefs import BRIEFS
 from fedlab_helpers.studies.results import RESULTS, half_width
 
 PAGE = (RESULTS / "README.md").read_text("utf-8")
 HEAD, *REST = re.split(r"^## ", PAGE, flags=re.MULTILINE)
 SECTIONS = {title: text for title, _, text in (part.partition("\n") for part in REST)}
 TABLES = {path.stem for path in RESULTS.glob("*.csv")}
+SEARCHES = {f"search_{name}" for name in BRIEFS}
 TEST_REVIEWS = 3473
 FIGURES: dict[str, Callable[[], Iterator[str]]] = {}
 
@@ -76,19 +79,22 @@ def test_a_section_says_what_how_where_and_by_which_command(title):
     assert {"**How.**", "**What came out.**", "**Read in**", "**Files:**"} <= set(marks)
     files = re.findall(r"\]\((\w+)\.csv\)", text)
     studies = commands(text)
-    assert set(studies) <= set(STUDIES)
+    assert set(studies) <= {*STUDIES, *SEARCHES}
     assert len(studies) == len(set(studies))
-    assert set(studies) == set(files) & set(STUDIES)
+    assert set(studies) == set(files) & {*STUDIES, *SEARCHES}
     scripts = re.findall(r"^python (tests/\S+\.py)$", text, re.MULTILINE)
-    assert bool(scripts) == bool(set(files) - set(STUDIES))
+    others = set(files) - {*STUDIES, *SEARCHES}
+    assert bool(scripts) == bool(others)
     written = "".join((ROOT / script).read_text("utf-8") for script in scripts)
-    assert all(f"results/{name}.csv" in written for name in set(files) - set(STUDIES))
+    assert all(f"results/{name}.csv" in written for name in others)
 
 
 def commands(text: str) -> list[str]:
-    """Return the studies that a text's commands name."""
+    """Return the tables that a text's commands make: those of studies, and of searches."""
     lines = re.findall(r"^python -m fedlab_helpers studies (.*)$", text, re.MULTILINE)
-    return " ".join(lines).split()
+    named = [line.split() for line in lines]
+    searched = [f"search_{name}" for first, *more in named if first == "search" for name in more]
+    return [name for names in named if names[0] != "search" for name in names] + searched
 
 
 def test_every_table_has_its_section_and_its_line_in_the_contents():
@@ -595,6 +601,41 @@ def _() -> Iterator[str]:
         yield f"the GRU {words_of} {told(gain, 2)} better"
     gain = people["bag", "federated"] - people["gru", "federated"]
     yield f"{told(gain)} better than the bag"
+
+
+@section("Designs under budgets")
+def _() -> Iterator[str]:
+    designs = table("reference_designs").replace({"epsilon": {"inf": math.inf}})
+    scores = {
+        name: rows.pivot(index="seed", columns="design", values="score")
+        for name, rows in designs.groupby("brief")
+    }
+    kept = {
+        (name, design)
+        for (name, design), rows in designs.groupby(["brief", "design"])
+        if all((rows[b].astype(float) <= limit).all() for b, limit in BRIEFS[name].limits.items())
+    }
+    words = 100 * scores["keyboard"]
+    yield f"the plain design foresees {words['plain'].mean():.1f}%"
+    yield f"the trigram {words['sums'].mean():.1f}%"
+    yield f"Noise put onto the plain design costs {told(words['plain'] - words['private'])} points"
+    yield f"composed by hand is {told(words['composed'] - words['plain'])} ahead (not settled)"
+    hotels = 100 * scores["hotels"]
+    yield f"the median is {told(hotels['robust'] - hotels['plain'])} points behind"
+    yield f"own epochs are {told(hotels['personal'] - hotels['plain'])} ahead"
+    yield f"composed by hand {told(hotels['composed'] - hotels['plain'])}"
+    people = scores["clinics"]
+    yield f"own epochs {told(people['plain'] - people['personal'], 2)} mg/dL better"
+    yield f"DP-SGD {told(people['private'] - people['plain'], 2)} worse"
+    yield f"{told(people['composed'] - people['plain'], 2)} worse (not settled)"
+    park = scores["turbines"]
+    yield f"Secure sums are {told(park['plain'] - park['hidden'])} kW better (not settled)"
+    yield f"two own epochs {told(park['sums'] - park['composed'])} better than the power curve"
+    within = {"keyboard", "hotels", "turbines"}
+    assert {name for name, design in kept if design == "composed"} == within
+    assert {name for name, design in kept if design not in ("composed", "found")} == set()
+    trials = pd.concat([table(name) for name in sorted(SEARCHES)])
+    yield f"{len(trials)} trials in {trials['seconds'].sum() / 60:.0f} minutes"
 
 
 @section("Engines")

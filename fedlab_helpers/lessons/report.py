@@ -12,7 +12,8 @@ import pandas as pd
 from fedlab_helpers.lessons import plots
 from fedlab_helpers.lessons.words import ENGLISH, say
 from fedlab_helpers.studies import results
-from fedlab_helpers.studies.design import SUMS, Design, Line, Outcome, measure_of
+from fedlab_helpers.studies.briefs import brief_of
+from fedlab_helpers.studies.design import SUMS, Design, Line, Outcome
 
 _FORMS = {"recall@1": "{:.1%}", "accuracy": "{:.1%}", "rmse": "{:.2f}"}
 _LOOK = (
@@ -24,22 +25,27 @@ _LOOK = (
 
 
 def reference_table(brief: str, score: str = "score") -> pd.DataFrame:
-    """Return the reference designs of a brief, the best first: "name", "mean", "half" (of a 95%
-    interval), "low" and "high" over so many "runs", "within" (all budgets, with every seed) and
-    "missed" (with any).
+    """Return the reference designs of a brief, the best first.
+
+    Columns: "name", "mean", "half" (of a 95% interval), "low" and "high" over so many "runs";
+    "gain" over the plain design, seed by seed, above 0 where it is better, and "gain_half";
+    "within" (all budgets, with every seed) and "missed" (with any).
 
     Args:
         score: "score", on validation, or "exam".
     """
-    table = pd.read_csv(results.RESULTS / "reference_designs.csv", keep_default_na=False)
-    rows = []
-    for name, own in table[table["brief"] == brief].groupby("design", sort=False):
-        values = own[score].astype(float)
-        missed = [*dict.fromkeys(" ".join(own["missed"]).split())]
+    limits, up = brief_of(brief).limits, brief_of(brief).higher_is_better
+    table, rows = pd.read_csv(results.RESULTS / "reference_designs.csv"), []
+    table = table[table["brief"] == brief]
+    plain = table[table["design"] == "plain"].set_index("seed")[score]
+    for name, own in table.groupby("design", sort=False):
+        values = own.set_index("seed")[score]
+        gains = (values - plain) if up else (plain - values)
+        missed = [budget for budget, limit in limits.items() if (own[budget] > limit).any()]
         figures = {"mean": values.mean(), "half": results.half_width([*values])}
+        figures |= {"gain": gains.mean(), "gain_half": results.half_width([*gains])}
         ends = {"low": values.min(), "high": values.max(), "runs": len(values)}
         rows.append({"name": name, **figures, **ends, "within": not missed, "missed": missed})
-    _, up = measure_of(brief)
     return pd.DataFrame(rows).sort_values("mean", ascending=not up, ignore_index=True)
 
 
@@ -69,11 +75,10 @@ class Report:
         before: float | None = None,
     ):
         self.outcome, self.tried, self.exam, self.before = outcome, tried, exam, before
-        self.measure, self._up = measure_of(outcome.brief.name, outcome.seed)
 
     def form(self, value: float) -> str:
         """Return a score as it is written, with its unit."""
-        number = _FORMS.get(self.measure, "{:.3g}").format(value)
+        number = _FORMS.get(self.outcome.brief.measure, "{:.3g}").format(value)
         return say(f"unit_{self.outcome.brief.name}", score=number)
 
     @property
@@ -106,17 +111,17 @@ class Report:
         own = self.outcome.score if score == "score" else self.exam
         groups: dict[str, list[str]] = {"ahead": [], "level": [], "behind": []}
         for row in reference_table(self.outcome.brief.name, score).itertuples():
-            gain = (own - row.mean) if self._up else (row.mean - own)
+            gain = (own - row.mean) if self.outcome.brief.higher_is_better else (row.mean - own)
             one_more = (row.runs + 1) ** 0.5 * row.half
             where = "level" if abs(gain) <= one_more else "ahead" if gain > 0 else "behind"
-            misses = "" if row.within else say("standing_misses")
-            groups[where].append(say(f"design_{row.name}") + misses)
+            groups[where].append(say(f"design_{row.name}") + ("" if row.within else "*"))
         said = [
             say(f"standing_{where}", names=", ".join(names))
             for where, names in groups.items()
             if names
         ]
-        return " ".join(said)
+        starred = any("*" in name for names in groups.values() for name in names)
+        return " ".join([*said, *([say("standing_misses")] if starred else [])])
 
     def design(self) -> pd.DataFrame:
         """Return what was chosen, a row for each choice that is not the default."""

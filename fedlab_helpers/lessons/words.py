@@ -58,7 +58,7 @@ ENGLISH = {
     "standing_ahead": "Ahead of: {names}.",
     "standing_level": "Level with: {names}.",
     "standing_behind": "Behind: {names}.",
-    "standing_misses": " (misses a budget)",
+    "standing_misses": "(* misses a budget.)",
     "report_title": "A design for {customer}",
     "report_verdict": (
         "{met} of {all} budgets met, {score} on validation. Each alone, without a federation: "
@@ -90,7 +90,7 @@ ENGLISH = {
         "Opened once, on an earlier design: {score}. This one was made after it, so that nothing "
         "can be said of it."
     ),
-    "exam_open": "Opened once, after {tried} designs: {score}.",
+    "exam_open": "Opened once: {score}. Designs run until then: {tried}.",
     "brief_ready": "Change the design, then press Run: it takes one to three minutes.",
     "brief_preparing": "Dealing the data, and asking what each client could do alone …",
     "brief_round": "Round {round} of {rounds}.",

@@ -38,6 +38,7 @@ class Brief:
         sums: clients -> the model that is made of sums, as it gets better.
         alone: a client's examples -> what it can make of them without anybody else.
         limits: budget -> the most that is accepted, names in `BUDGETS`.
+        measure, higher_is_better: of the objective, known before any data are.
         protects: whom epsilon must be about: every "client", or every "example"; empty: nobody
             asked.
         delta: at which epsilon is counted.
@@ -57,6 +58,8 @@ class Brief:
     sums: Callable[[list[Examples]], Iterable[by_sums.Fitted]]
     alone: Callable[[Examples], Judge]
     limits: Mapping[str, float]
+    measure: str = "accuracy"
+    higher_is_better: bool = True
     protects: str = ""
     delta: float = 1e-5
     attackers: float = 0.0
@@ -134,6 +137,7 @@ BRIEFS = {
                 "epsilon": 8,
                 "losing": 0.25,
             },
+            measure="recall@1",
             protects="client",
             delta=1e-6,
             every=8,
@@ -173,6 +177,8 @@ BRIEFS = {
                 "epsilon": 8,
                 "losing": 0.5,
             },
+            measure="rmse",
+            higher_is_better=False,
             protects="example",
             delta=1e-3,
             most_examples=2_000,
@@ -191,6 +197,8 @@ BRIEFS = {
                 "losing": 0.25,
                 "seen": 0,
             },
+            measure="rmse",
+            higher_is_better=False,
             most_examples=20_000,
         ),
     )

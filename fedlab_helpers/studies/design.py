@@ -247,12 +247,6 @@ class Outcome:
         return sum(found.values()) / len(found)
 
 
-def measure_of(brief: str, seed: int = 0) -> tuple[str, bool]:
-    """Return the name of a brief's measure, and whether higher is better."""
-    objective = owners_of(brief, seed)[0].test.objective
-    return objective.measure, objective.higher_is_better
-
-
 def noise_within(name: str, design: Design) -> float:
     """Return the noise multiplier with which a design stays within the epsilon of a brief. Where
     examples are protected it is enough for a client that is in every round. Raises ValueError where
@@ -389,7 +383,7 @@ def _outcome(
 ) -> Outcome:
     own = {client: judge for client, judge in alone(brief.name, seed).items() if client in judges}
     scores, without = (_measured(brief.name, seed, each) for each in (judges, own))
-    _, up = measure_of(brief.name, seed)
+    up = brief.higher_is_better
     holds = [scores[c] >= without[c] if up else scores[c] <= without[c] for c in scores]
     loses = [not held for held in holds]  # what is no number holds nothing
     used = used | {"losing": sum(loses) / len(loses)}
@@ -401,7 +395,7 @@ def _measured(
 ) -> dict[int, float]:
     """Return the measure of each client's model on its own part; what several share is judged
     once."""
-    owners, measure = owners_of(name, seed), measure_of(name, seed)[0]
+    owners, measure = owners_of(name, seed), brief_of(name).measure
     known, found = {}, {}
     for client, judge in judges.items():
         data = getattr(owners[client], part)

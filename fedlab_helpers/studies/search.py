@@ -32,7 +32,6 @@ from fedlab_helpers.studies.design import (
     SUMS,
     Design,
     measure,
-    measure_of,
     noise_within,
     problem,
 )
@@ -164,12 +163,12 @@ def search(name: str, folder: Path = RESULTS, minutes: float = MINUTES, most: in
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     brief, path = brief_of(name), folder / f"search_{name}.csv"
     rows = read_own(path, f"search_{name}", ["trial"])
-    _, up = measure_of(name, SEED)
     starts = [each for each in references(name).values() if each.strategy in strategies_for(brief)]
     starts = [each for each in starts if each.secure == hidden(brief) and each.cell != SUMS]
     options = {"multivariate": True, "n_startup_trials": len(starts)}
     sampler = optuna.samplers.TPESampler(seed=SEED + len(rows), **options)
-    made = optuna.create_study(direction="maximize" if up else "minimize", sampler=sampler)
+    direction = "maximize" if brief.higher_is_better else "minimize"
+    made = optuna.create_study(direction=direction, sampler=sampler)
     for row in rows:  # what was found before
         made.enqueue_trial(json.loads(row["proposed"]))
         trial = made.ask()
@@ -222,11 +221,12 @@ def _tell(made: "optuna.Study", trial: "optuna.Trial", brief: Brief, row: Row) -
 def best(name: str, table: pd.DataFrame) -> Design:
     """Return the design with the best score of those within all budgets, in the table of a search;
     of equals, the first. Raises ValueError: none is."""
-    _, up = measure_of(name, SEED)
     within = table[table["missed"].isna() & table["refused"].isna()]
     require(len(within) > 0, "table: trials within all budgets", 0, "at least one")
     scores = within["score"].astype(float)
-    return Design.from_json(within["design"][scores.idxmax() if up else scores.idxmin()])
+    return Design.from_json(
+        within["design"][scores.idxmax() if brief_of(name).higher_is_better else scores.idxmin()]
+    )
 
 
 def main(arguments: Iterable[str] | None = None) -> int:

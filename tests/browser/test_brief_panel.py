@@ -41,7 +41,7 @@ def test_a_design_is_composed_run_examined_and_saved(open_panel, page, lab):
     said = says(page, "The exam: accuracy", 60)
     assert "there is no second one" in said
     assert page.locator(".fl-brief-exam").is_disabled()
-    assert "Opened once, after 1 designs" in report.inner_text()
+    assert "Designs run until then: 1" in report.inner_text()
     page.locator(".fl-brief-save").click()
     waits_for(page, ".fl-kept", "Saved as hotels.html")
     saved = (lab.folder / "notebooks" / "hotels.html").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from brief_toys import entered, toy_brief
 
-from fedlab_helpers.lessons import plots, report
+from fedlab_helpers.lessons import plots
 from fedlab_helpers.lessons.report import Report, reference_table, shares
 from fedlab_helpers.lessons.words import ENGLISH, say
 from fedlab_helpers.studies import results
@@ -25,7 +25,8 @@ def table(**scores):
     return pd.DataFrame(
         [
             {"brief": "hotels", "design": name, "seed": seed, "score": score, "exam": score + 1,
-             "missed": "" if name != "plain" or seed else "losing epsilon"}
+             "megabytes_up": 0.01, "cpu_seconds": 1.0, "device_kilobytes": 1.0, "epsilon": "inf",
+             "losing": 0.5 if name != "plain" or seed else 0.6}
             for name, values in scores.items()
             for seed, score in enumerate(values)
         ]
@@ -53,14 +54,17 @@ def test_references_are_in_order_with_their_spread(made):
     assert found.loc["composed", "half"] == pytest.approx(4.303 / 3**0.5, rel=1e-3)
     assert (found.loc["composed", "low"], found.loc["composed", "high"]) == (90, 92)
     assert [*found["within"]] == [False, True, True]
-    assert found.loc["plain", "missed"] == ["losing", "epsilon"]
+    assert found.loc["composed", "gain"] == pytest.approx(0.2 - 91)  # seed by seed: 0.9 more each
+    assert found.loc["composed", "gain_half"] == pytest.approx(4.303 * 0.9 / 3**0.5, rel=1e-3)
+    assert found.loc["plain", "gain"] == 0
+    assert found.loc["plain", "missed"] == ["losing"]
 
 
 def test_a_difference_within_the_spread_is_none(made):
     said = Report(made).standing()
     assert said == (
-        "Ahead of: composed by hand. Level with: found by a search. "
-        "Behind: plain (misses a budget)."
+        "Ahead of: composed by hand. Level with: found by a search. Behind: plain*. "
+        "(* misses a budget.)"
     )
 
 
@@ -101,7 +105,7 @@ def test_a_file_that_is_there_stays(made, tmp_path):
 def test_the_exam_is_told_once_it_is_open(made):
     exam = made.exam()
     page = Report(made, 3, exam).body()
-    assert f"Opened once, after 3 designs: accuracy {exam:.2f}." in page
+    assert f"Opened once: accuracy {exam:.2f}. Designs run until then: 3." in page
     assert "Not opened" not in page
 
 
@@ -174,4 +178,3 @@ def test_every_word_is_there():
 def test_it_is_text_where_there_is_no_notebook(made):
     assert "share of clients that lose" in repr(Report(made))
     assert Report(made)._repr_html_() == Report(made).body()
-    assert report.Report(made).measure == "rmse"

@@ -16,6 +16,7 @@ from fedlab_helpers.core.training import LocalConfig, Stopped, judged
 from fedlab_helpers.privacy.budget import Mechanism
 from fedlab_helpers.privacy.per_example import PerExample
 from fedlab_helpers.studies import briefs
+from fedlab_helpers.studies.briefs import alone
 from fedlab_helpers.studies.design import (
     DEVICE_FORMS,
     Design,
@@ -336,6 +337,42 @@ def test_the_noise_that_a_budget_needs(entering, cohort):
 def test_a_brief_is_looked_at(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         toy_brief(**options)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["keyboard", "hotels", *(pytest.param(n, marks=pytest.mark.public_data)
+                             for n in ("clinics", "turbines"))],
+)  # fmt: skip
+def test_a_brief_knows_how_its_owners_are_judged(name):
+    brief, owners = briefs.BRIEFS[name], briefs.owners_of(name, 0)
+    objective = owners[0].test.objective
+    told = brief.measure, brief.higher_is_better
+    assert told == (objective.measure, objective.higher_is_better)
+    assert max(owner.train.asked for owner in owners) <= brief.most_examples
+    assert len(alone(name, 0)) == len(range(0, len(owners), brief.every))
+
+
+def test_hotels_have_parts_of_their_own_and_tests_like_them():
+    owners = briefs.hotels(0)
+    assert len(owners) == 20
+    assert all(len(owner.test) == 60 for owner in owners)
+    for owner in owners:
+        own, asked = (part.labels.float().mean() for part in (owner.train, owner.test))
+        assert abs(own - asked) < 0.12
+    shares = [float(owner.train.labels.float().mean()) for owner in owners]
+    assert min(shares) < 0.4
+    assert max(shares) > 0.9
+    rows = [
+        tuple(row.tolist())
+        for o in owners
+        for row in torch.cat([o.train.tokens, o.validation.tokens])
+    ]
+    assert len(rows) == 4849
+    again = briefs.hotels(0)
+    assert all(
+        torch.equal(a.train.tokens, b.train.tokens) for a, b in zip(owners, again, strict=True)
+    )
 
 
 def test_limits_are_of_known_budgets():

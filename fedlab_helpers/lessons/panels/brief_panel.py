@@ -152,7 +152,7 @@ class BriefPanel(Panel):
         starts = [
             button(f"design_{name}", lambda _, d=design: self.set(d))
             for name, design in references(self.brief.name).items()
-            if name != "found"
+            if name not in ("composed", "found")  # what a reader is to find
         ]
         about = named("brief", ipywidgets.HTML(_about(self.brief.name)))
         lead = ipywidgets.HTML(say("brief_start")).add_class("fl-heading")
