@@ -618,14 +618,14 @@ def _() -> Iterator[str]:
     words = 100 * scores["keyboard"]
     yield f"the plain design foresees {words['plain'].mean():.1f}%"
     yield f"the trigram {words['sums'].mean():.1f}%"
-    yield f"Noise put onto the plain design costs {told(words['plain'] - words['private'])} points"
+    yield f"By reflex, DP-FedAvg costs {told(words['plain'] - words['private'])} points"
     yield f"composed by hand is {told(words['composed'] - words['plain'])} ahead (not settled)"
     hotels = 100 * scores["hotels"]
     yield f"the median is {told(hotels['robust'] - hotels['plain'])} points behind"
     yield f"own epochs are {told(hotels['personal'] - hotels['plain'])} ahead"
     yield f"composed by hand {told(hotels['composed'] - hotels['plain'])}"
     people = scores["clinics"]
-    yield f"own epochs {told(people['plain'] - people['personal'], 2)} mg/dL better"
+    yield f"own epochs are {told(people['plain'] - people['personal'], 2)} mg/dL better"
     yield f"DP-SGD {told(people['private'] - people['plain'], 2)} worse"
     yield f"{told(people['composed'] - people['plain'], 2)} worse (not settled)"
     park = scores["turbines"]

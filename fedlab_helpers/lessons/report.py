@@ -29,7 +29,8 @@ def reference_table(brief: str, score: str = "score") -> pd.DataFrame:
 
     Columns: "name", "mean", "half" (of a 95% interval), "low" and "high" over so many "runs";
     "gain" over the plain design, seed by seed, above 0 where it is better, and "gain_half";
-    "within" (all budgets, with every seed) and "missed" (with any).
+    "losing", the mean share of clients that do; "within" (all budgets, with every seed) and
+    "missed" (with any).
 
     Args:
         score: "score", on validation, or "exam".
@@ -43,6 +44,7 @@ def reference_table(brief: str, score: str = "score") -> pd.DataFrame:
         gains = (values - plain) if up else (plain - values)
         missed = [budget for budget, limit in limits.items() if (own[budget] > limit).any()]
         figures = {"mean": values.mean(), "half": results.half_width([*values])}
+        figures["losing"] = own["losing"].mean()
         figures |= {"gain": gains.mean(), "gain_half": results.half_width([*gains])}
         ends = {"low": values.min(), "high": values.max(), "runs": len(values)}
         rows.append({"name": name, **figures, **ends, "within": not missed, "missed": missed})

@@ -37,6 +37,12 @@ ENGLISH = {
     "budget_epsilon": "ε",
     "budget_losing": "share of clients that lose",
     "budget_seen": "what the server sees",
+    "short_megabytes_up": "MB",
+    "short_cpu_seconds": "CPU",
+    "short_device_kilobytes": "kB",
+    "short_epsilon": "ε",
+    "short_losing": "losing",
+    "short_seen": "seen",
     "budget_share": "share of the budget that is used (1: all of it)",
     "budget_beyond": "beyond",
     "seen_sums": "sums only",
@@ -52,7 +58,7 @@ ENGLISH = {
     "design_private": "private",
     "design_private_sgd": "private, as in notebook 12",
     "design_composed": "composed by hand",
-    "design_sums": "sums, no network",
+    "design_sums": "model of sums",
     "design_found": "found by a search",
     "standing_dots": "filled: within all budgets",
     "standing_ahead": "Ahead of: {names}.",
@@ -79,8 +85,8 @@ ENGLISH = {
     ),
     "report_unit_client": "ε at δ = {delta:g} is of a client more or less.",
     "report_unit_example": (
-        "ε at δ = {delta:g} is of one window of four hours, not of a patient; a reading is in two "
-        "windows."
+        "ε at δ = {delta:g} is of one window of four hours, not of a patient; a reading touches "
+        "two windows or three."
     ),
     "report_of_one": "It is of this run alone: the choice among {tried} is not in it.",
     "report_stands_for": "Each client stands for {many}: noise and ε are as for that many more.",
@@ -150,7 +156,7 @@ ENGLISH = {
     "mingru": "minGRU",
     "transformer": "causal Transformer",
     "bag": "bag",
-    "sums": "sums, no network",
+    "sums": "model of sums",
     "dp_sgd": "DP-SGD",
     # Other sequences.
     "side_nobody": "nothing is learnt",

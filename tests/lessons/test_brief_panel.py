@@ -58,7 +58,7 @@ def test_it_opens_with_the_plain_design_and_the_brief(panel):
     about = panel.children[0].value
     assert "A design for a hotel chain" in about
     assert "at most 50%" in about
-    assert [*buttons(panel)] == ["plain", "compressed", "private", "sums, no network"]
+    assert [*buttons(panel)] == ["plain", "compressed", "private", "model of sums"]
     assert panel.open_exam.disabled
     assert panel.stop.disabled
     assert not panel.run.disabled
@@ -66,7 +66,7 @@ def test_it_opens_with_the_plain_design_and_the_brief(panel):
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_start_sets_all_controls(panel, name):
-    called = {"sums": "sums, no network"}.get(name, name)
+    called = {"sums": "model of sums"}.get(name, name)
     buttons(panel)[called].click()
     assert panel.design == NAMED[name]
     buttons(panel)["plain"].click()

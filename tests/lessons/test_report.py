@@ -170,6 +170,7 @@ def test_every_word_is_there():
     keys = [f"budget_{name}" for name in BUDGETS]
     keys += [f"{part}_{name}" for name in BRIEFS for part in ("brief", "score", "unit")]
     keys += [f"brief_{name}_about" for name in BRIEFS]
+    keys += [f"short_{name}" for name in BUDGETS]
     keys += [f"design_{design}" for name in BRIEFS for design in references(name)]
     keys += ["design_found", "report_unit_client", "report_unit_example"]
     assert [key for key in keys if key not in ENGLISH] == []
