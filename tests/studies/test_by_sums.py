@@ -3,16 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from owner_toys import turbine_readings
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.objective import NOT_ASKED
 from fedlab_helpers.studies import by_sums, plain_models
-from fedlab_helpers.studies.by_sums import ridge, tfidf_logistic, trigram
+from fedlab_helpers.studies.by_sums import power_curve, ridge, tfidf_logistic, trigram
 from fedlab_helpers.tasks.ngrams import NGram, asked_places
 from fedlab_helpers.tasks.objectives import NextToken, Numbers
 from fedlab_helpers.tasks.owners import together
+from fedlab_helpers.tasks.turbines import turbine_owner
 
 
 @pytest.fixture
@@ -100,3 +102,13 @@ def test_ridge_of_one_exchange_is_that_of_all_readings(number):
     torch.testing.assert_close(ours.judges(test), theirs(test), rtol=1e-4, atol=1e-5)
     size = 24 + 2 + 2  # lags, time of day, target and 1
     assert (ours.bytes_up, ours.bytes_down) == (3 * 8 * size * (size + 1) // 2, 3 * 8 * size)
+
+
+def test_the_power_curve_of_sums_is_that_of_all_readings():
+    parts = [turbine_owner(f"{seed}", turbine_readings(seed)).train for seed in range(3)]
+    ours, test = power_curve(parts, 0.5), turbine_owner("9", turbine_readings(9)).validation
+    fit = plain_models.on_table(plain_models.turbine_features, plain_models.power_curve)
+    theirs = fit(together(parts), 0.5)
+    torch.testing.assert_close(ours.judges(test), theirs(test), rtol=1e-3, atol=1e-3)
+    bins = 51  # of half a metre a second, the last from 25 on
+    assert (ours.bytes_up, ours.bytes_down, ours.bytes_held) == (24 * bins, 12 * bins, 4 * bins)
