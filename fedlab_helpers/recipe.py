@@ -171,15 +171,12 @@ class Recipe:
         usual = "rowwise" if self.method else "fedavg"
         object.__setattr__(self, "strategy", self.strategy or usual)
         _require_accepted(self)
-        entry, given = STRATEGIES[self.strategy], dict(self.parameters)
-        own = {parameter.name: parameter.default for parameter in entry.parameters}
-        odd = sorted(given.keys() - own.keys())
-        require(not odd, "parameters", odd, f"those of {self.strategy}: {sorted(own)}")
+        entry = STRATEGIES[self.strategy]
         fixed = entry.server_rate is None
         dirichlet = self.partition in DEALS and DEALS[self.partition].uses_alpha
         tries = METHODS[self.method].tries if self.method else ()
         settled = {
-            "parameters": tuple((own | given).items()),
+            "parameters": entry.settled(dict(self.parameters)),
             "server_rate": None if fixed else _or(self.server_rate, entry.server_rate),
             "lr": _or(self.lr, LOCAL[self.optimizer].lr),
             "alpha": _or(self.alpha, 0.3 if self.method else 0.5) if dirichlet else None,

@@ -631,6 +631,9 @@ def _() -> Iterator[str]:
     park = scores["turbines"]
     yield f"Secure sums are {told(park['plain'] - park['hidden'])} kW better (not settled)"
     yield f"two own epochs {told(park['sums'] - park['composed'])} better than the power curve"
+    lost = designs.query("brief == 'clinics' and design == 'composed'")["losing"]
+    assert lost.between(0.45, 0.6).all()
+    yield "about half of the patients do better alone"
     within = {"keyboard", "hotels", "turbines"}
     assert {name for name, design in kept if design == "composed"} == within
     assert {name for name, design in kept if design not in ("composed", "found")} == set()

@@ -5,7 +5,7 @@ new one is a function that `registered` decorates; the tuned numbers are that fu
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,14 @@ class Entry:
         made = self.make()
         least = least_cohort(made.combine)
         return {"dense": made.dense, "linear": is_linear(made), "least_cohort": least}
+
+    def settled(self, given: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+        """Return all its parameters with their values, as tuned where none is given. Raises
+        ValueError: it has no parameter of that name."""
+        own = {parameter.name: parameter.default for parameter in self.parameters}
+        odd = sorted(given.keys() - own.keys())
+        require(not odd, "parameters", odd, f"those of {self.name}: {sorted(own)}")
+        return tuple((own | dict(given)).items())
 
     def build(self, **given: float) -> Strategy:
         """Return the strategy; what is not given is as it was tuned.

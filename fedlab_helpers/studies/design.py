@@ -104,12 +104,9 @@ class Design:
             require(getattr(self, name) in known, name, getattr(self, name), f"one of {known}")
         fine = isinstance(self.parameters, Mapping | tuple)
         require(fine, "parameters", self.parameters, "numbers of the strategy by name")
-        entry, given = STRATEGIES[self.strategy], dict(self.parameters)
-        own = {parameter.name: parameter.default for parameter in entry.parameters}
-        odd = sorted(given.keys() - own.keys())
-        require(not odd, "parameters", odd, f"those of {self.strategy}: {sorted(own)}")
+        entry = STRATEGIES[self.strategy]
         settled = {
-            "parameters": tuple((own | given).items()),
+            "parameters": entry.settled(dict(self.parameters)),
             "server_rate": entry.server_rate and (self.server_rate or entry.server_rate),
             **settled_codec({name: getattr(self, name) for name in PARTS}),
         }

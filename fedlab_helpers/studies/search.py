@@ -1,8 +1,8 @@
 """Look for the best design of a brief: `python -m fedlab_helpers.studies search keyboard`.
 
 Optuna proposes (Akiba et al. 2019, arXiv:1907.10902; by its tree-structured Parzen estimator, with
-budgets as constraints), and every design is run once, with a seed that no other table uses. The
-table is all there is to keep: the same command goes on from it, after Ctrl-C too.
+budgets as constraints), and every design is run once, with the seed of tuning, of which no score
+is reported. The table is all there is to keep: the same command goes on from it, after Ctrl-C too.
 """
 
 import argparse

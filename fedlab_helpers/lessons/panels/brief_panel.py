@@ -48,7 +48,6 @@ _AMOUNTS = {
     **dict.fromkeys(("topk", "randomk", "sketch"), (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)),
     "lowrank": (1, 2, 4, 8),
 }
-_REDRAW = 0.3  # seconds between two looks at how far it is
 
 
 @dataclass
@@ -140,7 +139,7 @@ class BriefPanel(Panel):
             return button(name, lambda _: press(), **options)
 
         self.run = act("brief_run", self._begin, button_style="primary", icon="play")
-        self.stop = act("stop", self._stop_run, disabled=True, icon="stop")
+        self.stop = act("stop", self._stop.set, disabled=True, icon="stop")
         self.open_exam = act("brief_exam", self._open_exam, disabled=True, icon="lock")
         self.file = named(
             "file", ipywidgets.Text(f"{self.brief.name}.html", description=say("file"))
@@ -269,9 +268,6 @@ class BriefPanel(Panel):
         """End the run, and take the panel away."""
         self._stop.set()
         super().close()
-
-    def _stop_run(self) -> None:
-        self._stop.set()
 
     def _begin(self) -> None:
         if self._busy:
