@@ -7,6 +7,7 @@ from threading import Event
 import pytest
 import torch
 from brief_toys import LIMITS, entered, slope_of, toy_brief
+from owner_toys import series
 
 from fedlab_helpers import strategies
 from fedlab_helpers.compression.registry import make_codec
@@ -25,7 +26,7 @@ from fedlab_helpers.studies.design import (
     noise_within,
     problem,
 )
-from fedlab_helpers.tasks.owners import score
+from fedlab_helpers.tasks.owners import Owner, score
 
 SMALL = Design("gru", 4, rounds=2, cohort=3, batch=4)
 
@@ -380,3 +381,15 @@ def test_limits_are_of_known_budgets():
         toy_brief(limits=LIMITS | {"watts": 1})
     with pytest.raises(ValueError, match="brief: got 'bank'"):
         briefs.owners_of("bank", 0)
+
+
+def test_the_noise_is_enough_for_whoever_is_drawn_most_often(entering):
+    sizes = (10, 12)  # as many steps; of fewer examples each is drawn more often
+    owners = [Owner(f"{n}", *(series(k, 1.0, n + k) for k in (n, 4, 6))) for n in sizes]
+    entering(
+        protects="example", delta=1e-3, limits=LIMITS | {"epsilon": 4.0}, owners=lambda _: owners
+    )
+    design = Design("gru", 4, "dp_sgd", rounds=2, cohort=2, batch=4)
+    noise = {"noise_multiplier": noise_within("toy", design)}
+    made = measure("toy", replace(design, parameters=noise))
+    assert made.used["epsilon"] <= 4.0
