@@ -19,7 +19,7 @@ from fedlab_helpers.core.messages import ClientState, reason
 from fedlab_helpers.core.state import State
 from fedlab_helpers.core.wire import dense
 
-_FORMAT = 5
+_FORMAT = 6
 _TENSORS = dense()
 _TABLE = "CREATE TABLE IF NOT EXISTS parts (name TEXT PRIMARY KEY, value BLOB, crc INT)"
 
@@ -42,7 +42,8 @@ class Checkpoint:
     is, what makes it this run: seed, settings, data."""
 
     def __init__(self, folder: str | Path, identity: Mapping[str, Any]):
-        self.folder, self.file = Path(folder), Path(folder) / "run.sqlite"
+        self.folder = Path(folder).resolve()  # whoever goes elsewhere in between
+        self.file = self.folder / "run.sqlite"
         plain = {"format": _FORMAT, **identity}
         told = json.dumps(plain, default=methodcaller("item"))  # NumPy's numbers to Python's
         self.identity = json.loads(told)
@@ -58,7 +59,8 @@ class Checkpoint:
             run.restore(saved)
             yield from saved.records
         for record in run.records():
-            self.save(run.to_state(), run.books.kept, record)
+            changed = run.books.kept if record.round > 1 else run.kept  # what it was given, too
+            self.save(run.to_state(), changed, record)
             yield record
 
     def load(self) -> Snapshot | None:

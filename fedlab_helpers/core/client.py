@@ -55,6 +55,7 @@ class Clients(messages.Workers):
         self.devices = compute.place(self.size, places)
         self.repeatable = not any(getattr(t, "secret", False) for t in self.transforms)
         self._idle: dict[torch.device, list[nn.Module]] = {d: [] for d in self.devices}
+        self._remembers = False  # whether the model keeps more than its state from call to call
         parts = self.plan.local.weight_decay, self.strategy, *self.transforms
         self.table = rows.sparse_table(self.model, self.shared, self.codec, *parts)
         self.model = use_own_randomness(rows.copied(self.model, self.table, slice(None)))
@@ -70,7 +71,8 @@ class Clients(messages.Workers):
     def _require_fit(self) -> None:
         """Refuse what cannot be right together, before anybody trains."""
         strategy, codec = self.strategy, self.codec
-        if some := next((data for data in self.data if data), None):
+        enough = (data for least in (2, 1) for data in self.data if len(data) >= least)
+        if some := next(enough, None):  # a BatchNorm asks for two
             self._require_model_fits(some.subset(range(min(2, len(some)))).to("cpu"))
             strategy.require_objective(some.objective)
             seen = [] if hasattr(self.data, "objective") else self.data
@@ -98,13 +100,15 @@ class Clients(messages.Workers):
             require_speeds("pace", self.plan.pace.steps_per_second, self.size)
 
     def _require_model_fits(self, few: Examples) -> None:
-        probe = copy.deepcopy(self.model).train()
+        probe, before = copy.deepcopy(self.model).train(), digest(self.model)
         seed_dropout(probe, torch.Generator("cpu"))
         try:
             probe(*few.inputs)
         except Exception:  # a model that cannot answer: each client's reply will say why
             return
+        self._remembers = digest(probe) != before
         require_repeatable(probe, few.inputs)
+        probe = copy.deepcopy(self.model) if self._remembers else probe
         if self.table:
             rows.require_lookup_only(probe, self.table, few)
 
@@ -147,7 +151,8 @@ class Clients(messages.Workers):
         except Exception as error:
             return Reply(client, failure=messages.reason(error))
         finally:
-            idle.append(replica)
+            if not self._remembers:  # what it saw of one client is not for the next
+                idle.append(replica)
 
     def _absent(self, asked: Request) -> str | None:
         """Return why a client does not answer in this round, as simulated; None if it does."""

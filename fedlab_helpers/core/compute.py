@@ -18,6 +18,7 @@ import torch
 
 from fedlab_helpers.core.require import is_count, require
 
+_OPEN = threading.local()  # the numbers of threads before what is open
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -65,13 +66,17 @@ def worker_count(workers: int | str = "auto") -> int:
 
 @contextmanager
 def intra_op_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads inside one operation, and restore the old number after."""
+    """Let torch use `count` threads inside one operation, and restore the old number after; where
+    several are open in a thread, as by generators, whichever ends last restores the first's."""
     before = torch.get_num_threads()
+    _OPEN.numbers = [*getattr(_OPEN, "numbers", []), before]
     torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        first, *others = _OPEN.numbers
+        _OPEN.numbers = [first, *others[1:]] if others else []
+        torch.set_num_threads(before if others else first)
 
 
 def child_seed(seed: int, *keys: int | str) -> int:

@@ -129,7 +129,7 @@ class RoundBooks:
     began: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self):
-        self._mean = RunningMean(self.buffers)
+        self._mean, self._moved = RunningMean(self.buffers), set()
 
     def accept(self, replies: Iterable[Reply], least: int = 1) -> Iterator[Update]:
         """Yield the updates that can be used, in order. Raises NoUpdateLeft: there was none, unless
@@ -153,6 +153,7 @@ class RoundBooks:
             self.left_out[reply.client] = failure
             return None
         self._mean.add(update.buffers, update.examples)
+        self._moved |= update.moved(self.buffers).keys()
         self.keep(reply)
         return self.take(update)
 
@@ -170,9 +171,10 @@ class RoundBooks:
             self.kept[reply.client] = {o: dict(sorted(part.items())) for o, part in owners if part}
 
     def mean_buffers(self) -> State:
-        """Return the mean of the accepted clients' buffers, weighted by their examples; those that
-        were sent where no update came back."""
-        return self._mean.result() if self.losses and self.buffers else self.buffers
+        """Return the mean of the accepted clients' buffers, weighted by their examples; of those
+        that no client moved, and where no update came back, what was sent."""
+        mean = self._mean.result() if self._moved else {}
+        return self.buffers | {name: mean[name] for name in self._moved}
 
     def require_update(self) -> None:
         """Raise NoUpdateLeft if no update could be used."""

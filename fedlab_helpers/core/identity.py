@@ -4,10 +4,13 @@
 as an address. Here all that a value holds is taken in, down to the code of a reader's functions.
 """
 
+import contextlib
 import functools
 import hashlib
 import re
+import sys
 import types
+from collections import deque
 from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from typing import Any
@@ -17,7 +20,8 @@ import torch
 from torch import nn
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device)
-_LIBRARIES = ("fedlab_helpers", "torch", "numpy", "builtins", "functools")  # known by their names
+_OURS = ("fedlab_helpers", "torch", "numpy")  # wherever they lie
+_HELD = (*_PLAIN, types.FunctionType, tuple, list, set, Mapping, np.ndarray, torch.Tensor, type)
 
 
 def digest(value: Any) -> str:
@@ -43,6 +47,7 @@ def _parts(value: Any, path: tuple[int, ...]) -> Iterator[bytes]:
     yield type(value).__qualname__.encode()
     if isinstance(value, torch.Tensor):
         yield f"{value.dtype} {tuple(value.shape)}".encode()
+        value = value if value.layout == torch.strided else value.to_dense()
         yield value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
     elif isinstance(value, np.ndarray):
         yield f"{value.dtype} {value.shape} {value.tolist()!r}".encode()
@@ -55,42 +60,64 @@ def _parts(value: Any, path: tuple[int, ...]) -> Iterator[bytes]:
 def _of_object(value: Any) -> Iterator[Any]:
     """Yield what an object holds; a module's mode and the values of its weights come and go."""
     held = dict(getattr(value, "__dict__", {}))
-    held |= {n: getattr(value, n) for n in getattr(value, "__slots__", ()) if hasattr(value, n)}
+    slots = (vars(kind).get("__slots__", ()) for kind in type(value).__mro__)
+    names = (n for own in slots for n in ([own] if isinstance(own, str) else own))
+    held |= {name: getattr(value, name) for name in names if hasattr(value, name)}
     if isinstance(value, nn.Module):
         fleeting = ("training", "generator", "_flat_weights", "_flat_weight_refs")  # nn.LSTM's
         held = {name: inner for name, inner in held.items() if name not in fleeting}
         for kind in ("_parameters", "_buffers"):
-            held[kind] = {n: t is not None and tuple(t.shape) for n, t in held[kind].items()}
+            own = held[kind].items()
+            held[kind] = {n: t is not None and (*t.shape, t.requires_grad) for n, t in own}
     yield from (type(value), held)
+    if not held or type(value).__reduce__ is not object.__reduce__:  # a range, a generator, …
+        with contextlib.suppress(TypeError):  # nothing that could be written down
+            yield value.__reduce_ex__(4)
 
 
 def _of_class(kind: type) -> Iterator[Any]:
     yield f"{kind.__module__}.{kind.__qualname__}"
-    if kind.__module__.split(".")[0] not in _LIBRARIES:
+    if not _by_name(kind.__module__):
         yield from kind.__bases__
         for name, member in sorted(vars(kind).items()):
             member = getattr(member, "fget", getattr(member, "__func__", member))
-            told = isinstance(member, (*_PLAIN, types.FunctionType, tuple))
-            if told and name not in ("__module__", "__doc__", "__firstlineno__"):
+            if isinstance(member, _HELD) and name not in (
+                "__module__",
+                "__doc__",
+                "__firstlineno__",
+            ):
                 yield from (name, member)
 
 
 def _of_function(function: types.FunctionType) -> Iterator[Any]:
     yield f"{function.__module__}.{function.__qualname__}"
-    local = "<locals>" in function.__qualname__
-    if local or (function.__module__ or "").split(".")[0] not in _LIBRARIES:
+    if "<locals>" in function.__qualname__ or not _by_name(function.__module__):
         yield from (function.__code__, function.__defaults__, function.__kwdefaults__)
         for cell in function.__closure__ or ():
             yield getattr(cell, "cell_contents", None)
-        for name in function.__code__.co_names:  # numbers and functions that it looks up by name
-            found = function.__globals__.get(name)
-            if isinstance(found, (*_PLAIN, types.FunctionType, tuple, torch.Tensor)):
+        for name in _names(function.__code__):  # what it looks up, but for modules
+            if isinstance(found := function.__globals__.get(name), _HELD):
                 yield from (name, found)
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """Yield the names that a function's code looks up, and those within it."""
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _names(inner)
+
+
+def _by_name(module: str | None) -> bool:
+    """Return whether what a module holds is known by its name: it is of a library."""
+    root = (module or "").split(".")[0]
+    file = str(getattr(sys.modules.get(root), "__file__", ""))
+    return root in (*_OURS, *sys.stdlib_module_names) or "-packages" in file
 
 
 _INSIDE = (
     (Mapping, lambda v: sorted(((repr(key), v[key]) for key in v), key=lambda item: item[0])),
-    (list | tuple, iter),
+    (list | tuple | deque, iter),
     (set | frozenset, lambda v: [sorted(map(digest, v))]),
     (types.FunctionType, _of_function),
     (types.CodeType, attrgetter("co_code", "co_names", "co_consts")),

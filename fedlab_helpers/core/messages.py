@@ -53,6 +53,7 @@ class Update:
     ) -> None:
         """Raise RefusedUpdate unless names, shapes, dtypes, rows and values are acceptable: `like`
         a whole `delta`, `extra` and `buffers`; where these are None, their values must be finite.
+        A buffer that came back as it is may hold anything, such as the infinities of a mask.
         """
         if odd := sorted(self.touched_rows.keys() - like.keys()):
             raise RefusedUpdate(f"rows of tensors that the model does not have: {odd}")
@@ -62,7 +63,8 @@ class Update:
             if asked is not None:
                 _require_kinds(what, part, {name: _kind(t) for name, t in asked.items()})
         try:
-            parts = (*self.delta.items(), *self.extra.items(), *self.buffers.items())
+            moved = self.moved(buffers or {}) if self.buffers else {}
+            parts = (*self.delta.items(), *self.extra.items(), *moved.items())
             odd = [name for name, tensor in parts if not all_finite({name: tensor})]
         except NotImplementedError as error:  # torch cannot look into every dtype it has
             raise RefusedUpdate(f"a value's dtype cannot be checked: {error}") from error
@@ -72,6 +74,10 @@ class Update:
         if self.examples < 1 or self.steps < 0 or not self.losses:
             told = f"{self.examples} examples, {self.steps} steps and {len(self.losses)} losses"
             raise RefusedUpdate(f"{told} are reported, expected at least 1, 0 and 1")
+
+    def moved(self, sent: State) -> State:
+        """Return the buffers that are not as they were sent."""
+        return {n: t for n, t in self.buffers.items() if n not in sent or not t.equal(sent[n])}
 
     def _expected(self, name: str, whole: Tensor) -> str:
         """Return what a tensor must be: like the whole one, or its touched rows."""

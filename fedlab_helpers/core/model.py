@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedlab_helpers.core.identity import digest
 from fedlab_helpers.core.require import require
 
 _REPEAT = "so clients in threads would not repeat; expected modules nn.Dropout or SeededDropout"
@@ -69,14 +70,23 @@ def seed_dropout(model: nn.Module, generator: torch.Generator) -> None:
 @torch.no_grad()
 def require_repeatable(model: nn.Module, inputs: Sequence[Tensor]) -> None:
     """Raise ValueError if the model, called as in training with the inputs of a batch, draws from
-    a global generator; neither its mode nor its buffers are what they were afterwards."""
-    before = _global_states()
+    a global generator or from one that it holds; neither its mode nor its buffers are what they
+    were afterwards."""
+    before, own = _global_states(), _own_states(model)
     model.train()
     model(*inputs)
     drawn = [name for name, state in _global_states().items() if state != before[name]]
     if drawn:
         kind = f"its forward draws from the global generator of {' and '.join(drawn)}"
         raise ValueError(f"model: {kind}, as functional.dropout does, {_REPEAT}")
+    if _own_states(model) != own:
+        raise ValueError(f"model: its forward draws from a generator of its own, {_REPEAT}")
+
+
+def _own_states(model: nn.Module) -> list[str]:
+    kinds = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+    others = (m for m in model.modules() if not isinstance(m, SeededDropout))
+    return [digest(held) for m in others for held in vars(m).values() if isinstance(held, kinds)]
 
 
 def _global_states() -> dict[str, object]:

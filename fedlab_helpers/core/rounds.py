@@ -67,7 +67,8 @@ def rounds(
         client_devices: devices that the clients are dealt to in turn; None: the model's.
         stop: once set, training ends between two batches, and the unfinished round is dropped.
         checkpoint: a folder; the run is written there after each round. Where it holds rounds of
-            this run already, their records are yielded first and the run goes on from there.
+            this run already, their records are yielded first, while the model holds the weights of
+            the last of them, whatever it began with; and the run goes on from there.
 
     Raises:
         ValueError: the arguments do not fit each other.

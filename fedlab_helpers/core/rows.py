@@ -28,16 +28,23 @@ def sparse_table(
 ) -> str | None:
     """Return the name of the table of which the touched rows are all that moves, if one is: the
     model's `token_parameter`, unless the codec sends tensors whole, or clients' weight decay or one
-    of the parts, strategy or transform, that is `dense`, moves every row. Raises ValueError where
-    there is no parameter of that name."""
+    of the parts, strategy or transform, that is `dense`, moves every row, or padding is another
+    row than the first. Raises ValueError where there is no parameter of that name."""
     name = getattr(model, "token_parameter", None)
     known = [known for known, _ in model.named_parameters(remove_duplicate=False)]
     fine = name is None or name in known
     require(fine, "model: its token_parameter", name, f"one of {known}, or None")
+    owners = [
+        m
+        for m in model.modules()
+        if name and m._parameters.get("weight") is model.get_parameter(name)
+    ]
+    # Among the rows that are left, its place would be another word's, left untrained.
+    padded = any(getattr(module, "padding_idx", None) for module in owners)
     # A second table that is sent, too, has other rows to train.
     second = getattr(model, "own_token_parameter", None)
     dense = decay or any(getattr(part, "dense", False) for part in parts)
-    exact = codec.keeps_rows and not dense and not (second and shared(second))
+    exact = codec.keeps_rows and not dense and not padded and not (second and shared(second))
     return name if name and exact and shared(name) else None
 
 

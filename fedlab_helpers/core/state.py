@@ -46,7 +46,7 @@ def add(left: State, right: State, scale: float = 1.0) -> State:
     require_same_shapes(left, right)
     return {
         name: tensor + scale * right[name]
-        if tensor.is_floating_point()
+        if tensor.is_floating_point() or tensor.is_complex()
         else (tensor + scale * right[name].double()).round().to(tensor.dtype)
         for name, tensor in left.items()
     }
@@ -116,10 +116,10 @@ class RunningMean:
         for name, tensor in state.items():
             came, here = tensor.device, self.base[name].device
             require(came == here, f"mean: the device of {name!r}", came, f"{here}; see `to_device`")
-            values = tensor if tensor.is_floating_point() else tensor.double()
+            values = tensor if tensor.is_floating_point() else tensor.to(_wide(tensor))
             if name in rows:
                 at = self._places(name, rows[name])
-                self.sums[name].index_add_(0, at, values.double(), alpha=weight)
+                self.sums[name].index_add_(0, at, values.to(_wide(tensor)), alpha=weight)
                 self.row_weight[name].index_add_(0, at, at.new_ones(len(at)).double(), alpha=weight)
                 continue
             if name in self.places:  # its other rows get places, too
@@ -127,7 +127,7 @@ class RunningMean:
                 values = values[self.places[name].argsort()]
                 self.row_weight[name] += weight
             elif name not in self.sums:
-                self.sums[name] = torch.zeros_like(self.base[name], dtype=torch.float64)
+                self.sums[name] = torch.zeros_like(self.base[name], dtype=_wide(tensor))
             self.sums[name].add_(values, alpha=weight)
         self.weight += weight
 
@@ -135,12 +135,12 @@ class RunningMean:
         """Return where the sums of these rows are; one that is new gets the next place."""
         base = self.base[name]
         if name not in self.sums:  # memory that is not written to is not taken
-            self.sums[name] = torch.empty_like(base, dtype=torch.float64)
+            self.sums[name] = torch.empty_like(base, dtype=_wide(base))
             self.places[name] = rows.new_full((len(base),), -1)
             self.row_weight[name] = rows.new_empty(0, dtype=torch.float64)
         elif name not in self.places:  # what came before this update held every row
             self.places[name] = torch.arange(len(base), device=base.device)
-            self.row_weight[name] = self.sums[name].new_full((len(base),), self.weight)
+            self.row_weight[name] = rows.new_full((len(base),), self.weight, dtype=torch.float64)
         place, before = self.places[name], self.row_weight[name]
         new = rows[place[rows] < 0]
         self.row_weight[name] = torch.cat([before, before.new_zeros(len(new))])
@@ -166,13 +166,18 @@ class RunningMean:
         base, total = self.base[name], self.sums[name]
         if rows is None:
             mean = total / self.weight
-            return mean if base.is_floating_point() else mean.round()
+            return mean if base.is_floating_point() or base.is_complex() else mean.round()
         at = self.places[name][rows]
         base, total, seen = base[rows], total[at], self.row_weight[name][at]
         seen = seen.view(-1, *[1] * (total.dim() - 1))
+        base = base.to(total.dtype)
         if self.per_row:
-            return torch.where(seen > 0, total / seen.clamp_min(1e-300), base.double())
-        return (total + (self.weight - seen) * base.double()) / self.weight
+            return torch.where(seen > 0, total / seen.clamp_min(1e-300), base)
+        return (total + (self.weight - seen) * base) / self.weight
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.complex128 if tensor.is_complex() else torch.float64
 
 
 def weighted_mean(states: Iterable[State], weights: Iterable[float]) -> State:

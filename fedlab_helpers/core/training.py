@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fedlab_helpers.core.compute import intra_op_threads, torch_rng
 from fedlab_helpers.core.examples import Batch, Examples
-from fedlab_helpers.core.model import seed_dropout
+from fedlab_helpers.core.model import seed_dropout, use_own_randomness
 from fedlab_helpers.core.objective import Objective
 from fedlab_helpers.core.require import (
     is_count,
@@ -149,7 +149,8 @@ def train(
     """Train the model in place, on the device where it is.
 
     Args:
-        model: called as `model(*batch.inputs)`.
+        model: called as `model(*batch.inputs)`. Its `nn.Dropout` become `SeededDropout`. Parts
+            that are in evaluation mode while the whole is not stay so: a frozen BatchNorm, say.
         data: at least one example of which something is asked, on the model's device.
         seed: decides the order of the examples and the dropout masks.
         stop: looked at between batches.
@@ -157,17 +158,19 @@ def train(
 
     Raises:
         Stopped: `stop` was set; the model keeps the steps it took.
-        ValueError: there is nothing to learn from, or no step to take.
+        ValueError: there is nothing to learn from, no step to take, or a module that draws random
+            numbers in a way that cannot be seeded.
     """
     fine = max_steps is None or is_count(max_steps)
     require(fine, "max_steps", max_steps, "an integer of at least 1, or None")
     hooks, device = hooks or Hooks(), _device(model)
-    seed_dropout(model, torch_rng(seed, "dropout", device=device))
+    seed_dropout(use_own_randomness(model), torch_rng(seed, "dropout", device=device))
     order = torch_rng(seed, "order")
     optimizer = OPTIMIZERS[config.optimizer](
         model.parameters(), lr=config.lr, weight_decay=config.weight_decay
     )
-    model.train()
+    if not model.training:
+        model.train()
     steps, losses = 0, []
     for _ in range(config.epochs):
         total, seen = torch.zeros((), device=device, dtype=torch.float32), 0
@@ -193,9 +196,10 @@ def train(
 
 def _backward(model: nn.Module, batch: Batch, objective: Objective, hooks: Hooks) -> Tensor:
     """Compute the gradients of the batch's mean loss, and return that."""
-    outputs = model(*batch.inputs)
-    loss = objective.loss(hooks.logits(outputs) if hooks.logits else outputs, batch.targets)
-    (hooks.loss(model, loss) if hooks.loss else loss).backward()
+    with _as_it_is(model):
+        outputs = model(*batch.inputs)
+        loss = objective.loss(hooks.logits(outputs) if hooks.logits else outputs, batch.targets)
+        (hooks.loss(model, loss) if hooks.loss else loss).backward()
     if hooks.gradients:
         hooks.gradients(model)
     return loss.detach()
@@ -245,7 +249,13 @@ def predict(model: nn.Module, data: Examples, batch_size: int = 256) -> Tensor:
 
 
 def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def _as_it_is(model: nn.Module) -> torch.autocast:
+    """Compute in the model's own dtype: autocast would go on with copies of weights that have moved
+    since, and in clients' threads it is off."""
+    return torch.autocast(_device(model).type, enabled=False)
 
 
 @contextmanager
@@ -255,7 +265,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with intra_op_threads(1):
+        with intra_op_threads(1), _as_it_is(model):
             yield
     finally:
         for module, training in modes:

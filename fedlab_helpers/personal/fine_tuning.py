@@ -12,7 +12,7 @@ from fedlab_helpers.core.compute import child_seed
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import ClientState
 from fedlab_helpers.core.require import require
-from fedlab_helpers.core.state import State, of_model, to_device
+from fedlab_helpers.core.state import State, clone, of_model, to_device
 from fedlab_helpers.core.training import Hooks, LocalConfig, evaluate, train
 from fedlab_helpers.strategies.labels import class_shares
 from fedlab_helpers.strategies.personal import OWN_SHARE, pull_towards
@@ -44,7 +44,7 @@ def fine_tune(
 
     Args:
         model: gives architecture and device; it is left with the weights of the last epoch.
-        start: weights of the whole model; not changed.
+        start: weights of the whole model, of which a copy is taken.
         data: the client's training reviews, on the model's device.
         config: how it trains; each epoch begins with a new optimiser, as each round does.
         epochs: how many, in place of the config's; 0: the start is returned.
@@ -63,6 +63,7 @@ def fine_tune(
     free = {name: p for name, p in model.named_parameters() if p.requires_grad}
     still = [parameter for name, parameter in free.items() if not trains(name)]
     require(len(still) < len(free), "trains", "no parameter", f"at least one of {[*free]}")
+    start = to_device(clone(start), "cpu")  # a model's own state moves while it trains
     model.load_state_dict(start)
     hooks = Hooks(after=pull_towards(of_model(model), lam, config.lr)) if lam else None
     config, kept = replace(config, epochs=1), Tuned(start, 0)
@@ -142,5 +143,8 @@ def own_weights(shared: State, kept: ClientState, data: Examples, scored: bool =
 
     weights = put(shared, kept.get("private", {}))
     whole = put(weights, own)
-    mixed = {name: share * whole[name] + (1 - share) * weights[name] for name in weights}
-    return {n: t.to(shared[n].dtype) for n, t in mixed.items()}
+    for name in own:
+        mine, theirs = whole[name], weights[name]
+        if mine.is_floating_point() and not torch.equal(mine, theirs):  # no counter, no mask
+            whole[name] = (share * mine + (1 - share) * theirs).to(theirs.dtype)
+    return whole

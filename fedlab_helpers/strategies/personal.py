@@ -201,6 +201,7 @@ class Mixture(nn.Module):
     def __init__(self, model: nn.Module, shared: State, alpha: float):
         super().__init__()
         self.own, self.shared = model, shared
+        self.training = model.training
         # Not a parameter: an optimiser such as Adam would move it by full steps.
         like = next(model.parameters())
         options = {"dtype": like.dtype, "device": like.device, "requires_grad": True}

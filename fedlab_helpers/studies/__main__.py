@@ -115,12 +115,16 @@ def main(arguments: Iterable[str] | None = None) -> int:
             _rows(study, chosen.folder / f"{study.name}.csv")
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    # A plain `kill` ends as Ctrl-C does: what was started side by side must not outlive it.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for study in studies:
             print(run_study(study, chosen.folder, chosen.jobs))
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on from the runs that are finished.")
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

@@ -48,6 +48,7 @@ class World:
             are theirs, the clients trained are not. This is a simulation, and no guarantee.
         words: "reviews": the vocabulary of the clients' own reviews, which epsilon does not cover.
             "public": that of the public text.
+        cell: the layer that reads, a name in `LAYERS`.
     """
 
     clients: int
@@ -58,6 +59,7 @@ class World:
     times: int = 1
     delta: float = DELTA
     words: str = "reviews"
+    cell: str = "lstm"
 
 
 class _OfRows(PrivateMean):
@@ -127,11 +129,13 @@ def noise_of(world: World, epsilon: float | None) -> float:
 
 def new_model(world: World, seed: int) -> nn.Module:
     """Return the model of a world, untrained."""
+    options = {"cell": world.cell, "seed": seed}
+    options["pooling"] = "last" if world.cell == "bag" else "mean"  # a bag's last mean is of all
     if world.model in ("vectors", "tiny"):
         size, hidden = {"vectors": (64, 16), "tiny": (16, 4)}[world.model]
-        return PublicWordsLSTM(_vectors(size, world.words), hidden, seed=seed)
+        return PublicWordsLSTM(_vectors(size, world.words), hidden, **options)
     sizes = {"small": (16, 16), "full": (64, 64)}[world.model]
-    return SentimentLSTM(len(task().vocab), *sizes, pooling="mean", seed=seed)
+    return SentimentLSTM(len(task().vocab), *sizes, **options)
 
 
 @cache
@@ -160,9 +164,9 @@ def clients_of(world: World, seed: int) -> list[EncodedReviews]:
     return [train.subset(part) for part in np.array_split(order, world.clients)]
 
 
-def trained(settings: Settings) -> tuple[nn.Module, float]:
-    """Return the model of a run after its last round, and epsilon."""
-    world, epsilon, seed = WORLDS[settings["world"]], settings["epsilon"], settings["seed"]
+def trained(world: World, settings: Settings) -> tuple[nn.Module, float]:
+    """Return the model of a run after its last round, and its noise."""
+    epsilon, seed = settings["epsilon"], settings["seed"]
     noise, clip = noise_of(world, epsilon), settings["clip"]
     local = LocalConfig(EPOCHS, None, settings["lr"], "sgd", max_grad_norm=1.0)
     sampling = "poisson" if world.cohort < world.clients else "fixed"
@@ -181,14 +185,15 @@ def trained(settings: Settings) -> tuple[nn.Module, float]:
 
 def measure_try(settings: Settings) -> list[Row]:
     """Return the accuracy on the validation reviews. The test reviews are not looked at."""
-    accuracy = evaluate(trained(settings)[0], task().validation).accuracy
+    model, _ = trained(WORLDS[settings["world"]], settings)
+    accuracy = evaluate(model, task().validation).accuracy
     return [study.rounded(validation_accuracy=accuracy)]
 
 
 def measure_private(settings: Settings) -> list[Row]:
     """Return the accuracy on the test reviews, and the noise that gives epsilon."""
-    model, noise = trained(settings)
     world = WORLDS[settings["world"]]
+    model, noise = trained(world, settings)
     shown = {"clients": world.clients, "cohort": world.cohort, "rounds": world.rounds}
     shown["values"] = sum(parameter.numel() for parameter in model.parameters())
     found = evaluate(model, _encoded(world.words)[1])

@@ -146,7 +146,8 @@ def _linear_or_nothing(input_size: int, hidden_size: int) -> nn.Module:
 def _positions(steps: Tensor) -> Tensor:
     """Return a vector for each place, (T, H): sines and cosines of ever longer waves."""
     length, size = steps.shape[1:]
-    places = torch.arange(length, dtype=steps.dtype, device=steps.device)
-    waves = torch.arange(0, size, 2, dtype=steps.dtype, device=steps.device)
+    exact = torch.promote_types(steps.dtype, torch.float32)  # half precision cannot count to 300
+    places = torch.arange(length, dtype=exact, device=steps.device)
+    waves = torch.arange(0, size, 2, dtype=exact, device=steps.device)
     angles = places[:, None] / 10_000 ** (waves / size)  # (T, H / 2)
-    return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(1).to(steps.dtype)

@@ -92,7 +92,7 @@ def test_two_runs_that_write_into_one_folder_are_told(tmp_path):
 
 def test_an_older_format_is_named(tmp_path):
     (tmp_path / "run.json").write_text('{"format": 2}')
-    with pytest.raises(CheckpointError, match="an older format, expected 5"):
+    with pytest.raises(CheckpointError, match="an older format, expected 6"):
         Checkpoint(tmp_path, IDENTITY).load()
 
 
@@ -287,6 +287,34 @@ def test_another_model_or_other_data_are_refused_by_name(clients, small_model, t
     ):
         with pytest.raises(CheckpointError, match=f"holds another run: ({name}) is"):
             run(model, data, other)
+
+
+def test_what_clients_were_given_comes_back_also_of_those_not_asked_yet(
+    clients, small_model, tmp_path, bits
+):
+    """The first rounds in one kernel, from states; the others in a new one, without."""
+    given, ends = {}, []
+    plan = replace(PLAN, dropout_rate=0.0, clients_per_round=1)
+    federated.run(small_model(), clients, strategies.fedavg(), plan, shared=is_shared,
+                  client_states=given)  # fmt: skip
+    assert len(given) > 1
+    for parts, folder in (((6,), tmp_path / "a"), ((1, 6), tmp_path / "b")):
+        states = dict(given)
+        for rounds in parts:
+            model, later = small_model(), replace(plan, rounds=rounds, seed=8)
+            federated.run(model, clients, strategies.fedavg(), later, shared=is_shared,
+                          client_states=states, checkpoint=folder)  # fmt: skip
+            ends, states = [*ends, bits(state.of_model(model))], {}
+    assert ends[0] == ends[2]
+
+
+def test_the_folder_stays_where_it_was(play, tmp_path, bits, monkeypatch):
+    """However the reader moves about between the rounds."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    held = Checkpoint("run", IDENTITY)
+    monkeypatch.chdir("elsewhere")
+    assert held.file == (tmp_path / "run" / "run.sqlite").resolve()
 
 
 class Crash(BaseException):

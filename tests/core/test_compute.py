@@ -105,6 +105,21 @@ def test_worker_count_takes_positive_integers():
             compute.worker_count(wrong)
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_two_that_are_open_side_by_side_leave_the_number_as_it_was(order):
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        opened = [compute.intra_op_threads(before) for _ in range(2)]
+        for each in opened:
+            each.__enter__()
+        for place in order:
+            opened[place].__exit__(None, None, None)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_intra_op_threads_are_restored_also_after_an_exception(fails):
     before = torch.get_num_threads()

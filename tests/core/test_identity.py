@@ -1,9 +1,14 @@
 """Fingerprints: what prints alike need not be alike, and what is alike must be known again."""
 
 import functools
+import random
 import subprocess
 import sys
+import threading
+from collections import deque
 from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,6 +58,15 @@ class Pooled(nn.Module):
         self.rnn, self.head = nn.LSTM(2, 2), nn.Linear(2, 2)
 
 
+class Narrow(Slotted):
+    __slots__ = ()
+
+
+def frozen(model):
+    model.rnn.requires_grad_(False)
+    return model
+
+
 PAIRS = {
     "an attribute": (Clip(1.0), Clip(2.0)),
     "a slot": (Slotted(1.0), Slotted(2.0)),
@@ -77,6 +91,15 @@ PAIRS = {
     "a set": ({1, 2}, {1, 3}),
     "half an emoji": ("\ud83d", "\ud83e"),
     "True and 1": (True, 1),
+    "a slot of a base": (Narrow(1.0), Narrow(2.0)),
+    "a range": (range(2), range(5)),
+    "a path": (Path("a"), Path("b")),
+    "a date": (date(2020, 1, 1), date(2021, 1, 1)),
+    "a queue": (deque([1]), deque([2])),
+    "NumPy's generator": (np.random.default_rng(0), np.random.default_rng(1)),
+    "Python's generator": (random.Random(0), random.Random(1)),
+    "a sparse tensor": (torch.eye(2).to_sparse(), 2 * torch.eye(2).to_sparse()),
+    "a frozen part": (Pooled("mean"), frozen(Pooled("mean"))),
 }
 
 
@@ -101,6 +124,54 @@ def test_another_number_in_a_method_or_a_global_is_another_value(monkeypatch):
     before = digest(scaled)
     monkeypatch.setitem(globals(), "SCALE", 2.0)
     assert digest(scaled) != before
+
+
+FACTORS, TABLE, ARRAY = [1.0], {"scale": 1.0}, np.ones(2)
+
+
+class Factor:
+    of = 1.0
+
+
+def uses_a_list(update):
+    return FACTORS[0]
+
+
+def uses_a_dictionary(update):
+    return TABLE["scale"]
+
+
+def uses_an_array(update):
+    return ARRAY[0]
+
+
+def uses_a_class(update):
+    return Factor.of
+
+
+def uses_a_number_within(update):
+    return [SCALE for _ in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "other"),
+    [
+        (uses_a_list, "FACTORS", [0.0]),
+        (uses_a_dictionary, "TABLE", {"scale": 0.0}),
+        (uses_an_array, "ARRAY", np.zeros(2)),
+        (uses_a_class, "Factor", type("Factor", (), {"of": 2.0})),
+        (uses_a_number_within, "SCALE", 2.0),
+    ],
+)
+def test_what_a_function_looks_up_is_part_of_it(function, name, other, monkeypatch):
+    before = digest(function)
+    assert digest(function) == before
+    monkeypatch.setitem(globals(), name, other)
+    assert digest(function) != before
+
+
+def test_what_cannot_be_written_down_has_a_digest_all_the_same():
+    assert digest(threading.Lock()) == digest(threading.Lock())
 
 
 def test_equal_content_is_known_again():

@@ -156,6 +156,30 @@ def test_own_weights_by_hand(clients, small_model):
     assert torch.allclose(mixed, expected)
 
 
+def test_what_is_no_weight_is_not_mixed(clients, small_model):
+    """A mask's infinities, a key that float32 cannot hold, a counter of the client's own."""
+    held = {"mask": torch.tensor([0.0, -torch.inf]), "key": torch.tensor(2**24 + 1)}
+    shared = state.of_model(small_model()) | held | {"count": torch.tensor(8)}
+    own = {**held, "count": torch.tensor(5), OWN_SHARE: torch.tensor(0.25)}
+    for kept, count in (({}, 8), ({"strategy": own}, 5)):
+        mixed = own_weights(shared, kept, clients[0])
+        assert {n: mixed[n].tolist() for n in held} == {n: t.tolist() for n, t in held.items()}
+        assert int(mixed["count"]) == count
+
+
+def test_the_models_own_state_can_be_the_start(clients, small_model, bits):
+    """It moves while the model trains: what comes back is of the epoch that was best."""
+    model = small_model()
+    before = bits(state.of_model(model))
+    wrong = clients[1].with_targets(1 - clients[1].targets)  # every step is a step away
+    config = LocalConfig(1, 4, 0.5, "sgd")
+    twice = clients[1].with_targets(clients[1].targets)
+    tuned = fine_tune(model, model.state_dict(), wrong, config, 2, validation=twice)
+    assert tuned.epochs == 0
+    assert bits(tuned.weights) == before
+    assert bits(fine_tune(model, model.state_dict(), wrong, config, 0).weights) != before
+
+
 @pytest.mark.parametrize("strategy", [feddyn(0.1), scaffold()])
 def test_a_memory_that_is_no_model_is_not_taken_for_one(clients, small_model, strategy):
     model, states = small_model(), {}

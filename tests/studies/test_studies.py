@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -273,13 +274,17 @@ def test_an_unknown_study_is_refused_by_name():
         load("unheard-of")
 
 
-def test_an_interrupt_at_the_command_line_says_how_to_go_on(tmp_path, monkeypatch, capsys):
-    def interrupt(settings):
-        raise KeyboardInterrupt
-
-    only(monkeypatch, study(interrupt))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_at_the_command_line_says_how_to_go_on(
+    number, tmp_path, monkeypatch, capsys, request
+):
+    """Ctrl-C, and a plain `kill`, after which no process that measures is left."""
+    request.addfinalizer(partial(signal.signal, number, signal.getsignal(number)))
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    only(monkeypatch, study(lambda settings: signal.raise_signal(number)))
     assert main.main(["tiny", "--folder", str(tmp_path)]) == 130
     assert "same command goes on" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGTERM) != signal.default_int_handler
 
 
 each_study = pytest.mark.parametrize("name", sorted(studies.STUDIES))

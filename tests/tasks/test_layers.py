@@ -16,6 +16,7 @@ from fedlab_helpers.privacy.leaks import known_vectors
 from fedlab_helpers.privacy.leaks.dominoes import dominoes
 from fedlab_helpers.shrinking.onnx_model import to_onnx
 from fedlab_helpers.shrinking.prune import keep_units
+from fedlab_helpers.tasks import layers
 from fedlab_helpers.tasks.layers import (
     CELLS,
     LAYERS,
@@ -190,3 +191,11 @@ def test_sizes_that_cannot_be_are_refused(name):
             LAYERS[name](*sizes)
     with pytest.raises(ValueError, match="hidden_size: got 7, expected an even number"):
         CausalTransformer(7, 7)
+
+
+def test_in_half_precision_later_places_are_still_places():
+    """bfloat16 has no number between 256 and 258."""
+    far = layers._positions(torch.zeros(1, 600, 8, dtype=torch.bfloat16))
+    exact = layers._positions(torch.zeros(1, 600, 8))
+    assert far.dtype == torch.bfloat16
+    assert (far.float() - exact).abs().max() < 0.01

@@ -20,7 +20,7 @@ def weights_from(seed: int | None) -> Iterator[None]:
     generator as it was; None: they draw from that one."""
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed reseeds GPUs too
+            torch.default_generator.manual_seed(int(seed))  # torch.manual_seed reseeds GPUs too
         yield
 
 
