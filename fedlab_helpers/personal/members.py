@@ -92,6 +92,8 @@ def _member(
 ) -> Member:
     """Return the client that holds these of the training reviews, in this order."""
     kept = max(LEAST, round(VALIDATION * len(own)))
+    least = f"more than {kept}: these are to choose by, and the others to learn from"
+    require(len(own) > kept, "clients: the reviews of one", len(own), least)
     parts = (train.subset(np.sort(part)) for part in (own[kept:], own[:kept]))
     held = [task.train_reviews[place] for place in own]
     like = OwnTest.like(kinds(held), kinds(task.test_reviews))

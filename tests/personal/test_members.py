@@ -110,3 +110,11 @@ def test_a_seed_decides_the_deal_and_an_unknown_kind_is_refused(small_task):
     assert not torch.equal(one[0].train.tokens, other[0].train.tokens)
     with pytest.raises(ValueError, match="kind: got 'iid', expected one of"):
         deal(small_task, "iid", 0)
+
+
+def test_who_would_have_nothing_to_learn_from_is_refused(small_task):
+    """240 and 60 reviews are dealt: four each are all that a client needs to choose by."""
+    with pytest.raises(ValueError, match="clients: the reviews of one: got 4, expected more than"):
+        deal(small_task, "strictness", 0, clients=75)
+    ours, _ = deal(small_task, "strictness", 0, clients=60)
+    assert all(len(member.train) == 1 for member in ours)
