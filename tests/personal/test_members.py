@@ -116,5 +116,5 @@ def test_who_would_have_nothing_to_learn_from_is_refused(small_task):
     """240 and 60 reviews are dealt: four each are all that a client needs to choose by."""
     with pytest.raises(ValueError, match="clients: the reviews of one: got 4, expected more than"):
         deal(small_task, "strictness", 0, clients=75)
-    ours, _ = deal(small_task, "strictness", 0, clients=60)
+    ours, _ = deal(small_task, "strictness", 0, clients=60, newcomers=0)
     assert all(len(member.train) == 1 for member in ours)
