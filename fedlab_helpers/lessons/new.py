@@ -1,8 +1,10 @@
 """A federation of one's own to begin with: python -m fedlab_helpers new FOLDER"""
 
 import argparse
+import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from fedlab_helpers.tasks.reviews.words import Vocabulary, count_words, tokenize
 
 TEMPLATE = Path(__file__).parent / "template"
 BUILT_IN_REVIEWS = 2_000  # of the corpus, where there is no file: enough to learn from in a minute
-LEAST = 40  # reviews, so that every part has some of each class
+LEAST = 40  # reviews
 
 
 def make_project(
@@ -38,7 +40,8 @@ def make_project(
 
     Raises:
         FileExistsError: the folder is there, and not empty.
-        ValueError: the source cannot be read as meant, or has too few texts.
+        ValueError: the source cannot be read as meant, or has too few texts, or too few of one
+            class.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder}: is there already, expected a new or empty folder")
@@ -51,6 +54,10 @@ def make_project(
     most = max(LEAST, 10 * clients)
     require(len(reviews) >= most, f"{source}: texts", len(reviews), f"at least {most}")
     train, validation, test = split(reviews, seed=seed)
+    everywhere = set.intersection(*({r.label for r in part} for part in (train, validation, test)))
+    for number, name in enumerate(report.labels):
+        held, some = sum(r.label == number for r in reviews), "some to train, to choose by, to test"
+        require(number in everywhere, f"{source}: texts of class {name!r}", held, some)
     labels = [review.label for review in train]
     dealt = partition.iid(labels, clients, numpy_rng(seed, "partition"))
     owned = [[train[place] for place in part] for part in dealt]
@@ -79,10 +86,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--classes", nargs="+", help="what the labels are called, in order")
     chosen = parser.parse_args(arguments)
     try:
-        files = make_project(chosen.folder, chosen.data, chosen.clients, chosen.classes)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.filterwarnings("always", ".*a guess")
+            files = make_project(chosen.folder, chosen.data, chosen.clients, chosen.classes)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{chosen.folder}: {len(files)} files; README.md says what each is")
-    print(f"cd {chosen.folder} && pytest && python train.py")
+    for each in told:
+        print(f"{each.message}; here that is --classes, in this order", file=sys.stderr)
+    print(f"cd {shlex.quote(str(chosen.folder))} && pytest && python train.py")
     return 0

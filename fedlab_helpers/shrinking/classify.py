@@ -10,10 +10,11 @@ import numpy as np
 import onnxruntime
 
 from fedlab_helpers.core.require import require
-from fedlab_helpers.tasks.reviews.words import UNKNOWN, Vocabulary, is_word, tokenize
+from fedlab_helpers.tasks.reviews.words import UNKNOWN, Vocabulary, dictionary, is_word, tokenize
 
 USAGE = """usage: python -m fedlab_helpers classify MODEL SENTENCE
 for example: python -m fedlab_helpers classify model.onnx 房间很干净"""
+CUT = "cut"  # the key under which a file says with which dictionary its texts were cut
 MAX_LEN = 64  # words that are read where a file does not say
 SENTIMENT, NEXT_WORD = "sentiment", "next_word"  # what a graph is called, by what it answers
 
@@ -70,13 +71,20 @@ def answer(path: str | Path, sentence: str) -> str:
     a class that the file does not name is told by its number.
 
     Raises:
-        ValueError: the file is no model with its words, `onnx_model.sealed`, or is damaged; or the
-            sentence has no word that the model knows.
+        ValueError: the file is no model with its words, `onnx_model.sealed`, or is damaged; its
+            texts were cut otherwise than jieba cuts here; or the sentence has no word that the
+            model knows.
     """
     try:
         session, vocab, longest, names = opened(Path(path).read_bytes(), SENTIMENT)
     except Exception as error:  # whatever the runtime makes of a file
         raise ValueError(f"{path}: no model with its words: {error}") from error
+    here = dictionary()
+    if session.get_modelmeta().custom_metadata_map.get(CUT, here) != here:
+        raise ValueError(
+            f"{path}: cut with other words than here: before `answer`, tell jieba what it was told "
+            "when this file was written (add_word, load_userdict, …), in the same order"
+        )
     words = tokenize(sentence)
     tokens = vocab.encode(words[:longest])  # as in training
     if not tokens:

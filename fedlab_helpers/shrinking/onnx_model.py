@@ -16,13 +16,13 @@ from torch import Tensor
 
 from fedlab_helpers.core.require import require
 from fedlab_helpers.core.state import of_model
-from fedlab_helpers.shrinking.classify import NEXT_WORD, SENTIMENT, one_thread, seal
+from fedlab_helpers.shrinking.classify import CUT, NEXT_WORD, SENTIMENT, one_thread, seal
 from fedlab_helpers.shrinking.integers import to_integers
 from fedlab_helpers.shrinking.prune import require_plain
 from fedlab_helpers.tasks.next_word import TiedLSTM
 from fedlab_helpers.tasks.reviews.encoded import EncodedReviews
 from fedlab_helpers.tasks.reviews.model import SentimentLSTM
-from fedlab_helpers.tasks.reviews.words import Vocabulary
+from fedlab_helpers.tasks.reviews.words import Vocabulary, dictionary
 
 # In which order ONNX stacks the gates that PyTorch has as i f g o, r z n, or alone.
 _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
@@ -80,12 +80,14 @@ def to_onnx(
             a whole, once, when the file is loaded.
 
     Raises:
-        ValueError: the vocabulary is not of the model's size, or names other classes, or `bits`
-            is none of these.
+        ValueError: the vocabulary is not of the model's size, or names other classes, `bits` is
+            none of these, or a weight is NaN or infinite.
     """
     require(bits in (32, 8, *_PACKED), "bits", bits, "32, 8, 4 or 2")
     require_plain(model, (SentimentLSTM, TiedLSTM))
     state = {name: tensor.cpu().numpy() for name, tensor in of_model(model).items()}
+    for name, array in state.items():
+        require(np.isfinite(array).all(), f"model, {name}", "NaN or inf", "finite weights")
     tied, rows = type(model) is TiedLSTM, len(state["embedding.weight"])
     scores = rows if tied else len(state["head.bias"])
     if vocab is not None:
@@ -194,9 +196,12 @@ def _finished(graph: _Graph, kind: str, scores: int, vocab: Vocabulary | None) -
 
 
 def sealed(made: onnx.ModelProto) -> bytes:
-    """Return the bytes of a file that `classify` or `Suggestions` answers from: the model, then its
-    SHA-256, so that a damaged file is refused."""
-    content = made.SerializeToString()
+    """Return the bytes of a file that `classify` or `Suggestions` answers from: the model, with
+    which dictionary jieba cuts now, so that `classify` cuts alike, then the SHA-256 of these, so
+    that a damaged file is refused."""
+    cut = onnx.StringStringEntryProto(key=CUT, value=dictionary())
+    # One message after the other is both in one.
+    content = made.SerializeToString() + onnx.ModelProto(metadata_props=[cut]).SerializeToString()
     return content + seal(content)
 
 

@@ -9,7 +9,7 @@ def default_folder() -> Path | None:
     """Return where things are cached: `FEDLAB_CACHE`, the checkout's `data/cache/`, or ~/.cache.
     None: there is no home."""
     if chosen := os.environ.get("FEDLAB_CACHE"):
-        return Path(chosen)
+        return Path(os.path.expanduser(chosen))
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / "pyproject.toml").is_file():
         return checkout / "data" / "cache"

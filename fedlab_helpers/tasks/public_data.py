@@ -133,7 +133,7 @@ def fetch(name: str, folder: Path | None = None) -> tuple[Path, ...]:
         if cache is None:
             raise FetchError("there is no home for a cache: set FEDLAB_CACHE to a folder")
         folder = cache / "public"
-    carrier, folder = PUBLIC[name], Path(folder)
+    carrier, folder = PUBLIC[name], Path(os.path.expanduser(folder)).absolute()
     paths = {kept: folder / name / kept.name for kept in carrier.kept}
     try:
         there = {kept: _digest(path) for kept, path in paths.items() if path.exists()}

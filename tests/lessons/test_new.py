@@ -48,7 +48,7 @@ def test_it_trains_and_passes_its_tests_as_it_is(tmp_path):
     folder = tmp_path / "mine"
     assert main([str(folder)]) == 0
     assert "6 passed" in within(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-    said = within(folder, "train.py")
+    said = within(tmp_path, folder / "train.py")
     federated, alone = (
         float(line.split()[-1])
         for line in said.splitlines()
@@ -56,6 +56,8 @@ def test_it_trains_and_passes_its_tests_as_it_is(tmp_path):
     )
     assert "round 8: accuracy" in said
     assert 0.6 < max(federated, alone) <= 1
+    assert f"weights: {folder / 'model.pt'};" in said
+    assert [path.name for path in tmp_path.rglob("model.pt")] == ["model.pt"]
     assert (folder / "model.pt").exists()
 
 
@@ -72,6 +74,34 @@ def test_a_file_of_ones_own_is_dealt_once_and_passes(own, tmp_path):
     assert sorted(texts) == sorted((r.text, r.label) for r in whole)
     assert (folder / "data/classes.txt").read_text("utf-8") == "bad\ngood\nodd\n"
     within(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+
+
+def test_its_own_test_sees_a_leak_and_words_need_no_last_line_end(own, tmp_path):
+    folder = tmp_path / "mine"
+    make_project(folder, own, 3, ORDER)
+    held = load_reviews(folder / "data/client0.csv", labels=ORDER, clean=False)
+    leak = [[n, r.text + "\ufeff", ORDER[r.label]] for n, r in enumerate(held)]
+    with (folder / "data/test.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("id", "text", "label"), *leak])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "no_example"],
+        cwd=folder, capture_output=True, text=True, encoding="utf-8",
+    )  # fmt: skip
+    assert "1 failed" in done.stdout
+    for name in ("words", "classes"):
+        path = folder / f"data/{name}.txt"
+        path.write_text(path.read_text("utf-8").removesuffix("\n"), "utf-8")
+    assert within(folder, "-c", "import task; print(*task.CLASSES)").split() == list(ORDER)
+
+
+def test_a_guess_and_a_folder_with_a_blank_are_told(tmp_path, capsys):
+    source = write_csv(tmp_path / "own.csv", [f"第{n}条" for n in range(60)], ["乙", "甲"] * 30)
+    folder = tmp_path / "my folder"
+    assert main([str(folder), "--data", source]) == 0
+    out, err = capsys.readouterr()
+    assert "class 0 is '乙', class 1 is '甲' (a guess; if '乙' is" in err
+    assert "--classes" in err
+    assert f"cd '{folder}' && pytest" in out
 
 
 def test_a_network_can_train_it(tmp_path, monkeypatch):
@@ -94,12 +124,14 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(own, tmp_path, capsys)
     full = tmp_path / "full"
     full.mkdir()
     (full / "thesis.txt").write_text("years of work")
+    rare = write_csv(tmp_path / "rare.csv", [f"text {n}" for n in range(60)], [0] * 58 + [1] * 2)
     few = write_csv(tmp_path / "few.csv", [f"text {n}" for n in range(30)], [0, 1] * 15)
     named = ("--data", own, "--classes", *ORDER)
     for arguments, said in (
         ((full,), "full: is there already, expected a new or empty folder"),
         ((full / "thesis.txt",), "is there already"),
         ((tmp_path / "a", "--data", few), "few.csv: texts: got 30, expected at least 40"),
+        ((tmp_path / "a", "--data", rare), "rare.csv: texts of class '1': got 2, expected some"),
         ((tmp_path / "a", *named, "--clients", "12"), "got 90, expected at least 120"),
         ((tmp_path / "a", "--data", own), "labels"),  # three classes, and no order
         ((tmp_path / "a", "--data", tmp_path / "no.csv"), "no.csv"),

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fedlab_helpers.core.training import LocalConfig, predict, train
-from fedlab_helpers.shrinking import Rounded
+from fedlab_helpers.shrinking import Rounded, classify
 from fedlab_helpers.shrinking.classify import answer
 from fedlab_helpers.shrinking.onnx_model import quantize_dynamically, run_onnx, sealed, to_onnx
 from fedlab_helpers.tasks.layers import CELLS
@@ -101,6 +101,16 @@ def test_what_does_not_fit_is_named(small_model):
     odd = Vocabulary([*VOCAB.words[2:-1], "a\nb"])
     with pytest.raises(ValueError, match="expected words without line breaks"):
         to_onnx(small_model(), odd)
+
+
+@pytest.mark.parametrize("bits", [32, 8])
+@pytest.mark.parametrize(("name", "value"), [("embedding.weight", "nan"), ("head.bias", "inf")])
+def test_a_model_that_diverged_is_refused(small_model, name, value, bits):
+    model = small_model()
+    with torch.no_grad():
+        model.get_parameter(name)[1] = float(value)
+    with pytest.raises(ValueError, match=f"model, {name}: got 'NaN or inf', expected finite"):
+        to_onnx(model, VOCAB, bits=bits)
 
 
 def test_words_names_and_length_are_in_the_file_or_nothing(small_model):
@@ -220,6 +230,35 @@ def test_a_long_sentence_is_cut_as_in_training(tmp_path, max_len, cut):
     assert said == f"positive: {shares(with_commas[:cut])[1]:.1%}" + counts
     other = with_commas[: cut + 1 if cut < 9 else cut // 2]
     assert not said.startswith(f"positive: {shares(other)[1]:.1%} ")
+
+
+def test_a_file_whose_texts_were_cut_with_other_words_is_refused(model_file, monkeypatch):
+    path, said = model_file
+    monkeypatch.setattr(classify, "dictionary", lambda: "jieba-another")
+    with pytest.raises(ValueError, match=r"model.onnx: cut with other words than here.*add_word"):
+        answer(path, SENTENCE)
+    made = onnx.load(path)
+    del made.metadata_props[-2:]  # a file of before, which does not say
+    content = made.SerializeToString()
+    path.write_bytes(content + classify.seal(content))
+    assert answer(path, SENTENCE) == said
+
+
+def test_words_given_to_jieba_make_another_file(tmp_path):
+    code = (
+        "import sys, jieba; jieba.setLogLevel(60); jieba.add_word('小笼包子铺'); import torch\n"
+        "from fedlab_helpers import SentimentLSTM, Vocabulary\n"
+        "from fedlab_helpers.shrinking.onnx_model import sealed, to_onnx\n"
+        "made = to_onnx(SentimentLSTM(3, 4, 3, seed=0), Vocabulary(['小笼包子铺']))\n"
+        "open(sys.argv[1], 'wb').write(sealed(made))\n"
+        "from fedlab_helpers.shrinking.classify import answer\n"
+        "print(answer(sys.argv[1], '小笼包子铺'))"
+    )
+    done = command("-W", "ignore", "-c", code, tmp_path / "own.onnx")
+    assert done.stdout.startswith("class "), done.stderr
+    done = command("-m", "fedlab_helpers", "classify", tmp_path / "own.onnx", "小笼包子铺")
+    assert done.returncode == 1
+    assert "cut with other words than here" in done.stderr
 
 
 def test_what_is_no_model_of_ours_is_told(tmp_path):

@@ -40,7 +40,8 @@ def test_both_are_settled_after_once(text):
 def test_spellings_of_one_label():
     assert plain("ＰＯＳ") == plain("Pos\u200b") == "pos"
     assert plain("do_not like") == plain("Do-Not-Like")
-    assert plain("-") == "-"
+    assert plain("-") == plain("\u2212") == "-"
+    assert (plain("1-4 星"), plain("1__2"), plain("label_1")) == ("1-4星", "1__2", "label1")
 
 
 @pytest.fixture

@@ -57,6 +57,13 @@ def test_quoted_newlines_commas_and_quotes(write):
     assert [review.text for review in load_reviews(path)] == ['一行\r\n二行，"引"，a,b', "好"]
 
 
+def test_a_blank_before_a_quote(write):
+    path = write('label, text\n"1", "很好,下次还来"\n0,  "很差"\n1, 好 \n')
+    reviews, report = load_reviews_with_report(path)
+    assert [review.text for review in reviews] == ["很好,下次还来", "很差", "好"]
+    assert report.labels == ("0", "1")
+
+
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 def test_any_line_ending(write, newline):
     path = write(PLAIN.replace("\n", newline))
@@ -146,7 +153,7 @@ def test_broken_files_are_refused(write, content, expected):
         (["1", "positive"], "line 3: the label is 'positive'; expected '0' or '1'"),
         (["positive", "1", "0"], "line 2: the label is 'positive'; expected '0' or '1'"),
         (["negative", "0"], "line 2: the label is 'negative'; expected '0' or '1'"),
-        (["1", "2"], "line 3: the label is '2'"),
+        (["1", "2"], r"line 3: the label is '2'; expected '0' or '1'; other numbers.* labels=\("),
         (["-1", "1"], "line 2: the label is '-1'"),
         (["0", "１"], "line 3: the label is '１'"),
         (["１", "pos"], "line 2: the label is '１'"),

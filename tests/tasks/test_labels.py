@@ -14,7 +14,9 @@ PAIRS = """
     很差/非常好 负面评价/正面评价 差/不差 中评/好评 差评/中评 negative/positive Neg/Pos
     neg./pos. dislike/like do_not_like/like bad/good No/Yes False/True thumbs-down/thumbs_up
     unhappy/happy dissatisfied/satisfied not_recommended/recommended 👎/👍 👎🏽/👍🏽 -/+
-    label_negative/label_positive 0/1 0.0/1.0
+    label_negative/label_positive 0/1 0.0/1.0 差評/好評 負評/正評 負面評價/正面評價 爛/讚 壞/好
+    不滿意/滿意 不喜歡/喜歡 不推薦/推薦 沒意思/有意思 錯/對 兩顆星/五顆星 1-4星/5星 1-2星/3星 1_2/3
+    1-2/5 1-3/4-5 0-6/7-10 1–4星/5星 1~4星/5星 一至四星/五星 −1/+1 -1/+1 −5/5 −/+
 """.split()
 
 
@@ -45,7 +47,9 @@ def test_the_report_says_which_class_is_which(own):
     assert str(load_reviews_with_report(own("好评", "差评"))[1]).endswith(
         "class 0 is '差评', class 1 is '好评'"
     )
-    report = load_reviews_with_report(own("乙", "甲"))[1]
+    told = r"own.csv: class 0 is '乙', class 1 is '甲' \(a guess; .*say labels=\('甲', '乙'\)\)"
+    with pytest.warns(UserWarning, match=told):
+        report = load_reviews_with_report(own("乙", "甲"))[1]
     assert report.labels == ("乙", "甲")
     assert "a guess; if '乙' is the positive one, say labels=('甲', '乙')" in str(report)
 
@@ -55,7 +59,8 @@ def test_the_caller_says_what_nobody_knows(own):
     told, report = load_reviews_with_report(path, labels=("甲", "乙"))
     assert (report.labels, report.guessed) == (("甲", "乙"), False)
     assert [review.label for review in told] == [1, 0] * 20
-    assert [review.label for review in load_reviews(path)] == [0, 1] * 20
+    with pytest.warns(UserWarning, match="a guess"):
+        assert [review.label for review in load_reviews(path)] == [0, 1] * 20
 
 
 def test_numbers_that_mean_the_other_way_round(own):
@@ -102,7 +107,8 @@ def test_a_whole_corpus_of_one_class_is_refused_and_told_how_a_part_is_read(own)
         load_reviews(path, labels=("差评", "好评"))
 
 
-@pytest.mark.parametrize("labels", ["ab", (), ("好",), ("好", "\u200b"), ("Pos", "pos")])
+@pytest.mark.parametrize("labels", ["ab", (), ("好",), ("好", "\u200b"), ("Pos", "pos"),
+                                    {"好": 1, "坏": 0}, {"好", "坏"}])  # fmt: skip
 def test_names_that_tell_nothing_apart_are_refused(labels):
     with pytest.raises(ValueError, match=r"labels: got .*expected the names of at least two"):
         require_names(labels)

@@ -255,6 +255,16 @@ def test_a_folder_that_cannot_be_made_is_named(index, tmp_path):
         fetch("tiny", tmp_path / "file")
 
 
+def test_a_folder_below_home_or_here_is_found_by_pip_too(index, tmp_path, monkeypatch):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for folder, there in (("~/public", tmp_path / "home" / "public"), ("a", tmp_path / "a")):
+        assert main(["tiny", "--folder", folder]) == 0
+        assert files(there) == KEPT
+    assert not (tmp_path / "~").exists()
+
+
 def test_without_a_home_the_variable_is_named(monkeypatch):
     monkeypatch.setattr(public_data, "default_folder", lambda: None)
     with pytest.raises(FetchError, match="set FEDLAB_CACHE"):

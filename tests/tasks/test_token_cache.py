@@ -197,6 +197,10 @@ def test_default_folder_is_chosen_by_the_environment_then_the_checkout(tmp_path,
     monkeypatch.setenv("FEDLAB_CACHE", str(tmp_path))
     assert default_folder() == tmp_path
     assert TokenCache("1").path == tmp_path / "tokens.sqlite"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("FEDLAB_CACHE", "~/fedlab")
+    assert default_folder() == tmp_path / "fedlab"
     monkeypatch.delenv("FEDLAB_CACHE")
     checkout = tmp_path / "checkout"
     monkeypatch.setattr(place, "__file__", str(checkout / "fedlab_helpers" / "tasks" / "x.py"))

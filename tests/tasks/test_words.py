@@ -57,6 +57,11 @@ def test_tokenize_all_goes_through_the_cache(own_cache, monkeypatch):
     assert words.tokenize_all(texts) == expected
 
 
+def test_one_text_is_not_taken_for_many():
+    with pytest.raises(ValueError, match="texts: got '好', expected a list of texts"):
+        words.tokenize_all("好")
+
+
 def test_jieba_is_silent_also_when_it_is_compiled_and_builds_its_dictionary(tmp_path):
     """jieba's escapes warn whenever Python compiles them: installers need not have done it."""
     script = (
@@ -140,6 +145,13 @@ def test_reviews_are_cut_off_padded_and_labelled():
     short = encode_reviews(reviews, vocab, max_len=2)
     assert short.tokens.tolist() == [[2, 3], [3, UNKNOWN], [UNKNOWN, 0]]
     assert short.lengths.tolist() == [2, 2, 1]
+
+
+@pytest.mark.parametrize(("known", "told", "read"), [(2, None, 2), (None, None, 64), (90, 3, 3)])
+def test_as_many_words_are_read_as_the_vocabulary_says(known, told, read):
+    reviews = [Review("好" + "，好" * 60, 1, "other")]
+    data = encode_reviews(reviews, Vocabulary(["好"], max_len=known), told)
+    assert data.lengths.tolist() == [read]
 
 
 def test_encode_reviews_refuses_nothing_and_no_words():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlab_helpers import Examples, Vocabulary, encode_reviews, load_reviews
+from fedlab_helpers.tasks.reviews.characters import appearance
 
 DATA = Path(__file__).parent / "data"
 READ = 64  # words of a text
@@ -17,7 +18,7 @@ READ = 64  # words of a text
 
 def lines(name: str) -> list[str]:
     """Return the lines of a file of the data."""
-    return (DATA / name).read_text("utf-8").split("\n")[:-1]
+    return [line for line in (DATA / name).read_text("utf-8").split("\n") if line]
 
 
 CLASSES = lines("classes.txt")  # what labels 0, 1, … are called
@@ -30,7 +31,13 @@ def examples(path: str | Path) -> Examples:
     For numbers, series or the next token return an `Examples` of your own: its inputs are what the
     model is called with, its targets what is asked, its objective says how answers are judged.
     """
-    return encode_reviews(load_reviews(path, labels=CLASSES, clean=False), WORDS, READ)
+    return encode_reviews(load_reviews(path, labels=CLASSES, clean=False), WORDS)
+
+
+def looks(path: str | Path) -> list:
+    """Return by what an example of a file would be known in another: here how its text looks."""
+    reviews = load_reviews(path, labels=CLASSES, clean=False)
+    return [appearance(review.text) for review in reviews]
 
 
 class Model(nn.Module):

@@ -1,11 +1,10 @@
 """What must be true of any task, before a number is believed: pytest"""
 
-import csv
 from dataclasses import replace
 
 import pytest
 import torch
-from task import DATA, examples, new_model
+from task import DATA, examples, looks, new_model
 from train import PLAN, client_files, federated
 
 from fedlab_helpers import evaluate, make_whole, of_model, run, strategies, wire
@@ -19,12 +18,6 @@ FILES = client_files()
 def clients():
     """Return what each client holds."""
     return [examples(path) for path in FILES]
-
-
-def rows(path):
-    """Return the rows of a file, without its header."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [tuple(row) for row in csv.reader(file)][1:]
 
 
 def few(client, count=64):
@@ -41,11 +34,11 @@ def test_every_file_is_read_and_asks_the_same(clients):
 
 
 def test_no_example_of_a_client_is_judged_on():
-    """No row of a client stands in the files that judge."""
-    held = {row for path in FILES for row in rows(path)}
+    """No example of a client stands in the files that judge."""
+    held = {look for path in FILES for look in looks(path)}
     for name in ("validation.csv", "test.csv"):
-        assert rows(DATA / name)
-        assert held.isdisjoint(rows(DATA / name)), name
+        assert looks(DATA / name)
+        assert held.isdisjoint(looks(DATA / name)), name
 
 
 def test_the_model_is_the_same_wherever_it_is_made():

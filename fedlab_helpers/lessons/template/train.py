@@ -58,8 +58,8 @@ def main() -> None:
     print(f"untrained:       {measure} {evaluate(new_model(), validation)[measure]:.3f}")
     print(f"each alone:      {measure} {min(own):.3f} to {max(own):.3f}")
     print(f"federated:       {measure} {evaluate(model, validation)[measure]:.3f}")
-    torch.save(of_model(model), "model.pt")
-    print("weights: model.pt; data/test.csv is still unseen: open it once, at the end")
+    torch.save(of_model(model), weights := DATA.parent / "model.pt")
+    print(f"weights: {weights}; data/test.csv is still unseen: open it once, at the end")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ def appearance(text: str) -> str:
 
 
 def plain(label: str) -> str:
-    """Return a label without regard to case, width, blanks, hyphens and underscores inside."""
-    folded = unicodedata.normalize("NFKC", visible(label)).casefold()
-    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", "", folded)
+    """Return a label without regard to case, width, kind of minus, and blanks, hyphens and
+    underscores inside, except between digits: 1-4 is not 14."""
+    folded = unicodedata.normalize("NFKC", visible(label)).casefold().replace("\u2212", "-")
+    return re.sub(r"(?<=\w)[\s_-]+(?=[^\W\d_])|(?<=[^\W\d_])[\s_-]+(?=\w)", "", folded)

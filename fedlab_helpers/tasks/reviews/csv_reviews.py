@@ -100,7 +100,8 @@ def classes_of(
     if labels is None:
         digits = any(plain(name) in NUMBERS for name in counts)
         pair = NUMBERS if digits else tuple(name for name, _ in counts.most_common(2))
-        told = f"{' or '.join(map(repr, pair))}, the two labels of this file"
+        told = f"{' or '.join(map(repr, pair))}; other numbers, and more classes than two, are "
+        told += "named, class 0 first: labels=(…)"
     else:
         pair = numbers if {*numbers} >= counts.keys() and not {*labels} & counts.keys() else labels
         told = f"{' or '.join(map(repr, labels))}, as the classes are called, or their numbers"
@@ -185,7 +186,7 @@ def _undecodable(raw: bytes, place: int, path: Path) -> ValueError:
 def _records(content: str, path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield (line where the record starts, fields); a blank line has no fields."""
     # strict: an unclosed quote would otherwise swallow the rest of the file as one text.
-    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(content, newline=""), skipinitialspace=True, strict=True)
     line = 1
     try:
         for fields in reader:
@@ -195,6 +196,7 @@ def _records(content: str, path: Path) -> Iterator[tuple[int, list[str]]]:
         raise ValueError(
             f"{path}, line {line}: {error}; expected a comma-separated record "
             "whose double quotes are closed, or doubled inside a quoted field"
+            + (_hint(content.splitlines()[:1]) if line == 1 else "")
         ) from None
 
 

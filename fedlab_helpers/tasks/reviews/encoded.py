@@ -54,19 +54,22 @@ class EncodedReviews(_Reviews, Examples):
 
 
 def encode_reviews(
-    reviews: Sequence[Review], vocab: Vocabulary, max_len: int = 64
+    reviews: Sequence[Review], vocab: Vocabulary, max_len: int | None = None
 ) -> EncodedReviews:
     """Return reviews as padded tensors.
 
     Args:
         reviews: texts and labels.
         vocab: built from training texts.
-        max_len: words beyond this many are cut off. A text without words becomes one unknown.
+        max_len: words beyond this many are cut off; None: as many as the vocabulary says, or 64
+            where it does not. A text without words becomes one unknown.
 
     Raises:
         ValueError: there is no review, or `max_len` is below 1.
     """
     require(len(reviews) > 0, "reviews", reviews, "at least one")
+    if max_len is None:
+        max_len = vocab.max_len or 64
     require_count(max_len=max_len)
     tokenized = tokenize_all([review.text for review in reviews])
     rows = [vocab.encode(tokens[:max_len]) or [UNKNOWN] for tokens in tokenized]

@@ -27,7 +27,7 @@ class TokenCache:
     def __init__(self, version: str, folder: Path | None = None):
         folder = folder or default_folder()
         self.path = folder and Path(folder) / "tokens.sqlite"
-        self._version = version.encode()
+        self.version = version
         self._unsaved: dict[bytes, list[str]] = {}
 
     def tokenize(self, texts: Sequence[str], tokenizer: Tokenizer) -> list[list[str]]:
@@ -44,7 +44,7 @@ class TokenCache:
         return [list(known[key]) for key in keys]
 
     def _digest(self, *parts: bytes) -> bytes:
-        return blake2b(b"\0".join((self._version, *parts)), digest_size=16).digest()
+        return blake2b(b"\0".join((self.version.encode(), *parts)), digest_size=16).digest()
 
     def _safely(self, work: Callable[[], dict | None]) -> dict | None:
         """Return what `work` does with the file, twice if it must be made anew; None: it cannot."""

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from marshal import dumps
 from typing import Self
 
-from fedlab_helpers.core.require import require_count
+from fedlab_helpers.core.require import require, require_count
 from fedlab_helpers.tasks.reviews.characters import visible
 from fedlab_helpers.tasks.reviews.labels import require_names
 from fedlab_helpers.tasks.reviews.token_cache import TokenCache
@@ -53,6 +53,11 @@ def _cache_of(*state: object) -> TokenCache:
     return TokenCache(f"jieba-{known.hexdigest()}")
 
 
+def dictionary() -> str:
+    """Return a name of all that decides how texts are cut: another after `jieba.add_word`, …"""
+    return _cache().version
+
+
 def tokenize(text: str) -> list[str]:
     """Return the words of a text as jieba cuts it, without white space and what shows nothing."""
     with _jieba_lock:  # `dt` stays what it is where jieba is told to cut in parallel
@@ -61,6 +66,7 @@ def tokenize(text: str) -> list[str]:
 
 def tokenize_all(texts: Sequence[str]) -> list[list[str]]:
     """Return `tokenize` of each text, through the cache in `data/cache/`."""
+    require(not isinstance(texts, str), "texts", texts, "a list of texts")
     return _cache().tokenize(texts, tokenize)
 
 
