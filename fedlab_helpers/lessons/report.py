@@ -27,10 +27,10 @@ _LOOK = (
 def reference_table(brief: str, score: str = "score") -> pd.DataFrame:
     """Return the reference designs of a brief, the best first.
 
-    Columns: "name", "mean", "half" (of a 95% interval), "low" and "high" over so many "runs";
-    "gain" over the plain design, seed by seed, above 0 where it is better, and "gain_half";
-    "losing", the mean share of clients that do; "within" (all budgets, with every seed) and
-    "missed" (with any).
+    Columns: "name", "mean", "half" (of a 95% interval; NaN of one run), "low" and "high" over so
+    many "runs"; "gain" over the plain design, seed by seed, above 0 where it is better, and
+    "gain_half"; "losing", the mean share of clients that do; "within" (all budgets, with every
+    seed) and "missed" (with any).
 
     Args:
         score: "score", on validation, or "exam".
@@ -43,12 +43,19 @@ def reference_table(brief: str, score: str = "score") -> pd.DataFrame:
         values = own.set_index("seed")[score]
         gains = (values - plain) if up else (plain - values)
         missed = [budget for budget, limit in limits.items() if (own[budget] > limit).any()]
-        figures = {"mean": values.mean(), "half": results.half_width([*values])}
+        figures = {"mean": values.mean(), "half": _half_width(values)}
         figures["losing"] = own["losing"].mean()
-        figures |= {"gain": gains.mean(), "gain_half": results.half_width([*gains])}
+        figures |= {"gain": gains.mean(), "gain_half": _half_width(gains)}
         ends = {"low": values.min(), "high": values.max(), "runs": len(values)}
         rows.append({"name": name, **figures, **ends, "within": not missed, "missed": missed})
-    return pd.DataFrame(rows).sort_values("mean", ascending=not up, ignore_index=True)
+    columns = "name mean half losing gain gain_half low high runs within missed".split()
+    found = pd.DataFrame(rows, columns=columns)
+    return found.sort_values("mean", ascending=not up, ignore_index=True)
+
+
+def _half_width(values: pd.Series) -> float:
+    known = len(values) > 1 and values.notna().all()
+    return results.half_width([*values]) if known else math.nan
 
 
 def shares(lines: list[Line]) -> dict[str, float]:
@@ -111,17 +118,20 @@ class Report:
         sqrt(n + 1) times as wide as the interval of their mean (`results.half_width`).
         """
         own = self.outcome.score if score == "score" else self.exam
-        groups: dict[str, list[str]] = {"ahead": [], "level": [], "behind": []}
+        groups: dict[str, list[str]] = {"ahead": [], "level": [], "behind": [], "unknown": []}
         for row in reference_table(self.outcome.brief.name, score).itertuples():
             gain = (own - row.mean) if self.outcome.brief.higher_is_better else (row.mean - own)
             one_more = (row.runs + 1) ** 0.5 * row.half
             where = "level" if abs(gain) <= one_more else "ahead" if gain > 0 else "behind"
+            where = "unknown" if math.isnan(one_more) else where
             groups[where].append(say(f"design_{row.name}") + ("" if row.within else "*"))
         said = [
             say(f"standing_{where}", names=", ".join(names))
             for where, names in groups.items()
             if names
         ]
+        if not said:
+            return say("standing_none")
         starred = any("*" in name for names in groups.values() for name in names)
         return " ".join([*said, *([say("standing_misses")] if starred else [])])
 

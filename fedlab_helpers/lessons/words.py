@@ -64,6 +64,8 @@ ENGLISH = {
     "standing_ahead": "Ahead of: {names}.",
     "standing_level": "Level with: {names}.",
     "standing_behind": "Behind: {names}.",
+    "standing_unknown": "Run once only, so that nothing can be said against: {names}.",
+    "standing_none": "There is no other design to compare with.",
     "standing_misses": "(* misses a budget.)",
     "report_title": "A design for {customer}",
     "report_verdict": (
@@ -875,3 +877,18 @@ ENGLISH = {
 def say(key: str, **values: object) -> str:
     """Return what a figure shows for `key`; a key that is not in the table is shown as it is."""
     return ENGLISH[key].format(**values) if key in ENGLISH else key
+
+
+# What panels call their buttons, choices and labels: a reader's column may be called the same.
+_OF_PANELS = frozenset(
+    "0 1 amount answer axis beginnings cell clear device drop everything file hand hidden hide "
+    "keep living measured more name nan noise rename run save scale show sign size sortable stage "
+    "steps still stop target tries typed write".split()
+)
+
+
+def called(name: object) -> str:
+    """Return what a figure or a table shows for a name that comes from outside: the words of a
+    strategy, a method or a measure of this package; any other as it is."""
+    ours = isinstance(name, str) and name in ENGLISH and name not in _OF_PANELS
+    return ENGLISH[name] if ours and "{" not in ENGLISH[name] else str(name)

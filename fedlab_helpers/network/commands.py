@@ -187,7 +187,8 @@ def _submit(chosen: argparse.Namespace, nodes: int) -> Path:
     cohort = nodes if chosen.clients_per_round is None else chosen.clients_per_round
     rates = {"server_rate": None, **dict(chosen.parameter)}
     own = {"optimizer": optimizer, "lr": chosen.lr, "epochs": chosen.local_epochs}
-    own |= {"clients": nodes, "cohort": cohort, "rounds": chosen.rounds or 3, "seed": chosen.seed}
+    own |= {"clients": nodes, "cohort": cohort, "seed": chosen.seed}
+    own |= {"rounds": 3 if chosen.rounds is None else chosen.rounds}
     own |= {"server_rate": rates.pop("server_rate"), **CODECS[chosen.codec]}
     recipe = Recipe(strategy, rates, **own)
     if chosen.task == "reviews":

@@ -164,7 +164,8 @@ def resume(results: str | Path, rounds: int | None = None) -> Path:
     with FileLock(results.parent / LOCK):
         _require_idle(results.parent)
         job = Job.from_json((results / JOB).read_text("utf-8"))
-        job = replace(job, plan=replace(job.plan, rounds=rounds or job.plan.rounds))
+        if rounds is not None:
+            job = replace(job, plan=replace(job.plan, rounds=rounds))
         done, known = len(_records(results)), json.loads((results / RUN).read_text("utf-8"))
         if known["nodes"] != nodes:
             came = f"was begun with {known['nodes']} clients, the network has {nodes}"

@@ -5,10 +5,12 @@ the runs that are missing, and repeats none. `search` looks for designs instead:
 """
 
 import argparse
+import itertools
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,11 @@ from fedlab_helpers.studies.results import RESULTS, Row, read_own, versions, wri
 
 if TYPE_CHECKING:  # nobody waits for torch to be told what there is
     from fedlab_helpers.studies.study import Settings, Study
+
+
+class NotKeptError(ValueError):
+    """What a run measured is in another file than its table."""
+
 
 Keep = Callable[[dict[str, Any], list[Row]], None]
 
@@ -37,8 +44,11 @@ def run_study(study: "Study", folder: Path = RESULTS, jobs: int = 1) -> Path:
     Raises:
         ValueError: the file there holds something else, or has other columns than this study
             writes.
+        NotKeptError: what was measured could not be written there; it is in a file beside it.
     """
     path = folder / f"{study.name}.csv"
+    others = (path.with_stem(f"{path.stem}_{number}") for number in itertools.count(2))
+    beside = next(other for other in others if not other.exists())
     done = {study.key(row) for row in _rows(study, path)}
     missing = [settings for settings in study.runs if study.key(settings) not in done]
 
@@ -48,6 +58,9 @@ def run_study(study: "Study", folder: Path = RESULTS, jobs: int = 1) -> Path:
         except KeyboardInterrupt:
             _add(study, path, settings, rows)  # the run has finished
             raise
+        except (ValueError, OSError) as error:
+            _add(study, beside, settings, rows)
+            raise NotKeptError(f"{error}\nWhat was measured is in {beside}") from error
         bar.update()
 
     with tqdm(total=len(missing), desc=study.name, unit="run", file=sys.stdout) as bar:
@@ -60,6 +73,24 @@ def run_study(study: "Study", folder: Path = RESULTS, jobs: int = 1) -> Path:
 
 
 def _rows(study: "Study", path: Path) -> list[Row]:
+    """Return the rows of a table that a study can go on with; else raise ValueError: each is of one
+    of its runs and there once, and at the end stand the columns of the versions."""
+    rows, runs = _written(study, path), {study.key(run) for run in study.runs}
+    anew = "move the table away to begin a new one"
+    if rows and list(rows[0])[-len(versions()) :] != [*versions()]:
+        raise ValueError(f"{path}: columns {[*rows[0]]}, expected {[*versions()]} last; {anew}")
+    seen: set[tuple[str, ...]] = set()
+    for number, row in enumerate(rows, start=1):
+        told = f"{path}: row {number}, of {', '.join(study.key(row))}: "
+        if study.key(row) not in runs:
+            raise ValueError(f"{told}no run of {study.name!r} has these settings; {anew}")
+        if tuple(row.values()) in seen:
+            raise ValueError(f"{told}it is there twice; take one of the two out")
+        seen.add(tuple(row.values()))
+    return rows
+
+
+def _written(study: "Study", path: Path) -> list[Row]:
     return read_own(path, study.name, list(study.runs[0]))
 
 
@@ -67,7 +98,7 @@ def _add(study: "Study", path: Path, settings: "Settings", rows: list[Row]) -> N
     """Write what a run measured to the table as it is by now, in the order of the study: side by
     side, runs finish in any order."""
     place = {study.key(run): number for number, run in enumerate(study.runs)}
-    others = [row for row in _rows(study, path) if study.key(row) != study.key(settings)]
+    others = [row for row in _written(study, path) if study.key(row) != study.key(settings)]
     new = [{"study": study.name, **settings, **row, **versions()} for row in rows]
     table = sorted(others + new, key=lambda row: place.get(study.key(row), -1))
     if table:  # else the only runs so far had broken down before their first row
@@ -91,7 +122,8 @@ def _side_by_side(study: "Study", missing: "Sequence[Settings]", jobs: int, keep
             pool.shutdown(cancel_futures=True)
             for run, settings in runs.items():
                 if not (run.cancelled() or run.exception()):
-                    keep(settings, run.result())
+                    with suppress(NotKeptError):
+                        keep(settings, run.result())
             raise
 
 
@@ -123,6 +155,9 @@ def main(arguments: Iterable[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on from the runs that are finished.")
         return 130
+    except NotKeptError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0

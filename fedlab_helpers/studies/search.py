@@ -163,6 +163,9 @@ def search(name: str, folder: Path = RESULTS, minutes: float = MINUTES, most: in
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     brief, path = brief_of(name), folder / f"search_{name}.csv"
     rows = read_own(path, f"search_{name}", ["trial"])
+    columns = _columns(brief)
+    same = not rows or list(rows[0]) == columns
+    require(same, f"{path}: columns", rows and [*rows[0]], f"{columns}: move the table away")
     starts = [each for each in references(name).values() if each.strategy in strategies_for(brief)]
     starts = [each for each in starts if each.secure == hidden(brief) and each.cell != SUMS]
     options = {"multivariate": True, "n_startup_trials": len(starts)}
@@ -187,6 +190,12 @@ def search(name: str, folder: Path = RESULTS, minutes: float = MINUTES, most: in
             write(path, rows)
             print(f"{row['trial']:>4} {row['score'] or row['refused']} {row['missed']}", flush=True)
     return path
+
+
+def _columns(brief: Brief) -> list[str]:
+    """Return the columns of a table, as `_try` makes them."""
+    told = ["score", *brief.limits, "missed", "refused", "seconds", "design", "proposed"]
+    return ["study", "trial", *told, *versions()]
 
 
 def _try(name: str, design: Design, trial: "optuna.Trial") -> Row:

@@ -204,7 +204,7 @@ def test_a_report_that_fails_leaves_the_one_before(panel, monkeypatch, tmp_path)
     (tmp_path / "reference_designs.csv").unlink()
     assert "FileNotFoundError" in ran(panel)
     assert panel.shown.value == shown
-    assert len(panel.outcomes) == 1
+    assert len(panel.outcomes) == 2  # what the run came to is not lost
 
 
 def test_an_error_is_told(panel, monkeypatch):
@@ -228,6 +228,9 @@ def test_a_report_is_saved_and_nothing_written_over(panel, tmp_path):
     panel.file.value = "nowhere/x.html"
     panel.save.click()
     assert "no folder" in panel.kept.value
+    panel.file.value = "half an emoji \ud83d.html"
+    panel.save.click()
+    assert "went wrong" in panel.kept.value
     panel.file.value = " "
     panel.save.click()
     assert "name" in panel.kept.value

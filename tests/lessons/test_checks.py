@@ -44,6 +44,13 @@ def test_a_blank_or_a_stub_is_not_yet_and_an_exception_is_a_hint(check):
         assert "ZeroDivisionError" in verdict.message
 
 
+def test_what_pytorch_has_not_implemented_is_no_stub():
+    def answer():
+        raise NotImplementedError('"abs" not implemented for Float8')
+
+    refused(exercise("write it")(lambda function: function())(answer), "for Float8")
+
+
 def test_a_whole_number_may_come_from_anywhere():
     for count in (110, 110.0, np.int64(110), np.float32(110), torch.tensor(110), np.array([110])):
         assert whole(count) == 110

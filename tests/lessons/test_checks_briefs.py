@@ -52,6 +52,7 @@ WRONG = [
     (checks.megabytes_up, lambda v, b, r, c, n: v * b / 8e6 * r, "only"),
     (checks.megabytes_up, lambda v, b, r, c, n: v * b / 8 * r * c / n, "1,000,000"),
     (checks.megabytes_up, all_clients, "all clients"),
+    (checks.megabytes_up, lambda v, b, r, c, n: v * b / 8e6 * (r * c // n), "on average"),
     (checks.megabytes_up, lambda *told: 3.0, "expected"),
     (checks.megabytes_up, lambda *told: "much", "a number"),
     (checks.losing, lambda s, a, up: losing(s, a, True), "less is better"),

@@ -36,6 +36,8 @@ def test_stochastic_round():
     for form in (torch.Tensor.int, torch.Tensor.double, torch.Tensor.numpy, torch.Tensor.tolist):
         assert checks.stochastic_round(lambda v, d, as_=form: as_((v + d).floor())).passed
     assert checks.stochastic_round(lambda v, d: (v + 1 - d).floor() - (d == 0) * (v % 1 == 0))
+    assert checks.stochastic_round(lambda v, d: v.add_(d).floor_()).passed
+    assert checks.stochastic_round(lambda v, d: d.add_(v).floor_()).passed
     own = lambda v, d: (v + torch.rand(len(v))).floor()  # noqa: E731
     refused(checks.stochastic_round(own), "draw nothing of your own")
     seeded = lambda v, d: own_draws(v)  # noqa: E731

@@ -34,7 +34,16 @@ def cosine(start, a, b):
 
 def test_update_cosine():
     assert checks.update_cosine(cosine).passed
+
     zeros = {"a": torch.zeros(2), "b": torch.zeros(1, 1)}
+
+    def in_place(s, a, b):
+        for end in (a, b):
+            for name in end:
+                end[name] -= s[name]
+        return cosine(zeros, a, b)
+
+    assert checks.update_cosine(in_place).passed
     refused(checks.update_cosine(lambda s, a, b: cosine(zeros, a, b)), "weights")
     refused(checks.update_cosine(lambda s, a, b: abs(cosine(s, a, b))), "opposite")
     refused(checks.update_cosine(lambda s, a, b: 0.5), "0.5")

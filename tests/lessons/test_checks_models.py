@@ -64,6 +64,19 @@ def best_score(models, most):
     return max((m[0], n) for n, m in models.items() if m[2] is not None and m[2] <= most)[1]
 
 
+def own_spread(models, most):
+    fit = {n: m for n, m in models.items() if m[2] is not None and m[2] <= most}
+    top = max(m[0] for m in fit.values())
+    return min((n for n in fit if fit[n][0] >= top - fit[n][1]), key=lambda n: fit[n][2])
+
+
+def second_only(models, most):
+    fit = {n: m for n, m in models.items() if m[2] is not None and m[2] <= most}
+    best, *others = sorted(fit, key=lambda n: -fit[n][0])
+    first_two = {n: fit[n] for n in (best, *others[:1])}
+    return choose(first_two, most)
+
+
 WRONG = [
     (checks.min_gru, lambda z, c: min_gru(1 - z, c), "how much is *written*"),
     (checks.min_gru, lambda z, c: z * c, "nothing is kept"),
@@ -93,6 +106,11 @@ WRONG = [
     (checks.choose, lambda models, most: min(models), "got 'a'"),
     (checks.choose, no_error, "raise a ValueError"),
     (checks.choose, lambda models, most: 3, "return the name"),
+    (checks.choose, own_spread, "*best* one"),
+    (checks.choose, second_only, "of *all*"),
+    (checks.drops, {"bag": 0.0, "gru": 0.034}, "give points"),
+    (checks.drops, {"bag": 0.0, "gru": -3.4}, "minus that on shuffled"),
+    (checks.drops, {"bag": np.nan, "gru": 3.4}, "two numbers"),
     (checks.drops, {"bag": 1.5, "gru": 2.0}, "It cannot hear order"),
     (checks.drops, {"bag": 0.0, "gru": 300}, "give points"),
     (checks.drops, {"bag": 0.0}, "a dictionary with 'bag' and 'gru'"),

@@ -181,10 +181,31 @@ def test_words():
         return words_to_keep(clients, most, threshold, lambda: 0.0)
 
     def too_late(clients, most, threshold, noise):
-        found = words_to_keep(clients, most, threshold, lambda: 0.0)
-        noise()
-        return found
+        votes = Counter(word for words in clients for word in set(words))
+        for _ in votes:
+            noise()
+        return words_to_keep(clients, most, threshold, lambda: 0.0)
 
+    def one_noise(clients, most, threshold, noise):
+        drawn = noise()
+        return words_to_keep(clients, most, threshold, lambda: drawn)
+
+    def noise_of_each_vote(clients, most, threshold, noise):
+        votes = Counter()
+        for words in clients:
+            for word, _ in Counter(words).most_common(most):
+                votes[word] += 1 + noise()
+        return {word for word in votes if votes[word] >= threshold}
+
+    def rarest(clients, most, threshold, noise):
+        votes = Counter()
+        for words in clients:
+            votes.update(word for word, _ in Counter(words).most_common()[-most:])
+        return {word for word in votes if votes[word] + noise() >= threshold}
+
+    refused(checks.words_to_keep(one_noise), "called 1 times")
+    refused(checks.words_to_keep(noise_of_each_vote), "called 15 times")
+    refused(checks.words_to_keep(rarest), "most often")
     refused(checks.words_to_keep(every_time), "thousand times")
     refused(checks.words_to_keep(all_votes), "vote for `most` words")
     refused(checks.words_to_keep(quiet), "without noise")

@@ -105,6 +105,7 @@ def test_gru_step():
     assert checks.gru_step(lambda x, h, cell: gru()(x, h, cell).double()).passed
     assert checks.gru_step(lambda x, h, cell: gru()(x, h, cell).numpy()).passed
     refused(checks.gru_step(lambda x, h, cell: gru(reset=False)(x, h, cell).numpy()), "reset gate")
+    assert checks.gru_step(lambda x, h, cell: h.copy_(gru()(x, h, cell))).passed
     refused(checks.gru_step(gru(keep_old=False)), "old")
     refused(checks.gru_step(gru(reset=False)), "reset gate is missing")
     refused(checks.gru_step(gru(early=True)), "after the matrix")

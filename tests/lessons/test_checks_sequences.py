@@ -230,8 +230,17 @@ def missing_is_left_out(expected, measured, limit, readings):
     return [there[at] for at in begins]
 
 
+def goes_on_over_a_gap(expected, measured, limit, readings):
+    short = pd.Series(np.subtract(expected, measured)).rolling(readings).mean().dropna()
+    alarm = short > limit
+    return short.index[alarm & ~alarm.shift(fill_value=False)].tolist()
+
+
 def test_alarms():
     check = checks.alarms
+    refused(check(goes_on_over_a_gap), "the next one is new")
+    at_the_limit = lambda e, m, limit, n: alarms(e, m, limit - 1e-9, n)  # noqa: E731
+    refused(check(at_the_limit), "*exceeds*")
     refused(check(each_alarm), "say where each begins")
     refused(check(lambda e, m, limit, n: [2, 8]), "mean of the last two is 150")
     refused(check(lambda e, m, limit, n: alarms(m, e, limit, n)), "two shortfalls", "got []")

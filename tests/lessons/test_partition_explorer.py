@@ -93,3 +93,9 @@ def test_alpha_rests_where_it_says_nothing(explorer):
         explorer.alpha.value = 0.05 if explorer.alpha.value != 0.05 else 5.0
         same = (explorer.readout, explorer.map.shown) == before
         assert same == explorer.alpha.disabled == (not DEALS[kind].uses_alpha)
+
+
+def test_a_cell_shows_why_nothing_can_be_dealt(explorer):
+    explorer.kind.value, explorer.clients.value = "by_domain", 3
+    (told,) = explorer._still().texts
+    assert "3 clients cannot be dealt" in told.get_text()

@@ -3,14 +3,18 @@
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import font_manager, image
 from matplotlib.colors import to_rgba
 from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
 
 from fedlab_helpers.core.history import History, RoundRecord
 from fedlab_helpers.lessons import plots
+from fedlab_helpers.lessons.runs import Run
 from fedlab_helpers.lessons.words import say
+from fedlab_helpers.recipe import Recipe
 
 
 def record(number: int, **metrics: float) -> RoundRecord:
@@ -119,3 +123,48 @@ def test_chinese_is_drawn_not_boxes(monkeypatch):
 def test_a_word_that_is_not_in_the_table_is_shown_as_it_is():
     assert [say(word) for word in ("round", "{x}", "100%")] == ["round", "{x}", "100%"]
     assert say("starting", names="{x}") == "Starting: {x}"
+
+
+def test_a_name_from_outside_may_be_called_as_a_sentence_of_a_panel():
+    frame = pd.DataFrame({"size": [1, 2], "error": [0.4, 0.3]})
+    axes = plots.curves({"mine": frame}, x="size", y="error").axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("size", "error")
+
+
+def formulas(picture):
+    """Return the texts of a picture that Matplotlib takes for a formula."""
+    picture.page()
+    texts = [text for text in picture.findobj(Text) if "mathdefault" not in text.get_text()]
+    return [t.get_text() for t in texts if t._preprocess_math(t.get_text())[1] is not False]
+
+
+def test_two_dollars_in_a_name_are_no_formula():
+    names, frame = ["$", "5$ to 10$", "$_$"], pd.DataFrame({"round": [1, 2], "$a$": [0.1, 0.2]})
+    values = {name: [1.0, 2.0] for name in names}
+    matrix = pd.DataFrame(np.eye(3))
+    table = pd.DataFrame(
+        {"factor": [2.0, 3.0], "lost": [0.1, 0.2], "±": [0.1, 0.1]}, index=names[:2]
+    )
+    series = {name: pd.Series([1.0, 2.0]) for name in names}
+    attacks = {"protection": names, "attack": names, "value": 1.0, "chance": 0.0}
+    for picture in (
+        plots.curves(dict.fromkeys(names, frame), "$a$", levels={"$l$": 0.1}),
+        plots.confusion([0, 1, 2], [0, 1, 1], names),
+        plots.race([Run(1, Recipe(rounds=2), label="lr $10^$")], {"$l$": 0.5}),
+        plots.bars(dict.fromkeys(names, 1.0), "$x$"),
+        plots.frontier(dict.fromkeys(names, table)),
+        plots.seed_dots({"$p$": values}, "$x$"),
+        plots.gains({"$d$": values}),
+        plots.cold_start({name: {1: 0.5} for name in names}),
+        plots.client_dots(values),
+        plots.client_bars([0.5] * 3, [0.6] * 3, names, "$t$"),
+        plots.cosine_maps({"$m$": matrix}, groups={"$m$": names}),
+        plots.slopes([0.5] * 3, {"$o$": [0.6] * 3}, names),
+        plots.energy(values, "$x$"),
+        plots.word_rows(values),
+        plots.over_time(series, "$y$"),
+        plots.left_of(pd.DataFrame(attacks)),
+        plots.suggestions(["$$"], {"$k$": [("$w$", 0.5)]}, lambda word: "$g$"),
+    ):
+        assert formulas(picture) == []
+    assert plots.bars({"5$": 1.0}, "x").axes[0].get_yticklabels()[0].get_text() == r"5\$"

@@ -68,6 +68,16 @@ def test_a_difference_within_the_spread_is_none(made):
     )
 
 
+def test_of_one_run_or_none_it_says_that_nothing_can_be_said(made, tmp_path):
+    path = tmp_path / "reference_designs.csv"
+    table(plain=[0.1], composed=[90, 91, 92]).to_csv(path, index=False)
+    said = Report(made).standing()
+    assert said.startswith("Ahead of: composed by hand. Run once only, so that nothing can be said")
+    assert "plain*" in said
+    table(plain=[0.1])[:0].to_csv(path, index=False)
+    assert "There is no other design" in Report(made).body()
+
+
 def test_budgets_are_told_with_limits_and_verdicts(made):
     told = Report(made).budgets().set_index("budget")
     assert [*told.index] == [say(f"budget_{name}") for name in made.brief.limits]

@@ -44,3 +44,15 @@ def test_a_cell_shows_the_table_and_what_sorts_it(monkeypatch):
     assert shown[0]["text/html"] == table.html
     view = shown[1]["application/vnd.jupyter.widget-view+json"]
     assert view["model_id"] == table.model_id
+
+
+def heads(frame):
+    head, body = SortableTable(frame).html.split("</thead>")
+    return re.findall(r"<th>(.*?)</th>", head), re.findall(r"<tr><th[^>]*>(.*?)</th>", body)
+
+
+def test_a_readers_own_names_stay_as_they_are():
+    own = ["size", "run", "stop", "error", "times", 1]
+    frame = pd.DataFrame([[1] * 6] * 3, columns=own).rename_axis("client")
+    assert heads(frame) == (["client", *map(str, own)], ["0", "1", "2"])
+    assert heads(pd.DataFrame({"a": [1, 2]}, index=["goals", "0"]))[1] == ["goals", "0"]

@@ -224,3 +224,9 @@ def test_runs_are_saved_and_what_hinders_that_is_said(panel, tmp_path):
     panel.file.value = "nowhere/runs.csv"
     panel.save.click()
     assert "There is no folder nowhere" in panel.kept.value
+    for name in ("half an emoji \ud83d.csv", "null \0.csv"):
+        panel.file.value = "runs.csv"
+        panel.save.click()
+        panel.file.value = name
+        panel.save.click()
+        assert "went wrong" in panel.kept.value

@@ -100,6 +100,8 @@ def test_one_run_at_a_time_and_one_that_broke_off_goes_on(folder, engine):
     (results / runs.METRICS).write_text("{}")
     with pytest.raises(NetworkError, match="has ended, after 6 rounds"):
         runs.resume(results)
+    with pytest.raises(ValueError, match="rounds: got 0"):
+        runs.resume(results, rounds=0)
     runs.resume(results, rounds=7)
     with pytest.raises(NetworkError, match="no run was handed in there"):
         runs.resume(folder / "results9")
@@ -164,6 +166,7 @@ def test_a_run_of_which_nobody_has_news_is_not_waited_for(folder, engine, monkey
         (["--privacy", "clop=1"], "transforms: got 'clop'"),
         (["--privacy", "clip=-1"], "max_norm: got -1.0"),
         (["--clients-per-round", "4"], "clients_per_round"),
+        (["--rounds", "0"], "rounds: got 0"),
         (["--strategy", "krum", "--codec", "dense"], "for Krum(f=2"),
         (["--task", "nowhere:TASK"], "task: got 'nowhere:TASK'"),
         (["--resume"], "resume: got"),

@@ -169,6 +169,14 @@ def test_the_command(monkeypatch, tmp_path, capsys):
     assert studies.main(["search", "hotels"]) == 130
 
 
+def test_a_table_of_other_columns_is_left_alone(brief, tmp_path):
+    path = tmp_path / "search_toy.csv"
+    path.write_text("study,trial,score\nsearch_toy,0,0.5\n")
+    with pytest.raises(ValueError, match=r"search_toy\.csv: columns: got .*'score'\], expected"):
+        search.search("toy", tmp_path)
+    assert path.read_text() == "study,trial,score\nsearch_toy,0,0.5\n"
+
+
 def test_a_table_of_something_else_is_left_alone(brief, tmp_path):
     path = tmp_path / "search_toy.csv"
     path.write_text("a,b\n1,2\n")
@@ -187,6 +195,7 @@ def test_what_was_found_is_the_best_of_its_table(name):
 def test_the_committed_tables_are_of_this_space(name):
     rows = results.read(results.RESULTS / f"search_{name}.csv")
     assert len(rows) >= 5
+    assert [*rows[0]] == search._columns(BRIEFS[name])
     for row in rows:
         design, brief = Design.from_json(row["design"]), BRIEFS[name]
         within = design.strategy in search.promised(brief)

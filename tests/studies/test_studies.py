@@ -184,6 +184,48 @@ def test_other_columns_are_refused_and_the_table_stays(tmp_path, capsys):
     assert path.read_bytes() == before
 
 
+def test_a_table_without_its_versions_is_refused_before_anything_is_measured(tmp_path):
+    path = tmp_path / "tiny.csv"
+    path.write_text("study,model,seed,value\ntiny,a,0,1\n")
+    with pytest.raises(ValueError, match=r"tiny\.csv: columns .*'machine'\] last"):
+        run_study(study(must_not_run), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda rows: [*rows, rows[1]], r"row 7, of a, 1: it is there twice"),
+        (lambda rows: [*rows, rows[1] | {"seed": "1.0"}], r"row 7, of a, 1\.0: no run of 'tiny'"),
+    ],
+)
+def test_a_table_that_would_count_a_run_twice_is_refused(change, why, tmp_path, capsys):
+    path = run_study(study(value), tmp_path)
+    results.write(path, change(results.read(path)))
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=why):
+        run_study(study(must_not_run), tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_what_cannot_be_written_to_its_table_is_written_beside_it(
+    tmp_path, capsys, monkeypatch, threads
+):
+    path = run_study(study(value, 1), tmp_path)
+    before = path.read_bytes()
+    (tmp_path / "tiny_2.csv").write_text("mine")
+    only(monkeypatch, study(lambda s: [{"other": s["seed"]}]))
+    for number, jobs in enumerate(("1", "4"), start=3):
+        assert main.main(["tiny", "--folder", str(tmp_path), "--jobs", jobs]) == 1
+        assert (
+            f"What was measured is in {tmp_path / f'tiny_{number}.csv'}" in capsys.readouterr().err
+        )
+        rows = results.read(tmp_path / f"tiny_{number}.csv")
+        assert {row["other"] for row in rows} <= {"1", "2"}
+        assert rows
+    assert path.read_bytes() == before
+    assert (tmp_path / "tiny_2.csv").read_text() == "mine"
+
+
 FOREIGN = {
     "notes": b"my notes\n",
     "a table of another kind": b"model,seed\na,0\n",

@@ -28,6 +28,7 @@ def megabytes_up(function: Callable[[int, int, int, int, int], float]) -> Verdic
         (1_000_000, 32, 10, 20, 20),
         (250_000, 8, 16, 5, 20),
         (30_000, 4, 15, 40, 200),
+        (1_000_000, 32, 3, 5, 20),
     ):
         expected = values * bits / 8 / 1e6 * rounds * cohort / clients
         got = number(function(values, bits, rounds, cohort, clients))
@@ -40,6 +41,10 @@ def megabytes_up(function: Callable[[int, int, int, int, int], float]) -> Verdic
             / cohort,
             "a megabyte is 1,000,000 bytes.": expected * 1e6,
             "that is what all clients send together.": expected * clients,
+            "on average: a share of a round counts, too.": values
+            * bits
+            / 8e6
+            * (rounds * cohort // clients),
         }
         if near(got, expected):
             continue

@@ -46,10 +46,10 @@ def stochastic_round(function: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
     values = torch.tensor([0.25, -0.25, 3.0, -2.0, 2.75])
     many = values.repeat_interleave(4000)
     draws = torch.rand(len(many), generator=torch.Generator().manual_seed(0))
-    got = tensor(function(many, draws), "a whole number for each value")
+    got = tensor(function(many.clone(), draws.clone()), "a whole number for each value")
     if got.shape != many.shape:
         return wrong(f"expected a whole number for each value, {tuple(many.shape)}.")
-    if not torch.equal(got, tensor(function(many, draws))):
+    if not torch.equal(got, tensor(function(many.clone(), draws.clone()))):
         return wrong("the same values and draws gave two results: draw nothing of your own.")
     if not torch.equal(got, got.round()):
         return wrong("some results are no whole numbers.")
@@ -64,7 +64,7 @@ def stochastic_round(function: Callable[[Tensor, Tensor], Tensor]) -> Verdict:
             f"0.25 becomes {means[0]:.2f} on average, and 3, which is whole, {means[2]:.2f}: the "
             "probability of going up should be the part behind the point."
         )
-    if near(got, tensor(function(many, 1 - draws)).view(5, 4000)):
+    if near(got, tensor(function(many.clone(), 1 - draws)).view(5, 4000)):
         return wrong("other draws give the same result: let `draws` decide which way it goes.")
     off = (means - values).abs()
     if (off > 0.05).any():

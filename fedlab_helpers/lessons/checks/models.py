@@ -1,5 +1,6 @@
 """Checks of notebook 15: which model to federate."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -130,6 +131,12 @@ def choose(function: Callable[[dict, float], str]) -> Verdict:
         "only one fits": (models, 120.0, "a"),
         "the best fits, but a cheaper one is within its ±": (models, 500.0, "c"),
         "a clear winner": ({"x": (70.0, 0.2, 5.0), "y": (75.0, 0.5, 9.0)}, 10.0, "y"),
+        "one is unsure": ({"best": (80.0, 0.1, 9.0), "wild": (60.0, 50.0, 1.0)}, 10.0, "best"),
+        "three alike": (
+            {"x": (80.0, 1.0, 9.0), "y": (79.8, 1.0, 5.0), "z": (79.5, 1.0, 1.0)},
+            10.0,
+            "z",
+        ),
         "exactly the budget": ({"x": (70.0, 0.2, 5.0), "y": (75.0, 0.5, 10.0)}, 10.0, "y"),
     }
     for name, (given, most, expected) in cases.items():
@@ -144,6 +151,10 @@ def choose(function: Callable[[dict, float], str]) -> Verdict:
             return wrong(f"{name}: {got!r} sends more than the budget.")
         if got == "b":
             return wrong(f"{name}: 'c' is within the ± of 'b', and sends less.")
+        if got == "wild":
+            return wrong(f"{name}: {got!r} is not within the ± of the *best* one.")
+        if name == "three alike":
+            return wrong(f"{name}: of *all* within the ± of the best, which sends least?")
         return wrong(f"{name}: got {got!r}.")
     try:
         function({"x": (70.0, 0.2, 50.0)}, 10.0)
@@ -158,11 +169,18 @@ def drops(mine: dict[str, float]) -> Verdict:
     if not isinstance(mine, dict) or set(mine) != {"bag", "gru"}:
         raise Hint(f"expected a dictionary with 'bag' and 'gru'; got {mine!r:.60}")
     bag, gru = number(mine["bag"]), number(mine["gru"])
+    if not (math.isfinite(bag) and math.isfinite(gru)):
+        raise Hint(f"expected two numbers; got {mine!r:.60}. Were both models judged?")
     if abs(bag) > 0.1:
         return wrong(
             f"the bag loses {bag:.2f} points. It cannot hear order: is padding moved, too, or is "
             "the model training, with dropout?"
         )
-    if not -5 < gru < 40:
-        return wrong(f"the GRU loses {gru:.2f}: give points, of 100.")
+    if gru < -0.5:
+        return wrong(
+            f"the GRU loses {gru:.2f}: does it gain by shuffling? What is lost is the accuracy on "
+            "whole reviews minus that on shuffled ones."
+        )
+    if 0 < gru < 0.1 or gru >= 40:
+        return wrong(f"the GRU loses {gru:.3g}: give points, of 100.")
     return right(f"the bag loses nothing; your GRU lost {gru:.1f} points by it.")

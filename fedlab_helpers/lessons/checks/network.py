@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -153,7 +154,7 @@ _NONSENSE = (  # what came, the body, and the name in it that is wrong; None: al
 def _nonsense(function: Callable, what: str, body: Any, name: str | None) -> str | None:
     """Return what is wrong with how a function takes a wrong body; None: it says what came."""
     try:
-        got = function(body, 10)
+        got = function(deepcopy(body), 10)
     except ValueError as error:
         said = str(error)
     except Exception as error:

@@ -190,6 +190,9 @@ def words_to_keep(
     five = [["good"] * 3 + ["room"] * 2 + [f"own{k}"] for k in range(5)]
     if kept(five, 3, 4.5) != {"good", "room"}:
         return wrong("two words are used by all five clients: at a threshold of 4.5 they stay.")
+    shuffled = [[f"own{k}", *["good"] * 2] for k in range(5)]
+    if kept(shuffled, 1, 4.5) != {"good"}:
+        return wrong("one vote each: a client votes for the words that it writes most often.")
     shouting = [*five, ["secret"] * 1_000]
     if "secret" in kept(shouting, 3, 4.5):
         return wrong("one client wrote a word a thousand times. It may have one vote for it only.")
@@ -201,6 +204,11 @@ def words_to_keep(
     kept(five, 3, 4.5, lambda: calls.append(1) or 0.0)
     if not calls:
         return wrong("without noise a count says exactly who was there: draw some for each count.")
+    if len(calls) != 7:
+        return wrong(
+            f"votes name seven words, and `noise` was called {len(calls)} times: each count gets a "
+            "number of its own, and one only."
+        )
     rng = torch_rng(0, "votes")
     noisy = [kept(five, 3, 4.5, lambda: float(torch.randn((), generator=rng))) for _ in range(60)]
     if all(words == noisy[0] for words in noisy):

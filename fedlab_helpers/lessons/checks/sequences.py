@@ -122,6 +122,8 @@ def alarms(
         "a mean over three": (short, 250.0, 3, [4]),
         "too much power is no alarm": ([-400.0] * 6, 250.0, 2, []),
         "a missing reading": (gap, 250.0, 2, [4]),
+        "an alarm on either side of a gap": ([300.0, 300.0, _GAP, 300.0, 300.0], 250.0, 2, [1, 4]),
+        "a mean of exactly the limit": ([250.0] * 5, 250.0, 2, []),
         "one reading": ([300.0, 0.0, 300.0], 250.0, 1, [0, 2]),
     }
     for name, (shortfall, limit, readings, begins) in cases.items():
@@ -136,5 +138,9 @@ def alarms(
             return wrong("at reading 2 the mean of the last two is 150: not yet over 250.")
         if name == "a missing reading":
             return wrong("of a reading that is missing nothing is known; nor of a mean over it.")
+        if name == "an alarm on either side of a gap":
+            return wrong("where a reading is missing there is no alarm: the next one is new.")
+        if name == "a mean of exactly the limit":
+            return wrong("an alarm is where the mean *exceeds* the limit.")
         return wrong(f"{name}: a shortfall of {shortfall}: got {got}.")
     return right("with a model of the neighbours, this is a monitor for a turbine's first day.")

@@ -287,9 +287,9 @@ class BriefPanel(Panel):
             alone(self.brief.name, 0)
             made = measure(self.brief.name, design, 0, self._stop, self._teller(design))
             self.seen.tried += 1
+            self.outcomes.append(made)
             report = self._report_of(made)
             self.shown.value = report.body()
-            self.outcomes.append(made)
             self.board.tell(report.verdict)
         except Stopped:
             self.board.tell(say("brief_stopped", round=self._round, rounds=design.rounds))
@@ -347,7 +347,7 @@ class BriefPanel(Panel):
             return say("no_folder", folder=asked.parent)
         try:
             written = self.report.save(asked)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
             return say("error", why=error)
         return say("brief_saved", file=asked.with_name(written.name))
 

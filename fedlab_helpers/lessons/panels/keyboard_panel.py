@@ -15,7 +15,7 @@ from fedlab_helpers.lessons.panels.board import Board
 from fedlab_helpers.lessons.panels.panel import Panel
 from fedlab_helpers.lessons.panels.parts import button, choice, named, row
 from fedlab_helpers.lessons.plots.keyboard import percent
-from fedlab_helpers.lessons.words import say
+from fedlab_helpers.lessons.words import called, say
 from fedlab_helpers.shrinking import Suggestions
 from fedlab_helpers.tasks.reviews.words import is_word
 
@@ -154,7 +154,7 @@ class KeyboardPanel(Panel):
         self._show(proposed)
         for name, shown in self.counts.items():
             told = say("foreseen", found=found[name], asked=asked)
-            shown.value = f"<b>{escape(say(name))}</b><br>{told}"
+            shown.value = f"<b>{escape(called(name))}</b><br>{told}"
         if tried is not None:
             self._about = self._told(tried, asked, found) if tried else {}
         below = {key: text for key, text in self._about.items() if key != "answer" or tried is None}
@@ -167,7 +167,7 @@ class KeyboardPanel(Panel):
             for key, (word, share) in zip(keys, proposed[name], strict=False):
                 alone = len(self.proposed) > 1 and offered[word] == 1
                 key.description = f"{_said(word)}\n{percent(share)}"
-                key.tooltip = say("alone_tip" if alone else "key_tip", name=say(name))
+                key.tooltip = say("alone_tip" if alone else "key_tip", name=called(name))
                 (key.add_class if alone else key.remove_class)("fl-alone")
             for place, key in enumerate(keys):
                 key.layout.visibility = "visible" if place < len(proposed[name]) else "hidden"
@@ -175,8 +175,8 @@ class KeyboardPanel(Panel):
     def _told(self, name: str, asked: int, found: Mapping[str, int]) -> dict[str, str]:
         """Return what to look for in an experiment, and what comes of it."""
         told = {"asked": asked, "words": len(self.typed), "different": len(set(self.typed))}
-        told["found"] = ", ".join(f"{say(each)} {count}" for each, count in found.items())
-        told["hand"] = say(self.hand.value)
+        told["found"] = ", ".join(f"{called(each)} {count}" for each, count in found.items())
+        told["hand"] = called(self.hand.value)
         ends = {"look_for": "look", "answer": "answer"}
         return {key: say(f"{name}_{end}", **told) for key, end in ends.items()}
 

@@ -451,7 +451,7 @@ class Lab(Panel):
             return say("no_folder", folder=asked.parent)
         try:
             written = self.comparison.to_csv(asked)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
             return say("error", why=error)
         runs, rows = len(self.comparison.runs), len(self.comparison.together)
         count = say("runs_one" if runs == 1 else "runs_many", count=runs)

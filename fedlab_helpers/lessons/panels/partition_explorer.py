@@ -12,6 +12,7 @@ from fedlab_helpers.lessons.panels.explorer import Explorer, View
 from fedlab_helpers.lessons.panels.maps import ABOVE, pixels
 from fedlab_helpers.lessons.panels.parts import choice, powers, slider
 from fedlab_helpers.lessons.plots.clients import class_names
+from fedlab_helpers.lessons.plots.runs import literal
 from fedlab_helpers.lessons.words import say
 from fedlab_helpers.tasks import partition
 from fedlab_helpers.tasks.reviews.task import DEALS, Task
@@ -142,4 +143,11 @@ class PartitionExplorer(Explorer):
         return say("too_few_clients" if few else "too_few_reviews", domains=domains)
 
     def _still(self) -> plots.Picture:
-        return plots.partition_map(self._table(), self.task.classes)
+        try:
+            table = self._table()
+        except ValueError:  # nothing is dealt: the picture says why
+            picture = plots.Picture(figsize=(6.4, 1.2))
+            told = literal(self.readout)
+            picture.text(0.5, 0.5, told, ha="center", va="center", fontsize=9, wrap=True)
+            return picture
+        return plots.partition_map(table, self.task.classes)

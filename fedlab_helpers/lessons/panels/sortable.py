@@ -10,7 +10,7 @@ import anywidget
 import pandas as pd
 import traitlets
 
-from fedlab_helpers.lessons.words import say
+from fedlab_helpers.lessons.words import called, say
 
 _HERE = Path(__file__).parent
 
@@ -19,7 +19,7 @@ class SortableTable(anywidget.AnyWidget):
     """A frame as a table; where no kernel runs, the same table stays, in the order of its rows.
 
     Args:
-        frame: its index names the rows, as `words` has it; a number missing is a dash.
+        frame: its index names the rows, as `words.called` has it; a number missing is a dash.
         digits: decimals of numbers, of all columns or by column's name (1 of one that is not
             named).
         coloured: columns in which a cell is the darker, the farther its number is from zero: blue
@@ -48,7 +48,8 @@ class SortableTable(anywidget.AnyWidget):
 
 def _page(frame: pd.DataFrame, digits: int | Mapping[str, int], coloured: Collection[str]) -> str:
     decimals = digits if isinstance(digits, Mapping) else dict.fromkeys(frame.columns, digits)
-    heads = [say(frame.index.name or ""), *(say(str(column)) for column in frame.columns)]
+    corner = "" if frame.index.name is None else frame.index.name
+    heads = [called(name) for name in (corner, *frame.columns)]
     head = "".join(f"<th>{escape(said)}</th>" for said in heads)
     largest = {name: frame[name].abs().max() for name in coloured}
     rows: list[str] = []
@@ -58,7 +59,7 @@ def _page(frame: pd.DataFrame, digits: int | Mapping[str, int], coloured: Collec
             for name, value in zip(frame.columns, values, strict=True)
         ]
         sorted_by = f' data-value="{label}"' if isinstance(label, Number) else ""
-        rows.append(f"<tr><th{sorted_by}>{escape(say(str(label)))}</th>{''.join(cells)}</tr>")
+        rows.append(f"<tr><th{sorted_by}>{escape(called(label))}</th>{''.join(cells)}</tr>")
     body = "".join(rows)
     return f'<table class="fl-sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 

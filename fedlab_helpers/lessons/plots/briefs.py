@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from fedlab_helpers.lessons.plots.runs import COLOURS, Picture, figure
+from fedlab_helpers.lessons.plots.runs import COLOURS, Picture, figure, literal
 from fedlab_helpers.lessons.words import say
 
 _LEAST, _MOST = 0.02, 50.0  # shares of a budget that are drawn; what is beyond stands at the edge
@@ -48,7 +48,7 @@ def standing(
         axes.axvline(score, color=COLOURS[1], linewidth=2, label=say(named))
     if len(mine):
         axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
-    axes.set_yticks(range(len(table)), [say(f"design_{name}") for name in table["name"]])
+    axes.set_yticks(range(len(table)), [literal(say(f"design_{name}")) for name in table["name"]])
     axes.invert_yaxis()
     axes.set_xlabel(f"{label}; {say('standing_dots')}")
     return picture

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from fedlab_helpers.lessons.plots.runs import COLOURS, PAPER, SIZE, Picture, bare, figure
-from fedlab_helpers.lessons.words import say
+from fedlab_helpers.lessons.plots.runs import COLOURS, PAPER, SIZE, Picture, bare, figure, literal
+from fedlab_helpers.lessons.words import called, say
 
 BETTER, WORSE = "#4d9221", "#c51b7d"  # as a panel has them: no run has these colours
 FLOOR = 0.4  # where the axis begins, or lower where a client is
@@ -45,10 +45,10 @@ def partition_map(table: pd.DataFrame, classes: Sequence[str] | None = None) -> 
     axes[0].set_ylabel(say("reviews"))
     bare(axes[0])
     for place, (kind, names) in zip(axes[1:], rows.items(), strict=True):
-        called = [name.removeprefix(f"{kind} ") for name in names]
+        told = [name.removeprefix(f"{kind} ") for name in names]
         if kind == "label":
-            called = class_names(called, classes)
-        mesh = _shares(place, table[names], called)
+            told = class_names(told, classes)
+        mesh = _shares(place, table[names], told)
     picture.colorbar(mesh, ax=axes.tolist(), label=say("share_of_client"), fraction=0.05, pad=0.02)
     axes[-1].set_xlabel(say("client"))
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
@@ -62,7 +62,7 @@ def _shares(axes: Axes, shares: pd.DataFrame, names: list[str]):
     """Draw one heat map: a row for each name, a column for each client."""
     values = shares.to_numpy().T
     mesh = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), map(literal, names))
     if values.shape[1] <= 12:  # room for figures
         for (row, column), share in np.ndenumerate(values):
             colour = "white" if share > 0.5 else "black"
@@ -86,7 +86,7 @@ def cosine_maps(
         values = np.array(matrix, dtype=float)
         np.fill_diagonal(values, np.nan)
         mesh = place.imshow(values, cmap="PuOr_r", vmin=-1, vmax=1)
-        place.set_title((titles or {}).get(kind, say(kind)), fontsize=10)
+        place.set_title(literal((titles or {}).get(kind, called(kind))), fontsize=10)
         place.set_xlabel(say("client"))
         for axis in (place.xaxis, place.yaxis):
             axis.set_major_locator(MaxNLocator(5, integer=True))
@@ -104,7 +104,7 @@ def client_dots(series: Mapping[str, np.ndarray]) -> Picture:
     accuracies, (K,), of `per_client.own_accuracy`."""
     picture, axes = figure()
     for (name, own), colour, marker in zip(series.items(), COLOURS, "osD^vP*", strict=False):
-        axes.plot(np.sort(own), marker, color=colour, markersize=5, label=name)
+        axes.plot(np.sort(own), marker, color=colour, markersize=5, label=literal(name))
     axes.set(xlabel=say("clients_sorted"), ylabel=say("own_accuracy"), ylim=(-0.02, 1.02))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False, fontsize="small", loc="lower right")
@@ -129,7 +129,7 @@ def client_bars(
     picture = Picture(figsize=SIZE)
     picture.subplots_adjust(left=0.08, right=0.99, top=0.78, bottom=0.14)
     axes = bare(picture.add_subplot())
-    axes.set_title(title or say("personal_waits"), fontsize=9, pad=24)
+    axes.set_title(literal(title or say("personal_waits")), fontsize=9, pad=24)
     axes.set_ylabel(say("own_accuracy"), fontsize=8)
     axes.set_ylim(min([FLOOR, *shared, *own]), 1.0)
     axes.tick_params(labelsize=8)
@@ -161,7 +161,8 @@ def _look(worse: bool) -> dict[str, object]:
 def _middles(groups: list[str]) -> tuple[list[float], list[str]]:
     """Return where the names of runs of equal groups go, and these names."""
     names = list(dict.fromkeys(groups))
-    return [groups.index(name) + (groups.count(name) - 1) / 2 for name in names], names
+    middles = [groups.index(name) + (groups.count(name) - 1) / 2 for name in names]
+    return middles, [literal(name) for name in names]
 
 
 def slopes(
@@ -179,11 +180,11 @@ def slopes(
                 if group == name:
                     style, colour = looks[int(after < before)]
                     axes.plot([0, 1], [before, after], style, color=colour, ms=4, lw=1.3)
-            bare(axes).set_title(name, fontsize=9)
+            bare(axes).set_title(literal(name), fontsize=9)
             axes.set_xticks([0, 1], [say("mean_shared"), say("mean_own")], fontsize=8)
             axes.set_xlim(-0.25, 1.25)
             axes.tick_params(axis="y", labelsize=8)
-        row[0].set_ylabel(method, fontsize=8)
+        row[0].set_ylabel(literal(method), fontsize=8)
     picture.supylabel(say("own_accuracy"), fontsize=8)
     for (style, colour), name in zip(looks, ("better_off", "worse_off"), strict=True):
         rows[0][0].plot([], [], style, color=colour, ms=4, lw=1.3, label=say(name))

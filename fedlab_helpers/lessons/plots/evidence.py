@@ -23,21 +23,22 @@ from fedlab_helpers.lessons.plots.runs import (
     Picture,
     factor_axis,
     figure,
+    literal,
     look,
     panes,
 )
-from fedlab_helpers.lessons.words import say
+from fedlab_helpers.lessons.words import called, say
 
 
 def bars(values: Mapping[str, float], label: str, errors: Sequence[float] | None = None) -> Picture:
     """Return a horizontal bar for each name, the first on top, with its value written at the end;
     `errors` are half-widths of their error lines, in the unit of the values."""
     picture, axes = figure(5, 0.8 + 0.4 * len(values))
-    drawn = axes.barh(list(values), list(values.values()), xerr=errors, color=COLOURS[0])
+    drawn = axes.barh([*map(literal, values)], list(values.values()), xerr=errors, color=COLOURS[0])
     axes.bar_label(drawn, fmt="%.3g", padding=3)
     axes.invert_yaxis()
     axes.margins(x=0.15)
-    axes.set_xlabel(label)
+    axes.set_xlabel(literal(label))
     return picture
 
 
@@ -49,7 +50,7 @@ def histogram(values: Sequence[float], label: str, mark: float | None = None) ->
         axes.axvline(mark, color=COLOURS[1], linestyle="--")
         up = axes.get_xaxis_transform()
         axes.text(mark, 0.98, f" {mark:g}", color=COLOURS[1], va="top", transform=up)
-    axes.set(xlabel=label, ylabel=say("reviews"))
+    axes.set(xlabel=literal(label), ylabel=say("reviews"))
     return picture
 
 
@@ -65,9 +66,9 @@ def confusion(
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if count > counts.max() / 2 else "black"
         axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
-    called = class_names(classes, names)
-    axes.set_xticks(range(len(classes)), called)
-    axes.set_yticks(range(len(classes)), called)
+    told = [literal(name) for name in class_names(classes, names)]
+    axes.set_xticks(range(len(classes)), told)
+    axes.set_yticks(range(len(classes)), told)
     axes.set(xlabel=say("predicted"), ylabel=say("actual"))
     return picture
 
@@ -146,7 +147,7 @@ def frontier(
         errors = rows["±"].where(rows["lost"] + rows["±"] < worst)  # none that is cut off
         axes.errorbar(
             rows["factor"], rows["lost"], errors, **style,
-            markersize=4, linewidth=1.2, elinewidth=0.5, label=name,
+            markersize=4, linewidth=1.2, elinewidth=0.5, label=literal(name),
         )  # fmt: skip
         inside = rows[rows["lost"] < worst]
         labels = inside.get("label", inside.index)
@@ -161,7 +162,7 @@ def frontier(
         for sign, end in ((1, max), (-1, min))
     )
     axes.set_ylim(min(worst, 1.1 * max(low) + 0.5), min(high) - 0.3)  # what loses less is higher
-    axes.set_ylabel(say(y), fontsize=9)
+    axes.set_ylabel(literal(called(y)), fontsize=9)
     axes.legend(frameon=False, fontsize=7.5, loc="lower left")
     _annotate(picture, axes, notes)
     return picture
@@ -187,8 +188,8 @@ def _annotate(picture: Picture, axes: Axes, notes: Sequence[tuple[str, float, fl
         tries = []
         for dx, dy, side in _SIDES:
             note = axes.annotate(
-                text, point, xytext=(dx, dy), textcoords="offset points", ha=side, va="center",
-                fontsize=6.5, color=colour, path_effects=_HALO,
+                literal(text), point, xytext=(dx, dy), textcoords="offset points",
+                ha=side, va="center", fontsize=6.5, color=colour, path_effects=_HALO,
             )  # fmt: skip
             box = note.get_window_extent().padded(2)
             beyond = box.x0 < axes.bbox.x0 or box.x1 > axes.bbox.x1
@@ -219,12 +220,12 @@ def energy(parts: Mapping[str, np.ndarray], x: str) -> Picture:
         share, style = 100 * np.cumsum(squares) / np.sum(squares), look(place) | {"marker": ""}
         places = np.arange(1, len(share) + 1)
         kept = 100 * places / len(share) if x == "values_kept" else places
-        axes.plot(kept, share, **style, label=name)
+        axes.plot(kept, share, **style, label=literal(name))
     if x == "values_kept":
         axes.set_xscale("log")
         axes.set_xlim(0.1, 110)
         axes.xaxis.set_major_formatter(PLAIN)
-    axes.set(xlabel=say(x), ylabel=say("share_of_square"), ylim=(0, 103))
+    axes.set(xlabel=literal(called(x)), ylabel=say("share_of_square"), ylim=(0, 103))
     axes.legend(frameon=False, fontsize="small")
     return picture
 
@@ -300,11 +301,11 @@ def seed_dots(
                     place.plot([mean(dots)], [row], "|", color=COLOURS[1], markersize=11, mew=2)
         if level is not None:
             place.axvline(level, color="#777777", linestyle=":", linewidth=1)
-        place.set_title(title, fontsize=10)
-        place.set_xlabel(label, fontsize=9)
+        place.set_title(literal(title), fontsize=10)
+        place.set_xlabel(literal(label), fontsize=9)
         place.grid(axis="y", color="#d8d8d4")
         place.set_axisbelow(True)
-    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0].set_yticks(range(len(names)), map(literal, names), fontsize=8)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     return picture
 
@@ -327,10 +328,10 @@ def gains(deals: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
             middle = mean(values)
             axes.barh(row, middle, 0.62, color=BETTER if middle >= 0 else WORSE, alpha=0.45)
             axes.plot(values, [row] * len(values), "o", color="black", markersize=2.5)
-        axes.set_title(say(deal), fontsize=8)
+        axes.set_title(literal(called(deal)), fontsize=8)
         axes.tick_params(labelsize=7.5)
         axes.grid(axis="x", alpha=0.3)
-    row_of[0].set_yticks(rows, [say(method) for method in methods], fontsize=8)
+    row_of[0].set_yticks(rows, [literal(called(method)) for method in methods], fontsize=8)
     ends = [axes.get_xlim() for axes in row_of]
     for axes in row_of:
         axes.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
@@ -345,7 +346,7 @@ def cold_start(scores: Mapping[str, Mapping[int, float]]) -> Picture:
     labelled = sorted({count for line in scores.values() for count in line})
     for place, (method, line) in enumerate(scores.items()):
         values, style = [line[count] for count in labelled], look(place) | {"markersize": 4}
-        axes.plot(range(len(labelled)), values, **style, label=say(method))
+        axes.plot(range(len(labelled)), values, **style, label=literal(called(method)))
     axes.set_xticks(range(len(labelled)), labelled)
     axes.set(xlabel=say("labelled_reviews"), ylabel=say("newcomers_accuracy"))
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))

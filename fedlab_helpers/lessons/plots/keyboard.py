@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from fedlab_helpers.lessons.plots.runs import COLOURS, Picture, chinese_font, figure
-from fedlab_helpers.lessons.words import say
+from fedlab_helpers.lessons.plots.runs import COLOURS, Picture, chinese_font, figure, literal
+from fedlab_helpers.lessons.words import called, say
 
 _WIDE, _COLUMN = 1.15, 1.45  # inches: of a keyboard's name, and of a word
 _SHOWN = 5  # words typed
@@ -32,7 +32,7 @@ def suggestions(
     more = [("…", "", False)] if len(words) > _SHOWN else []
     rows: dict[str, list[tuple[str, str, bool]]] = {say("typed"): more + typed}
     for name, each in proposed.items():
-        rows[say(name)] = [
+        rows[called(name)] = [
             (
                 word,
                 f"{gloss(word)}  {percent(share)}",
@@ -45,13 +45,13 @@ def suggestions(
     axes.set_axis_off()
     axes.set(xlim=(0, _WIDE + _COLUMN * most), ylim=(-len(rows), 0.1))
     for line, (name, cells) in enumerate(rows.items()):
-        axes.text(0, -line - 0.35, name, va="center", size=9, wrap=True)
+        axes.text(0, -line - 0.35, literal(name), va="center", size=9, wrap=True)
         for place, (word, below, alone) in enumerate(cells):
             x = _WIDE + 0.35 + _COLUMN * place
             colour = COLOURS[1] if alone else "black"
             drawn = {"color": colour, "fontfamily": [font], "size": 12, "va": "center"}
-            axes.text(x, -line - 0.2, word, **drawn)
-            axes.text(x, -line - 0.65, below, va="center", size=8)
+            axes.text(x, -line - 0.2, literal(word), **drawn)
+            axes.text(x, -line - 0.65, literal(below), va="center", size=8)
             if alone:
                 axes.plot([x, x + 0.18 * len(word)], [-line - 0.42] * 2, color=colour)
     return picture

@@ -6,7 +6,7 @@ from html import escape
 
 import numpy as np
 
-from fedlab_helpers.lessons.plots.runs import COLOURS, Picture, chinese_font, figure, look
+from fedlab_helpers.lessons.plots.runs import COLOURS, Picture, chinese_font, figure, literal, look
 from fedlab_helpers.lessons.words import say
 
 
@@ -28,7 +28,7 @@ def word_rows(sizes: Mapping[str, Sequence[float]]) -> Picture:
     line for each name."""
     picture, axes = figure(5.4, 3)
     for place, (name, values) in enumerate(sizes.items()):
-        axes.semilogy(np.arange(1, len(values) + 1), values, label=name, **look(place))
+        axes.semilogy(np.arange(1, len(values) + 1), values, label=literal(name), **look(place))
     axes.set(xlabel=say("place_in_review"), ylabel=say("row_gradient"))
     axes.legend(frameon=False)
     return picture
@@ -77,7 +77,7 @@ def readings(pairs: Sequence[tuple[Sequence[str], Sequence[str], bool]]) -> Pict
             at = 0.0
             for word in words:
                 place = {"va": "top", "color": colour, "fontfamily": [font], "size": 11}
-                axes.text(at, -2.4 * line - below, word, **place)
+                axes.text(at, -2.4 * line - below, literal(word), **place)
                 at += _width(word)
     axes.set(xlim=(0, widest), ylim=(-2.4 * len(pairs), 0.2))
     return picture

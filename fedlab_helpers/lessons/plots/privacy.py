@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from fedlab_helpers.lessons.plots.runs import COLOURS, Picture, figure, look
+from fedlab_helpers.lessons.plots.runs import COLOURS, Picture, figure, literal, look
 from fedlab_helpers.lessons.words import say
 
 
@@ -41,7 +41,7 @@ def price(table: pd.DataFrame, plain: float | None = None) -> Picture:
         at = runs["epsilon"].fillna(right)
         means = runs["accuracy"].groupby(at).mean()
         style = look(place)
-        axes.plot(means.index, means, label=world, **style)
+        axes.plot(means.index, means, label=literal(world), **style)
         axes.plot(at, runs["accuracy"], "o", color=style["color"], markersize=3, alpha=0.6)
     if plain is not None:
         axes.axhline(plain, color="#777777", linestyle=":", label=say("majority"))
@@ -70,7 +70,9 @@ def left_of(table: pd.DataFrame) -> Picture:
     for (row, column), value in np.ndenumerate(values.to_numpy()):
         told = f"{value:.2f} ({chance.iat[row, column]:.2f})"
         axes.text(column, row, told, ha="center", va="center")
-    axes.set_xticks(range(values.shape[1]), [name.replace(" ", "\n", 1) for name in values])
-    axes.set_yticks(range(len(values)), values.index)
+    axes.set_xticks(
+        range(values.shape[1]), [literal(name).replace(" ", "\n", 1) for name in values]
+    )
+    axes.set_yticks(range(len(values)), map(literal, values.index))
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     return picture

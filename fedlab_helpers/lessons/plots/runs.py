@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from fedlab_helpers.core.history import History, RoundRecord
 from fedlab_helpers.lessons.runs import Run, title
-from fedlab_helpers.lessons.words import ENGLISH, say
+from fedlab_helpers.lessons.words import ENGLISH, called, say
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; styles serve grey prints.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -90,6 +90,11 @@ def bare(axes: Axes) -> Axes:
     return axes
 
 
+def literal(name: object) -> str:
+    """Return a name from outside so that Matplotlib writes it: two dollars are no formula."""
+    return str(name).replace("$", r"\$")
+
+
 def look(place: int) -> dict[str, str]:
     """Return colour, line and marker of the line at a place, from 0."""
     kinds = {"color": COLOURS, "linestyle": LINES, "marker": MARKERS}
@@ -113,12 +118,12 @@ def curves(
     picture, axes = figure()
     for place, (name, history) in enumerate(series.items()):
         points, style = _frame(history)[[x, y]].dropna(), look(place) | {"marker": "o"}
-        axes.plot(points[x], points[y], **style, markersize=3, label=name)
+        axes.plot(points[x], points[y], **style, markersize=3, label=literal(name))
     for (name, level), line in zip((levels or {}).items(), cycle(LINES[::-1]), strict=False):
-        axes.axhline(level, color="#777777", linestyle=line, linewidth=1, label=name)
+        axes.axhline(level, color="#777777", linestyle=line, linewidth=1, label=literal(name))
     if x in ("round", "holders"):  # nothing is at half a round
         axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set(xlabel=say(x), ylabel=say(y))
+    axes.set(xlabel=literal(called(x)), ylabel=literal(called(y)))
     if len(series) + len(levels or {}) > 1:
         axes.legend(frameon=False, fontsize="small")
     return picture
@@ -147,14 +152,14 @@ class LiveCurve:
         from IPython.display import display
 
         self.records.append(record)
-        picture = curves({say(self.y): self.records}, self.y, levels=self.levels)
+        picture = curves({called(self.y): self.records}, self.y, levels=self.levels)
         axes = picture.axes[0]
         axes.set_xlim(0.5, self.rounds + 0.5)
         if self.y in record.metrics:
             form = ".1%" if self.y == "accuracy" else ".3g"
             value = format(record.metrics[self.y], form)
             told = {"round": record.round, "measure": self.y, "value": value}
-            axes.set_title(say("progress", **told), fontsize=10)
+            axes.set_title(literal(say("progress", **told)), fontsize=10)
         if self._display is None:
             self._display = display(picture, display_id=True)
         else:
@@ -178,15 +183,15 @@ def race(
     panes = picture.subplots(1, 3)
     for axes, what in zip(panes, (measure_of(runs), "loss", "total_megabytes"), strict=True):
         bare(axes).xaxis.get_major_locator().set_params(integer=True)
-        axes.set_title(validation(what), fontsize=9)
+        axes.set_title(literal(validation(what)), fontsize=9)
         axes.set_xlabel(say("round"), fontsize=9)
         axes.tick_params(labelsize=8)
         for run in runs:
             known = [{"total_megabytes": r.total_bytes / 1e6, **r.measures} for r in run.results]
             at, values = [r.round for r in run.results], [each.get(what, nan) for each in known]
-            axes.plot(at, values, markersize=3.5, label=run.name, **look(run.number - 1))
+            axes.plot(at, values, markersize=3.5, label=literal(run.name), **look(run.number - 1))
     for (name, level), line in zip((levels or {}).items(), ("-", ":"), strict=False):
-        panes[0].axhline(level, color="#777777", linestyle=line, linewidth=1, label=name)
+        panes[0].axhline(level, color="#777777", linestyle=line, linewidth=1, label=literal(name))
     for run in runs:
         _mark(panes[0], run, (ticks or {}).get(run.number, 0))
     panes[1].set_yscale("log")
@@ -239,14 +244,14 @@ def codecs(runs: Sequence[Run], goals: Sequence[Mapping[str, Any]] = ()) -> Pict
         style = look(run.number - 1)
         marker = style.pop("marker")
         axes.plot(factors, scores, linewidth=0.8, alpha=0.5, **style)
-        end = {"color": style["color"], "markersize": 7, "label": title(run.recipe)}
+        end = {"color": style["color"], "markersize": 7, "label": literal(title(run.recipe))}
         axes.plot(factors[-1:], scores[-1:], marker, **end)
     factor_axis(axes)
     axes.set_xlim(0.8, 5000)
     if measure == "accuracy":  # of other measures it is not known where they lie
         scores = [*at[1], *(result.score for run in runs for result in run.results)]
         axes.set_ylim(min(scores, default=0.45) - 0.01, max(scores, default=0.9) + 0.01)
-    axes.set_ylabel(validation(measure), fontsize=9)
+    axes.set_ylabel(literal(validation(measure)), fontsize=9)
     axes.tick_params(labelsize=8)
     if runs:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=7.5)
@@ -259,7 +264,7 @@ def factor_axis(axes: Axes, label: str = "factor") -> None:
     axes.xaxis.set_major_locator(FixedLocator(_FACTORS))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(PLAIN)
-    axes.set_xlabel(say(label), fontsize=9)
+    axes.set_xlabel(literal(called(label)), fontsize=9)
 
 
 @cache

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from fedlab_helpers.lessons.plots.runs import COLOURS, LINES, Picture, figure
+from fedlab_helpers.lessons.plots.runs import COLOURS, LINES, Picture, figure, literal
 from fedlab_helpers.lessons.words import say
 
 # Whose data a way learns from, and its colour.
@@ -25,12 +25,12 @@ def over_time(
     picture, axes = figure(7, 2.8)
     for place, (name, values) in enumerate(series.items()):
         style = {"color": COLOURS[place % 6], "linestyle": LINES[place % 4], "linewidth": 1.2}
-        axes.plot(values.index, values, label=name, **style)
+        axes.plot(values.index, values, label=literal(name), **style)
     if mark is not None:
         ground = {"transform": axes.get_xaxis_transform(), "color": COLOURS[1], "alpha": 0.2}
         axes.fill_between(mark.index, 0, 1, where=mark, **ground)
     times = next(iter(series.values())).index
-    axes.set(xlabel=times.name or "", ylabel=label)
+    axes.set(xlabel=literal(times.name or ""), ylabel=literal(label))
     if isinstance(times, pd.DatetimeIndex):
         axes.tick_params("x", labelrotation=20)
     axes.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
@@ -66,9 +66,9 @@ def ways(table: pd.DataFrame, label: str, higher_is_better: bool) -> Picture:
         axes.plot(scores, np.full(len(scores), row), "o", color=colour, markersize=4, alpha=0.7)
         told = f"{means[way]:.{3 if means.abs().max() < 1 else 1}f}"
         axes.annotate(told, (1.01, row), xycoords=("axes fraction", "data"), va="center")
-    axes.set_yticks(range(len(means)), means.index)
+    axes.set_yticks(range(len(means)), map(literal, means.index))
     axes.invert_yaxis()
-    axes.set_xlabel(label)
+    axes.set_xlabel(literal(label))
     for side in [side for side in SIDES if side in set(sides)]:
         axes.plot([], [], "o", color=SIDES[side], label=say(f"side_{side}"))
     above = {"loc": "lower center", "bbox_to_anchor": (0.4, 1), "ncols": 4}
