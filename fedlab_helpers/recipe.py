@@ -15,8 +15,9 @@ from typing import Any
 
 from fedlab_helpers.compression import dense_size
 from fedlab_helpers.compression import registry as codecs
+from fedlab_helpers.core.client import Clients
 from fedlab_helpers.core.compute import numpy_rng
-from fedlab_helpers.core.messages import Codec
+from fedlab_helpers.core.messages import Codec, RefusedUpdate
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.require import require
 from fedlab_helpers.core.rounds import rounds, sample_cohort
@@ -272,8 +273,10 @@ class Recipe:
             "plan": lambda: sample_cohort(self.plan(), 1, self.clients),
             "strategy": self.new_strategy,
             "cohort": lambda: require_cohort(self.new_strategy().combine, self.cohort),
-            "codec": self.new_codec,
             "model": lambda: self.new_model(task),
+            "codec": lambda: Clients(
+                self.new_model(task), (), self.new_strategy(), self.plan(), self.new_codec()
+            ),
             "attackers": self.hostile,
         }
         for part, trial in trials.items():
@@ -322,7 +325,8 @@ class Recipe:
         options = {"test": task.validation, "transforms": transforms, "stop": stop}
         options["codec"] = self.new_codec()
         for record in rounds(model, clients, self.new_strategy(), self.plan(), **options):
-            sent = len(record.client_losses)
+            refused = [why.startswith(RefusedUpdate.__name__) for why in record.left_out.values()]
+            sent = len(record.client_losses) + sum(refused)  # the others could send nothing
             result = Result(
                 record.round,
                 {name: record.metrics[name] for name in names},

@@ -71,8 +71,8 @@ class Compressed(Codec):
 
     @property
     def changes_only(self) -> bool:
-        """Whether a part is sent, which makes sense of a change and not of whole weights."""
-        return self.keep != Everything()
+        """Whether a part is sent, or signs, which makes sense of a change, not of whole weights."""
+        return self.keep != Everything() or getattr(self.write, "changes_only", False)
 
     @property
     def contracts(self) -> bool:

@@ -176,6 +176,7 @@ class Sign:
     """
 
     contracts = True
+    changes_only = True
 
     def pack(self, values: Tensor, rng: torch.Generator | None = None) -> bytes:
         """Return 4 bytes and 1 bit a value."""

@@ -33,9 +33,9 @@ class Clients(messages.Workers):
     Raises:
         ValueError: the model draws random numbers that cannot be seeded, or uses its
             `token_parameter` for more than looking up ids; the strategy averages row by row, which
-            these clients do not allow, sends whole weights of which the codec would send a part,
-            or sends something beside the change that a transform does not cover; or there is not
-            one speed for each client.
+            these clients do not allow, sends whole weights where it or the codec wants changes,
+            or sends something beside the change that a transform does not cover; a transform's own
+            `require_fit` says so of these clients; or there is not one speed for each.
     """
 
     model: nn.Module
@@ -89,13 +89,15 @@ class Clients(messages.Workers):
         expected = "codec=wire.touched_rows(), a shared `token_parameter` and no weight decay"
         fine = self.table or not strategy.combine.per_row
         require(fine, "strategy", strategy, f"{expected}, to average row by row")
-        expected = "one that keeps everything: this strategy sends whole weights"
-        fine = strategy.sends == "change" or not getattr(codec, "changes_only", False)
-        require(fine, "codec", codec, expected)
+        for name, part in ("codec", codec), ("combine", strategy.combine), ("strategy", strategy):
+            fine = strategy.sends == "change" or not getattr(part, "changes_only", False)
+            require(fine, name, part, "one that makes sense of whole weights, as are sent here")
         blind = [t for t in self.transforms if not getattr(t, "covers_extra", False)]
         fine = not (blind and strategy.extra_like(self.model.state_dict()))
         expected = f"one with covers_extra=True: what {type(strategy).__name__} sends beside the "
         require(fine, "transforms", blind[:1], f"{expected}change gives the exact change away")
+        for check in [t.require_fit for t in self.transforms if hasattr(t, "require_fit")]:
+            check(self)
         if self.plan.pace:
             require_speeds("pace", self.plan.pace.steps_per_second, self.size)
 

@@ -113,7 +113,8 @@ class Transform(Protocol):
     the client, `update.extra` included; what SCAFFOLD, say, sends there gives the exact change
     away, so such runs refuse transforms that do not. `secret`: what it draws protects somebody, so
     its generator is seeded by the system and not by the plan's seed, which travels; the run is
-    then not repeatable, as its records say.
+    then not repeatable, as its records say. It may have `require_fit(clients)`, which raises a
+    ValueError before anybody trains where it makes no sense of these `Clients`.
     """
 
     def __call__(self, update: Update, kept: State, rng: torch.Generator) -> tuple[Update, State]:

@@ -1,8 +1,7 @@
 """What a strategy is: how clients train, how their updates become one change, what it does.
 
 A strategy is a small frozen value of three parts that combine freely: what its class changes in
-local training (`begin`, `report`), `combine` (many updates to one change) and `step` (one change
-to new global weights).
+local training (`begin`, `report`), `combine` (updates to one change) and `step` (that to weights).
 """
 
 from collections.abc import Iterable
@@ -69,11 +68,11 @@ class Combine(Protocol):
     """Makes one change out of many updates; a frozen value, too.
 
     It may also have: `least_cohort`, of how many clients it makes sense, 1 if it does not say; 0:
-    of none, too. `dense`: clients train and send every row. `linear`: it needs no more than a mean
-    of the changes by its `weights`, as in `Mean`: a secure sum is enough. `secret`: what it draws
-    is seeded by the system, so that no run repeats. `in_round(run, number)`: the combination for
-    this round of a `RoundLoop`, asked for before anybody trains, too, to raise a ValueError where
-    it does not fit. `told()`: what the record of that round is to say.
+    of none, too. `changes_only`: of whole weights it makes none. `dense`: clients train and send
+    every row. `linear`: it needs no more than a mean of the changes by its `weights`, as in `Mean`:
+    a secure sum is enough. `secret`: what it draws is seeded by the system, so that no run repeats.
+    `in_round(run, number)`: the combination for this round of a `RoundLoop`, asked for before
+    anybody trains, too, to raise a ValueError where it does not fit. `told()`: for its record.
     """
 
     per_row: bool  # whether it needs to know which rows a client touched
@@ -97,8 +96,7 @@ class Step(Protocol):
 
 @dataclass(frozen=True)
 class Add:
-    """Adds the change to the global weights, `lr` times: plain SGD of the server, as Reddi et al.
-    2021, arXiv:2003.00295, Algorithm 1."""
+    """Adds the change, `lr` times: plain SGD (Reddi et al. 2021, arXiv:2003.00295, Algorithm 1)."""
 
     lr: float = 1.0
 

@@ -155,6 +155,8 @@ def of_scores(scores: np.ndarray, inside: np.ndarray, delta: float = 1e-5) -> Au
     """
     fine = scores.ndim == 2 and inside.shape == scores.shape[:1]
     require(fine, "scores", scores.shape, f"({len(inside)}, tensors), a row for each canary")
+    known = bool(np.isfinite(scores).all())
+    require(known, "scores", "NaN or infinite", "finite numbers, of which an epsilon can be told")
     took_part = int(inside.sum())
     both = 2 <= took_part <= len(inside) - 2
     require(both, "inside", took_part, f"2 to {len(inside) - 2} canaries that took part")

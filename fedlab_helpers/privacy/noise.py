@@ -5,14 +5,16 @@ Abadi et al. 2016, arXiv:1607.00133, Algorithm 1, with a client's whole update f
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fedlab_helpers.core.messages import Update
+from fedlab_helpers.core.client import Clients
+from fedlab_helpers.core.messages import Transform, Update
 from fedlab_helpers.core.require import is_number, require, require_positive
-from fedlab_helpers.core.state import State, norm
+from fedlab_helpers.core.state import State, buffer_names, norm
 from fedlab_helpers.privacy.randomness import normal
 
 
@@ -24,6 +26,11 @@ class Clip:
 
     def __post_init__(self):
         require_positive(max_norm=self.max_norm)
+
+    def require_fit(self, clients: Clients) -> None:
+        """Raise a ValueError where clients send whole weights, or buffers beside the change."""
+        require_changes(self, clients)
+        require_nothing_past(self, clients)
 
     def of(self, change: State) -> State:
         """Return the clipped change; a counter stays as it is, and does not count in the norm."""
@@ -65,6 +72,11 @@ class GaussianNoise:
         """Whether nobody may be able to draw the same noise again."""
         return not self.repeatable
 
+    def require_fit(self, clients: Clients) -> None:
+        """Raise a ValueError where clients send buffers beside the change, or frozen weights."""
+        require_nothing_past(self, clients)
+        require_none_frozen(clients.model, clients.shared)
+
     def of(self, change: State, rng: torch.Generator) -> State:
         """Return the change with noise, of this generator where it is `repeatable`; a counter stays
         as it is."""
@@ -83,6 +95,28 @@ class GaussianNoise:
         if update.touched_rows:
             raise ValueError(f"update: rows of {sorted(update.touched_rows)}, expected it whole")
         return replace(update, delta=self.of(update.delta, rng)), kept
+
+
+def require_changes(transform: Transform, clients: Clients) -> None:
+    """Raise a ValueError where clients send whole weights."""
+    fine = clients.strategy.sends == "change"
+    require(fine, "transforms", transform, "none that takes whole weights for changes")
+
+
+def require_nothing_past(transform: Transform, clients: Clients) -> None:
+    """Raise a ValueError where the model has running statistics, which leave clients beside the
+    change: a transform that protects and knows of the change only would let them go as they are."""
+    held = clients.model.state_dict()
+    shared = sorted(filter(clients.shared, buffer_names(clients.model)))
+    past = [name for name in shared if held[name].is_floating_point()]
+    require(not past, "transforms", transform, f"a model without {past}, which are not covered")
+
+
+def require_none_frozen(model: nn.Module, shared: Callable[[str], bool]) -> None:
+    """Raise a ValueError where weights that are sent are frozen: noise would move them."""
+    frozen = [n for n, p in model.named_parameters() if shared(n) and not p.requires_grad]
+    out = "none, noise would move them: leave them out by `shared`, or use FrozenWords"
+    require(not frozen, "model: frozen weights", frozen, out)
 
 
 def require_clip_and_noise(clip: float, noise_multiplier: float) -> None:

@@ -97,6 +97,7 @@ class PerExample:
     ) -> TrainingReport:
         """Train the model in place, on one client's examples; arguments and report as of
         `training.train`. Raises ValueError as that does, and as `hooks` does."""
+        data = data.only_asked()
         return train(model, data, config, seed=seed, hooks=self.hooks(model, data, config, seed))
 
     def hooks(self, model: nn.Module, data: Examples, config: LocalConfig, seed: int = 0) -> Hooks:

@@ -23,7 +23,7 @@ from fedlab_helpers.core.rows import make_whole
 from fedlab_helpers.core.state import State, norm
 from fedlab_helpers.privacy.beside import require_nothing_beside
 from fedlab_helpers.privacy.budget import Mechanism, Sampling
-from fedlab_helpers.privacy.noise import Clip, require_clip_and_noise
+from fedlab_helpers.privacy.noise import Clip, require_clip_and_noise, require_none_frozen
 from fedlab_helpers.privacy.randomness import normal
 
 
@@ -60,7 +60,8 @@ class PrivateMean:
     Raises:
         ValueError: a value is out of range; in a run, also where it is not as the plan has it,
             clients send whole weights or something beside the change, the strategy aggregates in
-            its own way, or the model has buffers or weights that are no floating-point numbers.
+            its own way, or the model has buffers, or weights that are frozen, which noise would
+            move, or no floating-point numbers.
     """
 
     clip: float
@@ -103,6 +104,8 @@ class PrivateMean:
         """Return the mean for round `number` of a run. Raises ValueError where it does not fit."""
         accounted = getattr(run.strategy, "accounted", False)
         require_nothing_beside(run.strategy, run.server.params, run.buffers, accounted)
+        if self.noise_multiplier:
+            require_none_frozen(run.model, run.workers.shared)
         plan, clients = run.plan, run.workers.size
         cohort = clients if plan.clients_per_round is None else plan.clients_per_round
         samplings = ("all", plan.sampling) if cohort == clients else (plan.sampling,)

@@ -132,7 +132,8 @@ def buffered_rounds(
     require_told_nothing(strategy.combine)
     _require_nothing_kept(strategy, plan, codec)
     workers = Clients(model, clients, strategy, plan, codec, stop=stop)
-    seconds = [plan.local.steps(len(d)) / speed for d, speed in zip(clients, speeds, strict=True)]
+    sizes = [len(workers.examples(client)) for client in range(len(clients))]
+    seconds = [plan.local.steps(n) / speed for n, speed in zip(sizes, speeds, strict=True)]
     options = {"concurrency": concurrency, "buffer": buffer, "seed": plan.seed}
     flushes = timeline(seconds, plan.rounds, **options)
     return _Buffered(workers, model, strategy, plan, test, flushes=flushes).timed_records()

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from fedlab_helpers.core.client import Clients
 from fedlab_helpers.core.examples import Examples
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.require import require, require_positive
 from fedlab_helpers.core.state import State
+from fedlab_helpers.privacy.noise import require_changes
 from fedlab_helpers.strategies.labels import require_classes
 
 # Attack -> its strength wherever the series shows it; swapped labels need none.
@@ -83,6 +85,11 @@ class Hostile:
     def __post_init__(self):
         require(self.attack in _LIES, "attack", self.attack, f"one of {list(_LIES)}")
         require_positive(strength=self.strength)
+
+    def require_fit(self, clients: Clients) -> None:
+        """Raise a ValueError where clients send whole weights, which this takes for a change."""
+        if self.attack != "nan":
+            require_changes(self, clients)
 
     def __call__(self, update: Update, kept: State, rng: torch.Generator) -> tuple[Update, State]:
         if update.client not in self.clients:

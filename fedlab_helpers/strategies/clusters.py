@@ -148,7 +148,7 @@ def unlike_starts(
 
     Raises:
         Stopped: `stop` was set.
-        ValueError: `count` is out of range.
+        ValueError: `count` is out of range, or fewer clients than that could be trained.
     """
     require(1 <= count <= len(clients), "count", count, f"1 to {len(clients)}, the clients")
     before, seen = state.of_model(model), {}
@@ -162,8 +162,11 @@ def unlike_starts(
     if not records:
         raise Stopped
     changes = [seen[client] for client in records[0].client_losses]  # of whom was not left out
+    require(count <= len(changes), "count", count, f"at most {len(changes)}, who were not left out")
     alike = cosines(changes)
     taken = [int(alike.min(dim=1).values.argmin())]  # it has the most unlike partner of all
     while len(taken) < count:
-        taken.append(int(alike[:, taken].max(dim=1).values.argmin()))
+        nearest = alike[:, taken].max(dim=1).values
+        nearest[taken] = torch.inf
+        taken.append(int(nearest.argmin()))
     return [state.add(before, changes[place]) for place in taken], records[0]

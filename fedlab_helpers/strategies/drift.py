@@ -10,7 +10,7 @@ from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.objective import Objective
 from fedlab_helpers.core.require import is_number, require, require_positive
 from fedlab_helpers.core.state import RunningMean, State, add, subtract, zeros_like
-from fedlab_helpers.core.strategy import Combine, LocalRun, ServerState, Strategy
+from fedlab_helpers.core.strategy import Combine, LocalRun, Mean, ServerState, Strategy
 from fedlab_helpers.core.training import Hooks
 from fedlab_helpers.strategies.labels import class_shares, require_classes
 from fedlab_helpers.strategies.means import UNIFORM
@@ -89,9 +89,14 @@ class Scaffold(Strategy):
 
     combine: Combine = UNIFORM
 
+    changes_only = True
     dense = True
     settles = True
     linear = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require_mean(self.combine)
 
     def init(self, params: State, clients: int = 1) -> ServerState:
         return ServerState(params, clients=clients, memory={"variate": _variate(params)})
@@ -146,12 +151,14 @@ class FedDyn(Strategy):
     combine: Combine = UNIFORM
     alpha: float = 1e-3
 
+    changes_only = True
     dense = True
     settles = True
     linear = True
 
     def __post_init__(self):
         super().__post_init__()
+        _require_mean(self.combine)
         require_positive(alpha=self.alpha)
 
     def init(self, params: State, clients: int = 1) -> ServerState:
@@ -184,6 +191,11 @@ class FedDyn(Strategy):
         h = add(h, mean.result(), -self.alpha * mean.weight / server.clients)
         params = {n: p - h[n] / self.alpha if n in h else p for n, p in moved.params.items()}
         return replace(moved, params=params, memory=moved.memory | {"h": h})
+
+
+def _require_mean(combine: Combine) -> None:
+    plain = "a Mean: what the server remembers moves by a plain mean, in which a liar counts"
+    require(isinstance(combine, Mean), "combine", combine, plain)
 
 
 def _adding(

@@ -49,6 +49,7 @@ class QMean:
 
     q: float = 0.1
     lr: float = 3.0
+    changes_only = True
     per_row = False
     linear = True
 
@@ -82,6 +83,8 @@ class WorstGroup(TellsLoss):
 
     combine: Combine = UNIFORM
     rate: float = 0.1
+
+    changes_only = True
 
     def __post_init__(self):
         super().__post_init__()

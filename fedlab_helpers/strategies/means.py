@@ -33,6 +33,11 @@ class WeightedMean:
         fine = self.by in ("inverse_loss", "norm")
         require(fine, "by", self.by, "'inverse_loss' or 'norm'")
 
+    @property
+    def changes_only(self) -> bool:
+        """Whether the length of a change counts."""
+        return self.by == "norm"
+
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
         mean, seen, far = RunningMean(base), False, self.by == "norm"
         for update in updates:
@@ -53,6 +58,7 @@ class NormalizedMean:
     number is a rule of thumb.
     """
 
+    changes_only = True
     per_row = False
     linear = True
 
@@ -80,6 +86,7 @@ class Attentive:
     """
 
     epsilon: float = 1.2
+    changes_only = True
     per_row = False
 
     def __post_init__(self):

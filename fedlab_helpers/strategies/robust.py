@@ -9,7 +9,6 @@ from torch import Tensor
 
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.core.require import is_count, require, require_count, require_positive
-from fedlab_helpers.core.rows import make_whole
 from fedlab_helpers.core.state import State, flatten, norm, subtract
 from fedlab_helpers.core.strategy import Combine, Strategy, least_cohort
 from fedlab_helpers.privacy import Clip
@@ -29,13 +28,19 @@ class Robust:
         raise NotImplementedError
 
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
-        deltas = [make_whole(update, base).delta for update in updates]
+        deltas = [_whole(update, base) for update in updates]
         require(len(deltas) > 0, "updates", deltas, "at least one")
         whole = self.of({name: torch.stack([d[name].double() for d in deltas]) for name in base})
         return {
             name: (whole[name] if like.is_floating_point() else whole[name].round()).to(like.dtype)
             for name, like in base.items()
         }
+
+
+def _whole(update: Update, base: State) -> State:
+    """Return what came, with `base` in the rows that were not touched."""
+    rows, came = update.touched_rows, update.delta
+    return {n: base[n].index_copy(0, rows[n], t) if n in rows else t for n, t in came.items()}
 
 
 def _weighted(changes: State, shares: Tensor) -> State:
@@ -63,7 +68,9 @@ class TrimmedMean(Robust):
     Yin et al. 2018, arXiv:1803.01498, definition 2.
 
     Args:
-        share: of the clients left out at either end, rounded down; from 0 to below one half.
+        share: of the clients left out at either end, rounded down; from 0 to below one half. Above
+            0 it is one at least, also where updates of a cohort are missing, refused or lost: as
+            many of the extremes go as the others allow. One or two updates are averaged.
     """
 
     share: float = 0.2
@@ -74,13 +81,15 @@ class TrimmedMean(Robust):
     @property
     def least_cohort(self) -> int:
         """The least number of clients of which one is left out at either end."""
-        return ceil(1 / self.share) if self.share else 1
+        return ceil(1 / self.share - 1e-9) if self.share else 1
 
     def of(self, changes: State) -> State:
         means = {}
         for name, values in changes.items():
-            cut = floor(self.share * len(values))
-            means[name] = values.sort(dim=0).values[cut : len(values) - cut].mean(0)
+            count = len(values)
+            cut = max(1, floor(self.share * count + 1e-9)) if self.share else 0
+            cut = min(cut, (count - 1) // 2)
+            means[name] = values.sort(dim=0).values[cut : count - cut].mean(0)
         return means
 
 
@@ -135,7 +144,8 @@ class GeometricMedian(Robust):
     Pillutla et al. 2022, arXiv:1912.13445, Algorithm 2, with equal weights.
 
     Args:
-        iterations: at most so many steps; they end earlier where nothing moves any more.
+        iterations: at most so many steps; they end earlier where nothing moves any more, shares
+            nor the point itself: of a liar far enough away, any share moves that.
         smoothing: distances below this count as this, so that none is divided by zero.
     """
 
@@ -156,7 +166,9 @@ class GeometricMedian(Robust):
             nearer = 1 / distances.clamp_min(self.smoothing)
             nearer /= nearer.sum()
             if torch.allclose(nearer, shares, rtol=0, atol=1e-9):
-                break
+                moved = norm(subtract(_weighted(changes, nearer), centre))
+                if moved <= 1e-6 * distances.clamp_min(self.smoothing).median():
+                    break
             shares = nearer
         return _weighted(changes, shares)
 
@@ -170,6 +182,8 @@ class Clipped:
 
     max_norm: float = 20.0
     combine: Combine = BY_EXAMPLES
+
+    changes_only = True
 
     def __post_init__(self):
         require_positive(max_norm=self.max_norm)

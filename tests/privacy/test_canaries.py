@@ -170,6 +170,7 @@ def test_what_is_out_of_range_is_refused_by_name():
         (lambda: of_scores(np.zeros(10), inside), r"scores: got \(10,\)"),
         (lambda: of_scores(np.zeros((10, 1)), np.arange(10) < 1), "inside: got 1, expected 2 to 8"),
         (lambda: of_scores(np.zeros((10, 1)), inside, 0.0), "delta: got 0.0"),
+        (lambda: of_scores(np.full((10, 1), np.nan), inside), "scores: got 'NaN or infinite'"),
         (lambda: epsilon_at_least(3, 2, 10, 0.0), "right: got 3, expected 0 to 2"),
         (lambda: epsilon_at_least(3, 12, 10, 0.0), "guesses: got 12, expected at most 10"),
         (lambda: epsilon_at_least(3, 5, 10, 1.0), "delta: got 1.0"),

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
 
-from fedlab_helpers import LocalConfig, Plan, run, state, strategies
+from fedlab_helpers import Examples, LocalConfig, Plan, rounds, run, state, strategies
 from fedlab_helpers.core import compute
 from fedlab_helpers.core.messages import Update
 from fedlab_helpers.privacy import Clip, GaussianNoise
+from fedlab_helpers.strategies.attacks import Hostile
 
 PLAN = Plan(2, local=LocalConfig(1, 4, 0.1, "sgd"), seed=5)
 
@@ -75,6 +77,38 @@ def test_beside_what_gives_the_change_away_it_is_refused(small_model, clients, t
 def test_row_wise_means_and_noise_exclude_each_other(small_model, clients):
     with pytest.raises(ValueError, match="row by row"):
         run(small_model(), clients, strategies.rowwise(), PLAN, transforms=[GaussianNoise(0.1)])
+
+
+def test_running_statistics_do_not_pass_by_what_protects():
+    data = [Examples((torch.randn(4, 3),), torch.tensor([0, 1, 0, 1]))] * 2
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
+    options = (model, data, strategies.fedavg(), PLAN)
+    for transform in (Clip(1.0), GaussianNoise(0.1), GaussianNoise(0.1, repeatable=True)):
+        with pytest.raises(
+            ValueError, match=r"transforms: got .*a model without \['0.running_mean"
+        ):
+            rounds(*options, transforms=[transform])
+        rounds(*options, transforms=[transform], shared=lambda name: name.startswith("1."))
+    rounds(*options, transforms=[lambda update, kept, rng: (update, kept)])  # it looks on only
+
+
+def test_noise_moves_no_weight_that_is_frozen(small_model, clients):
+    model = small_model()
+    model.head.bias.requires_grad_(False)
+    options = (model, clients, strategies.fedavg(), PLAN)
+    with pytest.raises(ValueError, match=r"model: frozen weights: got \['head.bias'\]"):
+        rounds(*options, transforms=[Clip(1.0), GaussianNoise(0.1)])
+    rounds(*options, transforms=[Clip(1.0)])
+    rounds(*options, transforms=[GaussianNoise(0.1)], shared=lambda name: name != "head.bias")
+
+
+def test_whole_weights_are_not_clipped(small_model, clients):
+    options = (small_model(), clients, strategies.fedavg(sends="weights"), PLAN)
+    for transform in (Clip(1.0), Hostile([0], "sign")):
+        with pytest.raises(ValueError, match=r"transforms: got .*takes whole weights for changes"):
+            rounds(*options, transforms=[transform])
+    for transform in (GaussianNoise(0.1), Hostile([0], "nan")):
+        rounds(*options, transforms=[transform])
 
 
 @pytest.mark.parametrize("make", [Clip, GaussianNoise])

@@ -157,6 +157,13 @@ def test_what_no_example_uses_gets_noise_too_and_what_is_frozen_none():
     assert all(p.grad is None for p in model.frozen.parameters())
 
 
+def test_examples_of_which_nothing_is_asked_make_no_steps():
+    targets = torch.cat([torch.zeros(4).long(), torch.full((36,), -100)])
+    data, config = Examples((torch.randn(40, 3),), targets), LocalConfig(2, 2, 0.1, "sgd")
+    report = PerExample(1.0, 1.0).train(nn.Linear(3, 2), data, config)
+    assert report.steps == config.steps(data.asked) == 4
+
+
 LOCAL = LocalConfig(2, 60, 0.5, "sgd", max_grad_norm=None)
 
 

@@ -17,7 +17,8 @@ from fedlab_helpers.core.rounds import sample_cohort
 from fedlab_helpers.core.strategy import Mean, Strategy
 from fedlab_helpers.privacy.budget import Mechanism
 from fedlab_helpers.privacy.private_mean import PrivateMean
-from fedlab_helpers.strategies.drift import FedProx, Scaffold
+from fedlab_helpers.strategies.drift import FedProx
+from fedlab_helpers.strategies.fairness import TellsLoss
 from fedlab_helpers.strategies.robust import Clipped
 
 LOCAL = LocalConfig(1, 4, 0.1, "sgd", max_grad_norm=None)
@@ -309,7 +310,7 @@ class Own(Strategy):
         ),
         (Strategy(replace(MEAN, sampling="all", clients=4, cohort=4)), PLAN, "cohort: got 4, exp"),
         (Strategy(MEAN, sends="weights"), PLAN, "sends: got 'weights', expected 'change'"),
-        (Scaffold(MEAN), PLAN, r"sends beside it: got \['embed.*Scaffold would use it without"),
+        (TellsLoss(MEAN), PLAN, r"sends beside it: got \['loss.*TellsLoss would use it without"),
         (Own(MEAN), PLAN, "strategy: got 'Own', expected one that aggregates by nothing but"),
     ],
 )
@@ -358,3 +359,14 @@ def test_errors_name_argument_value_and_what_is_accepted(make, message):
 def test_a_plain_mean_tells_nothing(small_model, clients):
     (record, *_), _ = end(small_model, clients, Strategy(Mean("uniform")), Plan(1, local=LOCAL))
     assert record.told == {}
+
+
+def test_noise_moves_no_weight_that_is_frozen(small_model, clients):
+    model, told = small_model(), r"model: frozen weights: got \['embedding.weight'\].*`shared`"
+    model.embedding.weight.requires_grad_(False)
+    before = model.embedding.weight.clone()
+    with pytest.raises(ValueError, match=told):
+        rounds(model, clients, Strategy(MEAN), PLAN)
+    run(model, clients, Strategy(MEAN), PLAN, shared=lambda name: "embedding" not in name)
+    run(model, clients, Strategy(PrivateMean(1.0, 0.0)), PLAN)
+    assert torch.equal(model.embedding.weight, before)

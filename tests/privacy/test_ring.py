@@ -65,9 +65,24 @@ def test_rounding_is_right_on_average_and_off_by_less_than_a_level(value, exampl
 def test_the_weight_is_right_on_average():
     coding = FixedPoint(8, clients=100, clip=1, most_examples=1000)  # a single level
     rng = numpy_rng(0)
-    weights = [int(coding.encode(np.zeros(0), 300, rng)[-1]) for _ in range(4000)]
+    weights = [int(coding.encode(np.zeros(0), 600, rng)[-1]) for _ in range(4000)]
     assert set(weights) == {0, 1}
-    assert np.mean(weights) == pytest.approx(0.3, abs=0.03)
+    assert np.mean(weights) == pytest.approx(0.6, abs=0.03)
+
+
+@pytest.mark.parametrize(("clients", "largest", "least"), [(10, 12, 84), (100, 1, 400)])
+def test_a_sum_is_not_left_to_one_client_by_chance(clients, largest, least):
+    """Ten clients need a level each; of a hundred, 0.4 is enough for no sum to be one's."""
+    coding = FixedPoint(8, clients, clip=1.0, most_examples=1000)
+    assert coding.largest == largest
+    for examples in (0, least, 1000):
+        coding.encode(np.zeros(2), examples, numpy_rng(0))
+    told = (
+        r"examples: got .*, expected 0 or at least .*: most_examples=1000 is too large for 8 bits"
+    )
+    for examples in (1, least - 1):
+        with pytest.raises(ValueError, match=told):
+            coding.encode(np.zeros(2), examples, numpy_rng(0))
 
 
 @given(RINGS, st.integers(1, 12), st.integers(0, 99))

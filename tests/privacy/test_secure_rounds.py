@@ -89,6 +89,21 @@ def test_where_too_few_are_left_there_is_no_sum(small_model, clients):
         end(small_model, clients, strategies.fedavg(), plan, secure=FINE)
 
 
+def test_where_there_is_no_sum_clients_keep_nothing_of_the_round(small_model, clients):
+    class Counts:
+        def __call__(self, update, kept, rng):
+            return update, {"n": kept.get("n", torch.zeros(())) + 1}
+
+    kept, plan = {}, replace(PLAN, dropout_rate=0.5, rounds=6, seed=3)
+    strategy = Strategy(PrivateMean(1.0, 0.0))
+    options = {"transforms": [Counts()], "secure": FINE, "client_states": kept}
+    history, _ = end(small_model, clients, strategy, plan, **options)
+    assert any("no sum" in why for record in history for why in record.left_out.values())
+    for client, own in kept.items():
+        accepted = sum(client in record.client_losses for record in history)
+        assert int(own["transform0"]["n"]) == accepted
+
+
 def test_a_client_with_more_examples_than_was_said_is_left_out(small_model, clients):
     (record, *_), _ = end(
         small_model, clients, strategies.fedavg(), secure=replace(FINE, most_examples=12)

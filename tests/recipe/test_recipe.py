@@ -214,6 +214,7 @@ BAD = {
     "krum": ({"strategy": "krum", "parameters": {"f": 1}}, "cohort: got 4, expected at least 5"),
     "multi-krum": ({"strategy": "krum", "parameters": {"f": 0, "keep": 5}}, "at least 5 clients"),
     "amount": ({"keep": "topk", "amount": 3.0}, "codec.*got 3.0"),
+    "rows of dense": ({"strategy": "rowwise", "keep": "dense"}, "codec.*to average row by row"),
     "dropout": ({"dropout": 1.0}, "model.*dropout: got 1.0"),
     "share": ({"attackers": 1.5}, "share: got 1.5"),
     "no attacker": ({"attackers": 0.05}, "got 0.05, expected at least one of 6 clients"),
@@ -254,6 +255,14 @@ def test_a_result_counts_what_was_sent(small_task):
     assert list(second.measures) == ["accuracy", "loss"]
     assert second.score == second.measures["accuracy"]
     assert [result.settled for result in (untrained, first, second)] == [False, False, True]
+
+
+def test_what_the_server_refused_was_sent(small_task):
+    recipe = Recipe(keep="dense", attackers=0.5, attack="nan", **SMALL | {"cohort": 6})
+    last = recipe.run(small_task)[-1]
+    assert (last.left_out, last.updates, last.factor) == (3, 12, 1.0)
+    spoiled = replace(recipe, keep="topk").run(small_task)[-1]  # which cannot be written so
+    assert (spoiled.left_out, spoiled.updates) == (3, 6)
 
 
 def test_the_dense_size_is_that_of_a_real_update(small_model):

@@ -318,3 +318,13 @@ def test_speeds_are_log_normal_around_one_and_seeded():
             speeds(3, compute.numpy_rng(1), spread)
     with pytest.raises(ValueError, match="n_clients: got 0, expected an integer of at least 1"):
         speeds(0, compute.numpy_rng(1), 0.5)
+
+
+def test_the_clock_counts_steps_that_are_taken(small_model, clients):
+    """Examples of which nothing is asked are not trained on, and take no time."""
+    first, *others = clients
+    asked = torch.arange(len(first)) < 4
+    part = first.with_targets(first.labels.where(asked, -100))
+    ends = [play(small_model(), [data, *others])[1] for data in (part, part.only_asked())]
+    clocks = [[(r.cohort, r.metrics["clock"]) for r in records] for records in ends]
+    assert clocks[0] == clocks[1]

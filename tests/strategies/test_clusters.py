@@ -165,3 +165,13 @@ def test_an_unlike_start_is_a_clients_own_training(clients, small_model, bits):
     ((start,), _) = unlike_starts(small_model(), clients[:1], Plan(1, local=LOCAL), 1)
     rounds.run(model, clients[:1], fedavg(), Plan(1, local=LOCAL))
     assert bits(start) == bits(state.of_model(model))
+
+
+def test_no_start_is_taken_twice(clients, small_model, bits):
+    """Also where changes have no direction, or too few clients were trained."""
+    same = [clients[0]] * 3
+    starts, _ = unlike_starts(small_model(), [*same, clients[1]], Plan(1, local=LOCAL), 2)
+    assert bits(starts[0]) != bits(starts[1])
+    plan = Plan(1, local=LOCAL, dropout_rate=0.6, seed=4)
+    with pytest.raises(ValueError, match=r"count: got 3, expected at most [12], who were not"):
+        unlike_starts(small_model(), clients, plan, 3)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,7 +46,23 @@ def test_a_trimmed_mean_by_hand():
     """0.25 of four is one at either end: (2 + 4)/2 and (7 + 8)/2."""
     points = (1, 9), (2, 8), (99, 7), (4, 0)
     assert combined(TrimmedMean(0.25), *points) == [3, 7.5]
-    assert combined(TrimmedMean(0.24), *points) == [106 / 4, 6]
+    assert combined(TrimmedMean(0), *points) == [106 / 4, 6]
+
+
+def test_a_trimmed_mean_goes_on_with_those_who_are_left():
+    """Of a cohort of five one was lost: of the others, too, one is left out at either end."""
+    points = (1, 9), (2, 8), (99, 7), (4, 0)
+    assert combined(TrimmedMean(0.2), *points) == [3, 7.5]
+    assert combined(TrimmedMean(0.2), *points[:3]) == [2, 8]
+    assert combined(TrimmedMean(0.2), *points[1:3]) == [101 / 2, 7.5]
+    assert combined(TrimmedMean(0.45), *points[:3]) == [2, 8]
+
+
+def test_a_trimmed_share_is_rounded_down_as_written():
+    """In binary, 0.29 · 100 and 49 / 49 are a little less."""
+    values = {"w": torch.cat([torch.full((29,), 1e9), torch.zeros(71)]).double()}
+    assert TrimmedMean(0.29).of(values)["w"].item() == 0
+    assert TrimmedMean(1 / 49).least_cohort == 49
 
 
 def test_krum_picks_the_crowd():
@@ -81,6 +98,26 @@ def test_the_geometric_median_has_the_least_sum_of_distances():
 
     for angle in np.linspace(0, 2 * np.pi, 16):
         assert total(best) <= total(best + 0.01 * np.array([np.cos(angle), np.sin(angle)])) + 1e-6
+
+
+@pytest.mark.parametrize("far", [1e3, 1e12, 1e30])
+def test_no_liar_is_far_enough_away_for_the_geometric_median(far):
+    points = np.random.default_rng(0).normal(size=(9, 2)).tolist()
+    near = combined(GeometricMedian(), *points, (100, 100))
+    assert combined(GeometricMedian(), *points, (far, far)) == pytest.approx(near, abs=0.01)
+
+
+@pytest.mark.parametrize("combine", [Median(), TrimmedMean(), Krum(0), GeometricMedian()])
+def test_whole_weights_give_what_changes_do(combine):
+    """Also where clients sent some rows only: the others are those that were received."""
+    base, updates = {"table": torch.tensor([[5.0], [7.0], [9.0]])}, []
+    for row, value in ((0, 1.0), (1, 2.0), (1, 3.0), (1, 5.0), (2, 4.0)):
+        rows = {"table": torch.tensor([row])}
+        updates.append(Update(0, {"table": torch.tensor([[value]])}, rows, 1, 1, (1.0,)))
+    change = combine({"table": torch.zeros(3, 1)}, updates)["table"]
+    sent = [{"table": u.delta["table"] + base["table"][u.touched_rows["table"]]} for u in updates]
+    whole = combine(base, [replace(u, delta=d) for u, d in zip(updates, sent, strict=True)])
+    assert torch.allclose(whole["table"] - base["table"], change, atol=1e-5)
 
 
 def test_clipping_by_hand():

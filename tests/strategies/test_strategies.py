@@ -10,7 +10,7 @@ from torch import nn
 
 from fedlab_helpers.core import state
 from fedlab_helpers.core.messages import Update
-from fedlab_helpers.core.rounds import Plan, run
+from fedlab_helpers.core.rounds import Plan, rounds, run
 from fedlab_helpers.core.strategy import (
     Add,
     LocalRun,
@@ -32,8 +32,9 @@ from fedlab_helpers.strategies import (
     worst_group,
 )
 from fedlab_helpers.strategies.attacks import Hostile, choose
-from fedlab_helpers.strategies.fairness import WorstGroup
-from fedlab_helpers.strategies.means import WeightedMean
+from fedlab_helpers.strategies.drift import FedDyn, Scaffold
+from fedlab_helpers.strategies.fairness import QMean, TellsLoss, WorstGroup
+from fedlab_helpers.strategies.means import Attentive, NormalizedMean, WeightedMean
 from fedlab_helpers.strategies.personal import APFL, Ditto, FedRep, PerFedAvg
 from fedlab_helpers.strategies.robust import Clipped, GeometricMedian, Krum, Median, TrimmedMean
 from fedlab_helpers.strategies.server_steps import Adaptive, Momentum
@@ -204,6 +205,8 @@ def test_fedprox_pulls_in_the_round_loop(clients, small_model):
         (lambda: qfedavg(1, 0), "lr: got 0, expected a finite number above 0"),
         (lambda: worst_group(math.inf), "rate: got inf, expected a finite number not below 0"),
         (lambda: WorstGroup(Mean()), r"combine: got Mean\(weights='examples'.*, expected Mean"),
+        (lambda: FedDyn(Median()), r"combine: got Median\(\), expected a Mean"),
+        (lambda: Scaffold(Clipped()), r"combine: got Clipped\(.*, expected a Mean"),
         (lambda: TrimmedMean(0.5), r"share: got 0.5, expected a number in \[0, 0.5\)"),
         (lambda: Krum(-1), "f: got -1, expected an integer of at least 0"),
         (lambda: Krum(1, 0), "keep: got 0, expected an integer of at least 1"),
@@ -229,3 +232,19 @@ def test_fedprox_pulls_in_the_round_loop(clients, small_model):
 def test_errors_name_argument_value_and_what_is_accepted(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "name"),
+    [
+        *((make(sends="weights"), "strategy") for make in (Scaffold, FedDyn, WorstGroup)),
+        *(
+            (Strategy(combine, sends="weights"), "combine")
+            for combine in (Clipped(), NormalizedMean(), Attentive(), WeightedMean("norm"))
+        ),
+        (TellsLoss(QMean(), sends="weights"), "combine"),
+    ],
+)
+def test_what_is_made_for_changes_gets_no_whole_weights(strategy, name, small_model, clients):
+    with pytest.raises(ValueError, match=f"{name}: got .*, expected one that makes sense of whole"):
+        rounds(small_model(), clients, strategy, Plan(1))

@@ -14,8 +14,12 @@ def exposure(secret: float, others: np.ndarray) -> float:
     Args:
         secret: loss of the model on the secret.
         others: on all other candidates, (n,).
+
+    Raises ValueError where there is no other, or a loss is NaN.
     """
     others = np.asarray(others)
     require(others.size > 0, "others", others.size, "at least one other candidate")
+    known = not (np.isnan(secret) or np.isnan(others).any())
+    require(known, "secret, others", "NaN", "losses, which can be ranked")
     rank = 1 + int((others < secret).sum())
     return float(np.log2(others.size + 1) - np.log2(rank))

@@ -14,6 +14,7 @@ from fedlab_helpers.core.require import is_number, require, require_count, requi
 from fedlab_helpers.privacy.secure.masks import ELEMENTS
 
 _RINGS = {8 * dtype.itemsize: dtype for dtype in ELEMENTS}
+_TOGETHER = 40  # levels of a cohort's weights: half of it has none with a chance of e^-20 at most
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,12 @@ class FixedPoint:
         it is right on average (Gupta et al. 2015, arXiv:1502.02551, section 3). The weight is an
         integer as well, `examples` / `most_examples` in steps of 1 / `largest`, and the values are
         multiplied by this one: whatever a weight was rounded to, the sum gives a weighted mean.
+        One below a level may be rounded to 0; were all others', the sum would be one client's
+        vector. So a client needs a whole level, or 40 / `clients` of it where these are more.
 
         Args:
             values: (d,), finite floats.
-            examples: of this client, from 0 to `most_examples`.
+            examples: of this client: 0, or enough for its weight, and at most `most_examples`.
             rng: of the rounding.
 
         Raises:
@@ -86,6 +89,11 @@ class FixedPoint:
         require(bool(np.isfinite(values).all()), "values", "NaN or infinite", "finite numbers")
         fine = is_number(examples, 0) and examples <= self.most_examples
         require(fine, "examples", examples, f"0 to {self.most_examples}, the most of one client")
+        least = min(1.0, _TOGETHER / self.clients) * self.most_examples
+        fine = examples == 0 or examples * self.largest >= least
+        enough = f"0 or at least {least / self.largest:.4g}: most_examples={self.most_examples:g}"
+        coarse = f"{enough} is too large for {self.bits} bits and {self.clients} clients"
+        require(fine, "examples", examples, coarse)
         weight = _rounded(np.array([examples * self.largest / self.most_examples]), rng)
         scaled = np.clip(values / self.clip, -1, 1) * weight
         whole = np.concatenate([_rounded(scaled, rng), weight])

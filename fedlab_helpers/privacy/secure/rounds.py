@@ -48,8 +48,8 @@ class SecureSum:
         bits: of the ring: 8, 16 or 32.
         clip: values of a change are clipped to ±clip.
         most_examples: a public bound on the examples of one client, of series and words on what is
-            asked of them; a client with more is left out. Needed where the mean is weighted by
-            examples, and not looked at elsewhere.
+            asked of them; a client with more is left out, or with too few for the ring's levels.
+            Needed where the mean is weighted by examples, and not looked at elsewhere.
         share: of the cohort that must stay to the end, above 1/2 and at most 1.
 
     Raises ValueError for a value out of range.
@@ -285,6 +285,7 @@ def sums(
         total, alive = collect(server, cohort, expected, ask, books)
         mean = secure.decode(total, received.weights, strategy, size, alive)
     except ValueError as error:
+        books.kept.clear()
         books.left_out = dict.fromkeys(cohort, f"no sum: {error}") | books.left_out
     else:
         yield books.take(mean)

@@ -21,3 +21,9 @@ def test_a_candidate_as_likely_does_not_stand_before_the_secret():
 def test_without_other_candidates_there_is_nothing_to_guess():
     with pytest.raises(ValueError, match="others: got 0, expected at least one other candidate"):
         exposure(1.0, np.array([]))
+
+
+@pytest.mark.parametrize(("secret", "others"), [(np.nan, OTHERS), (1.0, [2.0, np.nan])])
+def test_a_model_that_answers_nan_is_not_said_to_keep_the_secret(secret, others):
+    with pytest.raises(ValueError, match="secret, others: got 'NaN', expected losses"):
+        exposure(secret, others)
