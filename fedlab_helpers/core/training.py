@@ -166,9 +166,8 @@ def train(
     hooks, device = hooks or Hooks(), _device(model)
     seed_dropout(use_own_randomness(model), torch_rng(seed, "dropout", device=device))
     order = torch_rng(seed, "order")
-    optimizer = OPTIMIZERS[config.optimizer](
-        model.parameters(), lr=config.lr, weight_decay=config.weight_decay
-    )
+    weights, rates = model.parameters(), {"lr": config.lr, "weight_decay": config.weight_decay}
+    optimizer = OPTIMIZERS[config.optimizer](weights, **rates)
     if not model.training:
         model.train()
     steps, losses = 0, []
