@@ -603,6 +603,27 @@ def _() -> Iterator[str]:
     yield f"{told(gain)} better than the bag"
 
 
+@section("Noise and layers")
+def _() -> Iterator[str]:
+    rows = table("private_layers")
+    settled = {}
+    for task, own in rows.groupby("task"):
+        scores = own.pivot(index="seed", columns="cell", values="test")
+        ahead = (-1 if task == "glucose" else 100) * scores.sub(scores["lstm"], axis=0)
+        settled[task] = {
+            name for name in ahead if abs(ahead[name].mean()) > half_width(ahead[name])
+        }
+        assert all(ahead[name].mean() < 0 for name in settled[task])  # none is settled ahead
+        if task == "reviews":
+            yield f"the LSTM has {100 * scores['lstm'].mean():.1f}%"
+            for cell, name in (("rnn", "RNN"), ("transformer", "Transformer"), ("bag", "bag")):
+                yield f"{name} {told(ahead[cell])}"
+        elif task == "words":
+            yield f"behind the LSTM, {told(ahead['rnn'])} points"
+    expected = {"reviews": {"rnn", "transformer", "bag"}, "words": {"rnn"}, "glucose": {"bag"}}
+    assert settled == expected
+
+
 @section("Designs under budgets")
 def _() -> Iterator[str]:
     designs = table("reference_designs").replace({"epsilon": {"inf": math.inf}})

@@ -47,6 +47,8 @@ STUDIES = {  # name of the study and of its table -> module, which has it in cap
     "personalization": "personalization",
     "personalization_rates": "personalization",
     "private": "private",
+    "private_layers": "private_layers",
+    "private_layers_rates": "private_layers",
     "private_patients": "private_patients",
     "private_patients_rates": "private_patients",
     "private_rates": "private",
