@@ -56,6 +56,7 @@ class Clients(messages.Workers):
         self.repeatable = not any(getattr(t, "secret", False) for t in self.transforms)
         self._idle: dict[torch.device, list[nn.Module]] = {d: [] for d in self.devices}
         self._remembers = False  # whether the model keeps more than its state from call to call
+        self.moving = set(state.buffer_names(self.model))  # buffers that training moves
         parts = self.plan.local.weight_decay, self.strategy, *self.transforms
         self.table = rows.sparse_table(self.model, self.shared, self.codec, *parts)
         self.model = use_own_randomness(rows.copied(self.model, self.table, slice(None)))
@@ -102,13 +103,16 @@ class Clients(messages.Workers):
             require_speeds("pace", self.plan.pace.steps_per_second, self.size)
 
     def _require_model_fits(self, few: Examples) -> None:
-        probe, before = copy.deepcopy(self.model).train(), digest(self.model)
+        probe, before = copy.deepcopy(self.model), _held(self.model)
+        probe = probe if probe.training else probe.train()
         seed_dropout(probe, torch.Generator("cpu"))
         try:
             probe(*few.inputs)
         except Exception:  # a model that cannot answer: each client's reply will say why
             return
-        self._remembers = digest(probe) != before
+        self._remembers = _held(probe) != before
+        were = dict(self.model.named_buffers())
+        self.moving = {n for n in self.moving if not probe.get_buffer(n).equal(were[n])}
         require_repeatable(probe, few.inputs)
         probe = copy.deepcopy(self.model) if self._remembers else probe
         if self.table:
@@ -230,6 +234,15 @@ class Clients(messages.Workers):
             trained, memory = rows.make_whole(trained, like), kept.get("strategy", {})
             kept = _keep(kept, "strategy", self.strategy.settle(memory, trained, arrived))
         return Reply(client, payload, kept)
+
+
+def _held(model: nn.Module) -> object:
+    """Return a fingerprint of what a model holds beside its state."""
+    state, buffers = model.state_dict(), model.named_buffers()
+    try:
+        return digest((model, {n: t for n, t in buffers if n not in state}))
+    except Exception:  # it holds what no fingerprint can be taken of: another each time
+        return object()
 
 
 def _keep(kept: ClientState, owner: str, part: State) -> ClientState:

@@ -18,7 +18,7 @@ import torch
 
 from fedlab_helpers.core.require import is_count, require
 
-_OPEN = threading.local()  # the numbers of threads before what is open
+_OPEN = threading.local()  # how many are open in a thread, and the number before the first
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -68,15 +68,16 @@ def worker_count(workers: int | str = "auto") -> int:
 def intra_op_threads(count: int) -> Iterator[None]:
     """Let torch use `count` threads inside one operation, and restore the old number after; where
     several are open in a thread, as by generators, whichever ends last restores the first's."""
-    before = torch.get_num_threads()
-    _OPEN.numbers = [*getattr(_OPEN, "numbers", []), before]
+    before, opened = torch.get_num_threads(), _OPEN.__dict__  # this thread's, whoever ends it
+    if not opened.setdefault("count", 0):
+        opened["first"] = before
+    opened["count"] += 1
     torch.set_num_threads(count)
     try:
         yield
     finally:
-        first, *others = _OPEN.numbers
-        _OPEN.numbers = [first, *others[1:]] if others else []
-        torch.set_num_threads(before if others else first)
+        opened["count"] -= 1
+        torch.set_num_threads(before if opened["count"] else opened["first"])
 
 
 def child_seed(seed: int, *keys: int | str) -> int:

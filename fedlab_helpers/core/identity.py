@@ -5,6 +5,7 @@ as an address. Here all that a value holds is taken in, down to the code of a re
 """
 
 import contextlib
+import dis
 import functools
 import hashlib
 import re
@@ -12,7 +13,9 @@ import sys
 import types
 from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,16 +24,29 @@ from torch import nn
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device)
 _OURS = ("fedlab_helpers", "torch", "numpy")  # wherever they lie
-_HELD = (*_PLAIN, types.FunctionType, tuple, list, set, Mapping, np.ndarray, torch.Tensor, type)
+_HELD = (*_PLAIN, types.FunctionType, functools.partial, tuple, list, set, frozenset, deque)
+_HELD += (Mapping, np.ndarray, torch.Tensor, type)
+_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME")
+_CODE = (type, types.FunctionType, types.CodeType)  # which refer to each other, and back
 
 
 def digest(value: Any) -> str:
     """Return a fingerprint of a value, the same for equal content: tensors by their bytes, objects
     by what they hold, functions by their code, what they close over and the globals they name."""
+    return _digest(value, (), {}).hex()
+
+
+def _digest(value: Any, path: tuple[int, ...], known: dict[int, bytes]) -> bytes:
+    """Return a fingerprint; `path` are the values that this one stands in, `known` those of code
+    that was met before."""
+    if id(value) in known:
+        return known[id(value)]
     total = hashlib.blake2b(digest_size=16)
-    for part in _parts(value, ()):
+    for part in _parts(value, path, known):
         total.update(len(part).to_bytes(8, "little") + part)
-    return total.hexdigest()
+    if isinstance(value, _CODE):
+        known[id(value)] = total.digest()
+    return total.digest()
 
 
 def known_as(value: Any) -> str:
@@ -39,8 +55,8 @@ def known_as(value: Any) -> str:
     return f"{shown} ({digest(value)[:12]})"
 
 
-def _parts(value: Any, path: tuple[int, ...]) -> Iterator[bytes]:
-    """Yield what a value is made of, as bytes; `path` are the values that it stands in."""
+def _parts(value: Any, path: tuple[int, ...], known: dict[int, bytes]) -> Iterator[bytes]:
+    """Yield what a value is made of, as bytes; what it holds by its fingerprint."""
     if isinstance(value, _PLAIN):
         yield f"{type(value).__name__} {value!r}".encode("utf-8", "surrogatepass")
         return
@@ -48,13 +64,16 @@ def _parts(value: Any, path: tuple[int, ...]) -> Iterator[bytes]:
     if isinstance(value, torch.Tensor):
         yield f"{value.dtype} {tuple(value.shape)}".encode()
         value = value if value.layout == torch.strided else value.to_dense()
+        if value.device.type == "meta":  # it has no values
+            return
+        value = value.resolve_conj().resolve_neg()
         yield value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
     elif isinstance(value, np.ndarray):
         yield f"{value.dtype} {value.shape} {value.tolist()!r}".encode()
     elif id(value) not in path:
         inside = next((of for kind, of in _INSIDE if isinstance(value, kind)), _of_object)
         for inner in inside(value):
-            yield from _parts(inner, (*path, id(value)))
+            yield _digest(inner, (*path, id(value)), known)
 
 
 def _of_object(value: Any) -> Iterator[Any]:
@@ -71,7 +90,7 @@ def _of_object(value: Any) -> Iterator[Any]:
             held[kind] = {n: t is not None and (*t.shape, t.requires_grad) for n, t in own}
     yield from (type(value), held)
     if not held or type(value).__reduce__ is not object.__reduce__:  # a range, a generator, …
-        with contextlib.suppress(TypeError):  # nothing that could be written down
+        with contextlib.suppress(Exception):  # nothing that could be written down
             yield value.__reduce_ex__(4)
 
 
@@ -96,13 +115,15 @@ def _of_function(function: types.FunctionType) -> Iterator[Any]:
         for cell in function.__closure__ or ():
             yield getattr(cell, "cell_contents", None)
         for name in _names(function.__code__):  # what it looks up, but for modules
-            if isinstance(found := function.__globals__.get(name), _HELD):
+            found = function.__globals__.get(name)
+            if isinstance(found, _HELD) or is_dataclass(found):
                 yield from (name, found)
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
-    """Yield the names that a function's code looks up, and those within it."""
-    yield from code.co_names
+    """Yield the globals that a function's code looks up, and the functions within it."""
+    looks = (step for step in dis.get_instructions(code) if step.opname in _GLOBAL)
+    yield from dict.fromkeys(step.argval for step in looks)
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
             yield from _names(inner)
@@ -111,8 +132,10 @@ def _names(code: types.CodeType) -> Iterator[str]:
 def _by_name(module: str | None) -> bool:
     """Return whether what a module holds is known by its name: it is of a library."""
     root = (module or "").split(".")[0]
-    file = str(getattr(sys.modules.get(root), "__file__", ""))
-    return root in (*_OURS, *sys.stdlib_module_names) or "-packages" in file
+    found = sys.modules.get(root)
+    file = getattr(found, "__file__", None) or next(iter(getattr(found, "__path__", ())), "")
+    installed = {"site-packages", "dist-packages"} & {*Path(file).parts}
+    return bool(installed) or root in (*_OURS, *sys.stdlib_module_names)
 
 
 _INSIDE = (

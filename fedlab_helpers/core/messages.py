@@ -53,7 +53,7 @@ class Update:
     ) -> None:
         """Raise RefusedUpdate unless names, shapes, dtypes, rows and values are acceptable: `like`
         a whole `delta`, `extra` and `buffers`; where these are None, their values must be finite.
-        A buffer that came back as it is may hold anything, such as the infinities of a mask.
+        A buffer that came back as it is may hold the infinities of a mask.
         """
         if odd := sorted(self.touched_rows.keys() - like.keys()):
             raise RefusedUpdate(f"rows of tensors that the model does not have: {odd}")

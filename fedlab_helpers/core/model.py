@@ -73,7 +73,7 @@ def require_repeatable(model: nn.Module, inputs: Sequence[Tensor]) -> None:
     a global generator or from one that it holds; neither its mode nor its buffers are what they
     were afterwards."""
     before, own = _global_states(), _own_states(model)
-    model.train()
+    model = model if model.training else model.train()
     model(*inputs)
     drawn = [name for name, state in _global_states().items() if state != before[name]]
     if drawn:

@@ -59,12 +59,12 @@ def zeros_like(state: State) -> State:
 
 def flatten(state: State) -> Tensor:
     """Return all values as one float64 vector, in the order of the names in the dictionary."""
-    return torch.cat([tensor.detach().double().flatten() for tensor in state.values()])
+    return torch.cat([_real(tensor).double().flatten() for tensor in state.values()])
 
 
 def norm(state: State) -> float:
     """Return the Euclidean norm of all values taken as one vector, summed in float64."""
-    squares = [tensor.detach().double().square().sum() for tensor in state.values()]
+    squares = [_real(tensor).double().square().sum() for tensor in state.values()]
     return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
 
 
@@ -74,7 +74,7 @@ def all_finite(state: State) -> bool:
 
 
 def _finite(tensor: Tensor) -> bool:
-    values = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    values = _real(tensor)
     # The least and the largest are NaN where any is; ten times as fast as to ask each value.
     return not values.numel() or all(math.isfinite(end) for end in values.aminmax())
 
@@ -174,6 +174,10 @@ class RunningMean:
         if self.per_row:
             return torch.where(seen > 0, total / seen.clamp_min(1e-300), base)
         return (total + (self.weight - seen) * base) / self.weight
+
+
+def _real(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

@@ -94,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(f"{chosen.folder}: {len(files)} files; README.md says what each is")
     for each in told:
-        print(f"{each.message}; here that is --classes, in this order", file=sys.stderr)
+        hint = "; here that is --classes, in this order" if "a guess" in str(each.message) else ""
+        print(f"{each.message}{hint}", file=sys.stderr)
     print(f"cd {shlex.quote(str(chosen.folder))} && pytest && python train.py")
     return 0

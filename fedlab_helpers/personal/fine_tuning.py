@@ -145,6 +145,7 @@ def own_weights(shared: State, kept: ClientState, data: Examples, scored: bool =
     whole = put(weights, own)
     for name in own:
         mine, theirs = whole[name], weights[name]
-        if mine.is_floating_point() and not torch.equal(mine, theirs):  # no counter, no mask
+        mixable = mine.is_floating_point() or mine.is_complex()  # no counter
+        if mixable and not torch.equal(mine, theirs):  # no mask
             whole[name] = (share * mine + (1 - share) * theirs).to(theirs.dtype)
-    return whole
+    return clone(whole)

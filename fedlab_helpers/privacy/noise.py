@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fedlab_helpers.core.client import Clients
 from fedlab_helpers.core.messages import Transform, Update
 from fedlab_helpers.core.require import is_number, require, require_positive
-from fedlab_helpers.core.state import State, buffer_names, norm
+from fedlab_helpers.core.state import State, norm
 from fedlab_helpers.privacy.randomness import normal
 
 
@@ -105,11 +105,13 @@ def require_changes(transform: Transform, clients: Clients) -> None:
 
 def require_nothing_past(transform: Transform, clients: Clients) -> None:
     """Raise a ValueError where the model has running statistics, which leave clients beside the
-    change: a transform that protects and knows of the change only would let them go as they are."""
+    change: a transform that protects and knows of the change only would let them go as they are;
+    or complex weights, which are no numbers to clip."""
     held = clients.model.state_dict()
-    shared = sorted(filter(clients.shared, buffer_names(clients.model)))
-    past = [name for name in shared if held[name].is_floating_point()]
+    past = sorted(n for n in clients.moving if clients.shared(n) and held[n].is_floating_point())
     require(not past, "transforms", transform, f"a model without {past}, which are not covered")
+    odd = [name for name, t in held.items() if t.is_complex() and clients.shared(name)]
+    require(not odd, "transforms", transform, f"a model without complex {odd}")
 
 
 def require_none_frozen(model: nn.Module, shared: Callable[[str], bool]) -> None:

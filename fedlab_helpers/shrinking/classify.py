@@ -82,8 +82,8 @@ def answer(path: str | Path, sentence: str) -> str:
     here = dictionary()
     if session.get_modelmeta().custom_metadata_map.get(CUT, here) != here:
         raise ValueError(
-            f"{path}: cut with other words than here: before `answer`, tell jieba what it was told "
-            "when this file was written (add_word, load_userdict, …), in the same order"
+            f"{path}: cut with other words than here: call `classify.answer` from Python, after "
+            "jieba was told what it was told when this file was written (add_word, …), in order"
         )
     words = tokenize(sentence)
     tokens = vocab.encode(words[:longest])  # as in training

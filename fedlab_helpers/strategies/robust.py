@@ -30,6 +30,8 @@ class Robust:
     def __call__(self, base: State, updates: Iterable[Update]) -> State:
         deltas = [_whole(update, base) for update in updates]
         require(len(deltas) > 0, "updates", deltas, "at least one")
+        odd = [name for name, tensor in base.items() if tensor.is_complex()]
+        require(not odd, "updates: complex", odd, "real numbers, which have an order")
         whole = self.of({name: torch.stack([d[name].double() for d in deltas]) for name in base})
         return {
             name: (whole[name] if like.is_floating_point() else whole[name].round()).to(like.dtype)

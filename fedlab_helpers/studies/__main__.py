@@ -54,10 +54,11 @@ def run_study(study: "Study", folder: Path = RESULTS, jobs: int = 1) -> Path:
 
     def keep(settings: "Settings", rows: list[Row]) -> None:
         try:
-            _add(study, path, settings, rows)
-        except KeyboardInterrupt:
-            _add(study, path, settings, rows)  # the run has finished
-            raise
+            try:
+                _add(study, path, settings, rows)
+            except KeyboardInterrupt:
+                _add(study, path, settings, rows)  # the run has finished
+                raise
         except (ValueError, OSError) as error:
             _add(study, beside, settings, rows)
             raise NotKeptError(f"{error}\nWhat was measured is in {beside}") from error
@@ -122,7 +123,7 @@ def _side_by_side(study: "Study", missing: "Sequence[Settings]", jobs: int, keep
             pool.shutdown(cancel_futures=True)
             for run, settings in runs.items():
                 if not (run.cancelled() or run.exception()):
-                    with suppress(NotKeptError):
+                    with suppress(NotKeptError, ValueError, OSError):  # the others, too
                         keep(settings, run.result())
             raise
 
@@ -155,7 +156,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on from the runs that are finished.")
         return 130
-    except NotKeptError as error:
+    except (NotKeptError, OSError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     finally:

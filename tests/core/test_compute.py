@@ -1,6 +1,7 @@
 """Devices, threads and seeds: the choice is stated, restored, and the same everywhere."""
 
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -118,6 +119,22 @@ def test_two_that_are_open_side_by_side_leave_the_number_as_it_was(order):
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_one_that_is_ended_in_another_thread_leaves_that_thread_in_peace():
+    opened = compute.intra_op_threads(1)
+    opened.__enter__()
+    ended = []
+
+    def end():
+        with compute.intra_op_threads(1):
+            opened.__exit__(None, None, None)
+        ended.append(True)
+
+    other = threading.Thread(target=end)
+    other.start()
+    other.join()
+    assert ended
 
 
 @pytest.mark.parametrize("fails", [False, True])

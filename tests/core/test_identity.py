@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, replace
 from datetime import date
@@ -153,6 +154,13 @@ def uses_a_number_within(update):
     return [SCALE for _ in range(3)]
 
 
+VALUE = Fixed(1)
+
+
+def uses_a_value(update):
+    return VALUE
+
+
 @pytest.mark.parametrize(
     ("function", "name", "other"),
     [
@@ -161,6 +169,8 @@ def uses_a_number_within(update):
         (uses_an_array, "ARRAY", np.zeros(2)),
         (uses_a_class, "Factor", type("Factor", (), {"of": 2.0})),
         (uses_a_number_within, "SCALE", 2.0),
+        (uses_a_value, "VALUE", Fixed(2)),
+        (uses_a_value, "VALUE", frozenset({1})),
     ],
 )
 def test_what_a_function_looks_up_is_part_of_it(function, name, other, monkeypatch):
@@ -168,6 +178,25 @@ def test_what_a_function_looks_up_is_part_of_it(function, name, other, monkeypat
     assert digest(function) == before
     monkeypatch.setitem(globals(), name, other)
     assert digest(function) != before
+
+
+def test_classes_that_know_each_other_are_gone_through_once():
+    classes = [type(f"Knows{k}", (), {}) for k in range(12)]
+    for one in classes:
+        one.others = tuple(classes)
+    began = time.perf_counter()
+    assert digest(classes[0]) != digest(classes[1])
+    assert time.perf_counter() - began < 5
+
+
+def reads_an_attribute(update):
+    return update.FACTORS
+
+
+def test_an_attribute_is_not_the_global_of_its_name(monkeypatch):
+    before = digest(reads_an_attribute)
+    monkeypatch.setitem(globals(), "FACTORS", [2.0])
+    assert digest(reads_an_attribute) == before
 
 
 def test_what_cannot_be_written_down_has_a_digest_all_the_same():

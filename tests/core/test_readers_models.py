@@ -195,3 +195,40 @@ def test_a_batch_norm_whose_first_client_has_one_example_is_looked_at_too(client
 
     with pytest.raises(ValueError, match="global generator of torch"):
         ran(Drops(), [clients[0].subset([0]), *clients[1:]])
+
+
+def test_what_no_state_holds_does_not_reach_the_next_client_either(clients, bits):
+    class Remembering(Reader):
+        """It adds up what it saw, in a buffer that is not saved."""
+
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(2), persistent=False)
+
+        def forward(self, tokens, lengths):
+            answers = super().forward(tokens, lengths)
+            self.seen = self.seen + answers.detach().mean(0)
+            return answers + self.seen
+
+    ends = [bits(ran(Remembering(), clients, workers)) for workers in (1, 2, 3)]
+    assert ends[0] == ends[1] == ends[2]
+
+
+def test_what_no_fingerprint_can_be_taken_of_trains_all_the_same(clients):
+    model = Reader()
+    model.place = torch.empty(3, device="meta")
+    model.turned = torch.ones(2, dtype=torch.complex64).conj()
+    ran(model, clients)
+
+
+def test_a_frozen_part_is_tried_as_it_will_be_used(clients):
+    class Drops(Normed):
+        def forward(self, tokens, lengths):
+            vectors = self.embedding(tokens).mean(1)
+            return self.head(nn.functional.dropout(vectors, 0.5, self.norm.training))
+
+    model = Drops()
+    model.norm.eval()
+    ran(model, clients)
+    with pytest.raises(ValueError, match="global generator of torch"):
+        ran(Drops(), clients)

@@ -1,7 +1,7 @@
 """What labels mean: which of two is the positive one, and which class each is."""
 
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import KeysView, Mapping, Sequence, Set
 
 from fedlab_helpers.tasks.reviews.characters import plain, visible
 
@@ -83,11 +83,12 @@ def require_names(labels: Sequence[str], argument: str = "labels") -> tuple[str,
         ValueError: there are fewer than two, one is empty, or two are spellings of one; or they
             come as a mapping or a set, which says nothing of their order.
     """
-    told = () if isinstance(labels, str | Mapping | Set) else labels
+    unordered = isinstance(labels, str | Mapping | Set) and not isinstance(labels, KeysView)
+    told = () if unordered else labels
     names = tuple(visible(str(name)) for name in told)
     if len(names) < 2 or not all(names) or len({plain(name) for name in names}) < len(names):
         raise ValueError(
             f"{argument}: got {labels!r}, expected the names of at least two classes, class 0 "
-            "(the negative one) first, which differ in more than case or width"
+            "(the negative one) first, in a list, which differ in more than case or width"
         )
     return names
