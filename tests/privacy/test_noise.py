@@ -125,3 +125,31 @@ def test_secret_noise_is_no_function_of_the_generator_that_is_handed_in():
         noise = GaussianNoise(1.0, repeatable)
         first, again = (noise.of(change, torch.Generator().manual_seed(7))["a"] for _ in range(2))
         assert torch.equal(first, again) == repeatable
+
+
+class Placed(nn.Sequential):
+    """It adds positions that nobody trains, and perhaps turns by complex numbers."""
+
+    def __init__(self, turned=False):
+        super().__init__(nn.Linear(3, 2))
+        self.register_buffer("places", torch.ones(2))
+        if turned:
+            self.turn = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+
+    def forward(self, x):
+        return super().forward(x) + self.places + (self.turn.abs() if hasattr(self, "turn") else 0)
+
+
+@pytest.mark.parametrize("transform", [Clip(1.0), GaussianNoise(0.1)])
+def test_what_never_moves_may_stand_beside_what_is_protected_complex_weights_may_not(transform):
+    data = [Examples((torch.randn(8, 3),), torch.arange(8) % 2) for _ in range(2)]
+    history = run(Placed(), data, strategies.fedavg(), PLAN, transforms=[transform])
+    assert not any(record.left_out for record in history)
+    with pytest.raises(ValueError, match=r"expected a model without complex \['turn'\]"):
+        run(Placed(turned=True), data, strategies.fedavg(), PLAN, transforms=[transform])
+
+
+def test_a_norm_is_of_both_parts_of_a_complex_number():
+    held = {"z": torch.tensor([3 + 4j]), "a": torch.tensor([12.0])}
+    assert state.norm(held) == 13
+    assert state.flatten(held).tolist() == [3, 4, 12]
