@@ -616,7 +616,7 @@ def _() -> Iterator[str]:
         assert all(ahead[name].mean() < 0 for name in settled[task])  # none is settled ahead
         if task == "reviews":
             yield f"the LSTM has {100 * scores['lstm'].mean():.1f}%"
-            for cell, name in (("rnn", "RNN"), ("transformer", "Transformer"), ("bag", "bag")):
+            for cell, name in (("rnn", "RNN"), ("gru", "GRU"), ("bag", "bag")):
                 yield f"{name} {told(ahead[cell])}"
         elif task == "words":
             yield f"behind the LSTM, {told(ahead['rnn'])} points"
