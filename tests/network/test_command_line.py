@@ -1,5 +1,6 @@
 """The commands of a network, without one: what they ask for, and what they refuse."""
 
+import functools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from fedlab_helpers.privacy import Clip, GaussianNoise
 from fedlab_helpers.privacy.secure import SecureSum
 from fedlab_helpers.recipe import LOCAL
 from fedlab_helpers.strategies import STRATEGIES
+from fedlab_helpers.tasks.reviews.task import load_task
 
 JOB = Job(("很好", "很差"), Plan(4), "scaffold", codec="dense")
 
@@ -190,6 +192,9 @@ def test_without_a_network_each_command_says_so(tmp_path, capsys):
         assert "no network is up there; start one with `up`" in capsys.readouterr().err
 
 
+corpus = functools.cache(load_task)  # nothing changes it, and it takes a second or two
+
+
 @pytest.fixture
 def handed_in(folder, monkeypatch):
     """Run a command line; return the job that it asks for, and on what terms."""
@@ -200,6 +205,7 @@ def handed_in(folder, monkeypatch):
         raise NetworkError("far enough")
 
     monkeypatch.setattr(runs, "submit", submit)
+    monkeypatch.setattr(commands, "load_task", corpus)
 
     def ask(*words):
         assert main(["run", "--folder", str(folder), *words]) == 1
