@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import psutil
 import pytest
@@ -165,7 +166,13 @@ def test_the_command_starts_a_network_and_ends_it(tmp_path):
     command += ["up", "--nodes", "2", "--port", "18350"]
     for way in (signal.SIGINT, signal.SIGKILL):
         with (tmp_path / f"out{way}").open("w") as out:
-            process = subprocess.Popen(command, stdout=out, stderr=out)
+            process = subprocess.Popen(
+                command,
+                stdout=out,
+                stderr=out,
+                # As in a terminal; who runs tests in the background has it ignored.
+                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+            )
         try:
             said = wait_for("Ctrl-C ends", tmp_path / f"out{way}")
             assert str(folder / "logs") in said
