@@ -112,7 +112,8 @@ class Clients(messages.Workers):
             return
         self._remembers = _held(probe) != before
         were = dict(self.model.named_buffers())
-        self.moving = {n for n in self.moving if not probe.get_buffer(n).equal(were[n])}
+        held = {n: t for n, t in probe.named_buffers() if n in self.moving}
+        self.moving = {n for n, t in held.items() if not t.equal(were[n])}
         require_repeatable(probe, few.inputs)
         probe = copy.deepcopy(self.model) if self._remembers else probe
         if self.table:

@@ -123,7 +123,7 @@ def _side_by_side(study: "Study", missing: "Sequence[Settings]", jobs: int, keep
             pool.shutdown(cancel_futures=True)
             for run, settings in runs.items():
                 if not (run.cancelled() or run.exception()):
-                    with suppress(NotKeptError, ValueError, OSError):  # the others, too
+                    with suppress(ValueError, OSError):  # the others, too
                         keep(settings, run.result())
             raise
 

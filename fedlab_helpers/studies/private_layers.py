@@ -1,4 +1,4 @@
-"""What privacy costs each layer that reads: epsilon 8, on the three tasks of `which_model`.
+"""How well each layer that reads does under the noise of epsilon 8, on `which_model`'s tasks.
 
 Reviews: 1,000 clients of 12 over public word vectors, as in `private`, a cohort of 150. Words and
 glucose: the briefs of the keyboard maker, where 200 clients stand for 60,000, and of the clinics,
@@ -64,7 +64,7 @@ def design_of(settings: Settings) -> Design:
     brief, name = BRIEFS[settings["task"]]
     usual = references(brief)[name]
     own = {**dict(usual.parameters), "clip": settings["clip"], "noise_multiplier": 1.0}
-    rates = {"lr": settings["lr"], "server_rate": usual.server_rate and settings["server_rate"]}
+    rates = {"lr": settings["lr"], "server_rate": settings["server_rate"]}
     design = replace(usual, cell=settings["cell"], parameters=own, **rates)
     noise = math.ceil(1e3 * noise_within(brief, design)) / 1e3
     return replace(design, parameters={**own, "noise_multiplier": noise})

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fedlab_helpers.core import state, wire
+from fedlab_helpers.core.client import Clients
 from fedlab_helpers.core.plan import Plan
 from fedlab_helpers.core.rounds import run
 from fedlab_helpers.core.training import LocalConfig, evaluate, train
@@ -232,3 +233,25 @@ def test_a_frozen_part_is_tried_as_it_will_be_used(clients):
     ran(model, clients)
     with pytest.raises(ValueError, match="global generator of torch"):
         ran(Drops(), clients)
+
+
+def test_what_a_model_adds_to_its_state_is_taken_for_no_buffer(clients):
+    class More(Reader):
+        def get_extra_state(self):
+            return {"version": 1}
+
+        def set_extra_state(self, state):
+            assert state == {"version": 1}
+
+    assert not Clients(More(), clients, fedavg(), Plan(1, local=LOCAL, workers=1)).moving
+    assert Clients(Normed(), clients, fedavg(), Plan(1, local=LOCAL, workers=1)).moving
+
+
+def test_what_moves_is_averaged_and_what_lies_beside_it_is_not(clients):
+    model = Normed()
+    model.register_buffer("key", torch.tensor([2**60 + 1]))
+    model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    ended = ran(model, clients)
+    assert ended["norm.running_mean"].abs().min() > 0
+    assert ended["key"].tolist() == [2**60 + 1]
+    assert ended["mask"].tolist() == [0.0, -torch.inf]

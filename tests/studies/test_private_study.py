@@ -59,3 +59,10 @@ def test_a_short_run_of_a_world(monkeypatch):
     assert 0.3 < row["accuracy"] < 0.8
     assert row["noise_multiplier"] > 0
     assert row["values"] == 16 * len(task().vocab) + 2_210
+
+
+def test_a_bag_is_the_mean_of_all_words_and_not_of_its_means():
+    """With other layers it is the mean of what they say."""
+    for cell, pooling in (("bag", "last"), ("gru", "mean")):
+        for model in ("vectors", "small"):
+            assert private.new_model(World(20, 10, 1, model, cell=cell), 0).pooling == pooling
